@@ -1,0 +1,54 @@
+{
+  "variables": {
+    # `REVOCABLE_SANITIZE=address,undefined node-gyp rebuild` for the sanitizer lane of .ci/run.
+    "sanitize%": "<!(echo ${REVOCABLE_SANITIZE:-})"
+  },
+  "targets": [
+    {
+      "target_name": "revocable_mmap",
+      "sources": [
+        "native/addon.cc",
+        "native/binding/access.cc",
+        "native/binding/env_state.cc",
+        "native/binding/mappings.cc",
+        "native/binding/memory_calls.cc",
+        "native/binding/objects.cc",
+        "native/binding/observation.cc",
+        "native/binding/revocation.cc",
+        "native/binding/waits.cc",
+        "native/core/event_ring.cc",
+        "native/core/features.cc",
+        "native/core/mapping.cc",
+        "native/core/memfd.cc",
+        "native/core/page.cc",
+        "native/core/region_table.cc",
+        "native/core/registry.cc",
+        "native/core/revoker.cc",
+        "native/core/service.cc",
+        "native/core/status_table.cc",
+        "native/core/vma_reader.cc",
+        "native/core/wait_list.cc",
+        "native/fault/chain.cc",
+        "native/fault/guarded_copy.cc",
+        "native/fault/handler_inside.cc",
+        "native/fault/handler_install.cc"
+      ],
+      "include_dirs": ["native", "<!(node -p \"require('node-addon-api').include_dir\")"],
+      # NAPI_VERSION 9 is what Node 20 has: one binary then serves Node 20, 22, 24 and 26.
+      "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],
+      "cflags": ["-Wall", "-Wextra", "-fvisibility=hidden", "-O2", "-g"],
+      "cflags_cc": ["-std=c++20", "-fno-exceptions", "-fno-rtti", "-fvisibility-inlines-hidden"],
+      "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
+      "ldflags": [
+        # A worker that was the only one to load the addon would unload it when it ends, with the fault handler still installed.
+        "-Wl,-z,nodelete",
+        # Every symbol is bound at load: the dynamic linker's lazy binding must not run inside a signal handler.
+        "-Wl,-z,now",
+        "-Wl,-z,relro"
+      ],
+      "conditions": [
+        ["sanitize!=''", { "cflags": ["-fsanitize=<(sanitize)", "-fno-omit-frame-pointer"], "ldflags": ["-fsanitize=<(sanitize)"] }]
+      ]
+    }
+  ]
+}

@@ -1,0 +1,95 @@
+// Checked accesses that go through native code: bulk copies, single accesses where the raw memory must not be touched, and the
+// question what a page's marks say.
+#include "binding/env_state.h"
+#include "core/mapping.h"
+#include "fault/guarded_copy.h"
+#include "fault/handler_inside.h"
+
+namespace revocable::binding {
+namespace {
+
+// The bytes of an ArrayBufferView; a DataView is another type to Node-API than a typed array.
+void* view_bytes(const Napi::Value& value) {
+  if (value.IsDataView()) return value.As<Napi::DataView>().Data();
+  void* data = nullptr;
+  napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, &data, nullptr, nullptr);
+  return data;
+}
+
+// A fault in a live mapping is its backing's: the page is marked, so that the caller can say which and why.
+void report(Region* region, uintptr_t address, bool write) {
+  if (address < region->start || address >= region->end) return;
+  if (region->state.load(std::memory_order_acquire) == State::live) absorb_backing_fault(region, address, write);
+}
+
+// { done, mapping }: how many bytes, and whether it was the mapping's side that faulted; just the number when all were copied.
+Napi::Value copy_result(Napi::Env env, Region* region, const CopyResult& copied, bool write) {
+  const Napi::Number done = Napi::Number::New(env, static_cast<double>(copied.done));
+  if (copied.fault_address == 0) return done;
+  report(region, copied.fault_address, write);
+  Napi::Object result = Napi::Object::New(env);
+  result["done"] = done;
+  result["mapping"] =
+      Napi::Boolean::New(env, copied.fault_address >= region->start && copied.fault_address < region->end);
+  return result;
+}
+
+// readBytes(id, offset, target, bytes)
+Napi::Value read_bytes(const Napi::CallbackInfo& info) {
+  Region* region = EnvState::of(info.Env()).region(info[0]);
+  const auto* from = reinterpret_cast<const void*>(region->start + to_u64(info[1]));
+  return copy_result(info.Env(), region, guarded_copy(view_bytes(info[2]), from, to_u64(info[3])), false);
+}
+
+// writeBytes(id, offset, source, bytes)
+Napi::Value write_bytes(const Napi::CallbackInfo& info) {
+  Region* region = EnvState::of(info.Env()).region(info[0]);
+  auto* to = reinterpret_cast<void*>(region->start + to_u64(info[1]));
+  return copy_result(info.Env(), region, guarded_copy(to, view_bytes(info[2]), to_u64(info[3])), true);
+}
+
+// load(id, offset, width): the value, a bigint for width 8; undefined when it faulted
+Napi::Value load(const Napi::CallbackInfo& info) {
+  Region* region = EnvState::of(info.Env()).region(info[0]);
+  const uintptr_t address = region->start + to_u64(info[1]);
+  const uint32_t width = to_u32(info[2]);
+  uint64_t value = 0;
+  if (!guarded_load(reinterpret_cast<const void*>(address), width, &value)) {
+    report(region, address, false);
+    return info.Env().Undefined();
+  }
+  if (width == 8) return Napi::BigInt::New(info.Env(), value);
+  return Napi::Number::New(info.Env(), static_cast<double>(value));
+}
+
+// store(id, offset, width, value): whether it was made
+Napi::Value store(const Napi::CallbackInfo& info) {
+  Region* region = EnvState::of(info.Env()).region(info[0]);
+  const uintptr_t address = region->start + to_u64(info[1]);
+  const uint32_t width = to_u32(info[2]);
+  bool lossless = false;
+  const uint64_t value = width == 8 ? info[3].As<Napi::BigInt>().Uint64Value(&lossless) : to_u32(info[3]);
+  const bool done = guarded_store(reinterpret_cast<void*>(address), width, value);
+  if (!done) report(region, address, true);
+  return Napi::Boolean::New(info.Env(), done);
+}
+
+// judge(id, offset, width, write): Verdict + Cause * 2^8 + first byte * 2^16
+Napi::Value judge(const Napi::CallbackInfo& info) {
+  Region* region = EnvState::of(info.Env()).region(info[0]);
+  const PageVerdict verdict = judge_access(region, to_u64(info[1]), to_u64(info[2]), to_bool(info[3]));
+  const uint32_t what = static_cast<uint32_t>(verdict.verdict) | (static_cast<uint32_t>(verdict.cause) << 8);
+  return Napi::Number::New(info.Env(), what + static_cast<double>(verdict.offset) * 65536);
+}
+
+}  // namespace
+
+void export_access(Napi::Env env, Napi::Object exports) {
+  exports["readBytes"] = Napi::Function::New(env, read_bytes, "readBytes");
+  exports["writeBytes"] = Napi::Function::New(env, write_bytes, "writeBytes");
+  exports["load"] = Napi::Function::New(env, load, "load");
+  exports["store"] = Napi::Function::New(env, store, "store");
+  exports["judge"] = Napi::Function::New(env, judge, "judge");
+}
+
+}  // namespace revocable::binding

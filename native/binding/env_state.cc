@@ -1,0 +1,107 @@
+#include "binding/env_state.h"
+
+#include "core/mapping.h"
+#include "core/service.h"
+
+namespace revocable::binding {
+namespace {
+
+void on_wake(uv_async_t* async) {
+  auto* state = static_cast<EnvState*>(async->data);
+  const Napi::HandleScope scope(state->env);
+  if (state->notify.IsEmpty()) return;
+  state->notify.MakeCallback(state->env.Global(), {});
+  if (state->env.IsExceptionPending()) napi_fatal_exception(state->env, state->env.GetAndClearPendingException().Value());
+}
+
+void on_environment_gone(napi_async_cleanup_hook_handle hook, void* state) { static_cast<EnvState*>(state)->close(hook); }
+
+}  // namespace
+
+void Mailbox::deliver(const Completion& completion) {
+  std::lock_guard guard(lock_);
+  completions_.push_back(completion);
+  if (async_ != nullptr) uv_async_send(async_);
+}
+
+void Mailbox::ring() {
+  std::lock_guard guard(lock_);
+  if (async_ != nullptr) uv_async_send(async_);
+}
+
+std::vector<Completion> Mailbox::take() {
+  std::lock_guard guard(lock_);
+  return std::exchange(completions_, {});
+}
+
+void Mailbox::shut() {
+  std::lock_guard guard(lock_);
+  async_ = nullptr;
+}
+
+EnvState::EnvState(Napi::Env environment) : env(environment), async_(new uv_async_t) {
+  uv_loop_t* loop = nullptr;
+  napi_get_uv_event_loop(env, &loop);
+  uv_async_init(loop, async_, on_wake);
+  async_->data = this;
+  uv_unref(reinterpret_cast<uv_handle_t*>(async_));
+  mailbox = std::make_shared<Mailbox>(async_);
+  subscription_ = service_subscribe([box = mailbox] { box->ring(); });
+  napi_add_async_cleanup_hook(env, on_environment_gone, this, nullptr);
+}
+
+void EnvState::pending(int change) {
+  pending_ += change;
+  auto* handle = reinterpret_cast<uv_handle_t*>(async_);
+  pending_ > 0 ? uv_ref(handle) : uv_unref(handle);
+}
+
+// The environment goes: its own mappings end for everybody, what it attached to or pinned is let go, its waits are given up.
+// All of it before V8 frees the buffers' memory, so that the registry never holds a freed range.
+void EnvState::close(napi_async_cleanup_hook_handle hook) {
+  service_unsubscribe(subscription_);
+  mailbox->shut();
+  for (Waiter* waiter : waiting) wait_end(waiter);
+  waiting.clear();
+  {
+    std::lock_guard guard(*threaded_waits.lock);
+    for (auto& [token, waiter] : *threaded_waits.waiters) wait_cancel(waiter);
+  }
+  for (auto& [id, held] : regions) {
+    for (uint32_t i = 0; i < held.handles; ++i) release_region_handle(held.region, held.creator && i == 0);
+  }
+  regions.clear();
+  for (auto& [id, held] : objects) object_release(held.object);
+  objects.clear();
+  notify.Reset();
+  struct Closing {
+    napi_async_cleanup_hook_handle hook;
+  };
+  async_->data = new Closing{hook};
+  uv_close(reinterpret_cast<uv_handle_t*>(async_), [](uv_handle_t* handle) {
+    auto* closing = static_cast<Closing*>(handle->data);
+    napi_remove_async_cleanup_hook(closing->hook);
+    delete closing;
+    delete reinterpret_cast<uv_async_t*>(handle);
+  });
+}
+
+Object* EnvState::object(const Napi::Value& id) const {
+  const auto found = objects.find(to_u64(id));
+  return found == objects.end() ? nullptr : found->second.object;
+}
+
+Region* EnvState::region(const Napi::Value& id) const {
+  const auto found = regions.find(to_u64(id));
+  return found == regions.end() ? nullptr : found->second.region;
+}
+
+Napi::Value to_js(Napi::Env env, const Failure& failure) {
+  if (!failure) return env.Null();
+  Napi::Object result = Napi::Object::New(env);
+  result["errno"] = Napi::Number::New(env, -failure.errnum);
+  result["syscall"] = Napi::String::New(env, failure.syscall);
+  return result;
+}
+
+}  // namespace revocable::binding

@@ -1,0 +1,111 @@
+// What belongs to one environment (the main thread, a worker): its references to objects and mappings, its wake-up handle, the
+// results of work done elsewhere. Everything else in the addon is process-global and lives in core/.
+#pragma once
+
+#include <napi.h>
+#include <uv.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "core/event_ring.h"
+#include "core/registry.h"
+#include "core/revoker.h"
+#include "core/wait_list.h"
+
+namespace revocable::binding {
+
+// The outcome of something that ran on another thread, matched to its promise by a token.
+struct Completion {
+  double token;
+  Failure failure;
+  RevokeCounts counts;
+  bool by_this_call;
+  WaitResult wait;
+};
+
+// Shared with the threads that deliver: it outlives the environment, which takes its handle away when it goes.
+class Mailbox {
+ public:
+  explicit Mailbox(uv_async_t* async) : async_(async) {}
+  void deliver(const Completion& completion);
+  void ring();  // events may have been pushed
+  std::vector<Completion> take();
+  void shut();
+
+ private:
+  std::mutex lock_;
+  uv_async_t* async_;
+  std::vector<Completion> completions_;
+};
+
+struct Held {
+  Region* region;
+  uint32_t handles;   // Mapping objects of this environment, and pins
+  bool creator;       // made here: it ends with the environment
+};
+
+// Asynchronous waits under way, by token. Shared with their threads: a wait may end while it is being cancelled, or after
+// the environment has gone.
+struct ThreadedWaits {
+  std::shared_ptr<std::mutex> lock = std::make_shared<std::mutex>();
+  std::shared_ptr<std::unordered_map<double, Waiter*>> waiters = std::make_shared<std::unordered_map<double, Waiter*>>();
+};
+
+class EnvState {
+ public:
+  static EnvState& of(Napi::Env env) { return *env.GetInstanceData<EnvState>(); }
+  explicit EnvState(Napi::Env env);
+
+  Napi::Env env;
+  Napi::FunctionReference notify;   // called on the event loop when there may be something to take
+  RingReader events;
+  uint64_t events_dropped = 0;
+  std::shared_ptr<Mailbox> mailbox;
+  struct HeldObject {
+    Object* object;      // one reference for all of them
+    uint32_t wrappers;   // MemoryObjects of this environment
+  };
+  std::unordered_map<uint64_t, HeldObject> objects;
+  std::unordered_map<uint64_t, Held> regions;      // by region id
+  std::unordered_set<Waiter*> waiting;             // synchronous waits under way
+  ThreadedWaits threaded_waits;
+  double next_token = 1;
+
+  void pending(int change);   // how many promises wait: the loop stays alive while any does
+  void close(napi_async_cleanup_hook_handle hook);
+
+  Object* object(const Napi::Value& id) const;
+  Region* region(const Napi::Value& id) const;
+
+ private:
+  uv_async_t* async_;
+  int subscription_;
+  int pending_ = 0;
+};
+
+// A region's id as JavaScript sees it: generation * 2^20 + slot, exact in a double.
+inline double region_id(const Region* region) {
+  return static_cast<double>(region->generation) * kStatusSlots + region->slot;
+}
+
+// A Failure as { errno, syscall }, with Node's negative errno; null when there is none.
+Napi::Value to_js(Napi::Env env, const Failure& failure);
+
+inline uint64_t to_u64(const Napi::Value& value) { return static_cast<uint64_t>(value.As<Napi::Number>().DoubleValue()); }
+inline uint32_t to_u32(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
+inline bool to_bool(const Napi::Value& value) { return value.As<Napi::Boolean>().Value(); }
+
+void export_objects(Napi::Env env, Napi::Object exports);
+void export_mappings(Napi::Env env, Napi::Object exports);
+void export_access(Napi::Env env, Napi::Object exports);
+void export_memory_calls(Napi::Env env, Napi::Object exports);
+void export_revocation(Napi::Env env, Napi::Object exports);
+void export_waits(Napi::Env env, Napi::Object exports);
+void export_observation(Napi::Env env, Napi::Object exports);
+
+}  // namespace revocable::binding

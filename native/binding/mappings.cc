@@ -1,0 +1,188 @@
+#include <sys/mman.h>
+
+#include "binding/env_state.h"
+#include "core/mapping.h"
+#include "core/page.h"
+#include "core/region_table.h"
+#include "fault/handler_install.h"
+
+namespace revocable::binding {
+namespace {
+
+// `buffer` is where the JavaScript buffer begins: the mapping may begin behind it, at the next larger page.
+Napi::Object describe(Napi::Env env, const Region* region, uintptr_t buffer) {
+  Napi::Object result = Napi::Object::New(env);
+  result["id"] = Napi::Number::New(env, region_id(region));
+  result["slot"] = Napi::Number::New(env, region->slot);
+  result["address"] = Napi::BigInt::New(env, uint64_t{region->start});
+  result["start"] = Napi::Number::New(env, static_cast<double>(region->start - buffer));
+  result["objectId"] = Napi::Number::New(env, static_cast<double>(region->object->id));
+  result["offset"] = Napi::Number::New(env, static_cast<double>(region->object_offset));
+  result["length"] = Napi::Number::New(env, static_cast<double>(region->length));
+  result["writable"] = Napi::Boolean::New(env, region->writable);
+  result["private"] = Napi::Boolean::New(env, region->private_copy);
+  result["fill"] = Napi::Number::New(env, static_cast<uint32_t>(region->fill));
+  return result;
+}
+
+struct MapArguments {
+  Object* object;
+  uint64_t offset;
+  size_t length;
+  bool writable, private_copy;
+  Fill fill;
+  bool populate;
+};
+
+MapArguments map_arguments(const Napi::CallbackInfo& info, size_t first) {
+  return {EnvState::of(info.Env()).object(info[first]),
+          to_u64(info[first + 1]),
+          static_cast<size_t>(to_u64(info[first + 2])),
+          to_bool(info[first + 3]),
+          to_bool(info[first + 4]),
+          static_cast<Fill>(to_u32(info[first + 5])),
+          to_bool(info[first + 6])};
+}
+
+Failure map_at(const MapArguments& arguments, uintptr_t start, Region** region) {
+  const Failure failure = handlers_ensure();
+  if (failure) return failure;
+  const size_t span = round_up(arguments.length, size_t{1} << arguments.object->page_shift);
+  return map_region({arguments.object, start, span, arguments.length, arguments.offset, arguments.writable, arguments.private_copy,
+                     arguments.fill, arguments.populate},
+                    region);
+}
+
+Napi::Value hold(Napi::Env env, Region* region, bool creator, uintptr_t buffer) {
+  Held& held = EnvState::of(env).regions.try_emplace(static_cast<uint64_t>(region_id(region)), Held{region, 0, creator}).first->second;
+  ++held.handles;
+  return describe(env, region, buffer);
+}
+
+// map(bytes, objectId, offset, length, writable, private, fill, populate): description | Failure
+// `bytes` covers the whole SharedArrayBuffer; the mapping starts at its first address that is aligned to the object's pages.
+Napi::Value map(const Napi::CallbackInfo& info) {
+  const auto bytes = info[0].As<Napi::Uint8Array>();
+  const MapArguments arguments = map_arguments(info, 1);
+  const size_t page = size_t{1} << arguments.object->page_shift;
+  const auto base = reinterpret_cast<uintptr_t>(bytes.Data());
+  Region* region = nullptr;
+  const uintptr_t start = round_up(base, page);
+  // V8 maps whole pages, so the mapping may end behind the last byte of the buffer, but not behind its last page.
+  if (start + round_up(arguments.length, page) > round_up(base + bytes.ByteLength(), kPageSize)) {
+    return to_js(info.Env(), {ENOTSUP, "mmap"});
+  }
+  const Failure failure = map_at(arguments, start, &region);
+  return failure ? to_js(info.Env(), failure) : hold(info.Env(), region, true, base);
+}
+
+struct ExternalRange {
+  uintptr_t start;
+  size_t span;
+};
+
+// V8 has let go of the ArrayBuffer: only now may its addresses be given back.
+void free_external(Napi::Env, void*, ExternalRange* range) {
+  close_regions_within(range->start, range->start + range->span);
+  munmap(reinterpret_cast<void*>(range->start), range->span);
+  delete range;
+}
+
+// mapExternal(objectId, offset, length, writable, private, fill, populate): description with `buffer` | Failure
+Napi::Value map_external(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const MapArguments arguments = map_arguments(info, 0);
+  const size_t page = size_t{1} << arguments.object->page_shift;
+  const size_t span = round_up(arguments.length, page);
+  const size_t reserved = span + (page > kPageSize ? page : 0);
+  void* at = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED) return to_js(env, Failure::from_errno("mmap"));
+  const uintptr_t start = round_up(reinterpret_cast<uintptr_t>(at), page);
+  Region* region = nullptr;
+  const Failure failure = map_at(arguments, start, &region);
+  if (failure) {
+    munmap(at, reserved);
+    return to_js(env, failure);
+  }
+  auto* range = new ExternalRange{reinterpret_cast<uintptr_t>(at), reserved};
+  napi_value buffer;
+  const napi_status status = napi_create_external_arraybuffer(
+      env, reinterpret_cast<void*>(start), arguments.length,
+      [](napi_env e, void* data, void* hint) { free_external(e, data, static_cast<ExternalRange*>(hint)); }, range, &buffer);
+  if (status != napi_ok) {
+    // Too long for this Node (4 GiB on Node 20), or a build that allows no external buffers (Electron).
+    if (env.IsExceptionPending()) env.GetAndClearPendingException();
+    release_region_handle(region, true);
+    munmap(at, reserved);
+    delete range;
+    return to_js(env, {status == napi_no_external_buffers_allowed ? ENOTSUP : EFBIG, "napi_create_external_arraybuffer"});
+  }
+  Napi::Object result = hold(env, region, true, region->start).As<Napi::Object>();
+  result["buffer"] = Napi::Value(env, buffer);
+  return result;
+}
+
+// attach(id, bytes): description | null when the mapping is no longer there or `bytes` is not its memory
+Napi::Value attach(const Napi::CallbackInfo& info) {
+  const uint64_t id = to_u64(info[0]);
+  const auto bytes = info[1].As<Napi::Uint8Array>();
+  Region* region = nullptr;
+  const Failure failure = handlers_ensure();
+  if (failure) return to_js(info.Env(), failure);
+  if (!acquire_region(static_cast<uint32_t>(id % kStatusSlots), static_cast<uint32_t>(id / kStatusSlots), &region)) return info.Env().Null();
+  const uintptr_t start = round_up(reinterpret_cast<uintptr_t>(bytes.Data()), region->page_size());
+  if (start != region->start || bytes.ByteLength() < region->length) {
+    release_region_handle(region, false);
+    return info.Env().Null();
+  }
+  ++region->attaches;
+  return hold(info.Env(), region, false, reinterpret_cast<uintptr_t>(bytes.Data()));
+}
+
+// attached(id): whether any thread has ever attached to it
+Napi::Value attached(const Napi::CallbackInfo& info) {
+  const Region* region = EnvState::of(info.Env()).region(info[0]);
+  return Napi::Boolean::New(info.Env(), region == nullptr || region->attaches.load() != 0);
+}
+
+// release(id, close): gives one handle back; with `close` the mapping ends for everybody
+void release(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  const auto found = state.regions.find(to_u64(info[0]));
+  if (found == state.regions.end()) return;
+  Region* region = found->second.region;
+  if (--found->second.handles == 0) state.regions.erase(found);
+  release_region_handle(region, to_bool(info[1]));
+}
+
+Napi::Value faults(const Napi::CallbackInfo& info) {
+  const Region* region = EnvState::of(info.Env()).region(info[0]);
+  return Napi::Number::New(info.Env(), region == nullptr ? 0 : region->faults.load());
+}
+
+// protect(id, firstPage, pages, access): null | Failure
+Napi::Value protect(const Napi::CallbackInfo& info) {
+  Region* region = EnvState::of(info.Env()).region(info[0]);
+  return to_js(info.Env(), protect_pages(region, to_u64(info[1]), to_u64(info[2]), static_cast<Access>(to_u32(info[3]))));
+}
+
+// remapPages(id, firstPage, pages, objectOffset): null | Failure
+Napi::Value remap_pages_js(const Napi::CallbackInfo& info) {
+  Region* region = EnvState::of(info.Env()).region(info[0]);
+  return to_js(info.Env(), remap_pages(region, to_u64(info[1]), to_u64(info[2]), to_u64(info[3])));
+}
+
+}  // namespace
+
+void export_mappings(Napi::Env env, Napi::Object exports) {
+  exports["map"] = Napi::Function::New(env, map, "map");
+  exports["mapExternal"] = Napi::Function::New(env, map_external, "mapExternal");
+  exports["attach"] = Napi::Function::New(env, attach, "attach");
+  exports["attached"] = Napi::Function::New(env, attached, "attached");
+  exports["release"] = Napi::Function::New(env, release, "release");
+  exports["faults"] = Napi::Function::New(env, faults, "faults");
+  exports["protect"] = Napi::Function::New(env, protect, "protect");
+  exports["remapPages"] = Napi::Function::New(env, remap_pages_js, "remapPages");
+}
+
+}  // namespace revocable::binding

@@ -1,0 +1,91 @@
+// System calls on a mapping's range. Each takes (id, firstByte, bytes), whole pages that TypeScript has checked, and answers null
+// or a Failure. A range that is revoked meanwhile makes the call fail, or act on pages that hold nothing.
+#include <sys/mman.h>
+
+#include <vector>
+
+#include "binding/env_state.h"
+#include "core/linux_abi.h"
+#include "core/page.h"
+
+namespace revocable::binding {
+namespace {
+
+struct Range {
+  void* at;
+  size_t bytes;
+};
+
+Range range_of(const Napi::CallbackInfo& info) {
+  const Region* region = EnvState::of(info.Env()).region(info[0]);
+  return {reinterpret_cast<void*>(region->start + to_u64(info[1])), static_cast<size_t>(to_u64(info[2]))};
+}
+
+Napi::Value answer(Napi::Env env, int result, const char* syscall) {
+  return result == 0 ? env.Null() : to_js(env, Failure::from_errno(syscall));
+}
+
+// advise(id, firstByte, bytes, advice)
+Napi::Value advise(const Napi::CallbackInfo& info) {
+  const Range range = range_of(info);
+  return answer(info.Env(), madvise(range.at, range.bytes, info[3].As<Napi::Number>().Int32Value()), "madvise");
+}
+
+Napi::Value sync(const Napi::CallbackInfo& info) {
+  const Range range = range_of(info);
+  return answer(info.Env(), msync(range.at, range.bytes, MS_SYNC), "msync");
+}
+
+Napi::Value lock(const Napi::CallbackInfo& info) {
+  const Range range = range_of(info);
+  return answer(info.Env(), mlock(range.at, range.bytes), "mlock");
+}
+
+Napi::Value unlock(const Napi::CallbackInfo& info) {
+  const Range range = range_of(info);
+  return answer(info.Env(), munlock(range.at, range.bytes), "munlock");
+}
+
+// residency(id, firstByte, bytes, target: Uint8Array): one byte a page, 1 when it is in memory
+Napi::Value residency(const Napi::CallbackInfo& info) {
+  const Range range = range_of(info);
+  auto target = info[3].As<Napi::Uint8Array>();
+  std::vector<unsigned char> pages(round_up(range.bytes, kPageSize) / kPageSize);
+  if (mincore(range.at, range.bytes, pages.data()) != 0) return to_js(info.Env(), Failure::from_errno("mincore"));
+  for (size_t i = 0; i < pages.size() && i < target.ElementLength(); ++i) target[i] = pages[i] & 1;
+  return info.Env().Null();
+}
+
+// prefetch(id, firstByte, bytes): MADV_POPULATE_READ, and MADV_WILLNEED before Linux 5.14
+Napi::Value prefetch(const Napi::CallbackInfo& info) {
+  const Range range = range_of(info);
+  int result = madvise(range.at, range.bytes, abi::kMadvPopulateRead);
+  if (result != 0 && errno == EINVAL) result = madvise(range.at, range.bytes, MADV_WILLNEED);
+  return answer(info.Env(), result, "madvise");
+}
+
+}  // namespace
+
+void export_memory_calls(Napi::Env env, Napi::Object exports) {
+  exports["advise"] = Napi::Function::New(env, advise, "advise");
+  exports["sync"] = Napi::Function::New(env, sync, "sync");
+  exports["lock"] = Napi::Function::New(env, lock, "lock");
+  exports["unlock"] = Napi::Function::New(env, unlock, "unlock");
+  exports["residency"] = Napi::Function::New(env, residency, "residency");
+  exports["prefetch"] = Napi::Function::New(env, prefetch, "prefetch");
+  Napi::Object advice = Napi::Object::New(env);
+  const struct {
+    const char* name;
+    int value;
+  } kinds[] = {
+      {"normal", MADV_NORMAL},     {"random", MADV_RANDOM},         {"sequential", MADV_SEQUENTIAL},
+      {"willneed", MADV_WILLNEED}, {"dontneed", MADV_DONTNEED},     {"cold", abi::kMadvCold},
+      {"pageout", abi::kMadvPageout}, {"hugepage", MADV_HUGEPAGE},  {"nohugepage", MADV_NOHUGEPAGE},
+      {"dontdump", MADV_DONTDUMP}, {"dodump", MADV_DODUMP},         {"populate-read", abi::kMadvPopulateRead},
+      {"populate-write", abi::kMadvPopulateWrite},
+  };
+  for (const auto& kind : kinds) advice[kind.name] = Napi::Number::New(env, kind.value);
+  exports["advice"] = advice;
+}
+
+}  // namespace revocable::binding

@@ -1,0 +1,148 @@
+#include <sys/mman.h>
+
+#include "binding/env_state.h"
+#include "core/features.h"
+#include "core/page.h"
+#include "fault/handler_install.h"
+
+namespace revocable::binding {
+namespace {
+
+// start(status: Uint8Array): opens what the library needs and maps the status table over the memory of `status`, whole pages
+// of a SharedArrayBuffer. Once in each environment, before anything else.
+Napi::Value start(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (env.GetInstanceData<EnvState>() != nullptr) return env.Null();
+  const Failure failure = core_start();
+  if (failure) return to_js(env, failure);
+  auto status = info[0].As<Napi::Uint8Array>();
+  void* at = status.Data();
+  // The self-test of the assumption everything rests on: V8 gives whole pages, aligned, and lets them be mapped over.
+  if (reinterpret_cast<uintptr_t>(at) % kPageSize != 0 || status.ByteLength() < kStatusBytes) return to_js(env, {ENOTSUP, "mmap"});
+  if (mmap(at, kStatusBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, status_table_fd(), 0) == MAP_FAILED) {
+    return to_js(env, Failure::from_errno("mmap"));
+  }
+  env.SetInstanceData(new EnvState(env));
+  return env.Null();
+}
+
+Napi::Value adopt(Napi::Env env, const Failure& failure, Object* object) {
+  if (failure) return to_js(env, failure);
+  EnvState::of(env).objects.emplace(object->id, EnvState::HeldObject{object, 1});
+  return Napi::Number::New(env, static_cast<double>(object->id));
+}
+
+// objectCreate(size, hugePages, name): id | Failure
+Napi::Value object_create_js(const Napi::CallbackInfo& info) {
+  const std::string name = info[2].As<Napi::String>();
+  Object* object = nullptr;
+  const Failure failure = object_create(to_u64(info[0]), to_bool(info[1]), {.name = name.c_str()}, &object);
+  return adopt(info.Env(), failure, object);
+}
+
+// objectOpen(path: Buffer, writable, scope, name): id | Failure. A Buffer, since a path need not be valid UTF-8.
+Napi::Value object_open_js(const Napi::CallbackInfo& info) {
+  const auto bytes = info[0].As<Napi::Uint8Array>();
+  const std::string path(reinterpret_cast<const char*>(bytes.Data()), bytes.ByteLength());
+  const std::string name = info[3].As<Napi::String>();
+  Object* object = nullptr;
+  const ObjectOptions options{to_bool(info[1]), static_cast<FaultScope>(to_u32(info[2])), name.c_str()};
+  const Failure failure = object_open(path.c_str(), options, &object);
+  return adopt(info.Env(), failure, object);
+}
+
+// objectFromFd(fd, writable, scope, name): id | Failure
+Napi::Value object_from_fd_js(const Napi::CallbackInfo& info) {
+  const std::string name = info[3].As<Napi::String>();
+  Object* object = nullptr;
+  const ObjectOptions options{to_bool(info[1]), static_cast<FaultScope>(to_u32(info[2])), name.c_str()};
+  const Failure failure = object_from_fd(info[0].As<Napi::Number>().Int32Value(), options, &object);
+  return adopt(info.Env(), failure, object);
+}
+
+// objectAcquire(id): true when the object exists; this environment then holds it once more.
+Napi::Value object_acquire_js(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  const auto found = state.objects.find(to_u64(info[0]));
+  if (found != state.objects.end()) {
+    ++found->second.wrappers;
+    return Napi::Boolean::New(info.Env(), true);
+  }
+  Object* object = object_acquire(to_u64(info[0]));
+  if (object != nullptr) state.objects.emplace(object->id, EnvState::HeldObject{object, 1});
+  return Napi::Boolean::New(info.Env(), object != nullptr);
+}
+
+void object_release_js(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  const auto found = state.objects.find(to_u64(info[0]));
+  if (found == state.objects.end() || --found->second.wrappers != 0) return;
+  object_release(found->second.object);
+  state.objects.erase(found);
+}
+
+// objectInfo(id): what never changes
+Napi::Value object_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Object* object = EnvState::of(env).object(info[0]);
+  Napi::Object result = Napi::Object::New(env);
+  result["name"] = Napi::String::New(env, object->name);
+  result["owned"] = Napi::Boolean::New(env, object->owned);
+  result["writable"] = Napi::Boolean::New(env, object->writable);
+  result["fd"] = Napi::Number::New(env, object->fd);
+  result["pageSize"] = Napi::Number::New(env, static_cast<double>(size_t{1} << object->page_shift));
+  return result;
+}
+
+// objectState(id): State | cause of a revocation by a backing fault << 8
+Napi::Value object_state(const Napi::CallbackInfo& info) {
+  const Object* object = EnvState::of(info.Env()).object(info[0]);
+  return Napi::Number::New(info.Env(), static_cast<uint32_t>(object->state.load()) |
+                                           (static_cast<uint32_t>(object->revoke_cause.load()) << 8));
+}
+
+// objectSize(id): bytes now | Failure
+Napi::Value object_size_js(const Napi::CallbackInfo& info) {
+  uint64_t size = 0;
+  const Failure failure = object_size(EnvState::of(info.Env()).object(info[0]), &size);
+  return failure ? to_js(info.Env(), failure) : Napi::Number::New(info.Env(), static_cast<double>(size)).As<Napi::Value>();
+}
+
+// objectClose(id): whether this call closed it
+Napi::Value object_close_js(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), object_close(EnvState::of(info.Env()).object(info[0])));
+}
+
+// objectRevokedByOwner(id): whether another process has revoked this memfd, which nobody here has touched since
+Napi::Value object_revoked_by_owner_js(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), object_revoked_by_owner(EnvState::of(info.Env()).object(info[0])));
+}
+
+Napi::Value features_js(const Napi::CallbackInfo& info) {
+  Napi::Object result = Napi::Object::New(info.Env());
+  result["procmapQuery"] = Napi::Boolean::New(info.Env(), features().procmap_query);
+  result["futexWaitv"] = Napi::Boolean::New(info.Env(), features().futex_waitv);
+  result["guard"] = Napi::Boolean::New(info.Env(), features().guard);
+  return result;
+}
+
+}  // namespace
+
+void export_objects(Napi::Env env, Napi::Object exports) {
+  exports["pageSize"] = Napi::Number::New(env, static_cast<double>(kPageSize));
+  exports["statusBytes"] = Napi::Number::New(env, static_cast<double>(kStatusBytes));
+  exports["start"] = Napi::Function::New(env, start, "start");
+  exports["features"] = Napi::Function::New(env, features_js, "features");
+  exports["objectCreate"] = Napi::Function::New(env, object_create_js, "objectCreate");
+  exports["objectOpen"] = Napi::Function::New(env, object_open_js, "objectOpen");
+  exports["objectFromFd"] = Napi::Function::New(env, object_from_fd_js, "objectFromFd");
+  exports["objectAcquire"] = Napi::Function::New(env, object_acquire_js, "objectAcquire");
+  exports["objectRelease"] = Napi::Function::New(env, object_release_js, "objectRelease");
+  exports["objectInfo"] = Napi::Function::New(env, object_info, "objectInfo");
+  exports["objectState"] = Napi::Function::New(env, object_state, "objectState");
+  exports["objectSize"] = Napi::Function::New(env, object_size_js, "objectSize");
+  exports["objectRevokedByOwner"] = Napi::Function::New(env, object_revoked_by_owner_js, "objectRevokedByOwner");
+  exports["objectClose"] = Napi::Function::New(env, object_close_js, "objectClose");
+}
+
+}  // namespace revocable::binding

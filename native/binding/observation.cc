@@ -1,0 +1,82 @@
+#include "binding/env_state.h"
+#include "core/counters.h"
+#include "core/region_table.h"
+#include "fault/handler_install.h"
+
+namespace revocable::binding {
+namespace {
+
+// setNotify(callback): called on the event loop when takeEvents or takeCompletions may have something
+void set_notify(const Napi::CallbackInfo& info) { EnvState::of(info.Env()).notify = Napi::Persistent(info[0].As<Napi::Function>()); }
+
+// takeEvents(): { events: [{ kind, cause, write, region, object, offset }], dropped }
+Napi::Value take_events(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  EnvState& state = EnvState::of(env);
+  Napi::Array events = Napi::Array::New(env);
+  Event event;
+  uint64_t dropped = 0;
+  uint32_t count = 0;
+  // Bounded, so that a storm of faults cannot keep this thread here for ever.
+  while (count < kRingSlots && state.events.next(&event, &dropped)) {
+    Napi::Object item = Napi::Object::New(env);
+    item["kind"] = Napi::Number::New(env, static_cast<uint32_t>(event.kind));
+    item["cause"] = Napi::Number::New(env, static_cast<uint32_t>(event.cause));
+    item["write"] = Napi::Boolean::New(env, event.write);
+    item["region"] = Napi::Number::New(env, static_cast<double>(event.generation) * kStatusSlots + event.slot);
+    item["object"] = Napi::Number::New(env, static_cast<double>(event.object));
+    item["offset"] = Napi::Number::New(env, static_cast<double>(event.offset));
+    events[count++] = item;
+  }
+  g_counters.events_dropped.fetch_add(dropped, std::memory_order_relaxed);
+  Napi::Object result = Napi::Object::New(env);
+  result["events"] = events;
+  result["dropped"] = Napi::Number::New(env, static_cast<double>(dropped));
+  return result;
+}
+
+void check_handlers(const Napi::CallbackInfo&) { handlers_check(); }
+
+// claimWarning(): true for the first caller in the process
+Napi::Value claim_warning(const Napi::CallbackInfo& info) {
+  static std::atomic<bool> claimed{false};
+  return Napi::Boolean::New(info.Env(), !claimed.exchange(true));
+}
+
+Napi::Value stats(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Object result = Napi::Object::New(env);
+  const auto put = [&](const char* name, const std::atomic<uint64_t>& counter) {
+    result[name] = Napi::Number::New(env, static_cast<double>(counter.load(std::memory_order_relaxed)));
+  };
+  put("mapped", g_counters.mapped);
+  put("live", g_counters.live);
+  put("suspended", g_counters.suspended);
+  put("revoked", g_counters.revoked);
+  put("closed", g_counters.closed);
+  put("revokes", g_counters.revokes);
+  put("suspends", g_counters.suspends);
+  put("resumes", g_counters.resumes);
+  put("faultsRevoked", g_counters.faults_revoked);
+  put("faultsSuspended", g_counters.faults_suspended);
+  put("faultsBacking", g_counters.faults_backing);
+  put("faultsProtection", g_counters.faults_protection);
+  put("faultsChecked", g_counters.faults_copy);
+  put("fills", g_counters.fills);
+  put("foreign", g_counters.foreign);
+  put("eventsDropped", g_counters.events_dropped);
+  put("displacements", g_counters.displacements);
+  return result;
+}
+
+}  // namespace
+
+void export_observation(Napi::Env env, Napi::Object exports) {
+  exports["setNotify"] = Napi::Function::New(env, set_notify, "setNotify");
+  exports["takeEvents"] = Napi::Function::New(env, take_events, "takeEvents");
+  exports["checkHandlers"] = Napi::Function::New(env, check_handlers, "checkHandlers");
+  exports["claimWarning"] = Napi::Function::New(env, claim_warning, "claimWarning");
+  exports["stats"] = Napi::Function::New(env, stats, "stats");
+}
+
+}  // namespace revocable::binding

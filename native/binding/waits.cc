@@ -1,0 +1,89 @@
+#include "binding/env_state.h"
+#include "core/mapping.h"
+
+namespace revocable::binding {
+namespace {
+
+Waiter* waiter_of(const Napi::Value& handle) { return handle.As<Napi::External<Waiter>>().Data(); }
+
+// waitBegin(id, offset, expected): a handle for waitSlice and waitEnd
+Napi::Value wait_begin_js(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  Waiter* waiter = wait_begin(state.region(info[0]), to_u64(info[1]), to_u32(info[2]));
+  state.waiting.insert(waiter);
+  return Napi::External<Waiter>::New(info.Env(), waiter);
+}
+
+// waitSlice(handle, milliseconds): WaitResult. Blocks the thread; JavaScript loops over it, so that a worker can be terminated.
+Napi::Value wait_slice_js(const Napi::CallbackInfo& info) {
+  const double milliseconds = info[1].As<Napi::Number>().DoubleValue();
+  const WaitResult result = wait_slice(waiter_of(info[0]), static_cast<uint64_t>(milliseconds * 1e6));
+  return Napi::Number::New(info.Env(), static_cast<uint32_t>(result));
+}
+
+void wait_end_js(const Napi::CallbackInfo& info) {
+  Waiter* waiter = waiter_of(info[0]);
+  EnvState::of(info.Env()).waiting.erase(waiter);
+  wait_end(waiter);
+}
+
+// waitAsync(id, offset, expected, milliseconds or -1): token | Failure
+Napi::Value wait_async(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  Region* held = state.region(info[0]);
+  Region* region = nullptr;
+  if (!acquire_region(held->slot, held->generation, &region)) return to_js(info.Env(), {EBADF, "futex"});
+  Waiter* waiter = wait_begin(region, to_u64(info[1]), to_u32(info[2]));
+  const double token = state.next_token++;
+  const double milliseconds = info[3].As<Napi::Number>().DoubleValue();
+  {
+    std::lock_guard guard(*state.threaded_waits.lock);
+    state.threaded_waits.waiters->emplace(token, waiter);
+  }
+  const auto done = [box = state.mailbox, waits = state.threaded_waits, waiter, region, token](WaitResult result) {
+    {
+      std::lock_guard guard(*waits.lock);
+      waits.waiters->erase(token);
+    }
+    wait_end(waiter);
+    release_region_handle(region, false);
+    box->deliver({token, {}, {}, false, result});
+  };
+  const Failure failure = wait_on_thread(waiter, milliseconds < 0 ? -1 : static_cast<int64_t>(milliseconds * 1e6), done);
+  if (failure) {
+    std::lock_guard guard(*state.threaded_waits.lock);
+    state.threaded_waits.waiters->erase(token);
+    wait_end(waiter);
+    release_region_handle(region, false);
+    return to_js(info.Env(), failure);
+  }
+  state.pending(+1);
+  return Napi::Number::New(info.Env(), token);
+}
+
+// waitCancel(token): the wait ends with `cancelled`, unless it has ended already
+void wait_cancel_js(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  std::lock_guard guard(*state.threaded_waits.lock);
+  const auto found = state.threaded_waits.waiters->find(info[0].As<Napi::Number>().DoubleValue());
+  if (found != state.threaded_waits.waiters->end()) wait_cancel(found->second);
+}
+
+// wake(id, offset, count): how many were woken
+Napi::Value wake(const Napi::CallbackInfo& info) {
+  Region* region = EnvState::of(info.Env()).region(info[0]);
+  return Napi::Number::New(info.Env(), wake_word(region, to_u64(info[1]), to_u32(info[2])));
+}
+
+}  // namespace
+
+void export_waits(Napi::Env env, Napi::Object exports) {
+  exports["waitBegin"] = Napi::Function::New(env, wait_begin_js, "waitBegin");
+  exports["waitSlice"] = Napi::Function::New(env, wait_slice_js, "waitSlice");
+  exports["waitEnd"] = Napi::Function::New(env, wait_end_js, "waitEnd");
+  exports["waitAsync"] = Napi::Function::New(env, wait_async, "waitAsync");
+  exports["waitCancel"] = Napi::Function::New(env, wait_cancel_js, "waitCancel");
+  exports["wake"] = Napi::Function::New(env, wake, "wake");
+}
+
+}  // namespace revocable::binding

@@ -1,0 +1,249 @@
+#include "fault/guarded_copy.h"
+
+// Labels revocable_*_begin/_end enclose instructions that may fault; _pad is where they land. The handler puts the faulting
+// address into the register that fault_register in machine_context.h names (rdx, x4), which the pads of the copy store away.
+
+#if defined(__x86_64__)
+
+// rdi to, rsi from, rdx bytes, rcx where to store the fault's address -> bytes left
+asm(R"(
+  .text
+  .hidden revocable_copy
+  .hidden revocable_copy_chunks_begin
+  .hidden revocable_copy_chunks_end
+  .hidden revocable_copy_bytes_begin
+  .hidden revocable_copy_bytes_end
+  .hidden revocable_copy_chunks_pad
+  .hidden revocable_copy_bytes_pad
+  .globl revocable_copy
+  .globl revocable_copy_chunks_begin
+  .globl revocable_copy_chunks_end
+  .globl revocable_copy_bytes_begin
+  .globl revocable_copy_bytes_end
+  .globl revocable_copy_chunks_pad
+  .globl revocable_copy_bytes_pad
+  .type revocable_copy, @function
+  .p2align 6
+revocable_copy:
+  .cfi_startproc
+  movq %rcx, %r8
+  movq %rdx, %r9
+  cmpq $4096, %r9
+  jae 2f
+  .p2align 4
+1:
+  cmpq $64, %r9
+  jb 2f
+revocable_copy_chunks_begin:
+  movups (%rsi), %xmm0
+  movups 16(%rsi), %xmm1
+  movups 32(%rsi), %xmm2
+  movups 48(%rsi), %xmm3
+  movups %xmm0, (%rdi)
+  movups %xmm1, 16(%rdi)
+  movups %xmm2, 32(%rdi)
+  movups %xmm3, 48(%rdi)
+revocable_copy_chunks_end:
+  addq $64, %rsi
+  addq $64, %rdi
+  subq $64, %r9
+  jmp 1b
+revocable_copy_chunks_pad:
+  # Start the chunk over, byte by byte: it faults again, at the exact byte.
+2:
+  movq %r9, %rcx
+revocable_copy_bytes_begin:
+  rep movsb
+revocable_copy_bytes_end:
+  movq %rcx, %rax
+  ret
+revocable_copy_bytes_pad:
+  movq %rdx, (%r8)
+  movq %rcx, %rax
+  ret
+  .cfi_endproc
+  .size revocable_copy, .-revocable_copy
+)");
+
+// load: rdi from, rsi where to put the value; store: rdi to, rsi the value -> 0, or 1 after a fault
+#define GUARDED_LOAD(bits, move)                                              \
+  asm(".text\n"                                                               \
+      ".hidden revocable_load" #bits "\n.globl revocable_load" #bits "\n"     \
+      ".hidden revocable_load" #bits "_end\n.globl revocable_load" #bits "_end\n" \
+      "revocable_load" #bits ":\n  .cfi_startproc\n  " move " (%rdi), %rax\n" \
+      "revocable_load" #bits "_end:\n"                                        \
+      "  movq %rax, (%rsi)\n  xorl %eax, %eax\n  ret\n  .cfi_endproc\n")
+#define GUARDED_STORE(bits, move, source)                                     \
+  asm(".text\n"                                                               \
+      ".hidden revocable_store" #bits "\n.globl revocable_store" #bits "\n"   \
+      ".hidden revocable_store" #bits "_end\n.globl revocable_store" #bits "_end\n" \
+      "revocable_store" #bits ":\n  .cfi_startproc\n  " move " " source ", (%rdi)\n" \
+      "revocable_store" #bits "_end:\n  xorl %eax, %eax\n  ret\n  .cfi_endproc\n")
+
+GUARDED_LOAD(8, "movzbq");
+GUARDED_LOAD(16, "movzwq");
+// Writing eax clears the upper half of rax.
+asm(".text\n.hidden revocable_load32\n.globl revocable_load32\n.hidden revocable_load32_end\n.globl revocable_load32_end\n"
+    "revocable_load32:\n  .cfi_startproc\n  movl (%rdi), %eax\nrevocable_load32_end:\n"
+    "  movq %rax, (%rsi)\n  xorl %eax, %eax\n  ret\n  .cfi_endproc\n");
+GUARDED_LOAD(64, "movq");
+GUARDED_STORE(8, "movb", "%sil");
+GUARDED_STORE(16, "movw", "%si");
+GUARDED_STORE(32, "movl", "%esi");
+GUARDED_STORE(64, "movq", "%rsi");
+asm(".text\n.hidden revocable_access_pad\n.globl revocable_access_pad\n"
+    "revocable_access_pad:\n  .cfi_startproc\n  movl $1, %eax\n  ret\n  .cfi_endproc\n");
+
+#elif defined(__aarch64__)
+
+// x0 to, x1 from, x2 bytes, x3 where to store the fault's address -> bytes left
+asm(R"(
+  .text
+  .hidden revocable_copy
+  .hidden revocable_copy_chunks_begin
+  .hidden revocable_copy_chunks_end
+  .hidden revocable_copy_bytes_begin
+  .hidden revocable_copy_bytes_end
+  .hidden revocable_copy_chunks_pad
+  .hidden revocable_copy_bytes_pad
+  .globl revocable_copy
+  .globl revocable_copy_chunks_begin
+  .globl revocable_copy_chunks_end
+  .globl revocable_copy_bytes_begin
+  .globl revocable_copy_bytes_end
+  .globl revocable_copy_chunks_pad
+  .globl revocable_copy_bytes_pad
+  .type revocable_copy, %function
+  .p2align 6
+revocable_copy:
+  .cfi_startproc
+1:
+  cmp x2, #64
+  b.lo 2f
+revocable_copy_chunks_begin:
+  ldp q0, q1, [x1]
+  ldp q2, q3, [x1, #32]
+  stp q0, q1, [x0]
+  stp q2, q3, [x0, #32]
+revocable_copy_chunks_end:
+  add x1, x1, #64
+  add x0, x0, #64
+  sub x2, x2, #64
+  b 1b
+revocable_copy_chunks_pad:
+  // Start the chunk over, byte by byte: it faults again, at the exact byte.
+2:
+  cbz x2, 3f
+revocable_copy_bytes_begin:
+  ldrb w5, [x1]
+  strb w5, [x0]
+revocable_copy_bytes_end:
+  add x1, x1, #1
+  add x0, x0, #1
+  sub x2, x2, #1
+  b 2b
+3:
+  mov x0, x2
+  ret
+revocable_copy_bytes_pad:
+  str x4, [x3]
+  mov x0, x2
+  ret
+  .cfi_endproc
+  .size revocable_copy, .-revocable_copy
+)");
+
+#define GUARDED_LOAD(bits, move)                                              \
+  asm(".text\n"                                                               \
+      ".hidden revocable_load" #bits "\n.globl revocable_load" #bits "\n"     \
+      ".hidden revocable_load" #bits "_end\n.globl revocable_load" #bits "_end\n" \
+      "revocable_load" #bits ":\n  .cfi_startproc\n  " move ", [x0]\n"        \
+      "revocable_load" #bits "_end:\n  str x2, [x1]\n  mov x0, #0\n  ret\n  .cfi_endproc\n")
+#define GUARDED_STORE(bits, move)                                             \
+  asm(".text\n"                                                               \
+      ".hidden revocable_store" #bits "\n.globl revocable_store" #bits "\n"   \
+      ".hidden revocable_store" #bits "_end\n.globl revocable_store" #bits "_end\n" \
+      "revocable_store" #bits ":\n  .cfi_startproc\n  " move ", [x0]\n"       \
+      "revocable_store" #bits "_end:\n  mov x0, #0\n  ret\n  .cfi_endproc\n")
+
+GUARDED_LOAD(8, "ldrb w2");
+GUARDED_LOAD(16, "ldrh w2");
+GUARDED_LOAD(32, "ldr w2");
+GUARDED_LOAD(64, "ldr x2");
+GUARDED_STORE(8, "strb w1");
+GUARDED_STORE(16, "strh w1");
+GUARDED_STORE(32, "str w1");
+GUARDED_STORE(64, "str x1");
+asm(".text\n.hidden revocable_access_pad\n.globl revocable_access_pad\n"
+    "revocable_access_pad:\n  .cfi_startproc\n  mov x0, #1\n  ret\n  .cfi_endproc\n");
+
+#else
+#error "revocable-mmap knows x86-64 and arm64"
+#endif
+
+extern "C" {
+size_t revocable_copy(void* to, const void* from, size_t bytes, uintptr_t* fault_address);
+extern const char revocable_copy_chunks_begin[], revocable_copy_chunks_end[], revocable_copy_chunks_pad[];
+extern const char revocable_copy_bytes_begin[], revocable_copy_bytes_end[], revocable_copy_bytes_pad[];
+#define DECLARE_WIDTH(bits)                                                   \
+  int revocable_load##bits(const void* from, uint64_t* value);                \
+  int revocable_store##bits(void* to, uint64_t value);                        \
+  extern const char revocable_load##bits##_end[], revocable_store##bits##_end[];
+DECLARE_WIDTH(8)
+DECLARE_WIDTH(16)
+DECLARE_WIDTH(32)
+DECLARE_WIDTH(64)
+#undef DECLARE_WIDTH
+extern const char revocable_access_pad[];
+}
+
+namespace revocable {
+namespace {
+
+uintptr_t at(const void* label) { return reinterpret_cast<uintptr_t>(label); }
+template <typename Function>
+uintptr_t entry(Function* function) {
+  return reinterpret_cast<uintptr_t>(function);
+}
+
+}  // namespace
+
+CopyResult guarded_copy(void* to, const void* from, size_t bytes) {
+  uintptr_t fault_address = 0;
+  const size_t left = revocable_copy(to, from, bytes, &fault_address);
+  return {bytes - left, fault_address};
+}
+
+bool guarded_load(const void* from, unsigned width, uint64_t* value) {
+  switch (width) {
+    case 1: return revocable_load8(from, value) == 0;
+    case 2: return revocable_load16(from, value) == 0;
+    case 4: return revocable_load32(from, value) == 0;
+    default: return revocable_load64(from, value) == 0;
+  }
+}
+
+bool guarded_store(void* to, unsigned width, uint64_t value) {
+  switch (width) {
+    case 1: return revocable_store8(to, value) == 0;
+    case 2: return revocable_store16(to, value) == 0;
+    case 4: return revocable_store32(to, value) == 0;
+    default: return revocable_store64(to, value) == 0;
+  }
+}
+
+uintptr_t landing_pad(uintptr_t pc) {
+  if (pc >= at(revocable_copy_chunks_begin) && pc < at(revocable_copy_chunks_end)) return at(revocable_copy_chunks_pad);
+  if (pc >= at(revocable_copy_bytes_begin) && pc < at(revocable_copy_bytes_end)) return at(revocable_copy_bytes_pad);
+  const bool access = (pc >= entry(revocable_load8) && pc < at(revocable_load8_end)) ||
+                      (pc >= entry(revocable_load16) && pc < at(revocable_load16_end)) ||
+                      (pc >= entry(revocable_load32) && pc < at(revocable_load32_end)) ||
+                      (pc >= entry(revocable_load64) && pc < at(revocable_load64_end)) ||
+                      (pc >= entry(revocable_store8) && pc < at(revocable_store8_end)) ||
+                      (pc >= entry(revocable_store16) && pc < at(revocable_store16_end)) ||
+                      (pc >= entry(revocable_store32) && pc < at(revocable_store32_end)) ||
+                      (pc >= entry(revocable_store64) && pc < at(revocable_store64_end));
+  return access ? at(revocable_access_pad) : 0;
+}
+
+}  // namespace revocable

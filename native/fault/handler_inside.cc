@@ -1,0 +1,485 @@
+// PLEASE READ BEFORE CHANGING THIS FILE.
+//
+// Everything here may run inside a signal handler, in any thread, between any two instructions of any program:
+//
+//   1. No lock, no malloc, no logging, no thread-local storage, no function-local static, no Node-API call, and nothing that
+//      does one of these. System calls, lock-free atomics and what this file defines are all there is. mmap(2) and mremap(2)
+//      are not on POSIX's list of async-signal-safe functions; on Linux they are plain system calls and safe.
+//   2. The handler returns only after something has changed that lets the faulting instruction go on, after passing the
+//      signal on, or after a wait for somebody else's change; each way back that changes nothing is counted and bounded, or a
+//      thread would fault for ever.
+//
+// What runs in normal code and changes the same state holds the same claim (region.h) with asynchronous signals blocked.
+#include "fault/handler_inside.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "core/counters.h"
+#include "core/event_ring.h"
+#include "core/handler_work.h"
+#include "core/linux_abi.h"
+#include "core/memfd.h"
+#include "core/page.h"
+#include "core/region.h"
+#include "core/region_table.h"
+#include "core/registry.h"
+#include "core/service.h"
+#include "fault/chain.h"
+#include "fault/guarded_copy.h"
+#include "fault/machine_context.h"
+
+namespace revocable {
+
+HandlerWork g_handler_work;
+
+namespace {
+
+enum class Outcome { handled, foreign };
+
+struct Fault {
+  uintptr_t address;
+  int signal;
+  int code;
+  bool write;
+  bool raw;  // an access that can only go on if something is mapped there; false for a checked copy that has come back
+  int need() const { return write ? PROT_WRITE : PROT_READ; }
+};
+
+// How often a fault on one region may find nothing to do before it is taken for somebody else's. Threads that faulted just
+// before another one's fill use it up one by one, and every fill resets it.
+constexpr uint32_t kFutileLimit = 4096;
+
+// How often a fault in a closed range is sent back. A thread that faulted before the range was closed needs it once; a fault of
+// whoever owns the addresses now comes again.
+constexpr uint32_t kClosedLimit = 128;
+
+// A mapping of ones up to this size is filled at once; a larger one window by window, as it is touched.
+constexpr size_t kOnesAtOnce = size_t{1} << 30;
+
+// --- pages of last resort -----------------------------------------------------------------------------------------------
+
+// Where RLIMIT_AS is exceeded no mmap succeeds any more, but moving existing pages does. These are moved to where an access
+// waits for one, one page at a time.
+constexpr uint32_t kReservePages = 64;
+std::atomic<char*> g_reserve{nullptr};
+std::atomic<uint32_t> g_reserve_used{0};
+
+bool plug_from_reserve(const Region* region, uintptr_t page) {
+  char* reserve = g_reserve.load(std::memory_order_acquire);
+  if (reserve == nullptr || region->page_shift != kPageShift) return false;
+  const uint32_t index = g_reserve_used.fetch_add(1, std::memory_order_relaxed);
+  if (index >= kReservePages) return false;
+  char* spare = reserve + index * kPageSize;
+  if (region->fill == Fill::ones) {
+    for (size_t i = 0; i < kPageSize; ++i) const_cast<volatile char*>(spare)[i] = static_cast<char>(0xff);
+  }
+  return mremap(spare, kPageSize, kPageSize, MREMAP_MAYMOVE | MREMAP_FIXED, reinterpret_cast<void*>(page)) != MAP_FAILED;
+}
+
+// --- fills ----------------------------------------------------------------------------------------------------------------
+
+bool map_over(uintptr_t start, size_t bytes, int prot, int flags, int fd, uint64_t offset) {
+  return mmap(reinterpret_cast<void*>(start), bytes, prot, flags | MAP_FIXED | MAP_NORESERVE, fd, static_cast<off_t>(offset)) !=
+         MAP_FAILED;
+}
+
+// One MAP_FIXED, so nobody ever sees a hole. The second way is for RLIMIT_DATA and overcommit, which do not count shared memory.
+bool map_zeros(Region* region, uintptr_t start, size_t bytes, int prot) {
+  if (map_over(start, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) return true;
+  if (!map_over(start, bytes, prot, MAP_SHARED, zero_fill_fd(), start)) return false;
+  region->used_zero_file = true;
+  return true;
+}
+
+// Private windows, so that a write stays where it was made. Others see the windows appear one after the other, and wait for
+// the claim at those that have not.
+bool map_ones(uintptr_t start, size_t bytes, int prot) {
+  for (size_t at = 0; at < bytes; at += kOnesWindow) {
+    const size_t part = bytes - at < kOnesWindow ? bytes - at : kOnesWindow;
+    if (!map_over(start + at, part, prot, MAP_PRIVATE, ones_fill_fd(), 0)) return false;
+  }
+  return true;
+}
+
+bool map_fill(Region* region, uintptr_t start, size_t bytes, int prot) {
+  if (region->fill == Fill::ones && map_ones(start, bytes, prot)) return true;
+  return map_zeros(region, start, bytes, prot);
+}
+
+// --- telling --------------------------------------------------------------------------------------------------------------
+
+void tell(const Region* region, const Fault& fault, EventKind kind, Cause cause) {
+  Event event;
+  event.kind = kind;
+  event.cause = cause;
+  event.write = fault.write;
+  event.slot = region->slot;
+  event.generation = region->generation;
+  event.object = region->object->id;
+  event.offset = fault.address - region->start;
+  push_event(event);
+  service_wake();
+}
+
+void leave_work(Region* region) {
+  for (auto& entry : g_handler_work.regions) {
+    Region* seen = entry.load(std::memory_order_relaxed);
+    if (seen == region) return;
+    // Release: the service thread sees what was written to the region and its object before.
+    if (seen == nullptr && entry.compare_exchange_strong(seen, region, std::memory_order_release)) return;
+  }
+  g_handler_work.overflowed.store(true, std::memory_order_release);
+}
+
+Outcome futile(Region* region) {
+  return region->futile.fetch_add(1, std::memory_order_relaxed) < kFutileLimit ? Outcome::handled : Outcome::foreign;
+}
+
+void count_fault(Region* region, std::atomic<uint64_t>& kind) {
+  region->faults.fetch_add(1, std::memory_order_relaxed);
+  region->futile.store(0, std::memory_order_relaxed);
+  bump(kind);
+}
+
+// --- revoked and suspended: the whole extent becomes the fill -----------------------------------------------------------------
+
+Outcome widen(Region* region, const Fault& fault) {
+  const int prot = region->fill_prot | fault.need();
+  if (mprotect(reinterpret_cast<void*>(region->start), region->end - region->start, prot) != 0) return Outcome::foreign;
+  region->fill_prot = prot;
+  return Outcome::handled;
+}
+
+// A large mapping of ones, one window at a time. Marks tell which are there, so that a second thread does not wipe what the
+// first one wrote.
+Outcome plug_window(Region* region, const Fault& fault) {
+  const uintptr_t window = region->start + round_down(fault.address - region->start, kOnesWindow);
+  const size_t bytes = region->end - window < kOnesWindow ? region->end - window : kOnesWindow;
+  const size_t page = region->page_of(window);
+  if (!ensure_marks(region)) return Outcome::foreign;
+  if ((region->mark_of(page) & kMarkFilled) != 0) return futile(region);
+  if (!map_ones(window, bytes, PROT_READ | PROT_WRITE)) return Outcome::foreign;
+  set_mark(region, page, region->mark_of(page) | kMarkFilled);
+  bump(g_counters.fills);
+  return Outcome::handled;
+}
+
+Outcome plug_page(Region* region, const Fault& fault) {
+  const size_t page = region->page_of(fault.address);
+  // Without marks (the same limits may refuse them) a second thread's fault could move another page over the first one's.
+  const bool marks = ensure_marks(region);
+  if (marks && (region->mark_of(page) & kMarkFilled) != 0) return futile(region);
+  if (!plug_from_reserve(region, region->page_address(page))) return Outcome::foreign;
+  if (marks) set_mark(region, page, region->mark_of(page) | kMarkFilled);
+  bump(g_counters.fills);
+  return Outcome::handled;
+}
+
+Outcome plug(Region* region, const Fault& fault, std::atomic<uint64_t>& kind) {
+  if (region->filled) {
+    // Another thread faulted on it too and was first; or the fill does not allow this access yet.
+    return (region->fill_prot & fault.need()) != 0 ? futile(region) : widen(region, fault);
+  }
+  if (region->fill == Fill::deadly) return Outcome::foreign;
+  const size_t bytes = region->end - region->start;
+  Outcome outcome;
+  if (region->fill == Fill::ones && bytes > kOnesAtOnce) {
+    outcome = plug_window(region, fault);
+  } else {
+    const int prot = PROT_READ | region->base_prot() | fault.need();
+    if (map_fill(region, region->start, bytes, prot)) {
+      region->filled = true;
+      region->fill_prot = prot;
+      bump(g_counters.fills);
+      outcome = Outcome::handled;
+    } else {
+      outcome = plug_page(region, fault);
+    }
+  }
+  if (outcome == Outcome::handled && region->faults.load(std::memory_order_relaxed) == 0) {
+    tell(region, fault, EventKind::fault_revoked, Cause::none);
+  }
+  if (outcome == Outcome::handled) count_fault(region, kind);
+  return outcome;
+}
+
+// --- live: the backing is gone ------------------------------------------------------------------------------------------------
+
+struct Diagnosis {
+  Cause cause;
+  bool revoked_by_owner;
+  bool try_again;
+};
+
+// Whether the page can be read, asked of the kernel without a signal: rt_sigprocmask copies its second argument from user
+// memory (EFAULT) before it refuses the first one (EINVAL), and does nothing.
+bool readable(uintptr_t address) {
+  constexpr int kNoSuchHow = 0x7fff;
+  return syscall(SYS_rt_sigprocmask, kNoSuchHow, round_down(address, kPageSize), nullptr, 8) != 0 && errno == EINVAL;
+}
+
+bool file_system_full(int fd) {
+  struct statfs status;
+  return fstatfs(fd, &status) == 0 && status.f_blocks != 0 && status.f_bavail == 0;
+}
+
+// True the first time this thread faults on this page: it may have come back in the meantime (a file that was truncated and
+// grew again), and then the access only has to be made again.
+bool first_try(Region* region, uintptr_t address) {
+  const uint64_t tag = (static_cast<uint64_t>(abi::tid()) << 40) ^ (address >> kPageShift);
+  if (region->retry_tag.exchange(tag, std::memory_order_relaxed) == tag) return false;
+  return futile(region) == Outcome::handled;
+}
+
+// Why a live mapping's page cannot be had. Runs before the claim is taken, as it asks the file system.
+Diagnosis diagnose(Region* region, const Fault& fault) {
+  const Object* object = region->object;
+  if (fault.code == BUS_MCEERR_AR) return {Cause::poisoned, false, false};
+  struct stat status;
+  if (fstat(object->fd, &status) != 0) return {Cause::unknown, false, false};
+  if (object_revoked_by_owner(object)) return {Cause::none, true, false};
+  const uint64_t page_offset = region->object_offset_of(region->page_of(fault.address));
+  if (object->regular && page_offset >= static_cast<uint64_t>(status.st_size)) return {Cause::past_end, false, false};
+  const bool can_read = readable(fault.address);
+  if (can_read && fault.raw && first_try(region, fault.address)) return {Cause::none, false, true};
+  if (region->page_shift != kPageShift) return {Cause::no_space, false, false};  // no free 2 MiB page
+  if (can_read && fault.write) return {Cause::no_space, false, false};           // it is there, but cannot be allocated
+  return {file_system_full(object->fd) ? Cause::no_space : Cause::unknown, false, false};
+}
+
+// The whole object is gone: this mapping at once, the others by the service thread.
+Outcome lose_object(Region* region, const Fault& fault, Cause cause) {
+  Object* object = region->object;
+  State live = State::live;
+  if (object->state.compare_exchange_strong(live, State::revoked)) {
+    object->revoke_cause.store(cause);
+    object->revoke_wanted.store(true);
+  }
+  if (cause != Cause::none && ensure_marks(region)) {
+    const size_t page = region->page_of(fault.address);
+    set_mark(region, page, static_cast<PageMark>(static_cast<PageMark>(cause) << kMarkCauseShift));
+  }
+  publish_state(region, State::revoked);
+  leave_work(region);
+  service_wake();
+  if (!fault.raw) return Outcome::handled;
+  return plug(region, fault, cause == Cause::none ? g_counters.faults_revoked : g_counters.faults_backing);
+}
+
+// Only this page is gone. Its mark is published before the fill lets the access complete.
+Outcome lose_page(Region* region, const Fault& fault, Cause cause) {
+  if (!ensure_marks(region)) return lose_object(region, fault, cause);
+  const size_t page = region->page_of(fault.address);
+  const PageMark mark = region->mark_of(page);
+  set_mark(region, page, static_cast<PageMark>((mark & kMarkAccessMask) | (static_cast<PageMark>(cause) << kMarkCauseShift)));
+  publish_state(region, State::live);
+  const bool deadly = region->fill == Fill::deadly;
+  if (deadly && fault.raw) return Outcome::foreign;
+  const int prot = PROT_READ | region->base_prot() | fault.need();
+  if (!deadly && !map_fill(region, region->page_address(page), region->page_size(), prot)) {
+    // One page too many for max_map_count: everything from here to the end, which is past the end of the file too, goes in
+    // one piece.
+    if (cause != Cause::past_end) return lose_object(region, fault, cause);
+    const uintptr_t from = region->page_address(page);
+    region->lost_from.store(from, std::memory_order_release);
+    publish_state(region, State::live);
+    if (!map_fill(region, from, region->end - from, prot)) return lose_object(region, fault, cause);
+  }
+  if (!deadly) bump(g_counters.fills);
+  count_fault(region, g_counters.faults_backing);
+  tell(region, fault, EventKind::fault_backing, cause);
+  return Outcome::handled;
+}
+
+Outcome backing_fault(Region* region, const Fault& fault, const Diagnosis& diagnosis) {
+  const size_t page = region->page_of(fault.address);
+  if (region->lost_cause(page) != Cause::none) {
+    if (region->fill == Fill::deadly) return fault.raw ? Outcome::foreign : Outcome::handled;
+    return futile(region);  // another thread lost it first
+  }
+  // revoke() has shut the gate and truncated, and has not come to this mapping yet.
+  if (region->object->state.load() == State::revoked || diagnosis.revoked_by_owner) return lose_object(region, fault, Cause::none);
+  if (diagnosis.try_again) return Outcome::handled;
+  const FaultScope scope = region->object->scope;
+  const bool whole = scope == FaultScope::object || (scope == FaultScope::by_cause && diagnosis.cause == Cause::unknown);
+  if (!whole) return lose_page(region, fault, diagnosis.cause);
+  const Outcome outcome = lose_object(region, fault, diagnosis.cause);
+  if (outcome == Outcome::handled) tell(region, fault, EventKind::fault_backing, diagnosis.cause);
+  return outcome;
+}
+
+// --- live: the access is not permitted --------------------------------------------------------------------------------------
+
+// A raw write to a read-only page, or any raw access to one without permission, is diverted to a private page so that it
+// completes and reaches nobody; the service thread, or the next checked access, puts the object's page back.
+bool divert(Region* region, size_t page, bool readable_page) {
+  const uintptr_t address = region->page_address(page);
+  const int prot = PROT_READ | PROT_WRITE;
+  // A private mapping's page is its user's own copy: replacing it would lose it, so it is opened for a moment instead.
+  if (region->private_copy) return mprotect(reinterpret_cast<void*>(address), region->page_size(), prot) == 0;
+  if (readable_page && map_over(address, region->page_size(), prot, MAP_PRIVATE, region->object->fd, region->object_offset_of(page))) {
+    return true;
+  }
+  return map_fill(region, address, region->page_size(), prot);
+}
+
+Outcome protection_fault(Region* region, const Fault& fault) {
+  if (fault.code != SEGV_ACCERR) return Outcome::foreign;  // a hole: somebody unmapped it
+  const size_t page = region->page_of(fault.address);
+  const PageMark mark = region->mark_of(page);
+  if (region->lost_cause(page) != Cause::none) {
+    // A write to the fill of a lost page that was mapped for reading.
+    void* at = reinterpret_cast<void*>(region->page_address(page));
+    return mprotect(at, region->page_size(), PROT_READ | PROT_WRITE) == 0 ? futile(region) : Outcome::foreign;
+  }
+  const int prot = prot_of(mark_access(mark), *region);
+  // Permitted by our records: protect() or a settled page changed it in this moment, or somebody called mprotect(2) on it.
+  if ((prot & fault.need()) != 0 || (mark & kMarkStray) != 0) return futile(region);
+  if (region->fill == Fill::deadly || !ensure_marks(region)) return Outcome::foreign;
+  set_mark(region, page, mark | kMarkStray);
+  if (page < region->stray_first) region->stray_first = page;
+  if (page > region->stray_last) region->stray_last = page;
+  publish_state(region, State::live);
+  if (!divert(region, page, (prot & PROT_READ) != 0)) return Outcome::foreign;
+  count_fault(region, g_counters.faults_protection);
+  leave_work(region);
+  tell(region, fault, EventKind::fault_protection, Cause::none);
+  return Outcome::handled;
+}
+
+// --- the decision -----------------------------------------------------------------------------------------------------------
+
+Outcome closed_fault(Region* region) {
+  return region->futile.fetch_add(1, std::memory_order_relaxed) < kClosedLimit ? Outcome::handled : Outcome::foreign;
+}
+
+// Under the claim.
+Outcome settle_claimed(Region* region, const Fault& fault, const Diagnosis& diagnosis) {
+  // The record may have been recycled between the lookup and the claim.
+  if (fault.address < region->start || fault.address >= region->end) return Outcome::handled;
+  switch (region->state.load(std::memory_order_acquire)) {
+    case State::revoked: return plug(region, fault, g_counters.faults_revoked);
+    case State::suspended: return plug(region, fault, g_counters.faults_suspended);
+    case State::closed: return closed_fault(region);
+    case State::live: break;
+  }
+  return fault.signal == SIGBUS ? backing_fault(region, fault, diagnosis) : protection_fault(region, fault);
+}
+
+Outcome settle(Region* region, const Fault& fault) {
+  Diagnosis diagnosis{Cause::unknown, false, true};  // of a region that turns out live only after the claim: look again
+  if (fault.signal == SIGBUS && region->state.load(std::memory_order_acquire) == State::live) diagnosis = diagnose(region, fault);
+  if (!try_claim(region)) {
+    await_claim(region);
+    return Outcome::handled;  // the instruction is tried again, and faults again if it must
+  }
+  const Outcome outcome = settle_claimed(region, fault, diagnosis);
+  release_claim(region);
+  return outcome;
+}
+
+// Signals that a fault of memory raised in this thread: not those sent by kill(2), whose si_addr is junk, nor misaligned
+// accesses, nor machine checks in memory that nobody has touched.
+bool is_memory_fault(int signal, int code) {
+  if (signal == SIGBUS) return code == BUS_ADRERR || code == BUS_MCEERR_AR;
+  return code == SEGV_MAPERR || code == SEGV_ACCERR;
+}
+
+Outcome resolve(int signal, const siginfo_t* info, MachineContext machine) {
+  if (!is_memory_fault(signal, info->si_code)) return Outcome::foreign;
+  const Fault fault{reinterpret_cast<uintptr_t>(info->si_addr), signal, info->si_code, machine.is_write(), true};
+  const ReaderScope scope;
+  Region* region = find_region(fault.address);
+  if (region == nullptr) return Outcome::foreign;
+  const uintptr_t pad = landing_pad(machine.pc());
+  if (pad == 0) return settle(region, fault);
+  machine.resume_at(pad, fault.address);
+  bump(g_counters.faults_copy);
+  return Outcome::handled;
+}
+
+}  // namespace
+
+// --- what core/ declares and the handler needs -------------------------------------------------------------------------------
+
+Region* find_region(uintptr_t address) {
+  const TableDirectory* directory = g_table.directory.load();
+  if (directory == nullptr || directory->count == 0) return nullptr;
+  size_t low = 0, high = directory->count;
+  while (high - low > 1) {
+    const size_t middle = low + (high - low) / 2;
+    if (directory->items[middle].first <= address) low = middle;
+    else high = middle;
+  }
+  const TableChunk* chunk = directory->items[low].chunk;
+  size_t first = 0, last = chunk->count;
+  while (last - first > 1) {
+    const size_t middle = first + (last - first) / 2;
+    if (chunk->entries[middle].start <= address) first = middle;
+    else last = middle;
+  }
+  const TableEntry& entry = chunk->entries[first];
+  return address >= entry.start && address < entry.end ? entry.region : nullptr;
+}
+
+void push_event(const Event& event) {
+  const uint64_t ticket = g_ring_head.fetch_add(1, std::memory_order_acq_rel);
+  RingSlot& slot = g_ring[ticket % kRingSlots];
+  slot.sequence.store(2 * ticket + 1, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_release);  // "being written" before the words
+  slot.words[0].store(static_cast<uint64_t>(event.kind) | (static_cast<uint64_t>(event.cause) << 8) |
+                          (static_cast<uint64_t>(event.write) << 16),
+                      std::memory_order_relaxed);
+  slot.words[1].store(event.slot, std::memory_order_relaxed);
+  slot.words[2].store(event.generation, std::memory_order_relaxed);
+  slot.words[3].store(event.object, std::memory_order_relaxed);
+  slot.words[4].store(event.offset, std::memory_order_relaxed);
+  slot.sequence.store(2 * ticket + 2, std::memory_order_release);  // publishes the words to readers
+}
+
+bool object_revoked_by_owner(const Object* object) {
+  struct stat status;
+  return object->sealable && fstat(object->fd, &status) == 0 && status.st_size == 0 &&
+         (fcntl(object->fd, F_GET_SEALS) & F_SEAL_GROW) != 0;
+}
+
+bool ensure_marks(Region* region) {
+  if (region->marks.load(std::memory_order_relaxed) != nullptr) return true;
+  const size_t bytes = round_up(region->pages(), kPageSize);
+  void* table = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (table == MAP_FAILED) return false;
+  region->marks.store(static_cast<std::atomic<PageMark>*>(table), std::memory_order_release);
+  return true;
+}
+
+bool handler_reserve() {
+  if (g_reserve.load() != nullptr) return true;
+  void* pages = mmap(nullptr, kReservePages * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (pages == MAP_FAILED) return false;
+  g_reserve.store(static_cast<char*>(pages), std::memory_order_release);
+  return true;
+}
+
+void absorb_backing_fault(Region* region, uintptr_t address, bool write) {
+  const RegistryLock lock;  // blocks asynchronous signals while the claim is held
+  settle(region, {address, SIGBUS, BUS_ADRERR, write, false});
+}
+
+extern "C" void revocable_mmap_fault_handler(int signal, siginfo_t* info, void* context) {
+  const int saved_errno = errno;
+  if (resolve(signal, info, MachineContext(context)) == Outcome::foreign) {
+    bump(g_counters.foreign);
+    chain_signal(signal, info, context);
+  }
+  errno = saved_errno;
+}
+
+}  // namespace revocable

@@ -1,0 +1,22 @@
+// The fault handler. See handler_inside.cc for the rules of everything that runs in it.
+#pragma once
+
+#include <signal.h>
+
+#include <cstdint>
+
+#include "core/region.h"
+
+namespace revocable {
+
+// For SIGBUS and SIGSEGV. The name is exported so that another copy of the library in the process can recognise it (dladdr).
+extern "C" __attribute__((visibility("default"))) void revocable_mmap_fault_handler(int signal, siginfo_t* info, void* context);
+
+// Reserves what the handler needs when the kernel refuses every new mapping. Normal code, once, before the first mapping.
+bool handler_reserve();
+
+// The same decision the handler takes about a live mapping, for a checked copy that ran into a fault and left it on its landing
+// pad: the page is marked, and filled unless its fill is deadly. Normal code, without the registry lock.
+void absorb_backing_fault(Region* region, uintptr_t address, bool write);
+
+}  // namespace revocable

@@ -1,0 +1,48 @@
+// What a signal handler can read and change of the interrupted instruction, per processor.
+#pragma once
+
+#include <ucontext.h>
+
+#include <cstdint>
+
+namespace revocable {
+
+class MachineContext {
+ public:
+  explicit MachineContext(void* context) : context_(static_cast<ucontext_t*>(context)) {}
+
+  const sigset_t& mask() const { return context_->uc_sigmask; }
+
+#if defined(__x86_64__)
+  uintptr_t pc() const { return static_cast<uintptr_t>(context_->uc_mcontext.gregs[REG_RIP]); }
+  void resume_at(uintptr_t pc, uintptr_t fault_address) {
+    context_->uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(pc);
+    context_->uc_mcontext.gregs[REG_RDX] = static_cast<greg_t>(fault_address);
+  }
+  // Bit 1 of the page fault's error code: Intel SDM volume 3, 4.7.
+  bool is_write() const { return (context_->uc_mcontext.gregs[REG_ERR] & 2) != 0; }
+#elif defined(__aarch64__)
+  uintptr_t pc() const { return context_->uc_mcontext.pc; }
+  void resume_at(uintptr_t pc, uintptr_t fault_address) {
+    context_->uc_mcontext.pc = pc;
+    context_->uc_mcontext.regs[4] = fault_address;
+  }
+  // WnR, bit 6 of the syndrome of a data abort, in the record the kernel adds to the frame (asm/sigcontext.h).
+  bool is_write() const {
+    constexpr uint32_t kEsrMagic = 0x45535201;
+    const uint8_t* record = context_->uc_mcontext.__reserved;
+    for (;;) {
+      const uint32_t magic = reinterpret_cast<const uint32_t*>(record)[0];
+      const uint32_t size = reinterpret_cast<const uint32_t*>(record)[1];
+      if (magic == kEsrMagic) return (reinterpret_cast<const uint64_t*>(record)[1] & (1u << 6)) != 0;
+      if (magic == 0 || size == 0) return false;
+      record += size;
+    }
+  }
+#endif
+
+ private:
+  ucontext_t* context_;
+};
+
+}  // namespace revocable

@@ -1,0 +1,71 @@
+/** Validation of everything users pass in, before native code sees it. Messages and codes are those of Node's own checks. */
+import { types } from 'node:util';
+import { invalidType, invalidValue, outOfRange } from './errors.js';
+
+export function integer(name: string, value: unknown, min: number, max: number): number {
+  if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
+  if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value);
+  if (value < min || value > max) throw outOfRange(name, `>= ${min} && <= ${max}`, value);
+  return value;
+}
+
+export function bigintOf64Bits(name: string, value: unknown): bigint {
+  if (typeof value !== 'bigint') throw invalidType(name, 'of type bigint', value);
+  if (value < 0n || value > 0xffff_ffff_ffff_ffffn) throw outOfRange(name, '>= 0n && < 2n ** 64n', value);
+  return value;
+}
+
+export function multipleOf(name: string, value: number, unit: number): number {
+  if (value % unit !== 0) throw outOfRange(name, `a multiple of ${unit}`, value);
+  return value;
+}
+
+export function boolean(name: string, value: unknown, fallback: boolean): boolean {
+  if (value === undefined) return fallback;
+  if (typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value);
+  return value;
+}
+
+export function string(name: string, value: unknown, fallback: string): string {
+  if (value === undefined) return fallback;
+  if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
+  if (value.includes('\0')) throw invalidValue(name, 'must be a string without null bytes', JSON.stringify(value));
+  return value;
+}
+
+export function oneOf<T extends string>(name: string, value: unknown, allowed: readonly T[], fallback?: T): T {
+  if (value === undefined && fallback !== undefined) return fallback;
+  if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
+  if (!(allowed as readonly string[]).includes(value)) {
+    throw invalidValue(name, `must be one of: ${allowed.map((item) => `'${item}'`).join(', ')}`, value);
+  }
+  return value as T;
+}
+
+/** An options object; only a missing one may be undefined. */
+export function options<T extends object>(name: string, value: T | undefined): Partial<T> {
+  if (value === undefined) return {};
+  return requiredObject(name, value);
+}
+
+export function requiredObject<T extends object>(name: string, value: T): T {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalidType(name, 'of type object', value);
+  return value;
+}
+
+export function bytesView(name: string, value: unknown): NodeJS.ArrayBufferView {
+  if (!ArrayBuffer.isView(value)) throw invalidType(name, 'an instance of Buffer, TypedArray or DataView', value);
+  return value as NodeJS.ArrayBufferView;
+}
+
+export function abortSignal(name: string, value: unknown): AbortSignal | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value !== 'object' || value === null || !('aborted' in value)) {
+    throw invalidType(name, 'an instance of AbortSignal', value);
+  }
+  return value as AbortSignal;
+}
+
+export function isSharedBuffer(value: unknown): value is SharedArrayBuffer {
+  return types.isSharedArrayBuffer(value);
+}

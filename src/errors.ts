@@ -1,0 +1,182 @@
+/** Every error the library throws, and how the errors of system calls get Node's shape. */
+import { getSystemErrorMap, getSystemErrorName } from 'node:util';
+import type { Failure } from './native.js';
+
+/** Where an access failed. */
+export interface AccessPlace {
+  /** Name of the object that was accessed. */
+  object: string;
+  /** First byte of the access, from the start of the mapping. */
+  offset?: number;
+  /** The same byte, from the start of the object. */
+  objectOffset?: number;
+  /** The same byte, as an address in this process. */
+  address?: bigint;
+  /** Of a bulk copy: how many bytes were transferred before it failed. */
+  bytesTransferred?: number;
+}
+
+/** What the errors of accesses have in common. */
+export abstract class AccessError extends Error {
+  /** A string that never changes, for programs to compare. */
+  abstract readonly code: string;
+  /** Name of the object that was accessed. */
+  readonly object: string;
+  /** First byte of the access, from the start of the mapping; absent where the error is not about a place. */
+  declare readonly offset?: number;
+  /** The same byte, from the start of the object. */
+  declare readonly objectOffset?: number;
+  /** The same byte, as an address in this process. */
+  declare readonly address?: bigint;
+  /** Of a bulk copy: how many bytes were transferred before it failed, exactly. */
+  declare readonly bytesTransferred?: number;
+
+  constructor(what: string, place: AccessPlace, cause?: unknown) {
+    super(describe(what, place), cause === undefined ? undefined : { cause });
+    this.object = place.object;
+    if (place.offset !== undefined) this.offset = place.offset;
+    if (place.objectOffset !== undefined) this.objectOffset = place.objectOffset;
+    if (place.address !== undefined) this.address = place.address;
+    if (place.bytesTransferred !== undefined) this.bytesTransferred = place.bytesTransferred;
+  }
+
+  override get name(): string {
+    return this.constructor.name;
+  }
+}
+
+function describe(what: string, place: AccessPlace): string {
+  const at = place.offset === undefined ? '' : ` at offset ${place.offset}`;
+  const after = place.bytesTransferred === undefined ? '' : ` after ${place.bytesTransferred} bytes`;
+  return `${place.object}: ${what}${at}${after}`;
+}
+
+/**
+ * The memory has been revoked, for ever: its device is gone. `cause` is the reason given to `revoke()`, in the thread that gave it.
+ * A write that throws this may have landed before the revocation did.
+ */
+export class MappingRevokedError extends AccessError {
+  readonly code = 'ERR_MAPPING_REVOKED';
+  constructor(place: AccessPlace, cause?: unknown) {
+    super('the mapping has been revoked', place, cause);
+  }
+}
+
+/** The memory is suspended: the same mapping works again after `resume()`. */
+export class MappingSuspendedError extends AccessError {
+  readonly code = 'ERR_MAPPING_SUSPENDED';
+  constructor(place: AccessPlace) {
+    super('the mapping is suspended', place);
+  }
+}
+
+/** The mapping, or the object it is of, has been closed. */
+export class MappingClosedError extends AccessError {
+  readonly code = 'ERR_MAPPING_CLOSED';
+  constructor(place: AccessPlace) {
+    super('the mapping is closed', place);
+  }
+}
+
+/** Why the backing of a page is gone; `unknown` when the kernel says no more than SIGBUS. */
+export type BackingFaultCause = 'past-end' | 'no-space' | 'poisoned' | 'unknown';
+
+const BACKING_FAULTS: Record<BackingFaultCause, string> = {
+  'past-end': 'the page is past the end of the file',
+  'no-space': 'there is no space for the page on its file system',
+  poisoned: 'the page is in memory that the hardware reports as broken',
+  unknown: 'the page could not be read from its device',
+};
+
+/** The kernel could not supply a page of a mapping that nobody revoked. The page stays lost, even when its file grows back. */
+export class BackingFaultError extends AccessError {
+  readonly code = 'ERR_BACKING_FAULT';
+  /** What is known of the reason. */
+  override readonly cause: BackingFaultCause;
+  constructor(place: AccessPlace, cause: BackingFaultCause) {
+    super(BACKING_FAULTS[cause], place);
+    this.cause = cause;
+  }
+}
+
+/** A write to a mapping, or to pages of it, that may only be read. */
+export class ReadOnlyMappingError extends AccessError {
+  readonly code = 'ERR_MAPPING_READ_ONLY';
+  constructor(place: AccessPlace) {
+    super('the mapping is read-only', place);
+  }
+}
+
+/** An access to pages that `protect(… 'none')` has closed. */
+export class ProtectedPageError extends AccessError {
+  readonly code = 'ERR_MAPPING_PROTECTED';
+  constructor(place: AccessPlace) {
+    super('the page is protected', place);
+  }
+}
+
+/**
+ * Whether `error` is a {@link MappingRevokedError}, also one of another copy of the library or from another realm, where
+ * `instanceof` says no.
+ *
+ * @example
+ * ```js
+ * try { mapping.read32(0) } catch (error) { if (!isRevokedError(error)) throw error; }
+ * ```
+ */
+export function isRevokedError(error: unknown): error is MappingRevokedError {
+  return typeof error === 'object' && error !== null && (error as { code?: unknown }).code === 'ERR_MAPPING_REVOKED';
+}
+
+/** An error of Node's shape: `TypeError [CODE]: message` in its stack, `name` unchanged. */
+function withCode<E extends Error>(error: E, code: string): E & { code: string } {
+  const name = error.name;
+  Object.defineProperty(error, 'name', { value: `${name} [${code}]`, configurable: true, writable: true, enumerable: false });
+  void error.stack; // V8 composes the stack's first line when it is first read
+  delete (error as { name?: string }).name;
+  return Object.assign(error, { code });
+}
+
+export function invalidType(name: string, expected: string, value: unknown): TypeError {
+  const received =
+    value === null || value === undefined
+      ? String(value)
+      : typeof value === 'object'
+        ? `an instance of ${value.constructor?.name ?? 'Object'}`
+        : `type ${typeof value} (${String(value)})`;
+  return withCode(
+    new TypeError(`The "${name}" argument must be ${expected}. Received ${received}`),
+    'ERR_INVALID_ARG_TYPE',
+  );
+}
+
+export function invalidValue(name: string, reason: string, value: unknown): TypeError {
+  return withCode(
+    new TypeError(`The argument "${name}" ${reason}. Received ${typeof value === 'string' ? `'${value}'` : String(value)}`),
+    'ERR_INVALID_ARG_VALUE',
+  );
+}
+
+export function outOfRange(name: string, range: string, value: unknown): RangeError {
+  return withCode(
+    new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${String(value)}`),
+    'ERR_OUT_OF_RANGE',
+  );
+}
+
+/** A system call's error with `code`, `errno`, `syscall` and `path`, as Node's own have them. */
+export function systemError(failure: Failure, details: { path?: string; cause?: unknown; hint?: string } = {}): NodeJS.ErrnoException {
+  const code = getSystemErrorName(failure.errno);
+  const text = getSystemErrorMap().get(failure.errno)?.[1] ?? 'unknown error';
+  const path = details.path === undefined ? '' : ` '${details.path}'`;
+  const hint = details.hint === undefined ? '' : ` (${details.hint})`;
+  const error: NodeJS.ErrnoException = new Error(
+    `${code}: ${text}, ${failure.syscall}${path}${hint}`,
+    details.cause === undefined ? undefined : { cause: details.cause },
+  );
+  error.errno = failure.errno;
+  error.code = code;
+  error.syscall = failure.syscall;
+  if (details.path !== undefined) error.path = details.path;
+  return error;
+}

@@ -1,0 +1,27 @@
+/**
+ * revocable-mmap: memory mappings for Node that survive the device going away.
+ *
+ * @packageDocumentation
+ */
+export { MemoryObject, revokeMappings } from './memory/memory-object.js';
+export type { CreateOptions, MapOptions, MemoryState, OpenOptions } from './memory/memory-object.js';
+
+export { Mapping } from './memory/mapping.js';
+export type { Advice, FaultInfo, MappingHandle, PageRange } from './memory/mapping.js';
+export type { RevokeReport } from './memory/report.js';
+export type { WaitOptions, WaitResult } from './memory/waits.js';
+
+export {
+  AccessError,
+  BackingFaultError,
+  isRevokedError,
+  MappingClosedError,
+  MappingRevokedError,
+  MappingSuspendedError,
+  ProtectedPageError,
+  ReadOnlyMappingError,
+} from './errors.js';
+export type { BackingFaultCause } from './errors.js';
+
+export { stats } from './stats.js';
+export type { Stats } from './stats.js';

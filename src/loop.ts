@@ -1,0 +1,96 @@
+/**
+ * The meeting point of native code and this thread's event loop: promises of work done on other threads, and events.
+ */
+import { isMainThread } from 'node:worker_threads';
+import { systemError } from './errors.js';
+import { allKnown, knownMappings, knownObject } from './known.js';
+import {
+  CAUSES,
+  EVENT_KINDS,
+  isFailure,
+  native,
+  start,
+  type Completion,
+  type Failure,
+  type NativeEvent,
+} from './native.js';
+
+const pending = new Map<number, (completion: Completion) => void>();
+
+/** A promise for what native code does under `token`. */
+export function completionOf(token: number): Promise<Completion> {
+  return new Promise((resolve) => pending.set(token, resolve));
+}
+
+let prepared = false;
+
+/** Prepares this thread for mappings, once. Throws a system error when the process cannot have what the library needs. */
+export function prepare(): void {
+  if (prepared) return;
+  const failure = start();
+  if (failure !== null) throw systemError(failure);
+  native.setNotify(drain);
+  // Faults in the last turn of a program: nothing else would wake the loop again.
+  process.on('beforeExit', drain);
+  if (isMainThread) watchSignalListeners();
+  prepared = true;
+}
+
+/**
+ * Somebody who listens to SIGBUS or SIGSEGV takes the handler away, and puts the default action in place when done. Node starts
+ * and stops its own watcher before these listeners are called, so looking now is not too early.
+ */
+function watchSignalListeners(): void {
+  const look = (event: string | symbol): void => {
+    if (event === 'SIGBUS' || event === 'SIGSEGV') native.checkHandlers();
+  };
+  process.on('newListener', look);
+  process.on('removeListener', look);
+}
+
+function drain(): void {
+  for (const completion of native.takeCompletions()) {
+    const resolve = pending.get(completion.token);
+    pending.delete(completion.token);
+    resolve?.(completion);
+  }
+  const { events, dropped } = native.takeEvents();
+  for (const event of events) dispatch(event);
+  // States matter more than the list of what happened: whoever missed something compares what it knows.
+  if (dropped > 0) for (const known of allKnown()) known._synchronize();
+}
+
+function dispatch(event: NativeEvent): void {
+  const kind = EVENT_KINDS[event.kind];
+  switch (kind) {
+    case 'object-changed':
+      knownObject(event.object)?._synchronize();
+      break;
+    case 'mapping-closed':
+      for (const mapping of knownMappings(event.region)) mapping._synchronize();
+      break;
+    case 'displaced':
+      warnOfDisplacement();
+      break;
+    default:
+      for (const mapping of knownMappings(event.region)) {
+        mapping._faulted({ kind, cause: CAUSES[event.cause], write: event.write, offset: event.offset });
+      }
+  }
+}
+
+/** Once a process: every thread is told, one warns. */
+function warnOfDisplacement(): void {
+  if (!native.claimWarning()) return;
+  process.emitWarning(
+    'Another handler for SIGBUS or SIGSEGV displaced the one that keeps mappings safe. It is back in place and passes on to ' +
+      'the newcomer what is not its own; in between, an access to revoked memory could have killed the process.',
+    { code: 'REVOCABLE_MMAP_DISPLACED', type: 'RevocableMmapWarning' },
+  );
+}
+
+/** The value, or the system error it stands for. */
+export function unwrap<T>(value: T | Failure, details?: Parameters<typeof systemError>[1]): T {
+  if (isFailure(value)) throw systemError(value, details);
+  return value;
+}

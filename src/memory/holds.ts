@@ -1,0 +1,59 @@
+/**
+ * What keeps a mapping's addresses valid, and what closes it when its user forgets to.
+ *
+ * V8 unmaps a SharedArrayBuffer's memory when the last one of it is gone, in any thread. The registry must never hold a range
+ * that has been unmapped, so each thread that has a handle also has a *keeper*, a second SharedArrayBuffer of the same memory
+ * (structuredClone), and drops it only after the native handle has been given back.
+ */
+import { isSharedBuffer } from '../arguments.js';
+import { native } from '../native.js';
+
+/** One thread's handle on a mapping. */
+export interface Hold {
+  id: number;
+  /** Undefined for an external ArrayBuffer: its own finalizer closes the mapping before the memory is unmapped. */
+  keeper: SharedArrayBuffer | undefined;
+  /** A handle for other threads has been made. */
+  shared: boolean;
+  released: boolean;
+}
+
+const collected = new FinalizationRegistry(forgotten);
+
+/** Shared by a thread that has forgotten them since, and not attached by anybody yet: the handle may still be on its way. */
+const onTheirWay = new Set<Hold>();
+
+/** Holds the mapping until {@link letGo}, or until `buffer` has been collected. */
+export function holdBuffer(id: number, buffer: SharedArrayBuffer | ArrayBuffer): Hold {
+  const keeper = isSharedBuffer(buffer) ? structuredClone(buffer) : undefined;
+  const hold: Hold = { id, keeper, shared: false, released: false };
+  collected.register(buffer, hold, hold);
+  if (onTheirWay.size > 0) settleThoseOnTheirWay();
+  return hold;
+}
+
+export function markShared(hold: Hold): void {
+  hold.shared = true;
+}
+
+/** Gives the native handle back; with `close` the mapping ends for every thread. */
+export function letGo(hold: Hold, close: boolean): void {
+  if (hold.released) return;
+  hold.released = true;
+  native.release(hold.id, close);
+  hold.keeper = undefined;
+  collected.unregister(hold);
+}
+
+function forgotten(hold: Hold): void {
+  if (hold.shared && !native.attached(hold.id)) onTheirWay.add(hold);
+  else letGo(hold, false);
+}
+
+function settleThoseOnTheirWay(): void {
+  for (const hold of onTheirWay) {
+    if (!native.attached(hold.id)) continue;
+    onTheirWay.delete(hold);
+    letGo(hold, false);
+  }
+}

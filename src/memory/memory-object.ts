@@ -1,0 +1,524 @@
+import { EventEmitter } from 'node:events';
+import { constants as osConstants } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
+import { readFileSync } from 'node:fs';
+import { boolean, integer, multipleOf, oneOf, options as checkOptions, requiredObject, string } from '../arguments.js';
+import { publish } from '../diagnostics.js';
+import {
+  BackingFaultError,
+  invalidType,
+  invalidValue,
+  MappingClosedError,
+  MappingRevokedError,
+  MappingSuspendedError,
+  outOfRange,
+  systemError,
+  type BackingFaultCause,
+} from '../errors.js';
+import { forgetObject, knownObject, rememberObject } from '../known.js';
+import { completionOf, prepare, unwrap } from '../loop.js';
+import { CAUSES, FILLS, isFailure, native, STATES, type Failure, type MappingDescription } from '../native.js';
+import { later } from '../turns.js';
+import { Mapping, type FaultInfo } from './mapping.js';
+import { toReport, type RevokeReport } from './report.js';
+
+/** Live; suspended for a while; revoked for ever; closed. */
+export type MemoryState = 'live' | 'suspended' | 'revoked' | 'closed';
+
+export interface CreateOptions {
+  /** Bytes, at least 1. With `hugePages` a multiple of 2 MiB. */
+  size: number;
+  /** Shown in errors, in `/proc/PID/maps` and by `util.inspect`. Default `'revocable'`. */
+  name?: string;
+  /** 2 MiB pages from the system's reserved pool. Default false. */
+  hugePages?: boolean;
+}
+
+export interface OpenOptions {
+  /** Open for writing too. Default false. */
+  writable?: boolean;
+  /**
+   * What one lost page takes away: only itself, or the whole object, which is then revoked. Default: by cause. Past the end of
+   * the file, no space and broken memory take the page; anything else takes the object, because pages that are still cached
+   * would go on swallowing writes.
+   */
+  onBackingFault?: 'page' | 'object';
+}
+
+export interface MapOptions {
+  /** First byte of the object, a multiple of the page size. Default 0. */
+  offset?: number;
+  /** Bytes. Default: from `offset` to the end of the object. */
+  length?: number;
+  /** Default `'rw'` where the object is writable, else `'r'`. */
+  access?: 'r' | 'rw';
+  /** A SharedArrayBuffer (default), or an ArrayBuffer for APIs that refuse shared memory. */
+  shared?: boolean;
+  /** MAP_PRIVATE: writes stay in this mapping. Default false. */
+  private?: boolean;
+  /** What raw views read after revocation; `'signal'` leaves SIGBUS deadly. Default `'zeros'`. */
+  fill?: 'zeros' | 'ones' | 'signal';
+  /** Bring all pages in now. Default false. */
+  populate?: boolean;
+}
+
+interface ObjectEvents {
+  /** It has been revoked. Once. */
+  revoked: [error: MappingRevokedError];
+  suspended: [];
+  resumed: [];
+  /** An access to one of its mappings faulted. */
+  fault: [info: FaultInfo, mapping: Mapping];
+  /** It has been closed. Once, and nothing after. */
+  close: [];
+}
+
+const collected = new FinalizationRegistry((id: number) => {
+  forgetObject(id);
+  native.objectRelease(id);
+});
+
+const construct = Symbol('construct');
+
+/**
+ * Memory that can be mapped and revoked: memory the library creates, a file, or anything behind a file descriptor that mmap(2)
+ * accepts. What the kernel calls a file and its `address_space`.
+ *
+ * It is an EventEmitter: `'revoked'`, `'suspended'`, `'resumed'`, `'fault'`, `'close'`. No event is emitted within the call that
+ * caused it.
+ *
+ * @example
+ * ```js
+ * const memory = MemoryObject.create({ size: 65536, name: 'ring' });
+ * const mapping = memory.map();
+ * mapping.write32(0, 42);
+ * memory.revokeSync();
+ * mapping.read32(0); // throws MappingRevokedError
+ * ```
+ */
+export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposable {
+  /** For errors and inspection: the name given, the path, or `fd N`. */
+  readonly name: string;
+  /** Whether the library created the memory, so that revoking it reaches every process. */
+  readonly owned: boolean;
+
+  readonly #id: number;
+  readonly #fd: number;
+  readonly #writable: boolean;
+  readonly #pageSize: number;
+  readonly #mappings = new Map<WeakRef<Mapping>, number>();
+  #lastSize: number;
+  #announced: MemoryState = 'live';
+  #reason: unknown;
+  #controller: AbortController | undefined;
+
+  /** @internal Objects are made by the static functions. */
+  constructor(key: symbol, id: number) {
+    super();
+    if (key !== construct) throw new TypeError('Illegal constructor: use MemoryObject.create, openFile or fromFd');
+    const { name, owned, writable, fd, pageSize } = native.objectInfo(id);
+    this.#id = id;
+    this.name = name;
+    this.owned = owned;
+    this.#fd = fd;
+    this.#writable = writable;
+    this.#pageSize = pageSize;
+    const size = native.objectSize(id);
+    this.#lastSize = isFailure(size) ? 0 : size;
+    rememberObject(id, this);
+    collected.register(this, id);
+  }
+
+  /**
+   * New memory, zeroed: a memfd sealed so that only its owner can take it away, and nobody can give it back.
+   *
+   * @throws RangeError `ERR_OUT_OF_RANGE`, TypeError `ERR_INVALID_ARG_TYPE` on bad options; a system error with `code` (`ENOMEM`
+   *   where no 2 MiB pages are reserved, `EMFILE`, …).
+   */
+  static create(options: CreateOptions): MemoryObject {
+    const given = requiredObject('options', options);
+    const hugePages = boolean('options.hugePages', given.hugePages, false);
+    const size = integer('options.size', given.size, 1, Number.MAX_SAFE_INTEGER);
+    if (hugePages) multipleOf('options.size', size, HUGE_PAGE);
+    const name = string('options.name', given.name, 'revocable');
+    if (Buffer.byteLength(name) > MAX_MEMFD_NAME) throw invalidValue('options.name', `must be at most ${MAX_MEMFD_NAME} bytes long`, name);
+    prepare();
+    if (hugePages) requireHugePages(size);
+    return new MemoryObject(construct, unwrap(native.objectCreate(size, hugePages, name)));
+  }
+
+  /**
+   * A file, or a device that can be mapped. It may be shorter than what is mapped of it later: touching past its end is a
+   * backing fault.
+   *
+   * @throws the system error of open(2) or mmap(2) with `code`, `errno`, `syscall` and `path`: `ENOENT`, `EACCES`, `EISDIR`,
+   *   `ENODEV` for what cannot be mapped (a FIFO, which does not block), …
+   */
+  static openFile(path: string | URL, options?: OpenOptions): MemoryObject {
+    const given = checkOptions('options', options);
+    const file = toPath(path);
+    const writable = boolean('options.writable', given.writable, false);
+    const scope = toScope(given.onBackingFault);
+    prepare();
+    return new MemoryObject(construct, unwrap(native.objectOpen(Buffer.from(file), writable, scope, file), { path: file }));
+  }
+
+  /**
+   * What an open file descriptor refers to. The descriptor is duplicated and stays the caller's.
+   *
+   * @throws the system error of fcntl(2) or mmap(2): `EBADF`, `EACCES` where it is not open for what `writable` asks, `ENODEV`, …
+   */
+  static fromFd(fd: number, options?: OpenOptions & { name?: string }): MemoryObject {
+    integer('fd', fd, 0, 0x7fff_ffff);
+    const given = checkOptions('options', options);
+    const writable = boolean('options.writable', given.writable, false);
+    const name = string('options.name', given.name, `fd ${fd}`);
+    const scope = toScope(given.onBackingFault);
+    prepare();
+    return new MemoryObject(construct, unwrap(native.objectFromFd(fd, writable, scope, name)));
+  }
+
+  /** @internal The object behind a mapping that another thread made. */
+  static _attach(id: number): MemoryObject {
+    const known = knownObject(id);
+    if (known !== undefined) return known;
+    if (!native.objectAcquire(id)) throw new MappingClosedError({ object: 'object' });
+    return new MemoryObject(construct, id);
+  }
+
+  /** Bytes. Of a file: now. */
+  get size(): number {
+    if (this.owned || this.state === 'closed') return this.#lastSize;
+    this.#lastSize = unwrap(native.objectSize(this.#id));
+    return this.#lastSize;
+  }
+
+  /** The library's own descriptor of it, -1 when closed. Not to be closed by others. */
+  get fd(): number {
+    return this.state === 'closed' ? -1 : this.#fd;
+  }
+
+  get state(): MemoryState {
+    return STATES[native.objectState(this.#id) & 0xff];
+  }
+
+  /** This thread's open mappings of it: a snapshot. */
+  get mappings(): ReadonlySet<Mapping> {
+    const open = new Set<Mapping>();
+    for (const mapping of this.#eachMapping()) if (mapping.state !== 'closed') open.add(mapping);
+    return open;
+  }
+
+  /** Aborted by revocation, with the {@link MappingRevokedError} as its reason. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#announced === 'revoked') this.#controller.abort(this._revokedError());
+    }
+    return this.#controller.signal;
+  }
+
+  /** Whether it was opened for writing. */
+  get writable(): boolean {
+    return this.#writable;
+  }
+
+  /**
+   * Maps it, or a part of it, into this process. Does not block, unless `populate` has to read a file.
+   *
+   * @throws `ENODEV` (`errno` -19, `syscall` `mmap`) from the first instant of a revocation; MappingSuspendedError while suspended;
+   *   MappingClosedError after close; RangeError beyond the end of memory the library created, or where this version of Node
+   *   has no buffer that long; the system error of mmap(2).
+   *
+   * @example
+   * ```js
+   * const page = memory.map({ offset: 4096, length: 4096, access: 'r' });
+   * ```
+   */
+  map(options?: MapOptions): Mapping {
+    const given = checkOptions('options', options);
+    const { offset, length } = this.#range(given);
+    const writable = oneOf('options.access', given.access, ['r', 'rw'], this.#writable ? 'rw' : 'r') === 'rw';
+    const shared = boolean('options.shared', given.shared, true);
+    const priv = boolean('options.private', given.private, false);
+    const fill = FILLS.indexOf(oneOf('options.fill', given.fill, FILLS, 'zeros'));
+    const populate = boolean('options.populate', given.populate, false);
+    this.#refuseUnlessLive();
+    const described = shared
+      ? this.#mapShared(offset, length, writable, priv, fill, populate)
+      : { buffer: undefined, description: native.mapExternal(this.#id, offset, length, writable, priv, fill, populate) };
+    if (isFailure(described.description)) throw this.#mapError(described.description, length);
+    const description = described.description;
+    const mapping = new Mapping(this, description, described.buffer ?? description.buffer!, true);
+    publish('map', () => ({ mapping, object: this }));
+    return mapping;
+  }
+
+  /**
+   * Takes the memory away for ever: when the promise resolves, no thread of this process reaches it through any mapping, and of
+   * memory the library created no process does. Mappings keep their addresses; accesses to them fail as
+   * `docs/semantics.md` says. The work is done on another thread; the gate is shut, and `state` is `'revoked'`, when the call returns.
+   *
+   * Never rejects: removal cannot be allowed to fail. The report says what the kernel allowed.
+   *
+   * @param reason becomes the `cause` of this thread's MappingRevokedErrors.
+   */
+  async revoke(reason?: unknown): Promise<RevokeReport> {
+    const mine = this.#shutGate(reason);
+    const { report } = await completionOf(native.revokeAsync(this.#id, mine));
+    return this.#revoked(mine, toReport(this.name, mine, report));
+  }
+
+  /** {@link revoke}, in this call. Blocks while the kernel takes the pages away: some microseconds a mapping, 65 ns a present page. */
+  revokeSync(reason?: unknown): RevokeReport {
+    const mine = this.#shutGate(reason);
+    return this.#revoked(mine, toReport(this.name, mine, native.revokeSync(this.#id, mine)));
+  }
+
+  /**
+   * Takes the memory away until {@link resume}: a device that is reset or sleeps. Accesses fail with MappingSuspendedError; its
+   * contents stay. Only this process is concerned.
+   *
+   * @throws `EBUSY` when a private mapping exists, whose own copies would be lost; `ENODEV` when revoked; MappingClosedError.
+   */
+  async suspend(): Promise<RevokeReport> {
+    const completion = await completionOf(native.suspendAsync(this.#id));
+    if (completion.failure !== null) throw this.#stateError(completion.failure, 'a private mapping exists');
+    this._synchronize();
+    return toReport(this.name, completion.byThisCall, completion.report);
+  }
+
+  /**
+   * Gives the memory back: the same mappings and views work again. Does nothing to a live object.
+   *
+   * @throws `ENODEV` when it has been revoked meanwhile; MappingClosedError; the error of mmap(2), after which it is still suspended.
+   */
+  async resume(): Promise<void> {
+    const completion = await completionOf(native.resumeAsync(this.#id));
+    if (completion.failure !== null) throw this.#stateError(completion.failure);
+    this._synchronize();
+  }
+
+  /**
+   * Lets pages go from all mappings of this process: the next touch asks the object again. What `unmap_mapping_range` does in the
+   * kernel. Contents stay; private copies stay too.
+   *
+   * @throws RangeError `ERR_OUT_OF_RANGE` for a range that is not whole pages; the system error of madvise(2).
+   */
+  zap(range?: { offset: number; length: number }): void {
+    const { offset, length } =
+      range === undefined ? { offset: 0, length: Number.MAX_SAFE_INTEGER - 1 } : this.#zapRange(requiredObject('range', range));
+    this.#refuseUnlessLive();
+    unwrap(native.zap(this.#id, offset, length));
+  }
+
+  /**
+   * Closes all its mappings, in every thread, and its descriptor. Not a revocation: views go on reading zeros that are their own.
+   * Idempotent.
+   */
+  close(): void {
+    if (!native.objectClose(this.#id)) return;
+    publish('close', () => ({ object: this }));
+    this._synchronize();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** @internal */
+  get _id(): number {
+    return this.#id;
+  }
+  /** @internal */
+  get _pageSize(): number {
+    return this.#pageSize;
+  }
+
+  /** @internal */
+  _remember(mapping: Mapping, reference: WeakRef<Mapping>): void {
+    this.#mappings.set(reference, mapping._id);
+  }
+  /** @internal */
+  _forget(reference: WeakRef<Mapping>): void {
+    this.#mappings.delete(reference);
+  }
+
+  /** @internal The error of this object's revocation; of `place` when given. */
+  _revokedError(place: ConstructorParameters<typeof MappingRevokedError>[0] = { object: this.name }): MappingRevokedError {
+    return new MappingRevokedError(place, this.#reason ?? this.#backingCause());
+  }
+
+  /** @internal Emits what has changed since it was last looked at. */
+  _synchronize(): void {
+    const now = this.state;
+    if (now === this.#announced || this.#announced === 'closed') return;
+    const before = this.#announced;
+    this.#announced = now;
+    if (now === 'closed') this.#announceClose();
+    else if (now === 'revoked') this.#announceRevocation();
+    else later(() => this.emit(now === 'suspended' ? 'suspended' : 'resumed'));
+    void before;
+  }
+
+  [inspect.custom](): string {
+    const size = this.state === 'closed' ? '' : ` ${this.size} B`;
+    return `MemoryObject <${this.name}${size} ${this.owned ? 'owned' : 'not owned'} ${this.state}>`;
+  }
+
+  get [Symbol.toStringTag](): string {
+    return 'MemoryObject';
+  }
+
+  *#eachMapping(): Generator<Mapping> {
+    for (const reference of this.#mappings.keys()) {
+      const mapping = reference.deref();
+      if (mapping !== undefined) yield mapping;
+    }
+  }
+
+  #backingCause(): BackingFaultError | undefined {
+    const cause = CAUSES[native.objectState(this.#id) >> 8];
+    return cause === 'none' ? undefined : new BackingFaultError({ object: this.name }, cause as BackingFaultCause);
+  }
+
+  #shutGate(reason: unknown): boolean {
+    const mine = native.revokeBegin(this.#id);
+    if (mine) this.#reason = reason;
+    return mine;
+  }
+
+  #revoked(mine: boolean, report: RevokeReport): RevokeReport {
+    if (mine) publish('revoke', () => ({ object: this, report }));
+    this._synchronize();
+    return report;
+  }
+
+  #announceRevocation(): void {
+    const error = this._revokedError();
+    later(() => {
+      this.#controller?.abort(error);
+      this.emit('revoked', error);
+    });
+    for (const mapping of this.#eachMapping()) later(() => mapping._synchronize());
+  }
+
+  #announceClose(): void {
+    for (const mapping of this.#eachMapping()) mapping._synchronize();
+    later(() => this.emit('close'));
+  }
+
+  #refuseUnlessLive(): void {
+    switch (this.state) {
+      case 'live':
+        return;
+      case 'suspended':
+        throw new MappingSuspendedError({ object: this.name });
+      case 'revoked':
+        throw systemError({ errno: -osConstants.errno.ENODEV, syscall: 'mmap' }, { cause: this._revokedError() });
+      case 'closed':
+        throw new MappingClosedError({ object: this.name });
+    }
+  }
+
+  #stateError(failure: Failure, hint?: string): Error {
+    if (this.state === 'closed') return new MappingClosedError({ object: this.name });
+    return systemError(failure, failure.errno === -osConstants.errno.EBUSY && hint !== undefined ? { hint } : {});
+  }
+
+  #mapError(failure: Failure, length: number): Error {
+    try {
+      this.#refuseUnlessLive();
+    } catch (error) {
+      return error as Error;
+    }
+    if (failure.errno === -osConstants.errno.EFBIG) {
+      return outOfRange('options.length', 'no more than an ArrayBuffer of this version of Node can hold', length);
+    }
+    return systemError(failure);
+  }
+
+  /** The bytes to map. Memory the library created ends where it ends; a file may grow, or be shorter than the mapping. */
+  #range(given: Partial<MapOptions>): { offset: number; length: number } {
+    const offset = given.offset === undefined ? 0 : integer('options.offset', given.offset, 0, Number.MAX_SAFE_INTEGER);
+    multipleOf('options.offset', offset, this.#pageSize);
+    const size = given.length === undefined || this.owned ? this.size : Number.MAX_SAFE_INTEGER;
+    if (given.length === undefined && offset >= size) throw outOfRange('options.offset', `< ${size}, the size of ${this.name}`, offset);
+    if (this.owned && offset >= size) throw outOfRange('options.offset', `< ${size}, the size of ${this.name}`, offset);
+    const length = given.length === undefined ? size - offset : integer('options.length', given.length, 1, size - offset);
+    return { offset, length };
+  }
+
+  #zapRange(range: { offset: number; length: number }): { offset: number; length: number } {
+    const offset = multipleOf('range.offset', integer('range.offset', range.offset, 0, Number.MAX_SAFE_INTEGER), this.#pageSize);
+    const length = integer('range.length', range.length, 1, Number.MAX_SAFE_INTEGER - offset);
+    return { offset, length: multipleOf('range.length', length, this.#pageSize) };
+  }
+
+  #mapShared(
+    offset: number,
+    length: number,
+    writable: boolean,
+    priv: boolean,
+    fill: number,
+    populate: boolean,
+  ): { buffer: SharedArrayBuffer; description: MappingDescription | Failure } {
+    // Pages larger than those V8 aligns to need room to align in.
+    const slack = this.#pageSize > native.pageSize ? this.#pageSize + roundUp(length, this.#pageSize) - length : 0;
+    const buffer = allocate(length + slack);
+    const bytes = new Uint8Array(buffer, 0, buffer.byteLength);
+    return { buffer, description: native.map(bytes, this.#id, offset, length, writable, priv, fill, populate) };
+  }
+}
+
+const HUGE_PAGE = 2 * 1024 * 1024;
+/** memfd_create(2): NAME_MAX less the prefix `memfd:`. */
+const MAX_MEMFD_NAME = 249;
+
+function roundUp(value: number, unit: number): number {
+  return Math.ceil(value / unit) * unit;
+}
+
+/** Address space from V8, whole pages, which the object's memory is then mapped over (docs/decisions/001-buffers.md). */
+function allocate(bytes: number): SharedArrayBuffer {
+  try {
+    return new SharedArrayBuffer(bytes, { maxByteLength: bytes });
+  } catch {
+    throw outOfRange('options.length', 'no more than a SharedArrayBuffer of this version of Node can hold', bytes);
+  }
+}
+
+function toPath(path: string | URL): string {
+  if (path instanceof URL || (typeof path === 'object' && path !== null && 'href' in path)) return fileURLToPath(path);
+  if (typeof path !== 'string') throw invalidType('path', 'of type string or an instance of URL', path);
+  if (path.includes('\0')) throw invalidValue('path', 'must be a string without null bytes', JSON.stringify(path));
+  return path;
+}
+
+function toScope(value: 'page' | 'object' | undefined): number {
+  if (value === undefined) return 0;
+  return oneOf('options.onBackingFault', value, ['page', 'object']) === 'page' ? 1 : 2;
+}
+
+/** hugetlbfs reserves at mmap time and says ENOMEM; this says what to do about it. */
+function requireHugePages(size: number): void {
+  let free = 0;
+  try {
+    free = Number(readFileSync('/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages', 'utf8'));
+  } catch {
+    // No such pages on this kernel: none free.
+  }
+  const needed = size / HUGE_PAGE;
+  if (free >= needed) return;
+  throw systemError(
+    { errno: -osConstants.errno.ENOMEM, syscall: 'mmap' },
+    { hint: `${needed} pages of 2 MiB needed, ${free} free: reserve them with "sysctl vm.nr_hugepages=${needed}"` },
+  );
+}
+
+/** {@link MemoryObject.revoke} as a function: `revoke_mappings(mapping)`. */
+export function revokeMappings(object: MemoryObject, reason?: unknown): Promise<RevokeReport> {
+  if (!(object instanceof MemoryObject)) throw invalidType('object', 'an instance of MemoryObject', object);
+  return object.revoke(reason);
+}

@@ -1,0 +1,252 @@
+/**
+ * Finds and loads the addon. Every native function is declared and documented here, once.
+ *
+ * Native code validates nothing: its callers pass numbers that have been checked, in the units named here. It throws
+ * nothing either: what can fail answers with a {@link Failure}.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** A failed system call. `errno` is negative, as Node has it. */
+export interface Failure {
+  errno: number;
+  syscall: string;
+}
+
+/** What the kernel was asked to do in a revocation, as the report counts it. */
+export interface NativeReport {
+  mappings: number;
+  truncated: boolean;
+  replaced: number;
+  protected: number;
+  failed: number;
+  durationUs: number;
+}
+
+/** A mapping as native code describes it. `fill` is an index into {@link FILLS}. */
+export interface MappingDescription {
+  id: number;
+  /** Index of its word in {@link status}. */
+  slot: number;
+  address: bigint;
+  /** Where the mapping begins in its buffer: not 0 only where its pages are larger than those V8 aligns to. */
+  start: number;
+  objectId: number;
+  offset: number;
+  length: number;
+  writable: boolean;
+  private: boolean;
+  fill: number;
+  /** Only from `mapExternal`. */
+  buffer?: ArrayBuffer;
+}
+
+export interface ObjectDescription {
+  name: string;
+  owned: boolean;
+  writable: boolean;
+  fd: number;
+  pageSize: number;
+}
+
+export interface NativeEvent {
+  /** Index into {@link EVENT_KINDS}. */
+  kind: number;
+  /** Index into {@link CAUSES}. */
+  cause: number;
+  write: boolean;
+  region: number;
+  object: number;
+  /** Of the faulting byte in the mapping. */
+  offset: number;
+}
+
+export interface Completion {
+  token: number;
+  failure: Failure | null;
+  report: NativeReport;
+  byThisCall: boolean;
+  /** Index into {@link WAIT_RESULTS}. */
+  wait: number;
+}
+
+/** Bytes done, and whether the mapping (true) or the other buffer (false) faulted. */
+export interface PartialCopy {
+  done: number;
+  mapping: boolean;
+}
+
+export type NativeStats = Record<
+  | 'mapped'
+  | 'live'
+  | 'suspended'
+  | 'revoked'
+  | 'closed'
+  | 'revokes'
+  | 'suspends'
+  | 'resumes'
+  | 'faultsRevoked'
+  | 'faultsSuspended'
+  | 'faultsBacking'
+  | 'faultsProtection'
+  | 'faultsChecked'
+  | 'fills'
+  | 'foreign'
+  | 'eventsDropped'
+  | 'displacements',
+  number
+>;
+
+export interface Native {
+  readonly pageSize: number;
+  readonly statusBytes: number;
+  readonly advice: Readonly<Record<string, number>>;
+
+  /** Opens what the library needs and maps the status table over the pages of `status`. Once in each environment. */
+  start(status: Uint8Array): Failure | null;
+  features(): { procmapQuery: boolean; futexWaitv: boolean; guard: boolean };
+
+  objectCreate(size: number, hugePages: boolean, name: string): number | Failure;
+  objectOpen(path: Uint8Array, writable: boolean, scope: number, name: string): number | Failure;
+  objectFromFd(fd: number, writable: boolean, scope: number, name: string): number | Failure;
+  /** Takes one more hold on an object that another thread may have made; false when it is gone. */
+  objectAcquire(id: number): boolean;
+  objectRelease(id: number): void;
+  objectInfo(id: number): ObjectDescription;
+  /** State in the low byte, the cause of a revocation by a backing fault in the next one. */
+  objectState(id: number): number;
+  objectSize(id: number): number | Failure;
+  objectRevokedByOwner(id: number): boolean;
+  objectClose(id: number): boolean;
+
+  /** Maps over the memory of `bytes`, from its first address aligned to the object's pages. */
+  map(
+    bytes: Uint8Array,
+    objectId: number,
+    offset: number,
+    length: number,
+    writable: boolean,
+    priv: boolean,
+    fill: number,
+    populate: boolean,
+  ): MappingDescription | Failure;
+  /** The same with an external ArrayBuffer, returned in `buffer`. */
+  mapExternal(
+    objectId: number,
+    offset: number,
+    length: number,
+    writable: boolean,
+    priv: boolean,
+    fill: number,
+    populate: boolean,
+  ): MappingDescription | Failure;
+  /** One more handle, in this environment; null when the mapping is gone or `bytes` is not its memory. */
+  attach(id: number, bytes: Uint8Array): MappingDescription | Failure | null;
+  attached(id: number): boolean;
+  /** Gives a handle back. With `close` the mapping ends for every thread. */
+  release(id: number, close: boolean): void;
+  faults(id: number): number;
+  protect(id: number, firstPage: number, pages: number, access: number): Failure | null;
+  remapPages(id: number, firstPage: number, pages: number, objectOffset: number): Failure | null;
+
+  readBytes(id: number, offset: number, target: NodeJS.ArrayBufferView, bytes: number): number | PartialCopy;
+  writeBytes(id: number, offset: number, source: NodeJS.ArrayBufferView, bytes: number): number | PartialCopy;
+  /** One guarded load of 1, 2, 4 or 8 bytes; undefined when it faulted. */
+  load(id: number, offset: number, width: number): number | bigint | undefined;
+  store(id: number, offset: number, width: number, value: number | bigint): boolean;
+  /** What the marks of the pages say of an access: verdict + cause * 2^8 + first byte concerned * 2^16. */
+  judge(id: number, offset: number, width: number, write: boolean): number;
+
+  advise(id: number, firstByte: number, bytes: number, advice: number): Failure | null;
+  sync(id: number, firstByte: number, bytes: number): Failure | null;
+  lock(id: number, firstByte: number, bytes: number): Failure | null;
+  unlock(id: number, firstByte: number, bytes: number): Failure | null;
+  residency(id: number, firstByte: number, bytes: number, target: Uint8Array): Failure | null;
+  prefetch(id: number, firstByte: number, bytes: number): Failure | null;
+
+  /** Shuts the gate; whether this call is the one that revokes. One of the next two must follow. */
+  revokeBegin(objectId: number): boolean;
+  revokeSync(objectId: number, mine: boolean): NativeReport;
+  /** On the library's thread; the completion carries the token. */
+  revokeAsync(objectId: number, mine: boolean): number;
+  suspendAsync(objectId: number): number;
+  resumeAsync(objectId: number): number;
+  zap(objectId: number, offset: number, length: number): Failure | null;
+  takeCompletions(): Completion[];
+
+  waitBegin(id: number, offset: number, expected: number): object;
+  /** Blocks for at most so many milliseconds. */
+  waitSlice(wait: object, milliseconds: number): number;
+  waitEnd(wait: object): void;
+  /** On a thread of its own; -1 milliseconds is no limit. */
+  waitAsync(id: number, offset: number, expected: number, milliseconds: number): number | Failure;
+  waitCancel(token: number): void;
+  wake(id: number, offset: number, count: number): number;
+
+  setNotify(callback: () => void): void;
+  takeEvents(): { events: NativeEvent[]; dropped: number };
+  checkHandlers(): void;
+  /** True for the first caller in the process. */
+  claimWarning(): boolean;
+  stats(): NativeStats;
+}
+
+export const STATES = ['live', 'suspended', 'revoked', 'closed'] as const;
+export const FILLS = ['zeros', 'ones', 'signal'] as const;
+export const SCOPES = ['by-cause', 'page', 'object'] as const;
+export const ACCESS = ['base', 'none', 'r', 'rw'] as const;
+export const CAUSES = ['none', 'past-end', 'no-space', 'poisoned', 'unknown'] as const;
+export const VERDICTS = ['fine', 'stray', 'protected', 'read-only', 'lost'] as const;
+export const WAIT_RESULTS = ['ok', 'not-equal', 'timed-out', 'gone', 'faulted', 'cancelled', 'pending'] as const;
+export const EVENT_KINDS = ['object-changed', 'mapping-closed', 'backing', 'protection', 'revoked', 'displaced'] as const;
+
+/** Low bits of a status word: the state. 0 as a whole word means live with nothing special: the fast path. */
+export const STATUS_STATE = 3;
+/** Flag of a status word: pages are lost, protected or diverted; ask {@link Native.judge} about the page. */
+export const STATUS_MARKED = 4;
+/** The slot whose word is `closed` for ever. */
+export const CLOSED_SLOT = 0;
+
+const ROOT = join(__dirname, '..');
+const CANDIDATES = [
+  join(ROOT, 'prebuilds', `linux-${process.arch}.node`),
+  join(ROOT, 'build', 'Release', 'revocable_mmap.node'),
+];
+
+function load(): Native {
+  if (process.platform !== 'linux') throw new Error(`revocable-mmap works on Linux only, not on ${process.platform}`);
+  const path = CANDIDATES.find((candidate) => existsSync(candidate));
+  if (path === undefined) {
+    throw new Error(
+      `revocable-mmap: there is no native addon for linux-${process.arch}. ` +
+        `Build it with "npm run build:native" in ${ROOT} (needs g++, make and python3). Looked for:\n  ${CANDIDATES.join('\n  ')}`,
+    );
+  }
+  try {
+    // eslint-disable-next-line @typescript-eslint/no-require-imports -- a .node file can only be required
+    return require(path) as Native;
+  } catch (cause) {
+    throw new Error(`revocable-mmap: the native addon ${path} does not load: ${(cause as Error).message}`, { cause });
+  }
+}
+
+export const native: Native = load();
+
+const statusBuffer = new SharedArrayBuffer(native.statusBytes, { maxByteLength: native.statusBytes });
+
+/** One word a mapping, shared with every thread and with the fault handler once {@link start} has mapped it. */
+export const status: Int32Array = new Int32Array(statusBuffer, 0, native.statusBytes / 4);
+
+let started = false;
+
+/** Prepares this thread; a no-op from the second call on. Importing the package alone changes nothing in the process. */
+export function start(): Failure | null {
+  if (started) return null;
+  const failure = native.start(new Uint8Array(statusBuffer, 0, native.statusBytes));
+  started = failure === null;
+  return failure;
+}
+
+export function isFailure(value: unknown): value is Failure {
+  return typeof value === 'object' && value !== null && 'errno' in value;
+}

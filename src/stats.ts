@@ -1,0 +1,49 @@
+import { native } from './native.js';
+
+/** Counts over all threads, since the process started. */
+export interface Stats {
+  mappings: { live: number; suspended: number; revoked: number; closed: number };
+  /** Objects revoked, and suspended and resumed. */
+  revokes: number;
+  suspends: number;
+  resumes: number;
+  /** Faults handled, by kind. `checked` were of bulk copies and guarded accesses, which need no fill. */
+  faults: { revoked: number; suspended: number; backing: number; protection: number; checked: number };
+  /** How often a fill was mapped. */
+  fills: number;
+  /** Signals passed on to who had SIGBUS or SIGSEGV before, because they were not ours. */
+  foreignSignals: number;
+  /** Events that came faster than a thread took them; the states they told of were looked up instead. */
+  eventsDropped: number;
+  /** How often somebody took the signal handler away, and it was put back. */
+  handlerDisplacements: number;
+}
+
+/**
+ * Counts of what the library does, over all threads.
+ *
+ * @example
+ * ```js
+ * console.log(stats().mappings.live);
+ * ```
+ */
+export function stats(): Stats {
+  const counted = native.stats();
+  return {
+    mappings: { live: counted.live, suspended: counted.suspended, revoked: counted.revoked, closed: counted.closed },
+    revokes: counted.revokes,
+    suspends: counted.suspends,
+    resumes: counted.resumes,
+    faults: {
+      revoked: counted.faultsRevoked,
+      suspended: counted.faultsSuspended,
+      backing: counted.faultsBacking,
+      protection: counted.faultsProtection,
+      checked: counted.faultsChecked,
+    },
+    fills: counted.fills,
+    foreignSignals: counted.foreign,
+    eventsDropped: counted.eventsDropped,
+    handlerDisplacements: counted.displacements,
+  };
+}

@@ -1,0 +1,42 @@
+/**
+ * A queue of events to emit on later turns of the event loop, never within the call that caused them, and never so many at
+ * once that the loop stalls.
+ */
+
+/** How long one turn may emit for, in milliseconds. */
+const TURN_MS = 1;
+
+let queue: (() => void)[] = [];
+let head = 0;
+let scheduled = false;
+
+/** Runs `emit` on a later turn, in order. Keeps the process alive until then. */
+export function later(emit: () => void): void {
+  queue.push(emit);
+  schedule();
+}
+
+function schedule(): void {
+  if (scheduled) return;
+  scheduled = true;
+  setImmediate(emitSome);
+}
+
+function emitSome(): void {
+  scheduled = false;
+  const end = performance.now() + TURN_MS;
+  try {
+    while (head < queue.length) {
+      queue[head++]();
+      if (performance.now() > end) break;
+    }
+  } finally {
+    // Also when a listener throws: the error is its own, the events behind it are not lost.
+    if (head === queue.length) {
+      queue = [];
+      head = 0;
+    } else {
+      schedule();
+    }
+  }
+}

@@ -1,0 +1,88 @@
+// What most tests begin with: the library started, an object, a mapping of it, and what the kernel says about an address.
+#pragma once
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "core/failure.h"
+#include "core/mapping.h"
+#include "core/page.h"
+#include "core/region.h"
+#include "core/registry.h"
+#include "core/revoker.h"
+
+namespace revocable {
+
+void start_library();
+
+// A memfd of the library's own.
+Object* owned_object(size_t bytes, bool huge_pages = false);
+
+// A memfd that somebody else (the test) owns and can truncate. `fd` stays the test's.
+struct ForeignObject {
+  int fd;
+  Object* object;
+};
+ForeignObject foreign_object(size_t bytes, const ObjectOptions& options = {});
+
+// Private anonymous memory, as the caller of map_region must own it.
+char* own_range(size_t bytes);
+
+struct MapOptions {
+  uint64_t offset = 0;
+  size_t span = 0;             // 0: from `offset` to the end of the object
+  bool writable = true;
+  bool private_copy = false;
+  Fill fill = Fill::zeros;
+  bool populate = false;
+  char* at = nullptr;          // nullptr: anywhere
+};
+
+struct View {
+  Region* region = nullptr;
+  char* at = nullptr;
+  size_t span = 0;
+
+  // Atomic, so that storms are races for the library only, not for the language.
+  uint32_t load(size_t offset = 0) const { return __atomic_load_n(reinterpret_cast<uint32_t*>(at + offset), __ATOMIC_RELAXED); }
+  void store(size_t offset, uint32_t value) const {
+    __atomic_store_n(reinterpret_cast<uint32_t*>(at + offset), value, __ATOMIC_RELAXED);
+  }
+  uint32_t status() const;
+  State state() const { return region->state.load(); }
+  void close() { release_region_handle(region, true); }
+};
+
+Failure try_map(Object* object, const MapOptions& options, View* view);
+View map(Object* object, const MapOptions& options = {});
+
+RevokeCounts revoke(Object* object);
+
+// The lines of /proc/self/maps that overlap [start, end).
+struct MapsLine {
+  uintptr_t start, end;
+  std::string flags;     // "rw-s"
+  uint64_t offset;
+  uint64_t inode;
+  std::string path;
+};
+std::vector<MapsLine> maps_of(const char* start, size_t bytes);
+
+// Joins its threads when it goes out of scope.
+class Threads {
+ public:
+  ~Threads() { join(); }
+  template <typename Body>
+  void add(Body body) { threads_.emplace_back(body); }
+  void join() {
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+
+ private:
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace revocable

@@ -1,0 +1,207 @@
+// A4: copies and single accesses that come back with the exact place of the fault. The edge is the end of a file that is
+// shorter than its mapping; a guarded access leaves it there, since nothing is filled for it.
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <cstring>
+#include <vector>
+
+#include "fault/guarded_copy.h"
+#include "fixture.h"
+
+using namespace revocable;
+
+namespace {
+
+constexpr size_t kMaxDistance = 130;
+constexpr char kUntouched = 0x5a;
+
+char pattern(size_t i) { return static_cast<char>(i * 7 + 13); }
+
+// Three pages that can be touched, then two that cannot.
+struct Edge {
+  Object* object = foreign_object(3 * kPageSize).object;
+  View view = map(object, {.span = 5 * kPageSize});
+  char* at = view.at + 3 * kPageSize;
+};
+
+bool all(const char* from, size_t bytes, char value) {
+  for (size_t i = 0; i < bytes; ++i) {
+    if (from[i] != value) return false;
+  }
+  return true;
+}
+
+bool is_pattern(const char* from, size_t bytes) {
+  for (size_t i = 0; i < bytes; ++i) {
+    if (from[i] != pattern(i)) return false;
+  }
+  return true;
+}
+
+// Distances from the edge for a copy of `bytes`: the first 131, and the same beyond one page for large copies.
+std::vector<size_t> distances(size_t bytes) {
+  std::vector<size_t> found;
+  for (size_t base : {size_t{0}, size_t{4096}}) {
+    for (size_t d = base; d <= base + kMaxDistance && d < bytes; ++d) found.push_back(d);
+  }
+  return found;
+}
+
+constexpr size_t kSizes[] = {1, 7, 64, 100, 131, 200, 1000, 4095, 4096, 4097, 9000};
+
+bool exact(const CopyResult& result, size_t distance, const char* edge, const char* what) {
+  const bool good = result.done == distance && result.fault_address == reinterpret_cast<uintptr_t>(edge);
+  return check::report(good, __FILE__, __LINE__,
+                       std::string(what) + " at distance " + std::to_string(distance) + ": " + std::to_string(result.done) +
+                           " bytes, fault at edge" + (result.fault_address >= reinterpret_cast<uintptr_t>(edge) ? "+" : "-") +
+                           std::to_string(result.fault_address - reinterpret_cast<uintptr_t>(edge)));
+}
+
+}  // namespace
+
+TEST("A4 a copy out of vanishing memory reports every distance exactly") {
+  start_library();
+  const Edge edge;
+  std::vector<char> target(16384);
+  for (const size_t bytes : kSizes) {
+    for (const size_t distance : distances(bytes)) {
+      char* from = edge.at - distance;
+      for (size_t i = 0; i < distance; ++i) from[i] = pattern(i);
+      for (const size_t shift : {0, 1, 8, 13}) {
+        char* to = target.data() + 64 + shift;
+        memset(target.data(), kUntouched, target.size());
+        exact(guarded_copy(to, from, bytes), distance, edge.at, "source");
+        CHECK(is_pattern(to, distance));
+        CHECK(all(to + distance, bytes + 64 - distance, kUntouched));
+        CHECK(all(target.data(), 64 + shift, kUntouched));
+      }
+    }
+  }
+}
+
+TEST("A4 a copy into vanishing memory reports every distance exactly") {
+  start_library();
+  const Edge edge;
+  std::vector<char> source(16384);
+  for (const size_t bytes : kSizes) {
+    for (const size_t distance : distances(bytes)) {
+      for (const size_t shift : {0, 1, 8, 13}) {
+        char* from = source.data() + shift;
+        for (size_t i = 0; i < bytes; ++i) from[i] = pattern(i);
+        memset(edge.at - distance - 64, kUntouched, distance + 64);
+        exact(guarded_copy(edge.at - distance, from, bytes), distance, edge.at, "target");
+        CHECK(is_pattern(edge.at - distance, distance));
+        CHECK(all(edge.at - distance - 64, 64, kUntouched));
+      }
+    }
+  }
+}
+
+TEST("A4 a copy between two mappings stops at the nearer of two edges") {
+  start_library();
+  const Edge source, target;
+  for (size_t a = 0; a <= kMaxDistance; ++a) {
+    const size_t b = kMaxDistance - a;
+    memset(source.at - a, 1, a);
+    const CopyResult result = guarded_copy(target.at - b, source.at - a, 500);
+    CHECK_EQ(result.done, std::min(a, b));
+    const char* nearer = a <= b ? source.at : target.at;
+    if (a != b) CHECK_EQ(result.fault_address, reinterpret_cast<uintptr_t>(nearer));
+  }
+}
+
+TEST("A4 a copy without a fault is complete, at every size and alignment") {
+  start_library();
+  const View view = map(owned_object(16 * kPageSize));
+  std::vector<char> source(70000), target(70000);
+  for (size_t i = 0; i < source.size(); ++i) source[i] = pattern(i);
+  for (const size_t bytes : {0, 1, 2, 63, 64, 65, 127, 128, 129, 4095, 4096, 4097, 65000}) {
+    for (const size_t shift : {0, 1, 3, 8, 15}) {
+      memset(target.data(), kUntouched, target.size());
+      CHECK_EQ(guarded_copy(view.at + shift, source.data(), bytes).done, bytes);
+      const CopyResult result = guarded_copy(target.data() + shift, view.at + shift, bytes);
+      CHECK_EQ(result.done, bytes);
+      CHECK_EQ(result.fault_address, uintptr_t{0});
+      CHECK(is_pattern(target.data() + shift, bytes));
+      CHECK(all(target.data() + shift + bytes, 64, kUntouched));
+    }
+  }
+}
+
+TEST("A4 copies stop at a page that forbids the access") {
+  start_library();
+  const View view = map(owned_object(4 * kPageSize));
+  char* edge = view.at + 2 * kPageSize;
+  char buffer[512] = {};
+  CHECK_OK(protect_pages(view.region, 2, 1, Access::read));
+  exact(guarded_copy(edge - 100, buffer, 200), 100, edge, "read-only target");
+  CHECK_EQ(guarded_copy(buffer, edge - 100, 200).done, size_t{200});
+  CHECK_OK(protect_pages(view.region, 2, 1, Access::none));
+  exact(guarded_copy(buffer, edge - 100, 200), 100, edge, "forbidden source");
+}
+
+TEST("A4 copies to and from a revoked view transfer nothing") {
+  start_library();
+  Object* object = owned_object(4 * kPageSize);
+  const View view = map(object);
+  view.store(0, 42);
+  revoke(object);
+  char buffer[256];
+  memset(buffer, kUntouched, sizeof buffer);
+  exact(guarded_copy(buffer, view.at + 5, 200), 0, view.at + 5, "revoked source");
+  exact(guarded_copy(view.at + 5, buffer, 200), 0, view.at + 5, "revoked target");
+  CHECK(all(buffer, sizeof buffer, kUntouched));
+}
+
+TEST("A4 single loads and stores of every width happen or do not") {
+  start_library();
+  const Edge edge;
+  for (const unsigned width : {1u, 2u, 4u, 8u}) {
+    const uint64_t mask = width == 8 ? ~uint64_t{0} : (uint64_t{1} << (8 * width)) - 1;
+    const uint64_t value = 0xfedcba9876543210;
+    char* last = edge.at - width;
+    memset(last - 8, kUntouched, 8);
+    CHECK(guarded_store(last, width, value));
+    CHECK(all(last - 8, 8, kUntouched));
+    uint64_t loaded = ~uint64_t{0};
+    CHECK(guarded_load(last, width, &loaded));
+    CHECK_EQ(loaded, value & mask);
+    loaded = 77;
+    CHECK(!guarded_load(edge.at, width, &loaded));
+    CHECK_EQ(loaded, uint64_t{77});
+    CHECK(!guarded_store(edge.at, width, value));
+  }
+}
+
+TEST("A4 copies end exactly once while a revocation lands in the middle of them") {
+  start_library();
+  constexpr size_t kBytes = size_t{256} << 10;
+  std::vector<char> target(kBytes);
+  for (int round = 0; round < check::rounds(300); ++round) {
+    Object* object = owned_object(kBytes);
+    View view = map(object);
+    memset(view.at, 1, kBytes);
+    memset(target.data(), 2, kBytes);
+    Threads threads;
+    threads.add([&] { revoke(object); });
+    const CopyResult result = guarded_copy(target.data(), view.at, kBytes);
+    threads.join();
+    CHECK(all(target.data(), result.done, 1));
+    CHECK(all(target.data() + result.done, kBytes - result.done, 2));
+    if (result.done != kBytes) CHECK_EQ(result.fault_address, reinterpret_cast<uintptr_t>(view.at + result.done));
+    view.close();
+    object_release(object);
+  }
+}
+
+TEST("A9 a guarded copy from memory of no mapping dies like any other access") {
+  const int status = check::run_in_child([] {
+    start_library();
+    char* forbidden = own_range(kPageSize);
+    mprotect(forbidden, kPageSize, PROT_NONE);
+    char buffer[16];
+    guarded_copy(buffer, forbidden, sizeof buffer);
+  });
+  CHECK_DIED_OF(status, SIGSEGV);
+}

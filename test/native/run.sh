@@ -1,0 +1,69 @@
+#!/bin/sh
+# Builds and runs the tests of native/core and native/fault, without Node.
+#
+#   test/native/run.sh [plain|asan|tsan|all] [part of a test's sentence or file name]
+#
+# plain runs twice: with everything the kernel has, and with every optional kernel interface switched off.
+# Builds go to build/test-native/<lane>/ and are incremental. CXX, JOBS and TEST_SEED are taken from the environment.
+set -eu
+cd "$(dirname "$0")/../.."
+
+lane_flags() {
+  case "$1" in
+    plain) echo "-O2" ;;
+    asan) echo "-O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined" ;;
+    tsan) echo "-O1 -fno-omit-frame-pointer -fsanitize=thread -Wno-tsan" ;;
+    *) echo "unknown lane: $1 (plain, asan, tsan, all)" >&2; exit 2 ;;
+  esac
+}
+
+build() {
+  LANE=$1 FLAGS=$(lane_flags "$1") make --no-print-directory -s -j"${JOBS:-2}" -f - <<'MAKE'
+CXX ?= g++
+DIR := build/test-native/$(LANE)
+SOURCES := $(wildcard native/core/*.cc native/fault/*.cc test/native/*.cc)
+OBJECTS := $(SOURCES:%.cc=$(DIR)/%.o)
+CXXFLAGS := -std=c++20 -g -Wall -Wextra -Werror -fno-exceptions -fno-rtti -I native -I test/native $(FLAGS)
+
+$(DIR)/native_test: $(OBJECTS)
+	$(CXX) $(FLAGS) -o $@ $^ -lpthread -ldl
+$(DIR)/%.o: %.cc
+	@mkdir -p $(@D)
+	$(CXX) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+-include $(OBJECTS:.o=.d)
+MAKE
+}
+
+failed=0
+# run <lane> <title> [NAME=value ...]: the runner's last line is the lane's result.
+run() {
+  lane=$1; title=$2; shift 2
+  echo "== $title"
+  # Sanitizers reserve fixed ranges of addresses, which a kernel's stronger randomisation may already have taken.
+  case "$lane" in plain) prefix= ;; *) prefix="setarch -R" ;; esac
+  env "$@" $prefix "build/test-native/$lane/native_test" "$filter" || failed=1
+}
+
+run_lane() {
+  build "$1"
+  case "$1" in
+    plain)
+      run plain "plain"
+      run plain "plain, without procmap-query, futex-waitv and guard" REVOCABLE_MMAP_WITHOUT=procmap-query,futex-waitv,guard ;;
+    # The library's own handler must see the signals; its records are recycled and never freed, so leaks mean nothing.
+    asan)
+      run asan "asan and ubsan" \
+        ASAN_OPTIONS=handle_segv=0:handle_sigbus=0:allow_user_segv_handler=1:use_sigaltstack=0:detect_leaks=0:abort_on_error=1 \
+        UBSAN_OPTIONS=print_stacktrace=1:handle_segv=0:handle_sigbus=0 ;;
+    tsan)
+      run tsan "tsan" \
+        TSAN_OPTIONS=handle_segv=0:handle_sigbus=0:allow_user_segv_handler=1:use_sigaltstack=0:die_after_fork=0:halt_on_error=1:report_signal_unsafe=0 ;;
+  esac
+}
+
+filter=${2:-}
+case "${1:-plain}" in
+  all) for lane in plain asan tsan; do run_lane "$lane"; done ;;
+  *) run_lane "${1:-plain}" ;;
+esac
+exit "$failed"
