@@ -100,6 +100,8 @@ export type NativeStats = Record<
 export interface Native {
   readonly pageSize: number;
   readonly statusBytes: number;
+  /** Index in {@link status} of a word that is this thread's alone and that nobody reads. */
+  readonly sink: number;
   readonly advice: Readonly<Record<string, number>>;
 
   /** Opens what the library needs and maps the status table over the pages of `status`. Once in each environment. */
@@ -236,6 +238,9 @@ const statusBuffer = new SharedArrayBuffer(native.statusBytes, { maxByteLength: 
 
 /** One word a mapping, shared with every thread and with the fault handler once {@link start} has mapped it. */
 export const status: Int32Array = new Int32Array(statusBuffer, 0, native.statusBytes / 4);
+
+/** The same memory by 64 bits. */
+export const status64: BigUint64Array = new BigUint64Array(statusBuffer, 0, native.statusBytes / 8);
 
 let started = false;
 

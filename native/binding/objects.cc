@@ -131,6 +131,7 @@ Napi::Value features_js(const Napi::CallbackInfo& info) {
 void export_objects(Napi::Env env, Napi::Object exports) {
   exports["pageSize"] = Napi::Number::New(env, static_cast<double>(kPageSize));
   exports["statusBytes"] = Napi::Number::New(env, static_cast<double>(kStatusBytes));
+  exports["sink"] = Napi::Number::New(env, take_sink());
   exports["start"] = Napi::Function::New(env, start, "start");
   exports["features"] = Napi::Function::New(env, features_js, "features");
   exports["objectCreate"] = Napi::Function::New(env, object_create_js, "objectCreate");

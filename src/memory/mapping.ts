@@ -27,6 +27,7 @@ import {
   native,
   STATES,
   status,
+  status64,
   STATUS_MARKED,
   STATUS_STATE,
   VERDICTS,
@@ -107,6 +108,16 @@ const NO_VIEWS: TypedViews = {
   u64: new BigUint64Array(0),
 };
 
+/**
+ * The word a checked read stores to between its load and its look at the status word: see `read32`.
+ * SINK64 is another one of the same thread, by 64 bits.
+ */
+const SINK = native.sink;
+const SINK64 = native.sink / 2 + 1;
+
+/** Whether a processor makes a thread's loads visible in program order, as x86 does and ARM does not. */
+const LOADS_IN_ORDER = process.arch === 'x64';
+
 const byBuffer = new WeakMap<ArrayBufferLike, WeakRef<Mapping>>();
 
 /**
@@ -144,6 +155,8 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   readonly buffer: SharedArrayBuffer | ArrayBuffer;
 
   #slot: number;
+  /** The slot once the typed views exist, for the fast path; until then, and for ever where there is none, CLOSED_SLOT. */
+  #gate = CLOSED_SLOT;
   #u8 = NO_VIEWS.u8;
   #u16 = NO_VIEWS.u16;
   #u32 = NO_VIEWS.u32;
@@ -236,50 +249,68 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
    *   failed; RangeError `ERR_OUT_OF_RANGE` for an offset outside or not aligned; TypeError `ERR_INVALID_ARG_TYPE`.
    */
   read8(offset: number): number {
-    const units = this.#u8;
+    const gate = this.#gate;
     const index = offset >>> 0;
-    if (index < units.length && index === offset && status[this.#slot] === 0) {
-      const value = units[index];
-      if (status[this.#slot] === 0) return value;
-      return this.#reconsider(offset, 1, value) as number;
+    if (index === offset && status[gate] === 0) {
+      const value = this.#u8[index];
+      if (value !== undefined) {
+        status[SINK] = value;
+        if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
+        if (status[gate] === 0) return value;
+        return this.#reconsider(offset, 1, value) as number;
+      }
     }
     return this.#readSlow(offset, 1) as number;
   }
 
   /** {@link read8} of 16 bits. */
   read16(offset: number): number {
-    const units = this.#u16;
+    const gate = this.#gate;
     const index = offset >>> 1;
-    if (index < units.length && index * 2 === offset && status[this.#slot] === 0) {
-      const value = units[index];
-      if (status[this.#slot] === 0) return value;
-      return this.#reconsider(offset, 2, value) as number;
+    if (index * 2 === offset && status[gate] === 0) {
+      const value = this.#u16[index];
+      if (value !== undefined) {
+        status[SINK] = value;
+        if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
+        if (status[gate] === 0) return value;
+        return this.#reconsider(offset, 2, value) as number;
+      }
     }
     return this.#readSlow(offset, 2) as number;
   }
 
   /** {@link read8} of 32 bits. */
   read32(offset: number): number {
-    const units = this.#u32;
+    const gate = this.#gate;
     const index = offset >>> 2;
-    // The order of the next lines is the product: the handler sets the status word before it lets a faulting load complete,
-    // so a word that is still 0 after the load says that the load was real.
-    if (index < units.length && index * 4 === offset && status[this.#slot] === 0) {
-      const value = units[index];
-      if (status[this.#slot] === 0) return value;
-      return this.#reconsider(offset, 4, value) as number;
+    if (index * 4 === offset && status[gate] === 0) {
+      // The order of the next lines is the product: the handler sets the status word before it lets a faulting load complete,
+      // so a word that is 0 after the load says that the load was real. The store to SINK keeps compilers from answering with
+      // the word they loaded above (Maglev in Node 26 does): it depends on the value and may, for all they know, be to that very
+      // word. Atomics.add orders the two loads on processors that do not (docs/decisions/005-checked-accessors.md).
+      const value = this.#u32[index];
+      if (value !== undefined) {
+        status[SINK] = value;
+        if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
+        if (status[gate] === 0) return value;
+        return this.#reconsider(offset, 4, value) as number;
+      }
     }
     return this.#readSlow(offset, 4) as number;
   }
 
   /** {@link read8} of 64 bits, as a bigint. */
   read64(offset: number): bigint {
-    const units = this.#u64;
+    const gate = this.#gate;
     const index = offset >>> 3;
-    if (index < units.length && index * 8 === offset && status[this.#slot] === 0) {
-      const value = units[index];
-      if (status[this.#slot] === 0) return value;
-      return this.#reconsider(offset, 8, value) as bigint;
+    if (index * 8 === offset && status[gate] === 0) {
+      const value = this.#u64[index];
+      if (value !== undefined) {
+        status64[SINK64] = value;
+        if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
+        if (status[gate] === 0) return value;
+        return this.#reconsider(offset, 8, value) as bigint;
+      }
     }
     return this.#readSlow(offset, 8) as bigint;
   }
@@ -293,11 +324,11 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
    * @throws what {@link read8} throws, and ReadOnlyMappingError; RangeError for a value that does not fit.
    */
   write8(offset: number, value: number): void {
-    const units = this.#u8;
+    const gate = this.#gate;
     const index = offset >>> 0;
-    if (index < units.length && index === offset && value === (value & 0xff) && this.#writable && status[this.#slot] === 0) {
-      units[index] = value;
-      if (status[this.#slot] === 0) return;
+    if (index === offset && value === (value & 0xff) && this.#writable && index < this.#u8.length && status[gate] === 0) {
+      this.#u8[index] = value;
+      if (status[gate] === 0) return;
       return this.#afterWrite(offset, 1);
     }
     this.#writeSlow(offset, 1, value);
@@ -305,11 +336,11 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
 
   /** {@link write8} of 16 bits. */
   write16(offset: number, value: number): void {
-    const units = this.#u16;
+    const gate = this.#gate;
     const index = offset >>> 1;
-    if (index < units.length && index * 2 === offset && value === (value & 0xffff) && this.#writable && status[this.#slot] === 0) {
-      units[index] = value;
-      if (status[this.#slot] === 0) return;
+    if (index * 2 === offset && value === (value & 0xffff) && this.#writable && index < this.#u16.length && status[gate] === 0) {
+      this.#u16[index] = value;
+      if (status[gate] === 0) return;
       return this.#afterWrite(offset, 2);
     }
     this.#writeSlow(offset, 2, value);
@@ -317,11 +348,11 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
 
   /** {@link write8} of 32 bits. */
   write32(offset: number, value: number): void {
-    const units = this.#u32;
+    const gate = this.#gate;
     const index = offset >>> 2;
-    if (index < units.length && index * 4 === offset && value === value >>> 0 && this.#writable && status[this.#slot] === 0) {
-      units[index] = value;
-      if (status[this.#slot] === 0) return;
+    if (index * 4 === offset && value === value >>> 0 && this.#writable && index < this.#u32.length && status[gate] === 0) {
+      this.#u32[index] = value;
+      if (status[gate] === 0) return;
       return this.#afterWrite(offset, 4);
     }
     this.#writeSlow(offset, 4, value);
@@ -541,7 +572,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
     if (this.#closeTold) return;
     this.#closeTold = true;
     this.#faultsAtClose = native.faults(this.#id);
-    this.#slot = CLOSED_SLOT;
+    this.#slot = this.#gate = CLOSED_SLOT;
     this.#u8 = NO_VIEWS.u8;
     this.#u16 = NO_VIEWS.u16;
     this.#u32 = NO_VIEWS.u32;
@@ -621,6 +652,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
     this.#u16 = new Uint16Array(this.buffer, this.#start, Math.floor(this.length / 2));
     this.#u32 = new Uint32Array(this.buffer, this.#start, Math.floor(this.length / 4));
     this.#u64 = new BigUint64Array(this.buffer, this.#start, Math.floor(this.length / 8));
+    this.#gate = this.#slot;
   }
 
   #readSlow(offset: number, width: number): number | bigint {
@@ -635,7 +667,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
         this.#throwAfterFault(offset, width, false);
         continue;
       }
-      if (status[this.#slot] === 0 || this.#allowed(offset, width, false)) return value;
+      if (Atomics.load(status, this.#slot) === 0 || this.#allowed(offset, width, false)) return value;
     }
   }
 

@@ -4,7 +4,7 @@
 #   test/native/run.sh [plain|asan|tsan|all] [part of a test's sentence or file name]
 #
 # plain runs twice: with everything the kernel has, and with every optional kernel interface switched off.
-# Builds go to build/test-native/<lane>/ and are incremental. CXX, JOBS and TEST_SEED are taken from the environment.
+# Builds go to build/test-native/<lane>/ and are incremental. CXX, JOBS, TEST_SEED and TEST_SECONDS (a test's limit) are taken from the environment.
 set -eu
 cd "$(dirname "$0")/../.."
 

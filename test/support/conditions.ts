@@ -1,0 +1,38 @@
+/** Tests that only some machines can run: where they cannot, they are reported as skipped, with the reason. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+
+/** `test` where `reason` is undefined; else a skipped test whose title says why. */
+export function testUnless(reason: string | undefined, title: string, body: () => void | Promise<void>, timeout?: number): void {
+  if (reason === undefined) test(title, body, timeout);
+  else test.skip(`${title} (skipped: ${reason})`, body, timeout);
+}
+
+const CAP_SYS_ADMIN = 21n;
+
+/** Why file systems cannot be mounted here; undefined when they can. */
+export function whyNoMount(): string | undefined {
+  const effective = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'))![1];
+  return ((BigInt(`0x${effective}`) >> CAP_SYS_ADMIN) & 1n) === 1n ? undefined : 'mounting needs CAP_SYS_ADMIN';
+}
+
+/** Why a child cannot be another user; undefined when it can. */
+export function whyNoOtherUser(): string | undefined {
+  return process.getuid!() === 0 ? undefined : 'becoming another user needs root';
+}
+
+/** Why no file system can be made on a loop device. */
+export function whyNoLoopDevice(): string | undefined {
+  const mount = whyNoMount();
+  if (mount !== undefined) return mount;
+  try {
+    execFileSync('sh', ['-c', 'command -v mkfs.ext4 && losetup -f'], { stdio: 'ignore' });
+    return undefined;
+  } catch {
+    return 'needs mkfs.ext4 and a free loop device';
+  }
+}
+
+export function nodeMajor(): number {
+  return Number(process.versions.node.split('.')[0]);
+}

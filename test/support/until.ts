@@ -1,0 +1,16 @@
+/** Waiting for conditions, with limits that fail loudly. */
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** Resolves when `condition()` is true; rejects after `limit` milliseconds. */
+export async function until(what: string, condition: () => boolean | Promise<boolean>, limit = 30_000): Promise<void> {
+  const end = Date.now() + limit;
+  while (!(await condition())) {
+    if (Date.now() > end) throw new Error(`waited ${limit} ms in vain until ${what}`);
+    await sleep(5);
+  }
+}
+
+/** One turn of the event loop and a bit: for asserting that nothing more comes. */
+export async function someTurns(count = 20): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
+}
