@@ -1,0 +1,15 @@
+// Which optional kernel interfaces the running kernel has. Each has a fallback that is tested by switching it off with the
+// environment variable REVOCABLE_MMAP_WITHOUT, a comma-separated list of `procmap-query`, `futex-waitv`, `guard`.
+#pragma once
+
+namespace revocable {
+
+struct Features {
+  bool procmap_query;  // PROCMAP_QUERY on /proc/self/maps; else the text is parsed
+  bool futex_waitv;    // futex_waitv(2); else waits poll the status word
+  bool guard;          // MADV_GUARD_INSTALL; else the ladder of revocation has one rung less
+};
+
+const Features& features();
+
+}  // namespace revocable

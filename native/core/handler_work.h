@@ -1,0 +1,18 @@
+// What the fault handler leaves to the service thread: mappings whose object is to be revoked as a whole, or that have strayed
+// pages to put back. A small table of pointers, claimed by compare-and-swap; when it is full the thread looks at every mapping.
+#pragma once
+
+#include <array>
+#include <atomic>
+
+#include "core/region.h"
+
+namespace revocable {
+
+struct HandlerWork {
+  std::array<std::atomic<Region*>, 256> regions{};
+  std::atomic<bool> overflowed{false};
+};
+extern HandlerWork g_handler_work;
+
+}  // namespace revocable

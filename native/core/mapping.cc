@@ -1,0 +1,384 @@
+#include "core/mapping.h"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "core/counters.h"
+#include "core/event_ring.h"
+#include "core/features.h"
+#include "core/linux_abi.h"
+#include "core/memfd.h"
+#include "core/page.h"
+#include "core/region_table.h"
+#include "core/registry.h"
+#include "core/revoker.h"
+#include "core/service.h"
+
+namespace revocable {
+namespace {
+
+Failure refusal(State state) {
+  switch (state) {
+    case State::live: return {};
+    case State::suspended: return {ECANCELED, "mmap"};
+    case State::revoked: return {ENODEV, "mmap"};
+    case State::closed: break;
+  }
+  return {EBADF, "mmap"};
+}
+
+// The caller says that it owns the range; the kernel must agree that it is private anonymous memory. Only where asking is one
+// cheap call: without PROCMAP_QUERY every map would parse all of /proc/self/maps, and the range comes from V8 a moment before.
+bool is_anonymous(uintptr_t start, uintptr_t end) {
+  if (!features().procmap_query) return true;
+  const VmaReader reader;
+  for (uintptr_t at = start; at < end;) {
+    Vma vma;
+    if (!reader.find(at, &vma) || vma.start > at || vma.inode != 0 || vma.shared) return false;
+    at = vma.end;
+  }
+  return true;
+}
+
+int map_flags(const Region* region) { return MAP_FIXED | MAP_NORESERVE | (region->private_copy ? MAP_PRIVATE : MAP_SHARED); }
+
+bool map_object(const Region* region, uintptr_t start, size_t bytes, int prot, uint64_t object_offset) {
+  // Not MAP_NORESERVE for 2 MiB pages: the reservation is what makes a shortage an error here and not a SIGBUS later.
+  const int flags = region->page_shift == kHugePageShift ? map_flags(region) & ~MAP_NORESERVE : map_flags(region);
+  return mmap(reinterpret_cast<void*>(start), bytes, prot, flags, region->object->fd, static_cast<off_t>(object_offset)) !=
+         MAP_FAILED;
+}
+
+// /proc/self/maps may name another device than fstat does (btrfs, overlayfs), so the first mapping of an object shows
+// what its VMAs look like.
+void learn_vma_identity(Object* object, uintptr_t address) {
+  if (object->vma_identity_known) return;
+  VmaReader reader;
+  Vma vma;
+  if (reader.begin() || !reader.find(address, &vma) || vma.start > address) return;
+  object->vma_major = vma.major;
+  object->vma_minor = vma.minor;
+  object->vma_inode = vma.inode;
+  object->vma_identity_known = true;
+}
+
+bool is_original(const Object* object, const Vma& vma) {
+  return vma.inode == object->vma_inode && vma.major == object->vma_major && vma.minor == object->vma_minor;
+}
+
+// The identity of the library's own files in /proc/self/maps: all memfds live in one internal tmpfs.
+struct OwnFiles {
+  uint64_t inodes[3];
+};
+const OwnFiles& own_files() {
+  static const OwnFiles files = [] {
+    OwnFiles found{};
+    int i = 0;
+    for (const int fd : {tombstone_fd(), zero_fill_fd(), ones_fill_fd()}) {
+      struct stat status;
+      found.inodes[i++] = fstat(fd, &status) == 0 ? status.st_ino : 0;
+    }
+    return found;
+  }();
+  return files;
+}
+
+bool is_ours(const Region* region, const Vma& vma) {
+  if (vma.inode == 0) return region->filled || region->marked_pages != 0 || region->lost_from.load() != UINTPTR_MAX;
+  const auto& inodes = own_files().inodes;
+  return std::find(std::begin(inodes), std::end(inodes), vma.inode) != std::end(inodes);
+}
+
+bool map_zeros(uintptr_t start, size_t bytes, Region* region) {
+  void* at = reinterpret_cast<void*>(start);
+  const int prot = PROT_READ | PROT_WRITE;
+  if (mmap(at, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED) return true;
+  region->used_zero_file = true;
+  return mmap(at, bytes, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, zero_fill_fd(), static_cast<off_t>(start)) != MAP_FAILED;
+}
+
+void leave_zeros(Region* region) {
+  if (!features().procmap_query) {
+    map_zeros(region->start, region->end - region->start, region);
+    return;
+  }
+  const VmaReader reader;
+  uintptr_t from = region->start, to = region->start;  // neighbouring pieces are replaced by one call
+  for (const RegionPiece& piece : own_pieces(region, reader)) {
+    if (piece.vma.start != to) {
+      if (to > from) map_zeros(from, to - from, region);
+      from = piece.vma.start;
+    }
+    to = piece.vma.end;
+  }
+  if (to > from) map_zeros(from, to - from, region);
+}
+
+void count_state(State state, bool up) {
+  std::atomic<uint64_t>* counter = state == State::live        ? &g_counters.live
+                                   : state == State::suspended ? &g_counters.suspended
+                                   : state == State::revoked   ? &g_counters.revoked
+                                                               : nullptr;
+  if (counter != nullptr) up ? bump(*counter) : drop(*counter);
+}
+
+// After marks or lost pages changed: the status word follows. Under the claim.
+void republish(Region* region) { publish_state(region, region->state.load(std::memory_order_relaxed)); }
+
+Failure check_live(const Region* region, const char* syscall) {
+  const State state = region->state.load(std::memory_order_relaxed);
+  if (state == State::live) return {};
+  Failure failure = refusal(state);
+  failure.syscall = syscall;
+  return failure;
+}
+
+// One run of pages in [first, last) that carry the same access, given to apply(page, pages, prot).
+template <typename Apply>
+void for_each_access_run(const Region* region, size_t first, size_t last, Apply apply) {
+  for (size_t page = first; page < last;) {
+    const Access access = mark_access(region->mark_of(page));
+    size_t end = page + 1;
+    while (end < last && mark_access(region->mark_of(end)) == access) ++end;
+    apply(page, end - page, prot_of(access, *region));
+    page = end;
+  }
+}
+
+}  // namespace
+
+std::vector<RegionPiece> own_pieces(const Region* region, const VmaReader& reader) {
+  std::vector<RegionPiece> pieces;
+  for (uintptr_t at = region->start; at < region->end;) {
+    Vma vma;
+    if (!reader.find(at, &vma) || vma.start >= region->end) break;
+    const uintptr_t next = vma.end;
+    if (vma.start < at) {
+      vma.offset += at - vma.start;
+      vma.start = at;
+    }
+    vma.end = std::min(vma.end, region->end);
+    // A private page of the object in a shared mapping is where a forbidden write was diverted to.
+    const bool original = is_original(region->object, vma) && (region->private_copy || vma.shared);
+    if (original || is_ours(region, vma) || is_original(region->object, vma)) pieces.push_back({vma, original});
+    at = next;
+  }
+  return pieces;
+}
+
+void list_region(Region* region, RegionList* list) {
+  if (region->list != nullptr) {
+    if (region->previous != nullptr) region->previous->next = region->next;
+    else region->list->first = region->next;
+    if (region->next != nullptr) region->next->previous = region->previous;
+    --region->list->count;
+  }
+  region->list = list;
+  region->previous = region->next = nullptr;
+  if (list == nullptr) return;
+  region->next = list->first;
+  if (list->first != nullptr) list->first->previous = region;
+  list->first = region;
+  ++list->count;
+}
+
+Failure map_region(const MapRequest& request, Region** result) {
+  Failure failure;
+  {
+    RegistryLock lock;
+    Object* object = request.object;
+    failure = refusal(object->state.load());
+    if (failure) return failure;
+    const uintptr_t end = request.start + request.span;
+    if (open_region_within(request.start, end) != nullptr || !is_anonymous(request.start, end)) return {EEXIST, "mmap"};
+    Region* region = allocate_region();
+    if (region == nullptr) return {ENOMEM, "mmap"};
+    region->start = request.start;
+    region->end = end;
+    region->object = object;
+    region->object_offset = request.object_offset;
+    region->length = request.length;
+    region->page_shift = object->page_shift;
+    region->writable = request.writable;
+    region->private_copy = request.private_copy;
+    region->fill = request.fill;
+    region->handles = 1;
+    publish_state(region, State::live);
+    publish_region(region);  // before the mapping exists, so that no access to it can fault unknown
+    if (!map_object(region, region->start, request.span, region->base_prot(), region->object_offset)) {
+      failure = Failure::from_errno("mmap");
+      publish_state(region, State::closed);
+      region->handles = 0;
+      retire_region(region);
+      reclaim();
+      return failure;
+    }
+    learn_vma_identity(object, region->start);
+    ++object->references;
+    list_region(region, &object->live);
+    count_state(State::live, true);
+    bump(g_counters.mapped);
+    reclaim();
+    *result = region;
+  }
+  // Outside the lock: it may read a whole file. Should the mapping be revoked meanwhile, the call fails and that is all.
+  if (request.populate) {
+    const bool write = request.writable && !request.private_copy;
+    madvise(reinterpret_cast<void*>(request.start), request.span, write ? abi::kMadvPopulateWrite : abi::kMadvPopulateRead);
+  }
+  return {};
+}
+
+bool acquire_region(uint32_t slot, uint32_t generation, Region** result) {
+  RegistryLock lock;
+  Region* region = region_at_slot(slot);
+  if (region == nullptr || region->generation != generation || region->handles == 0) return false;
+  ++region->handles;
+  *result = region;
+  return true;
+}
+
+void close_region_locked(Region* region) {
+  const State before = region->state.load(std::memory_order_relaxed);
+  if (before == State::closed) return;
+  {
+    const Claim claim(region);
+    publish_state(region, State::closed);
+    wake_waiters(region);
+    leave_zeros(region);
+  }
+  count_state(before, false);
+  bump(g_counters.closed);
+  list_region(region, nullptr);
+  delete region->pieces;
+  region->pieces = nullptr;
+  retire_region(region);
+  Event event;
+  event.kind = EventKind::mapping_closed;
+  event.slot = region->slot;
+  event.generation = region->generation;
+  event.object = region->object->id;
+  push_event(event);
+  object_release_locked(region->object);
+}
+
+void release_region_handle(Region* region, bool close) {
+  RegistryLock lock;
+  --region->handles;
+  if (close || region->handles == 0) {
+    const bool others = region->handles != 0;
+    close_region_locked(region);
+    if (others) service_wake();  // the other threads' event loops learn of it
+  }
+  if (region->handles == 0) release_region(region);
+  reclaim();
+}
+
+void close_regions_within(uintptr_t start, uintptr_t end) {
+  RegistryLock lock;
+  while (Region* region = open_region_within(start, end)) close_region_locked(region);
+  reclaim();
+}
+
+Failure protect_pages(Region* region, size_t first, size_t count, Access access) {
+  RegistryLock lock;
+  const Claim claim(region);
+  Failure failure = check_live(region, "mprotect");
+  if (failure) return failure;
+  if (!ensure_marks(region)) return Failure::from_errno("mmap");
+  settle_strays_claimed(region);
+  const Access mark = prot_of(access, *region) == region->base_prot() ? Access::base : access;
+  // The marks go first where access becomes less and last where it becomes more, so that a checked access never faults on a
+  // page whose mark calls it fine. With both in one call the order cannot be right for both; the handler then decides by the
+  // marks it finds, so they are written before the kernel is asked in either case.
+  std::vector<PageMark> before(count);
+  for (size_t i = 0; i < count; ++i) {
+    before[i] = region->mark_of(first + i);
+    set_mark(region, first + i, static_cast<PageMark>((before[i] & ~kMarkAccessMask) | static_cast<PageMark>(mark)));
+  }
+  republish(region);
+  void* at = reinterpret_cast<void*>(region->page_address(first));
+  if (mprotect(at, count << region->page_shift, prot_of(access, *region)) != 0) {
+    failure = Failure::from_errno("mprotect");
+    for (size_t i = 0; i < count; ++i) set_mark(region, first + i, before[i]);
+    republish(region);
+  }
+  return failure;
+}
+
+Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_offset) {
+  RegistryLock lock;
+  const Claim claim(region);
+  const Failure failure = check_live(region, "mmap");
+  if (failure) return failure;
+  settle_strays_claimed(region);
+  auto* table = region->rearranged.load(std::memory_order_relaxed);
+  if (table == nullptr) {
+    const size_t bytes = round_up(region->pages() * sizeof(uint64_t), kPageSize);
+    void* fresh = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (fresh == MAP_FAILED) return Failure::from_errno("mmap");
+    table = static_cast<std::atomic<uint64_t>*>(fresh);
+    region->rearranged.store(table, std::memory_order_release);
+  }
+  Failure first_failure;
+  for_each_access_run(region, first, first + count, [&](size_t page, size_t pages, int prot) {
+    if (first_failure) return;
+    const uint64_t offset = object_offset + (uint64_t{page - first} << region->page_shift);
+    if (!map_object(region, region->page_address(page), pages << region->page_shift, prot, offset)) {
+      first_failure = Failure::from_errno("mmap");
+      return;
+    }
+    for (size_t i = 0; i < pages; ++i) {
+      table[page + i].store((offset >> region->page_shift) + i + 1, std::memory_order_relaxed);
+      // What was lost there was lost of the old page; the new one is another.
+      if (region->mark_of(page + i) != 0) set_mark(region, page + i, region->mark_of(page + i) & kMarkAccessMask);
+    }
+  });
+  republish(region);
+  return first_failure;
+}
+
+void settle_strays_claimed(Region* region) {
+  if (region->stray_first > region->stray_last) return;
+  if (region->state.load(std::memory_order_relaxed) == State::live) {
+    for (size_t page = region->stray_first; page <= region->stray_last; ++page) {
+      const PageMark mark = region->mark_of(page);
+      if ((mark & kMarkStray) == 0) continue;
+      const int prot = prot_of(mark_access(mark), *region);
+      if (!map_object(region, region->page_address(page), region->page_size(), prot, region->object_offset_of(page))) continue;
+      set_mark(region, page, static_cast<PageMark>(mark & ~kMarkStray));
+    }
+  }
+  region->stray_first = SIZE_MAX;
+  region->stray_last = 0;
+  republish(region);
+}
+
+void settle_strays(Region* region) {
+  RegistryLock lock;
+  const Claim claim(region);
+  settle_strays_claimed(region);
+}
+
+PageVerdict judge_access(Region* region, size_t offset, size_t width, bool write) {
+  const size_t first = offset >> region->page_shift;
+  const size_t last = (offset + width - 1) >> region->page_shift;
+  for (size_t page = first; page <= last; ++page) {
+    const size_t from = std::max(offset, page << region->page_shift);
+    const Cause cause = region->lost_cause(page);
+    if (cause != Cause::none) return {Verdict::lost, cause, from};
+    const PageMark mark = region->mark_of(page);
+    if (mark_access(mark) == Access::none) return {Verdict::protected_, Cause::none, from};
+    if (write && mark_access(mark) == Access::read) return {Verdict::read_only, Cause::none, from};
+    if ((mark & kMarkStray) != 0) {
+      settle_strays(region);
+      return {Verdict::stray, Cause::none, from};
+    }
+  }
+  return {Verdict::fine, Cause::none, offset};
+}
+
+}  // namespace revocable

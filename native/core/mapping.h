@@ -1,0 +1,69 @@
+// Mapping objects into ranges the caller owns, and what can be done with such a mapping short of revoking it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/failure.h"
+#include "core/region.h"
+#include "core/vma_reader.h"
+
+namespace revocable {
+
+struct MapRequest {
+  Object* object;
+  uintptr_t start;         // a range the caller owns: whole pages of private anonymous memory
+  size_t span;             // bytes of it, whole pages
+  size_t length;           // bytes the user sees, <= span
+  uint64_t object_offset;  // whole pages
+  bool writable;
+  bool private_copy;
+  Fill fill;
+  bool populate;
+};
+
+// Maps it and takes one handle. ENODEV from a revoked object, whichever thread revoked it, ECANCELED from a suspended one,
+// EBADF from a closed one.
+Failure map_region(const MapRequest& request, Region** region);
+
+// One more handle, if the mapping is still open or closed but held; false when (slot, generation) names nothing any more.
+bool acquire_region(uint32_t slot, uint32_t generation, Region** region);
+
+// Gives a handle back; the last one closes the mapping. With `close`, closes it for everybody first.
+void release_region_handle(Region* region, bool close);
+
+// Closes whatever is still open within [start, end): its owner is about to unmap it.
+void close_regions_within(uintptr_t start, uintptr_t end);
+
+// Leaves private zero pages where the mapping was. The range stays its owner's.
+void close_region_locked(Region* region);
+
+// One run of the region's range that is mapped in one way, clipped to the range.
+struct RegionPiece {
+  Vma vma;
+  bool original;   // the object's own pages; else a fill, a lost or strayed page, or the tombstone
+};
+// The pieces that still are the region's, in order. What somebody else mapped there, and holes, are left out. Under the claim.
+std::vector<RegionPiece> own_pieces(const Region* region, const VmaReader& reader);
+
+// Moves it to another of its object's lists (or none). Under the registry lock.
+void list_region(Region* region, RegionList* list);
+
+Failure protect_pages(Region* region, size_t first, size_t count, Access access);
+Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_offset);
+
+// Puts pages back to which forbidden accesses were diverted. Cheap when there are none.
+void settle_strays(Region* region);
+void settle_strays_claimed(Region* region);  // under the registry lock and the claim
+
+// What a checked access to these bytes has to report, from the marks of the pages. `stray` means: settled now, look again.
+enum class Verdict : uint32_t { fine, stray, protected_, read_only, lost };
+struct PageVerdict {
+  Verdict verdict;
+  Cause cause;
+  size_t offset;  // the first byte of the access that it is true of
+};
+PageVerdict judge_access(Region* region, size_t offset, size_t width, bool write);
+
+}  // namespace revocable

@@ -1,0 +1,220 @@
+// What the library knows of one mapping (kernel: VMA) and of one mapped object (kernel: file and address_space).
+//
+// Both are read by the fault handler, so their memory is type-stable: it is recycled, never given back, and a record is
+// recycled only after every handler that could hold a pointer to it has left (region_table.h).
+#pragma once
+
+#include <sys/mman.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/futex.h"
+#include "core/status_table.h"
+
+namespace revocable {
+
+enum class Fill : uint8_t { zeros, ones, deadly };                 // `deadly` is the public 'signal'
+enum class Cause : uint8_t { none, past_end, no_space, poisoned, unknown };
+enum class FaultScope : uint8_t { by_cause, page, object };        // what one backing fault takes away
+enum class Access : uint8_t { base, none, read, read_write };      // a page's protection, where protect() changed it
+
+// A byte a page, allocated when the first page of a mapping needs one. Written under the claim, read by anybody.
+using PageMark = uint8_t;
+inline constexpr PageMark kMarkAccessMask = 0x03;    // an Access
+inline constexpr PageMark kMarkStray = 0x04;         // a forbidden raw access was diverted to a private page here
+inline constexpr PageMark kMarkCauseShift = 3;       // a Cause: the page's backing is gone for ever
+inline constexpr PageMark kMarkCauseMask = 0x07 << kMarkCauseShift;
+inline constexpr PageMark kMarkFilled = 0x40;        // first page of a window of ones that has been mapped
+
+inline Access mark_access(PageMark mark) { return static_cast<Access>(mark & kMarkAccessMask); }
+inline Cause mark_cause(PageMark mark) { return static_cast<Cause>((mark & kMarkCauseMask) >> kMarkCauseShift); }
+
+struct Region;
+
+struct RegionList {
+  Region* first = nullptr;
+  size_t count = 0;
+};
+
+// What revocation did, as RevokeReport says it.
+struct RevokeCounts {
+  uint32_t mappings = 0;
+  bool truncated = false;
+  uint32_t replaced = 0;     // by the tombstone, or already by a fill
+  uint32_t protected_ = 0;   // PROT_NONE or guard pages: a weaker means was all the kernel allowed
+  uint32_t failed = 0;       // still reaches the object: sealed by somebody, not ours, no guard pages
+  double duration_us = 0;
+};
+
+struct Object {
+  uint64_t id = 0;
+  int fd = -1;
+  bool owned = false;
+  bool writable = false;
+  bool sealable = false;     // a memfd: its seals can tell that its owner revoked it
+  bool regular = false;      // has a size that bounds its pages
+  unsigned page_shift = 0;   // 12, or 21 for 2 MiB pages
+  FaultScope scope = FaultScope::by_cause;
+  dev_t device = 0;          // identity of the file behind fd, checked before it is truncated
+  ino_t inode = 0;
+  std::string name;
+
+  // The gate: anything but `live` refuses new mappings. Set before anything else happens; read by the handler.
+  std::atomic<State> state{State::live};
+  std::atomic<Cause> revoke_cause{Cause::none};   // why, when a backing fault revoked it
+  std::atomic<bool> revoke_wanted{false};         // the handler asks the service thread to revoke the rest
+
+  // Under the registry lock:
+  RegionList live, suspended, dead;               // dead: revoked, not yet closed
+  bool vma_identity_known = false;                // as /proc/self/maps shows it: may differ from fstat (btrfs, overlayfs)
+  uint32_t vma_major = 0, vma_minor = 0;
+  uint64_t vma_inode = 0;
+  uint32_t references = 0;                        // JavaScript objects in all threads, and regions
+  FutexWord revoke_done{0};                       // 1 when `counts` is final: other callers wait for it
+  RevokeCounts counts;
+};
+
+// A piece of a suspended region that was mapped with one protection and one run of object pages.
+struct Piece {
+  uintptr_t start;
+  uintptr_t end;
+  int prot;
+  uint64_t object_offset;
+};
+
+struct Region {
+  // Constant while published.
+  uintptr_t start = 0;
+  uintptr_t end = 0;
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+  Object* object = nullptr;
+  uint64_t object_offset = 0;
+  size_t length = 0;                 // bytes the user asked for; end - start is whole pages
+  unsigned page_shift = 0;
+  bool writable = false;
+  bool private_copy = false;         // MAP_PRIVATE
+  Fill fill = Fill::zeros;
+
+  // The claim: whoever changes what is mapped in [start, end) holds it: the handler's fill, revoke, suspend, resume, zap,
+  // protect, remap, close. 0 free, 1 held, 2 held with waiters. Its holder never touches the mapped memory, and normal code
+  // holds it with asynchronous signals blocked, so that no handler on the same thread can wait for it.
+  FutexWord claim{0};
+
+  // Written under the claim.
+  std::atomic<State> state{State::closed};
+  bool filled = false;               // the whole extent is the fill: no access faults any more
+  int fill_prot = 0;
+  bool unfillable = false;           // nothing can be mapped over it (mseal): accessors must look before they load
+  bool used_zero_file = false;       // its fill came from the zero file: the pages are punched out when it closes
+  size_t stray_first = SIZE_MAX, stray_last = 0;     // pages that may carry kMarkStray; first > last when none does
+  bool weak = false;                 // revoked by PROT_NONE or guard pages
+  std::atomic<uintptr_t> lost_from{UINTPTR_MAX};     // every page from here on is lost (see lose_tail)
+  std::atomic<std::atomic<PageMark>*> marks{nullptr};
+  std::atomic<std::atomic<uint64_t>*> rearranged{nullptr};   // per page: object page + 1, or 0 where it is linear
+  std::atomic<uint32_t> faults{0};
+  std::atomic<uint64_t> retry_tag{0};                // the last access that was sent back to try again
+  std::atomic<uint32_t> futile{0};                   // faults that found nothing to do, since something was done
+
+  size_t marked_pages = 0;           // how many marks are not 0: none, and the status word loses kStatusMarked
+
+  // Threads waiting for a futex word of this mapping, which revocation must wake through the status word.
+  std::atomic<uint32_t> waiters{0};
+
+  // Under the registry lock.
+  RegionList* list = nullptr;
+  Region* previous = nullptr;
+  Region* next = nullptr;
+  uint32_t handles = 0;              // Mapping objects in all threads, and pins of shared handles
+  std::atomic<uint32_t> attaches{0}; // how often a thread has attached to it, ever
+  bool in_table = false;
+  std::vector<Piece>* pieces = nullptr;              // while suspended
+
+  size_t page_size() const { return size_t{1} << page_shift; }
+  size_t pages() const { return (end - start) >> page_shift; }
+  size_t page_of(uintptr_t address) const { return (address - start) >> page_shift; }
+  uintptr_t page_address(size_t page) const { return start + (page << page_shift); }
+  int base_prot() const { return writable ? PROT_READ | PROT_WRITE : PROT_READ; }
+
+  uint64_t object_offset_of(size_t page) const {
+    const auto* table = rearranged.load(std::memory_order_acquire);
+    const uint64_t moved = table == nullptr ? 0 : table[page].load(std::memory_order_relaxed);
+    return moved != 0 ? (moved - 1) << page_shift : object_offset + (uint64_t{page} << page_shift);
+  }
+  PageMark mark_of(size_t page) const {
+    const auto* table = marks.load(std::memory_order_acquire);
+    return table == nullptr ? PageMark{0} : table[page].load(std::memory_order_relaxed);
+  }
+  Cause lost_cause(size_t page) const {
+    const Cause cause = mark_cause(mark_of(page));
+    if (cause != Cause::none) return cause;
+    return page_address(page) >= lost_from.load(std::memory_order_acquire) ? Cause::past_end : Cause::none;
+  }
+};
+
+inline int prot_of(Access access, const Region& region) {
+  switch (access) {
+    case Access::none: return PROT_NONE;
+    case Access::read: return PROT_READ;
+    case Access::read_write: return PROT_READ | PROT_WRITE;
+    case Access::base: break;
+  }
+  return region.base_prot();
+}
+
+// Changes a page's mark; the table must exist (ensure_marks). Under the claim.
+inline void set_mark(Region* region, size_t page, PageMark mark) {
+  const PageMark old = region->marks.load(std::memory_order_relaxed)[page].exchange(mark, std::memory_order_release);
+  region->marked_pages += static_cast<size_t>(mark != 0) - static_cast<size_t>(old != 0);
+}
+
+// Allocates the table of marks if there is none: one byte a page, from the kernel, sparse. Async-signal-safe; under the claim.
+bool ensure_marks(Region* region);  // handler_inside.cc
+
+// Publishes `state` and whether pages are marked in the status word. Under the claim.
+// Sequentially consistent, because a waiter registers itself and then reads the word, and revocation does the reverse.
+inline void publish_state(Region* region, State state) {
+  region->state.store(state, std::memory_order_release);
+  const bool marked = region->marked_pages != 0 || region->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
+  status_words()[region->slot].store(static_cast<uint32_t>(state) | (marked ? kStatusMarked : 0));
+}
+
+// --- the claim ---------------------------------------------------------------------------------------------------------
+
+inline bool try_claim(Region* region) {
+  uint32_t free = 0;
+  return region->claim.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed);
+}
+
+inline void release_claim(Region* region) {
+  if (region->claim.exchange(0, std::memory_order_release) == 2) futex_wake_private(&region->claim);
+}
+
+// Waits for the holder, at most 1 ms, without taking the claim. Async-signal-safe.
+inline void await_claim(Region* region) {
+  uint32_t held = 1;
+  region->claim.compare_exchange_strong(held, 2, std::memory_order_relaxed);
+  const timespec limit{0, 1'000'000};
+  if (held != 0) futex_wait_private(&region->claim, 2, &limit);
+}
+
+// For normal code, under the registry lock (which blocks asynchronous signals).
+class Claim {
+ public:
+  explicit Claim(Region* region) : region_(region) {
+    while (!try_claim(region)) await_claim(region);
+  }
+  ~Claim() { release_claim(region_); }
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+
+ private:
+  Region* region_;
+};
+
+}  // namespace revocable

@@ -1,0 +1,59 @@
+// The registry lock and the objects. One lock guards the lists of mappings, the region table's writers and every decision to
+// map something over a range: what a range belongs to is looked up, and acted upon, without letting it go in between.
+#pragma once
+
+#include <signal.h>
+
+#include <cstdint>
+#include <mutex>
+
+#include "core/failure.h"
+#include "core/region.h"
+
+namespace revocable {
+
+// Asynchronous signals stay blocked while it is held: a handler of somebody else's that touches a mapping would otherwise wait
+// for a claim that its own thread holds. SIGBUS and SIGSEGV stay open, as blocking them makes a fault deadly.
+class RegistryLock {
+ public:
+  RegistryLock();
+  ~RegistryLock();
+  // Lets others in: for loops over many mappings, which must not keep a thread that wants to map something waiting.
+  void yield();
+  RegistryLock(const RegistryLock&) = delete;
+  RegistryLock& operator=(const RegistryLock&) = delete;
+
+ private:
+  sigset_t old_mask_;
+};
+
+// Opens what the library needs for as long as the process lives: the status table, the tombstone, the fills, the thread.
+Failure core_start();
+
+// --- objects: every function takes the registry lock itself unless its name says `locked` --------------------------------
+
+struct ObjectOptions {
+  bool writable = true;
+  FaultScope scope = FaultScope::by_cause;
+  const char* name = "";
+};
+
+Failure object_create(uint64_t size, bool huge_pages, const ObjectOptions& options, Object** object);  // memfd, ours
+Failure object_open(const char* path, const ObjectOptions& options, Object** object);                  // open(2)
+Failure object_from_fd(int fd, const ObjectOptions& options, Object** object);                         // fcntl(F_DUPFD_CLOEXEC)
+
+Object* object_acquire(uint64_t id);   // one more reference, or nullptr when there is no such object (any more)
+void object_release(Object* object);   // the last reference closes the descriptor
+void object_release_locked(Object* object);
+
+// The size now: fstat for regular files, the size at birth for devices that have none (0).
+Failure object_size(const Object* object, uint64_t* size);
+
+// Whether the owner of this memfd, another process, has truncated it to nothing under a seal: that is a revocation.
+// Async-signal-safe.
+bool object_revoked_by_owner(const Object* object);  // handler_inside.cc
+
+// Closes every mapping of it in every thread, then its descriptor. Not a revocation. True when this call did it.
+bool object_close(Object* object);
+
+}  // namespace revocable

@@ -1,0 +1,325 @@
+#include "core/revoker.h"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "core/counters.h"
+#include "core/event_ring.h"
+#include "core/features.h"
+#include "core/handler_work.h"
+#include "core/linux_abi.h"
+#include "core/mapping.h"
+#include "core/memfd.h"
+#include "core/region_table.h"
+#include "core/registry.h"
+#include "core/service.h"
+#include "core/vma_reader.h"
+
+namespace revocable {
+namespace {
+
+double now_us() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) / 1e3;
+}
+
+// How long one look at the list may hold the registry lock while others want it.
+constexpr double kSliceUs = 200;
+// Without PROCMAP_QUERY each slice begins by parsing /proc/self/maps, so slices are longer.
+constexpr double kSliceWithoutQueryUs = 5000;
+
+class Slice {
+ public:
+  bool over() const { return now_us() > end_; }
+
+ private:
+  double end_ = now_us() + (features().procmap_query ? kSliceUs : kSliceWithoutQueryUs);
+};
+
+void announce_change(const Object* object) {
+  Event event;
+  event.kind = EventKind::object_changed;
+  event.object = object->id;
+  push_event(event);
+  service_wake();
+}
+
+// Truncation reaches every process. The descriptor is checked first: a user may have closed it, and the number may be
+// another file's by now.
+bool truncate_owned(const Object* object) {
+  struct stat status;
+  if (!object->owned || fstat(object->fd, &status) != 0) return false;
+  if (status.st_dev != object->device || status.st_ino != object->inode) return false;
+  return ftruncate(object->fd, 0) == 0;
+}
+
+enum class Means { replaced, protected_, failed };
+
+// The ladder. `sealed` is set when the kernel will let nothing be mapped there, not even a fill.
+Means replace_piece(const RegionPiece& piece, int prot, bool truncated, bool* sealed) {
+  void* at = reinterpret_cast<void*>(piece.vma.start);
+  const size_t bytes = piece.vma.end - piece.vma.start;
+  const off_t offset = static_cast<off_t>(piece.vma.inode == 0 ? 0 : piece.vma.offset);
+  if (mmap(at, bytes, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, tombstone_fd(), offset) != MAP_FAILED) return Means::replaced;
+  *sealed = *sealed || errno == EPERM;
+  if (mprotect(at, bytes, PROT_NONE) == 0) return Means::protected_;
+  if (features().guard && madvise(at, bytes, abi::kMadvGuardInstall) == 0) return Means::protected_;
+  return truncated ? Means::protected_ : Means::failed;  // truncated: beyond the end of its file, every access is SIGBUS
+}
+
+int piece_prot(const Region* region, const RegionPiece& piece) {
+  if (piece.original) return piece.vma.prot;
+  return prot_of(mark_access(region->mark_of(region->page_of(piece.vma.start))), *region);
+}
+
+// Replaces every piece of a region. Under the claim, after the new state was published.
+Means replace_region(Region* region, const VmaReader& reader, bool truncated) {
+  Means worst = Means::replaced;
+  bool sealed = false;
+  for (const RegionPiece& piece : own_pieces(region, reader)) {
+    worst = std::max(worst, replace_piece(piece, piece_prot(region, piece), truncated, &sealed));
+  }
+  region->unfillable = sealed;
+  region->weak = worst != Means::replaced;
+  return worst;
+}
+
+void count_means(RevokeCounts* counts, Means means) {
+  ++counts->mappings;
+  ++(means == Means::replaced ? counts->replaced : means == Means::protected_ ? counts->protected_ : counts->failed);
+}
+
+void revoke_region(Region* region, const VmaReader& reader, RevokeCounts* counts) {
+  const State before = region->list == &region->object->live ? State::live : State::suspended;
+  const Claim claim(region);
+  publish_state(region, State::revoked);
+  // Already the fill: a thread touched it after the truncation, or while it was suspended. Replacing it now would take away
+  // what was written there since.
+  count_means(counts, region->filled ? Means::replaced : replace_region(region, reader, counts->truncated));
+  wake_waiters(region);
+  drop(before == State::live ? g_counters.live : g_counters.suspended);
+  bump(g_counters.revoked);
+  list_region(region, &region->object->dead);
+}
+
+// Takes mappings off `list` with take(region) until it is empty, letting others at the lock now and then; or until the object is
+// no longer in the state that called for it.
+template <typename Take>
+void drain_list(RegistryLock* lock, const Object* object, const RegionList* list, Take take) {
+  const State wanted = object->state.load();
+  while (list->first != nullptr && object->state.load() == wanted) {
+    VmaReader reader;
+    reader.begin();
+    const Slice slice;
+    do take(list->first, reader);
+    while (list->first != nullptr && !slice.over());
+    if (list->first != nullptr) lock->yield();
+  }
+}
+
+void suspend_region(Region* region, const VmaReader& reader, RevokeCounts* counts) {
+  const Claim claim(region);
+  settle_strays_claimed(region);
+  region->pieces = new std::vector<Piece>;
+  for (const RegionPiece& piece : own_pieces(region, reader)) {
+    if (piece.original) region->pieces->push_back({piece.vma.start, piece.vma.end, piece.vma.prot, piece.vma.offset});
+  }
+  publish_state(region, State::suspended);
+  count_means(counts, replace_region(region, reader, false));
+  wake_waiters(region);
+  drop(g_counters.live);
+  bump(g_counters.suspended);
+  list_region(region, &region->object->suspended);
+}
+
+bool restore_pieces(const Region* region) {
+  for (const Piece& piece : *region->pieces) {
+    if (mmap(reinterpret_cast<void*>(piece.start), piece.end - piece.start, piece.prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
+             region->object->fd, static_cast<off_t>(piece.object_offset)) == MAP_FAILED) {
+      return false;
+    }
+  }
+  return true;
+}
+
+Failure resume_region(Region* region, const VmaReader& reader) {
+  const Claim claim(region);
+  if (!restore_pieces(region)) {
+    const Failure failure = Failure::from_errno("mmap");
+    region->filled = false;
+    replace_region(region, reader, false);  // half of it may be back: it stays suspended as a whole
+    return failure;
+  }
+  delete region->pieces;
+  region->pieces = nullptr;
+  region->filled = region->unfillable = region->weak = false;
+  publish_state(region, State::live);
+  drop(g_counters.suspended);
+  bump(g_counters.live);
+  list_region(region, &region->object->live);
+  return {};
+}
+
+Failure zap_region(Region* region, uint64_t offset, uint64_t length) {
+  uintptr_t from = region->start, to = region->end;
+  if (region->rearranged.load() == nullptr) {
+    const uint64_t first = std::max(offset, region->object_offset);
+    const uint64_t last = std::min(offset + length, region->object_offset + (region->end - region->start));
+    if (first >= last) return {};
+    from = region->start + (first - region->object_offset);
+    to = region->start + (last - region->object_offset);
+  }
+  const Claim claim(region);
+  if (region->state.load() != State::live) return {};
+  void* at = reinterpret_cast<void*>(from);
+  if (madvise(at, to - from, MADV_DONTNEED) == 0) return {};
+  if (errno == EINVAL && madvise(at, to - from, abi::kMadvDontneedLocked) == 0) return {};  // locked pages
+  return Failure::from_errno("madvise");
+}
+
+}  // namespace
+
+void wake_waiters(Region* region) {
+  if (region->waiters.load() != 0) futex_wake_shared(&status_words()[region->slot]);
+}
+
+bool revoke_begin(Object* object) {
+  RegistryLock lock;
+  State before = object->state.load();
+  if (before == State::revoked || before == State::closed) return false;
+  object->state.store(State::revoked);
+  announce_change(object);
+  return true;
+}
+
+RevokeCounts revoke_finish(Object* object, bool mine) {
+  if (!mine) {
+    if (object->state.load() == State::closed && object->revoke_done.load() == 0) return {};
+    while (object->revoke_done.load() == 0 && object->state.load() == State::revoked) {
+      const timespec limit{0, 50'000'000};  // also looks again for an object closed meanwhile
+      futex_wait_private(&object->revoke_done, 0, &limit);
+    }
+    return object->counts;
+  }
+  const double start = now_us();
+  RevokeCounts counts;
+  counts.truncated = truncate_owned(object);
+  RegistryLock lock;
+  const auto take = [&](Region* region, const VmaReader& reader) { revoke_region(region, reader, &counts); };
+  // A resume that was under way may have moved mappings back: go round until both are empty.
+  while (object->state.load() == State::revoked && (object->live.first != nullptr || object->suspended.first != nullptr)) {
+    drain_list(&lock, object, &object->live, take);
+    drain_list(&lock, object, &object->suspended, take);
+  }
+  counts.duration_us = now_us() - start;
+  object->counts = counts;
+  object->revoke_done.store(1);
+  futex_wake_private(&object->revoke_done);
+  bump(g_counters.revokes);
+  announce_change(object);
+  return counts;
+}
+
+Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call) {
+  const double start = now_us();
+  RegistryLock lock;
+  const State before = object->state.load();
+  if (before == State::revoked) return {ENODEV, "mmap"};
+  if (before == State::closed) return {EBADF, "mmap"};
+  for (const Region* region = object->live.first; region != nullptr; region = region->next) {
+    if (region->private_copy) return {EBUSY, "mmap"};
+  }
+  *by_this_call = before == State::live;
+  if (!*by_this_call) return {};
+  object->state.store(State::suspended);
+  // The lock is let go in between: a revoke or close that comes meanwhile does the rest.
+  drain_list(&lock, object, &object->live,
+             [&](Region* region, const VmaReader& reader) { suspend_region(region, reader, counts); });
+  counts->duration_us = now_us() - start;
+  bump(g_counters.suspends);
+  announce_change(object);
+  return {};
+}
+
+Failure resume(Object* object) {
+  RegistryLock lock;
+  const State before = object->state.load();
+  if (before == State::revoked) return {ENODEV, "mmap"};
+  if (before == State::closed) return {EBADF, "mmap"};
+  if (before == State::live) return {};
+  Failure failure;
+  while (object->suspended.first != nullptr && !failure) {
+    VmaReader reader;
+    failure = reader.begin();
+    const Slice slice;
+    while (object->suspended.first != nullptr && !failure && !slice.over()) {
+      failure = resume_region(object->suspended.first, reader);
+    }
+    if (object->suspended.first != nullptr && !failure) lock.yield();
+    if (object->state.load() != State::suspended) return {ENODEV, "mmap"};
+  }
+  if (failure) {
+    // All or nothing: those that were resumed go back.
+    RevokeCounts ignored;
+    drain_list(&lock, object, &object->live,
+               [&](Region* region, const VmaReader& reader) { suspend_region(region, reader, &ignored); });
+    return failure;
+  }
+  object->state.store(State::live);
+  bump(g_counters.resumes);
+  announce_change(object);
+  return {};
+}
+
+Failure zap(Object* object, uint64_t offset, uint64_t length) {
+  RegistryLock lock;
+  Failure failure;
+  for (Region* region = object->live.first; region != nullptr && !failure; region = region->next) {
+    if (!region->private_copy) failure = zap_region(region, offset, length);
+  }
+  return failure;
+}
+
+namespace {
+
+// What one region was left for. Returns its object, with a reference, when all of it is to be revoked.
+Object* settle_region(Region* region) {
+  RegistryLock lock;
+  if (region->list == nullptr) return nullptr;  // closed meanwhile
+  {
+    const Claim claim(region);
+    settle_strays_claimed(region);
+  }
+  if (!region->object->revoke_wanted.exchange(false)) return nullptr;
+  ++region->object->references;
+  return region->object;
+}
+
+void finish_region(Region* region) {
+  Object* object = settle_region(region);
+  if (object == nullptr) return;
+  announce_change(object);
+  revoke_finish(object, true);
+  object_release(object);
+}
+
+}  // namespace
+
+void finish_handler_work() {
+  if (g_handler_work.overflowed.exchange(false, std::memory_order_acquire)) {
+    for (uint32_t slot = 1; Region* region = region_at_slot_now(slot); ++slot) finish_region(region);
+  }
+  for (auto& entry : g_handler_work.regions) {
+    Region* region = entry.exchange(nullptr, std::memory_order_acquire);
+    if (region != nullptr) finish_region(region);
+  }
+}
+
+}  // namespace revocable

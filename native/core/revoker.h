@@ -1,0 +1,39 @@
+// revoke_mappings(), in user space.
+//
+// Revoking goes in four steps, in this order because of the races each one closes:
+//   1. the gate: the object refuses new mappings (revoke_begin);
+//   2. an object of ours is truncated to nothing, which takes its pages from every process at once, and its seals see to it
+//      that nobody gives them back;
+//   3. every mapping in this process is replaced by the tombstone, piece by piece so that each keeps its protection, after
+//      looking under the lock whether it still is what it was; the list is scanned again until it is empty;
+//   4. whoever sleeps on a futex word of such a mapping is woken, through the mapping's status word.
+// Where the kernel refuses step 3, weaker means follow: PROT_NONE, then guard pages. The counts say what happened.
+#pragma once
+
+#include "core/failure.h"
+#include "core/region.h"
+
+namespace revocable {
+
+// Shuts the gate. True when this call is the one that revokes; the caller must then call revoke_finish.
+bool revoke_begin(Object* object);
+
+// Does the work when `mine`, else waits for whoever does. Blocks; linear in mappings and present pages. Cannot fail.
+// For a closed object that was never revoked the counts are zeros.
+RevokeCounts revoke_finish(Object* object, bool mine);
+
+// The temporary kind. EBUSY when a private mapping exists (its own copies would be lost), ENODEV, EBADF.
+// Suspending twice is fine.
+Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call);
+Failure resume(Object* object);
+
+// Lets the pages of [offset, offset + length) go; the next touch asks the object again. Private copies stay.
+Failure zap(Object* object, uint64_t offset, uint64_t length);
+
+// On the service thread: revokes what the fault handler found gone, and puts strayed pages back.
+void finish_handler_work();
+
+// Wakes threads that wait on futex words of this mapping. After its state was published.
+void wake_waiters(Region* region);
+
+}  // namespace revocable

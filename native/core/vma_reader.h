@@ -1,0 +1,32 @@
+// Which mappings does the kernel see at an address: the "look the VMA up again under the lock" of revoke_mappings.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/failure.h"
+
+namespace revocable {
+
+struct Vma {
+  uintptr_t start, end;
+  int prot;
+  bool shared;
+  uint64_t offset;
+  uint64_t inode;   // 0 for anonymous memory
+  uint32_t major, minor;
+};
+
+// One lookup is one PROCMAP_QUERY where the kernel has it (Linux 6.11). Elsewhere begin() parses /proc/self/maps once and the
+// lookups that follow see that snapshot, so call begin() again after the registry lock has been let go.
+class VmaReader {
+ public:
+  Failure begin();
+  // The first VMA that ends after `address`: the one that covers it, or the next one. False when there is none.
+  bool find(uintptr_t address, Vma* vma) const;
+
+ private:
+  std::vector<Vma> snapshot_;
+};
+
+}  // namespace revocable

@@ -1,0 +1,172 @@
+#include "core/wait_list.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <list>
+#include <memory>
+#include <mutex>
+
+#include "core/features.h"
+#include "core/linux_abi.h"
+
+namespace revocable {
+namespace {
+
+struct WaitList {
+  std::mutex lock;
+  std::list<Waiter*> waiters;
+};
+WaitList& wait_list() {
+  static WaitList* instance = new WaitList;
+  return *instance;
+}
+
+constexpr uint64_t kPollNs = 20'000'000;
+
+uint64_t object_offset_of(const Region* region, size_t offset) {
+  const size_t page = offset >> region->page_shift;
+  return region->object_offset_of(page) + (offset & (region->page_size() - 1));
+}
+
+timespec to_timespec(uint64_t ns) { return {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)}; }
+
+uint64_t monotonic_ns() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// Sleeps until one of the three words changes or is woken. Returns the index woken, or -errno.
+long sleep_on_words(const Waiter* waiter, uint32_t status, uint32_t own, uint64_t deadline_ns) {
+  if (features().futex_waitv) {
+    const auto* status_word = &status_words()[waiter->region->slot];
+    abi::futex_waitv words[3] = {
+        {waiter->expected, waiter->address, abi::kFutex32, 0},
+        {status, reinterpret_cast<uintptr_t>(status_word), abi::kFutex32, 0},
+        {own, reinterpret_cast<uintptr_t>(&waiter->own), abi::kFutex32 | FUTEX_PRIVATE_FLAG, 0},
+    };
+    const timespec deadline = to_timespec(deadline_ns);
+    const long woken = syscall(abi::kSysFutexWaitv, words, 3, 0, &deadline, CLOCK_MONOTONIC);
+    return woken < 0 ? -errno : woken;
+  }
+  const uint64_t now = monotonic_ns();
+  const timespec limit = to_timespec(std::min(kPollNs, deadline_ns > now ? deadline_ns - now : 0));
+  const long result = syscall(SYS_futex, waiter->address, FUTEX_WAIT, waiter->expected, &limit, nullptr, 0);
+  return result < 0 ? -errno : 0;
+}
+
+bool is_cancelled(const Waiter* waiter) {
+  std::lock_guard guard(wait_list().lock);
+  return waiter->cancelled;
+}
+
+struct ThreadedWait {
+  Waiter* waiter;
+  int64_t timeout_ns;
+  std::function<void(WaitResult)> done;
+};
+
+void* wait_thread(void* argument) {
+  const std::unique_ptr<ThreadedWait> wait(static_cast<ThreadedWait*>(argument));
+  pthread_setname_np(pthread_self(), "revocable-wait");
+  constexpr uint64_t kForeverSlice = 3600ull * 1'000'000'000;
+  const uint64_t limit = wait->timeout_ns < 0 ? kForeverSlice : static_cast<uint64_t>(wait->timeout_ns);
+  WaitResult result;
+  do result = wait_slice(wait->waiter, limit);
+  while (result == WaitResult::pending && wait->timeout_ns < 0);
+  wait->done(result == WaitResult::pending ? WaitResult::timed_out : result);
+  return nullptr;
+}
+
+}  // namespace
+
+Waiter* wait_begin(Region* region, size_t offset, uint32_t expected) {
+  auto* waiter = new Waiter{region, region->start + offset, expected, region->object->id, object_offset_of(region, offset)};
+  region->waiters.fetch_add(1);
+  std::lock_guard guard(wait_list().lock);
+  wait_list().waiters.push_back(waiter);
+  return waiter;
+}
+
+void wait_end(Waiter* waiter) {
+  {
+    std::lock_guard guard(wait_list().lock);
+    wait_list().waiters.remove(waiter);
+  }
+  waiter->region->waiters.fetch_sub(1);
+  delete waiter;
+}
+
+WaitResult wait_slice(Waiter* waiter, uint64_t limit_ns) {
+  const uint64_t deadline = monotonic_ns() + limit_ns;
+  const auto& status_word = status_words()[waiter->region->slot];
+  for (;;) {
+    // Read before sleeping, and passed to the kernel as what the words must still be.
+    const uint32_t own = waiter->own.load();
+    const uint32_t status = status_word.load();
+    if ((status & kStatusStateMask) != 0) return WaitResult::gone;
+    if (own != 0) return is_cancelled(waiter) ? WaitResult::cancelled : WaitResult::woken;
+    const long woken = sleep_on_words(waiter, status, own, deadline);
+    if (woken == 0) return WaitResult::woken;
+    if (woken > 0 || woken == -EINTR) continue;
+    if (status_word.load() != status || waiter->own.load() != own) continue;  // told apart at the top
+    if (woken == -EAGAIN) return waiter->slept ? WaitResult::woken : WaitResult::not_equal;
+    if (woken != -ETIMEDOUT) return WaitResult::faulted;
+    waiter->slept = true;
+    if (monotonic_ns() >= deadline) return WaitResult::pending;
+  }
+}
+
+Failure wait_on_thread(Waiter* waiter, int64_t timeout_ns, std::function<void(WaitResult)> done) {
+  auto* wait = new ThreadedWait{waiter, timeout_ns, std::move(done)};
+  sigset_t all, old;
+  sigfillset(&all);
+  for (const int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS}) sigdelset(&all, signal);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, size_t{128} << 10);
+  pthread_t thread;
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  const int error = pthread_create(&thread, &attributes, wait_thread, wait);
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  pthread_attr_destroy(&attributes);
+  if (error == 0) return {};
+  delete wait;
+  return {error, "pthread_create"};
+}
+
+void wait_cancel(Waiter* waiter) {
+  {
+    std::lock_guard guard(wait_list().lock);
+    waiter->cancelled = true;
+  }
+  waiter->own.fetch_add(1);
+  futex_wake_private(&waiter->own);
+}
+
+uint32_t wake_word(Region* region, size_t offset, uint32_t count) {
+  const uint64_t object = region->object->id;
+  const uint64_t object_offset = object_offset_of(region, offset);
+  const int limit = static_cast<int>(std::min<uint32_t>(count, INT_MAX));
+  const long woken = futex_wake_shared(reinterpret_cast<void*>(region->start + offset), limit);
+  const uint32_t asleep = woken < 0 ? 0 : static_cast<uint32_t>(woken);
+  if (asleep >= count) return asleep;
+  // The kernel's queue is exhausted: every waiter of this process that is left was on its way to sleep.
+  std::lock_guard guard(wait_list().lock);
+  uint32_t told = 0;
+  for (Waiter* waiter : wait_list().waiters) {
+    if (told == count) break;
+    if (waiter->object != object || waiter->object_offset != object_offset) continue;
+    ++told;
+    waiter->own.fetch_add(1);
+    futex_wake_private(&waiter->own);
+  }
+  return std::max(asleep, told);
+}
+
+}  // namespace revocable
