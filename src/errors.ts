@@ -143,11 +143,8 @@ export function invalidType(name: string, expected: string, value: unknown): Typ
       ? String(value)
       : typeof value === 'object'
         ? `an instance of ${value.constructor?.name ?? 'Object'}`
-        : `type ${typeof value} (${String(value)})`;
-  return withCode(
-    new TypeError(`The "${name}" argument must be ${expected}. Received ${received}`),
-    'ERR_INVALID_ARG_TYPE',
-  );
+        : `type ${typeof value} (${String(value as string)})`;
+  return withCode(new TypeError(`The "${name}" argument must be ${expected}. Received ${received}`), 'ERR_INVALID_ARG_TYPE');
 }
 
 export function invalidValue(name: string, reason: string, value: unknown): TypeError {
@@ -165,7 +162,10 @@ export function outOfRange(name: string, range: string, value: unknown): RangeEr
 }
 
 /** A system call's error with `code`, `errno`, `syscall` and `path`, as Node's own have them. */
-export function systemError(failure: Failure, details: { path?: string; cause?: unknown; hint?: string } = {}): NodeJS.ErrnoException {
+export function systemError(
+  failure: Failure,
+  details: { path?: string; cause?: unknown; hint?: string } = {},
+): NodeJS.ErrnoException {
   const code = getSystemErrorName(failure.errno);
   const text = getSystemErrorMap().get(failure.errno)?.[1] ?? 'unknown error';
   const path = details.path === undefined ? '' : ` '${details.path}'`;

@@ -210,10 +210,7 @@ export const STATUS_MARKED = 4;
 export const CLOSED_SLOT = 0;
 
 const ROOT = join(__dirname, '..');
-const CANDIDATES = [
-  join(ROOT, 'prebuilds', `linux-${process.arch}.node`),
-  join(ROOT, 'build', 'Release', 'revocable_mmap.node'),
-];
+const CANDIDATES = [join(ROOT, 'prebuilds', `linux-${process.arch}.node`), join(ROOT, 'build', 'Release', 'revocable_mmap.node')];
 
 function load(): Native {
   if (process.platform !== 'linux') throw new Error(`revocable-mmap works on Linux only, not on ${process.platform}`);

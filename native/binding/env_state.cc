@@ -6,12 +6,18 @@
 namespace revocable::binding {
 namespace {
 
+// Node runs the loop once more while it tears an environment down, when JavaScript can no longer be called: that fails without
+// an exception, and there is nobody left to tell.
 void on_wake(uv_async_t* async) {
   auto* state = static_cast<EnvState*>(async->data);
   const Napi::HandleScope scope(state->env);
   if (state->notify.IsEmpty()) return;
-  state->notify.MakeCallback(state->env.Global(), {});
-  if (state->env.IsExceptionPending()) napi_fatal_exception(state->env, state->env.GetAndClearPendingException().Value());
+  napi_value global = nullptr, error = nullptr;
+  bool thrown = false;
+  if (napi_get_global(state->env, &global) != napi_ok) return;
+  napi_make_callback(state->env, nullptr, global, state->notify.Value(), 0, nullptr, nullptr);
+  if (napi_is_exception_pending(state->env, &thrown) != napi_ok || !thrown) return;
+  if (napi_get_and_clear_last_exception(state->env, &error) == napi_ok) napi_fatal_exception(state->env, error);
 }
 
 void on_environment_gone(napi_async_cleanup_hook_handle hook, void* state) { static_cast<EnvState*>(state)->close(hook); }

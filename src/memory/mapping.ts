@@ -211,7 +211,8 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
    */
   static attach(handle: MappingHandle): Mapping {
     requiredObject('handle', handle);
-    if (handle.type !== 'revocable-mmap.MappingHandle') throw invalidType('handle', 'a MappingHandle from mapping.share()', handle);
+    if (handle.type !== 'revocable-mmap.MappingHandle')
+      throw invalidType('handle', 'a MappingHandle from mapping.share()', handle);
     const id = integer('handle.id', handle.id, 0, Number.MAX_SAFE_INTEGER);
     if (!isSharedBuffer(handle.buffer)) throw invalidType('handle.buffer', 'a SharedArrayBuffer', handle.buffer);
     prepare();
@@ -386,7 +387,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
     this.#throwUnlessLive(undefined);
     if (!this.object.owned && native.objectRevokedByOwner(this.object._id)) throw this.object._revokedError();
     if ((status[this.#slot] & STATUS_MARKED) === 0) return;
-    for (let from = 0; from < this.length; ) {
+    for (let from = 0; from < this.length;) {
       const { verdict, cause, at } = this.#judge(from, this.length - from, false);
       if (verdict === 'fine') return;
       if (verdict === 'lost') throw new BackingFaultError(this.#place(at), cause as BackingFaultCause);
@@ -506,7 +507,8 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
    */
   share(): MappingHandle {
     this.#throwUnlessLive(undefined);
-    if (!isSharedBuffer(this.buffer)) throw invalidValue('shared', 'must be true for a mapping that is shared between threads', false);
+    if (!isSharedBuffer(this.buffer))
+      throw invalidValue('shared', 'must be true for a mapping that is shared between threads', false);
     markShared(this.#hold);
     return { type: 'revocable-mmap.MappingHandle', id: this.#id, buffer: this.buffer };
   }
@@ -739,7 +741,11 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
     const bytes = other.byteLength;
     integer('offset', offset, 0, this.length);
     if (bytes > this.length - offset) {
-      throw outOfRange(write ? 'source' : 'target', `at most ${this.length - offset} bytes long, what the mapping has from ${offset} on`, bytes);
+      throw outOfRange(
+        write ? 'source' : 'target',
+        `at most ${this.length - offset} bytes long, what the mapping has from ${offset} on`,
+        bytes,
+      );
     }
     this.#throwUnlessLive(offset, 0);
     if (write && !this.#writable) throw new ReadOnlyMappingError(this.#place(offset, 0));

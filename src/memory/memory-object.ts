@@ -14,7 +14,6 @@ import {
   MappingSuspendedError,
   outOfRange,
   systemError,
-  type BackingFaultCause,
 } from '../errors.js';
 import { forgetObject, knownObject, rememberObject } from '../known.js';
 import { completionOf, prepare, unwrap } from '../loop.js';
@@ -142,7 +141,8 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const size = integer('options.size', given.size, 1, Number.MAX_SAFE_INTEGER);
     if (hugePages) multipleOf('options.size', size, HUGE_PAGE);
     const name = string('options.name', given.name, 'revocable');
-    if (Buffer.byteLength(name) > MAX_MEMFD_NAME) throw invalidValue('options.name', `must be at most ${MAX_MEMFD_NAME} bytes long`, name);
+    if (Buffer.byteLength(name) > MAX_MEMFD_NAME)
+      throw invalidValue('options.name', `must be at most ${MAX_MEMFD_NAME} bytes long`, name);
     prepare();
     if (hugePages) requireHugePages(size);
     return new MemoryObject(construct, unwrap(native.objectCreate(size, hugePages, name)));
@@ -354,12 +354,10 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   _synchronize(): void {
     const now = this.state;
     if (now === this.#announced || this.#announced === 'closed') return;
-    const before = this.#announced;
     this.#announced = now;
     if (now === 'closed') this.#announceClose();
     else if (now === 'revoked') this.#announceRevocation();
     else later(() => this.emit(now === 'suspended' ? 'suspended' : 'resumed'));
-    void before;
   }
 
   [inspect.custom](): string {
@@ -380,7 +378,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
 
   #backingCause(): BackingFaultError | undefined {
     const cause = CAUSES[native.objectState(this.#id) >> 8];
-    return cause === 'none' ? undefined : new BackingFaultError({ object: this.name }, cause as BackingFaultCause);
+    return cause === 'none' ? undefined : new BackingFaultError({ object: this.name }, cause);
   }
 
   #shutGate(reason: unknown): boolean {
@@ -444,7 +442,8 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const offset = given.offset === undefined ? 0 : integer('options.offset', given.offset, 0, Number.MAX_SAFE_INTEGER);
     multipleOf('options.offset', offset, this.#pageSize);
     const size = given.length === undefined || this.owned ? this.size : Number.MAX_SAFE_INTEGER;
-    if (given.length === undefined && offset >= size) throw outOfRange('options.offset', `< ${size}, the size of ${this.name}`, offset);
+    if (given.length === undefined && offset >= size)
+      throw outOfRange('options.offset', `< ${size}, the size of ${this.name}`, offset);
     if (this.owned && offset >= size) throw outOfRange('options.offset', `< ${size}, the size of ${this.name}`, offset);
     const length = given.length === undefined ? size - offset : integer('options.length', given.length, 1, size - offset);
     return { offset, length };

@@ -40,7 +40,11 @@ export function validateWait(mapping: { length: number }, offset: number, expect
 }
 
 /** `gone(why)` throws the error of a mapping that went. */
-export function waitSync(id: number, { offset, expected, timeout, signal }: ValidWait, gone: (why: 'gone' | 'faulted') => never): WaitResult {
+export function waitSync(
+  id: number,
+  { offset, expected, timeout, signal }: ValidWait,
+  gone: (why: 'gone' | 'faulted') => never,
+): WaitResult {
   signal?.throwIfAborted();
   const end = timeout < 0 ? Infinity : performance.now() + timeout;
   const wait = native.waitBegin(id, offset, expected);

@@ -7,7 +7,10 @@ export const PAGE = 4096;
 /** What is the same on x86-64 and arm64. */
 export const SYS: Readonly<Record<'userfaultfd', number>> = { userfaultfd: process.arch === 'arm64' ? 282 : 323 };
 
-export const memfdCreate = libc.func('int memfd_create(const char *name, unsigned int flags)') as (name: string, flags: number) => number;
+export const memfdCreate = libc.func('int memfd_create(const char *name, unsigned int flags)') as (
+  name: string,
+  flags: number,
+) => number;
 export const socketpair = libc.func('int socketpair(int domain, int type, int protocol, _Out_ int *fds)') as (
   domain: number,
   type: number,

@@ -1,0 +1,32 @@
+// The main job of revocable-mmap on real memory, told in four scenes. Exits with 0 only when every claim it prints was checked.
+import pc from 'picocolors';
+import { before } from './before.mjs';
+import { log } from './log.mjs';
+import { unplug } from './unplug.mjs';
+import { comeBack } from './come-back.mjs';
+import { claims, say } from './story.mjs';
+
+say.title('revocable-mmap: memory that survives the device going away');
+
+say.scene('a. Before: a file is mapped with a plain mmap, and somebody truncates it');
+await before();
+
+say.scene('b. The same with revocable-mmap: a growing log, truncated under its reader');
+await log();
+
+say.scene('c. A device is unplugged while three processes and two workers use its memory');
+const unplugged = await unplug();
+
+say.scene('d. The device comes back');
+await comeBack(unplugged);
+
+const failed = claims.filter((claim) => !claim.holds);
+console.log();
+for (const claim of claims) console.log(`  ${claim.holds ? pc.green('✔') : pc.red('✘')} ${claim.text}`);
+console.log();
+console.log(
+  failed.length === 0
+    ? pc.bold(pc.green(`All ${claims.length} claims were checked and hold.`))
+    : pc.bold(pc.red(`${failed.length} of ${claims.length} claims do not hold.`)),
+);
+process.exitCode = failed.length === 0 ? 0 : 1;

@@ -1,0 +1,3 @@
+import { truncateSync } from 'node:fs';
+
+truncateSync(process.argv[2], 0);

@@ -1,0 +1,112 @@
+// Revocation when the kernel refuses memory: r7-limits.cjs LIMIT OWNED TOUCH [FILL]
+//
+// LIMIT: `as` (RLIMIT_AS below what is in use), `data` (RLIMIT_DATA the same), `maps` (as many mappings as vm.max_map_count
+// allows), `nofile` (no descriptor left), `mseal` (the range is sealed), `none`. OWNED: whether truncation can help. TOUCH:
+// `held` makes the first raw access while the limit still holds, `lifted` after it has been lifted.
+const { readFileSync } = require('node:fs');
+const { MemoryObject } = require('revocable-mmap');
+const { outcome, say } = require('./conversation.cjs');
+const { mmap, munmap, mseal, lowerSoftLimit, PROT, MAP, RLIMIT } = require('./libc.cjs');
+const { openSync, closeSync } = require('node:fs');
+
+const [limit, owned, touch, fill = 'zeros'] = process.argv.slice(2);
+const MAPPINGS = 20;
+const CANARY = 0x600dcafe;
+
+const device = MemoryObject.create({ size: 4 * 4096, name: 'limited' });
+const witness = device.map();
+witness.write32(0, CANARY);
+const object = owned === 'owned' ? device : MemoryObject.fromFd(device.fd, { writable: true, name: 'limited' });
+const mappings = Array.from({ length: MAPPINGS }, (_, i) => object.map({ fill, private: i % 5 === 4, access: i % 5 === 3 ? 'r' : 'rw' }));
+const writable = mappings.filter(({ access }) => access === 'rw');
+for (const mapping of writable) mapping.read32(0); // the paths are compiled and the views exist before memory is scarce
+for (const mapping of mappings) void mapping.bytes;
+outcome(() => MemoryObject.create({ size: 4096 }).map().object.revokeSync());
+
+const limits = {
+  as: () => lowerSoftLimit(RLIMIT.as, 64 * 1024 * 1024),
+  data: () => lowerSoftLimit(RLIMIT.data, 1024 * 1024),
+  maps: exhaustMaps,
+  nofile: exhaustDescriptors,
+  mseal: sealMappings,
+  none: () => ({ lower() {}, restore() {} }),
+};
+
+const imposed = limits[limit]();
+imposed.lower();
+const proof = limit === 'as' || limit === 'maps' ? mmap(0, 4096, PROT.read, MAP.private | MAP.anonymous, -1, 0) : undefined;
+let report = outcome(() => object.revokeSync());
+const rawHeld = touch === 'held' ? mappings.map(raw) : undefined;
+const checkedHeld = mappings.map(checked);
+imposed.restore();
+say({
+  proof: proof === undefined ? undefined : Number(proof),
+  report,
+  rawHeld,
+  checkedHeld,
+  checked: mappings.map(checked),
+  raw: touch === 'none' ? undefined : mappings.map(raw),
+  written: touch === 'none' ? undefined : writable.map((mapping) => ((mapping.bytes[0] = 7), mapping.bytes[0])),
+  states: mappings.map(({ state }) => state),
+  memory: owned === 'owned' ? undefined : witness.read32(0),
+  mapsLeft: readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('memfd:limited') && !/^\S+ ---/.test(line)).length,
+});
+
+function raw(mapping) {
+  return mapping.bytes[0];
+}
+
+function checked(mapping) {
+  return outcome(() => mapping.read32(0));
+}
+
+function exhaustMaps() {
+  const most = Number(readFileSync('/proc/sys/vm/max_map_count', 'utf8'));
+  const taken = new Float64Array(most + 16);
+  let count = 0;
+  return {
+    // Neighbours differ in protection, so that the kernel cannot merge them.
+    lower() {
+      for (;;) {
+        const at = mmap(0, 4096, count % 2 === 0 ? PROT.read : PROT.none, MAP.private | MAP.anonymous, -1, 0);
+        if (at === -1) return;
+        taken[count++] = at;
+      }
+    },
+    restore() {
+      while (count > 0) munmap(taken[--count], 4096);
+    },
+  };
+}
+
+function exhaustDescriptors() {
+  const limitOfFew = lowerSoftLimit(RLIMIT.nofile, 256);
+  const taken = [];
+  return {
+    lower() {
+      limitOfFew.lower();
+      try {
+        for (;;) taken.push(openSync('/dev/null', 'r'));
+      } catch (error) {
+        if (error.code !== 'EMFILE') throw error;
+      }
+    },
+    restore() {
+      for (const fd of taken) closeSync(fd);
+      limitOfFew.restore();
+    },
+  };
+}
+
+function sealMappings() {
+  return {
+    lower() {
+      for (const mapping of mappings) {
+        if (mseal(Number(mapping.address), 4 * 4096) !== 0) throw new Error('mseal');
+      }
+    },
+    restore() {},
+  };
+}
