@@ -1,5 +1,5 @@
 /** Every error the library throws, and how the errors of system calls get Node's shape. */
-import { getSystemErrorMap, getSystemErrorName } from 'node:util';
+import { getSystemErrorMap, getSystemErrorName, inspect } from 'node:util';
 import type { Failure } from './native.js';
 
 /** Where an access failed. */
@@ -143,7 +143,7 @@ export function invalidType(name: string, expected: string, value: unknown): Typ
       ? String(value)
       : typeof value === 'object'
         ? `an instance of ${value.constructor?.name ?? 'Object'}`
-        : `type ${typeof value} (${String(value as string)})`;
+        : `type ${typeof value} (${inspect(value)})`;
   return withCode(new TypeError(`The "${name}" argument must be ${expected}. Received ${received}`), 'ERR_INVALID_ARG_TYPE');
 }
 
