@@ -77,7 +77,7 @@ export async function unplug() {
   control.write32(CONTROL.unplugged, 1);
   const tombstone = mappedAt(mine.address);
   // Before anybody touches them here: what the kernel has put in the place of each.
-  const replaced = new Map(
+  const now = new Map(
     [mine, shared, raw].map((mapping) => [mapping, mappedAt(mapping.address)?.includes('/memfd:revoked')]),
   );
   const last = consume(mine, control, 4);
@@ -92,10 +92,10 @@ export async function unplug() {
   };
 
   const rows = [
-    { name: 'main thread', ...main, replaced: replaced.get(mine) },
-    { name: 'main thread, raw view', ...rawRow, replaced: replaced.get(raw) },
+    { name: 'main thread', ...main, now: now.get(mine) },
+    { name: 'main thread, raw view', ...rawRow, now: now.get(raw) },
   ];
-  for (const { name, end } of holders) rows.push({ name, replaced: replaced.get(shared), ...(await end()) });
+  for (const { name, end } of holders) rows.push({ name, now: now.get(shared), ...(await end()) });
   print(rows, called);
   say.line(`revokeSync() took ${Number((returned - called) / 1000n)} µs and reports ${JSON.stringify(report.means)}`);
   say.line(`/proc/self/maps now says: ${tombstone.replace(/\s+/g, ' ')}`);
@@ -104,10 +104,14 @@ export async function unplug() {
   return { device, old: [mine, shared, raw] };
 }
 
-/** A process of its own counts the faults that told it; in this one the kernel's list of mappings shows the tombstone. */
+/**
+ * A process of its own counts the faults that told it. In this one the kernel's list of mappings shows the tombstone, or private
+ * memory, the fill, where a thread ran into the truncation before its mapping had been replaced.
+ */
 function means(row) {
   if (row.faults !== undefined) return row.faults > 0 ? 'truncation, SIGBUS there' : 'none';
-  return row.replaced ? 'tombstone' : 'none';
+  if (row.now.includes('/memfd:revoked')) return 'tombstone';
+  return / r.-p 00000000 00:00 0/.test(row.now) ? 'truncation, then fill' : 'none';
 }
 
 function print(rows, called) {
