@@ -77,9 +77,7 @@ export async function unplug() {
   control.write32(CONTROL.unplugged, 1);
   const tombstone = mappedAt(mine.address);
   // Before anybody touches them here: what the kernel has put in the place of each.
-  const now = new Map(
-    [mine, shared, raw].map((mapping) => [mapping, mappedAt(mapping.address)?.includes('/memfd:revoked')]),
-  );
+  const now = new Map([mine, shared, raw].map((mapping) => [mapping, mappedAt(mapping.address) ?? '']));
   const last = consume(mine, control, 4);
   Object.assign(main, { after: main.after + last.after, code: last.error?.code, at: last.at, state: mine.state });
   const rawValue = raw.bytes[4096];
