@@ -46,6 +46,8 @@ export interface ObjectDescription {
   owned: boolean;
   writable: boolean;
   fd: number;
+  /** A regular file or memfd: its pages end where it ends. */
+  regular: boolean;
   pageSize: number;
 }
 
@@ -115,7 +117,7 @@ export interface Native {
   objectAcquire(id: number): boolean;
   objectRelease(id: number): void;
   objectInfo(id: number): ObjectDescription;
-  /** State in the low byte, the cause of a revocation by a backing fault in the next one. */
+  /** State in the low bits, {@link REVOKE_DONE}, and in the next byte the cause of a revocation by a backing fault. */
   objectState(id: number): number;
   objectSize(id: number): number | Failure;
   objectRevokedByOwner(id: number): boolean;
@@ -206,6 +208,8 @@ export const EVENT_KINDS = ['object-changed', 'mapping-closed', 'backing', 'prot
 export const STATUS_STATE = 3;
 /** Flag of a status word: pages are lost, protected or diverted; ask {@link Native.judge} about the page. */
 export const STATUS_MARKED = 4;
+/** Flag of an object's state: the revocation is complete. */
+export const REVOKE_DONE = 0x80;
 /** The slot whose word is `closed` for ever. */
 export const CLOSED_SLOT = 0;
 

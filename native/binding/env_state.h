@@ -21,11 +21,11 @@ namespace revocable::binding {
 
 // The outcome of something that ran on another thread, matched to its promise by a token.
 struct Completion {
-  double token;
-  Failure failure;
-  RevokeCounts counts;
-  bool by_this_call;
-  WaitResult wait;
+  double token = 0;
+  Failure failure = {};
+  RevokeCounts counts = {};
+  bool by_this_call = false;
+  WaitResult wait = WaitResult::pending;
 };
 
 // Shared with the threads that deliver: it outlives the environment, which takes its handle away when it goes.

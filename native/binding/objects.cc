@@ -90,14 +90,15 @@ Napi::Value object_info(const Napi::CallbackInfo& info) {
   result["owned"] = Napi::Boolean::New(env, object->owned);
   result["writable"] = Napi::Boolean::New(env, object->writable);
   result["fd"] = Napi::Number::New(env, object->fd);
+  result["regular"] = Napi::Boolean::New(env, object->regular);
   result["pageSize"] = Napi::Number::New(env, static_cast<double>(size_t{1} << object->page_shift));
   return result;
 }
 
-// objectState(id): State | cause of a revocation by a backing fault << 8
+// objectState(id): State | 0x80 once a revocation is complete | cause of a revocation by a backing fault << 8
 Napi::Value object_state(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[0]);
-  return Napi::Number::New(info.Env(), static_cast<uint32_t>(object->state.load()) |
+  return Napi::Number::New(info.Env(), static_cast<uint32_t>(object->state.load()) | (object->revoke_done.load() << 7) |
                                            (static_cast<uint32_t>(object->revoke_cause.load()) << 8));
 }
 

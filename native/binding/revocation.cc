@@ -16,20 +16,23 @@ Napi::Object report(Napi::Env env, const RevokeCounts& counts) {
   return result;
 }
 
-// Runs work(object, completion) on the service thread and answers with a token; the completion comes by takeCompletions.
-template <typename Work>
-Napi::Value post(const Napi::CallbackInfo& info, Work work) {
-  EnvState& state = EnvState::of(info.Env());
-  Object* object = object_acquire(state.object(info[0])->id);  // the job's own reference
-  const double token = state.next_token++;
-  state.pending(+1);
-  service_post([box = state.mailbox, object, token, work] {
-    Completion completion{token, {}, {}, false, WaitResult::pending};
-    work(object, &completion);
+// What an asynchronous call needs until its completion is delivered: a reference to the object, the way back.
+struct Pending {
+  std::shared_ptr<Mailbox> mailbox;
+  Object* object;
+  double token;
+
+  void deliver(Completion completion) const {
+    completion.token = token;
     object_release(object);
-    box->deliver(completion);
-  });
-  return Napi::Number::New(info.Env(), token);
+    mailbox->deliver(completion);
+  }
+};
+
+Pending begin(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  state.pending(+1);
+  return {state.mailbox, object_acquire(state.object(info[0])->id), state.next_token++};
 }
 
 // revokeBegin(objectId): shuts the gate; whether this call is the one that revokes
@@ -46,21 +49,27 @@ Napi::Value revoke_sync(const Napi::CallbackInfo& info) {
 
 // revokeAsync(objectId, mine): token
 Napi::Value revoke_async(const Napi::CallbackInfo& info) {
-  const bool mine = to_bool(info[1]);
-  return post(info, [mine](Object* object, Completion* completion) {
-    completion->counts = revoke_finish(object, mine);
-    completion->by_this_call = mine;
-  });
+  const Pending pending = begin(info);
+  const auto deliver = [pending](const RevokeCounts& counts) { pending.deliver({.counts = counts}); };
+  if (to_bool(info[1])) service_post([pending, deliver] { deliver(revoke_finish(pending.object, true)); });
+  else revoke_when_done(pending.object, deliver);
+  return Napi::Number::New(info.Env(), pending.token);
 }
 
 Napi::Value suspend_async(const Napi::CallbackInfo& info) {
-  return post(info, [](Object* object, Completion* completion) {
-    completion->failure = suspend(object, &completion->counts, &completion->by_this_call);
+  const Pending pending = begin(info);
+  service_post([pending] {
+    Completion completion;
+    completion.failure = suspend(pending.object, &completion.counts, &completion.by_this_call);
+    pending.deliver(completion);
   });
+  return Napi::Number::New(info.Env(), pending.token);
 }
 
 Napi::Value resume_async(const Napi::CallbackInfo& info) {
-  return post(info, [](Object* object, Completion* completion) { completion->failure = resume(object); });
+  const Pending pending = begin(info);
+  service_post([pending] { pending.deliver({.failure = resume(pending.object)}); });
+  return Napi::Number::New(info.Env(), pending.token);
 }
 
 // zap(objectId, offset, length): null | Failure

@@ -192,6 +192,7 @@ Failure map_region(const MapRequest& request, Region** result) {
     Object* object = request.object;
     failure = refusal(object->state.load());
     if (failure) return failure;
+    if (!still_has_descriptor(object)) return {EBADF, "mmap"};
     const uintptr_t end = request.start + request.span;
     if (open_region_within(request.start, end) != nullptr || !is_anonymous(request.start, end)) return {EEXIST, "mmap"};
     Region* region = allocate_region();
@@ -341,14 +342,20 @@ Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_
   return first_failure;
 }
 
+// A private mapping's page was not replaced, only opened (divert in handler_inside.cc).
+static bool put_back(const Region* region, size_t page, int prot) {
+  const uintptr_t address = region->page_address(page);
+  if (region->private_copy) return mprotect(reinterpret_cast<void*>(address), region->page_size(), prot) == 0;
+  return map_object(region, address, region->page_size(), prot, region->object_offset_of(page));
+}
+
 void settle_strays_claimed(Region* region) {
   if (region->stray_first > region->stray_last) return;
   if (region->state.load(std::memory_order_relaxed) == State::live) {
     for (size_t page = region->stray_first; page <= region->stray_last; ++page) {
       const PageMark mark = region->mark_of(page);
       if ((mark & kMarkStray) == 0) continue;
-      const int prot = prot_of(mark_access(mark), *region);
-      if (!map_object(region, region->page_address(page), region->page_size(), prot, region->object_offset_of(page))) continue;
+      if (!put_back(region, page, prot_of(mark_access(mark), *region))) continue;
       set_mark(region, page, static_cast<PageMark>(mark & ~kMarkStray));
     }
   }

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -77,6 +78,7 @@ struct Object {
   uint32_t references = 0;                        // JavaScript objects in all threads, and regions
   FutexWord revoke_done{0};                       // 1 when `counts` is final: other callers wait for it
   RevokeCounts counts;
+  std::vector<std::function<void(const RevokeCounts&)>> revoke_waiters;  // to be called when `counts` is final
 };
 
 // A piece of a suspended region that was mapped with one protection and one run of object pages.
@@ -114,6 +116,8 @@ struct Region {
   bool used_zero_file = false;       // its fill came from the zero file: the pages are punched out when it closes
   size_t stray_first = SIZE_MAX, stray_last = 0;     // pages that may carry kMarkStray; first > last when none does
   bool weak = false;                 // revoked by PROT_NONE or guard pages
+  bool told = false;                 // that a raw access got the fill
+  std::atomic<uint64_t> strayed_at{0};  // CLOCK_MONOTONIC, ns: when a page was last diverted
   std::atomic<uintptr_t> lost_from{UINTPTR_MAX};     // every page from here on is lost (see lose_tail)
   std::atomic<std::atomic<PageMark>*> marks{nullptr};
   std::atomic<std::atomic<uint64_t>*> rearranged{nullptr};   // per page: object page + 1, or 0 where it is linear

@@ -199,7 +199,7 @@ Region* allocate_region() {
   Region* region = region_at_slot(slot);
   region->slot = slot;
   ++region->generation;
-  region->filled = region->unfillable = region->used_zero_file = region->weak = false;
+  region->filled = region->unfillable = region->used_zero_file = region->weak = region->told = false;
   region->stray_first = SIZE_MAX;
   region->stray_last = 0;
   region->marked_pages = 0;

@@ -78,6 +78,11 @@ Failure try_mapping(const Object* object) {
   return {};
 }
 
+void close_descriptor(Object* object) {
+  if (object->fd >= 0 && still_has_descriptor(object)) close(object->fd);
+  object->fd = -1;
+}
+
 Object* new_object_locked() {
   Registry& r = registry();
   Object* object;
@@ -186,6 +191,11 @@ Failure object_from_fd(int fd, const ObjectOptions& options, Object** object) {
   return adopt(copy, options, false, object);
 }
 
+bool still_has_descriptor(const Object* object) {
+  struct stat status;
+  return fstat(object->fd, &status) == 0 && status.st_dev == object->device && status.st_ino == object->inode;
+}
+
 Object* object_acquire(uint64_t id) {
   RegistryLock lock;
   const auto found = registry().objects.find(id);
@@ -196,8 +206,7 @@ Object* object_acquire(uint64_t id) {
 
 void object_release_locked(Object* object) {
   if (--object->references != 0) return;
-  if (object->fd >= 0) close(object->fd);
-  object->fd = -1;
+  close_descriptor(object);
   object->state.store(State::closed);
   registry().objects.erase(object->id);
   registry().unused.push_back(object);
@@ -224,8 +233,7 @@ bool object_close(Object* object) {
       if (list->count % 64 == 0) lock.yield();
     }
   }
-  close(object->fd);
-  object->fd = -1;
+  close_descriptor(object);
   Event event;
   event.kind = EventKind::object_changed;
   event.object = object->id;

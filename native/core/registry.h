@@ -49,6 +49,10 @@ void object_release_locked(Object* object);
 // The size now: fstat for regular files, the size at birth for devices that have none (0).
 Failure object_size(const Object* object, uint64_t* size);
 
+// Whether `fd` still is the object's: a user may have closed it, and the number may be another file's by now, which must be
+// neither truncated nor mapped nor closed.
+bool still_has_descriptor(const Object* object);
+
 // Whether the owner of this memfd, another process, has truncated it to nothing under a seal: that is a revocation.
 // Async-signal-safe.
 bool object_revoked_by_owner(const Object* object);  // handler_inside.cc

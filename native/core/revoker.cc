@@ -1,7 +1,6 @@
 #include "core/revoker.h"
 
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,13 +50,9 @@ void announce_change(const Object* object) {
   service_wake();
 }
 
-// Truncation reaches every process. The descriptor is checked first: a user may have closed it, and the number may be
-// another file's by now.
+// Reaches every process.
 bool truncate_owned(const Object* object) {
-  struct stat status;
-  if (!object->owned || fstat(object->fd, &status) != 0) return false;
-  if (status.st_dev != object->device || status.st_ino != object->inode) return false;
-  return ftruncate(object->fd, 0) == 0;
+  return object->owned && still_has_descriptor(object) && ftruncate(object->fd, 0) == 0;
 }
 
 enum class Means { replaced, protected_, failed };
@@ -159,7 +154,7 @@ Failure resume_region(Region* region, const VmaReader& reader) {
   }
   delete region->pieces;
   region->pieces = nullptr;
-  region->filled = region->unfillable = region->weak = false;
+  region->filled = region->unfillable = region->weak = region->told = false;
   publish_state(region, State::live);
   drop(g_counters.suspended);
   bump(g_counters.live);
@@ -192,22 +187,27 @@ void wake_waiters(Region* region) {
 
 bool revoke_begin(Object* object) {
   RegistryLock lock;
-  State before = object->state.load();
+  const State before = object->state.load();
   if (before == State::revoked || before == State::closed) return false;
   object->state.store(State::revoked);
-  announce_change(object);
   return true;
 }
 
-RevokeCounts revoke_finish(Object* object, bool mine) {
-  if (!mine) {
-    if (object->state.load() == State::closed && object->revoke_done.load() == 0) return {};
-    while (object->revoke_done.load() == 0 && object->state.load() == State::revoked) {
-      const timespec limit{0, 50'000'000};  // also looks again for an object closed meanwhile
-      futex_wait_private(&object->revoke_done, 0, &limit);
-    }
-    return object->counts;
+namespace {
+
+// Nobody is going to revoke it any more: it was closed first.
+bool never_revoked(const Object* object) { return object->state.load() == State::closed && object->revoke_done.load() == 0; }
+
+RevokeCounts await_revocation(Object* object) {
+  while (object->revoke_done.load() == 0 && !never_revoked(object)) {
+    const timespec limit{0, 50'000'000};  // an object that is closed meanwhile wakes nobody
+    futex_wait_private(&object->revoke_done, 0, &limit);
   }
+  RegistryLock lock;
+  return object->counts;
+}
+
+RevokeCounts take_all_mappings(Object* object) {
   const double start = now_us();
   RevokeCounts counts;
   counts.truncated = truncate_owned(object);
@@ -221,10 +221,35 @@ RevokeCounts revoke_finish(Object* object, bool mine) {
   counts.duration_us = now_us() - start;
   object->counts = counts;
   object->revoke_done.store(1);
+  return counts;
+}
+
+}  // namespace
+
+RevokeCounts revoke_finish(Object* object, bool mine) {
+  if (!mine) return await_revocation(object);
+  const RevokeCounts counts = take_all_mappings(object);
   futex_wake_private(&object->revoke_done);
+  std::vector<std::function<void(const RevokeCounts&)>> waiters;
+  {
+    RegistryLock lock;
+    waiters.swap(object->revoke_waiters);
+  }
+  for (const auto& done : waiters) done(counts);
   bump(g_counters.revokes);
   announce_change(object);
   return counts;
+}
+
+void revoke_when_done(Object* object, std::function<void(const RevokeCounts&)> done) {
+  {
+    RegistryLock lock;
+    if (object->revoke_done.load() == 0 && !never_revoked(object)) {
+      object->revoke_waiters.push_back(std::move(done));
+      return;
+    }
+  }
+  done(object->counts);
 }
 
 Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call) {
@@ -305,21 +330,37 @@ Object* settle_region(Region* region) {
 void finish_region(Region* region) {
   Object* object = settle_region(region);
   if (object == nullptr) return;
-  announce_change(object);
   revoke_finish(object, true);
   object_release(object);
 }
 
+// A page that was diverted this recently may not have been touched again by the thread it was diverted for: putting the object's
+// page back would send that thread through the same fault again and again.
+constexpr uint64_t kStrayNs = 5'000'000;
+
+bool strayed_lately(const Region* region) {
+  const uint64_t at = region->strayed_at.load(std::memory_order_relaxed);
+  return at != 0 && static_cast<uint64_t>(now_us() * 1e3) < at + kStrayNs;
+}
+
 }  // namespace
 
-void finish_handler_work() {
+bool finish_handler_work() {
+  bool later = false;
   if (g_handler_work.overflowed.exchange(false, std::memory_order_acquire)) {
     for (uint32_t slot = 1; Region* region = region_at_slot_now(slot); ++slot) finish_region(region);
   }
   for (auto& entry : g_handler_work.regions) {
-    Region* region = entry.exchange(nullptr, std::memory_order_acquire);
-    if (region != nullptr) finish_region(region);
+    Region* region = entry.load(std::memory_order_acquire);
+    if (region == nullptr) continue;
+    if (strayed_lately(region)) {
+      later = true;
+      continue;
+    }
+    entry.store(nullptr, std::memory_order_relaxed);
+    finish_region(region);
   }
+  return later;
 }
 
 }  // namespace revocable

@@ -10,6 +10,8 @@
 // Where the kernel refuses step 3, weaker means follow: PROT_NONE, then guard pages. The counts say what happened.
 #pragma once
 
+#include <functional>
+
 #include "core/failure.h"
 #include "core/region.h"
 
@@ -22,6 +24,10 @@ bool revoke_begin(Object* object);
 // For a closed object that was never revoked the counts are zeros.
 RevokeCounts revoke_finish(Object* object, bool mine);
 
+// Calls `done` with the counts when whoever revokes has finished: at once, or on that thread. For the service thread, which
+// must not wait for a revocation that may be queued behind it.
+void revoke_when_done(Object* object, std::function<void(const RevokeCounts&)> done);
+
 // The temporary kind. EBUSY when a private mapping exists (its own copies would be lost), ENODEV, EBADF.
 // Suspending twice is fine.
 Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call);
@@ -30,8 +36,9 @@ Failure resume(Object* object);
 // Lets the pages of [offset, offset + length) go; the next touch asks the object again. Private copies stay.
 Failure zap(Object* object, uint64_t offset, uint64_t length);
 
-// On the service thread: revokes what the fault handler found gone, and puts strayed pages back.
-void finish_handler_work();
+// On the service thread: revokes what the fault handler found gone, and puts strayed pages back. True when some of it has to
+// wait for some milliseconds.
+bool finish_handler_work();
 
 // Wakes threads that wait on futex words of this mapping. After its state was published.
 void wake_waiters(Region* region);

@@ -56,15 +56,15 @@ void run(Service& s) {
   for (;;) {
     const uint32_t seen = s.wakeups.load();
     if (auto* check = s.watchdog.load()) check();
-    finish_handler_work();
+    const bool soon = finish_handler_work();
     std::function<void()> job;
     while (take_job(&job)) job();
     if (seen != announced) notify_subscribers();
     announced = seen;
     const bool watching = g_counters.live.load(std::memory_order_relaxed) + g_counters.revoked.load(std::memory_order_relaxed) +
                               g_counters.suspended.load(std::memory_order_relaxed) != 0;
-    const timespec tick{0, 100'000'000};
-    futex_wait_private(&s.wakeups, seen, watching ? &tick : nullptr);
+    const timespec tick{0, soon ? 5'000'000 : 100'000'000};
+    futex_wait_private(&s.wakeups, seen, soon || watching ? &tick : nullptr);
   }
 }
 

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -204,10 +205,10 @@ Outcome plug(Region* region, const Fault& fault, std::atomic<uint64_t>& kind) {
       outcome = plug_page(region, fault);
     }
   }
-  if (outcome == Outcome::handled && region->faults.load(std::memory_order_relaxed) == 0) {
-    tell(region, fault, EventKind::fault_revoked, Cause::none);
-  }
-  if (outcome == Outcome::handled) count_fault(region, kind);
+  if (outcome == Outcome::foreign) return outcome;
+  if (!region->told) tell(region, fault, EventKind::fault_revoked, Cause::none);
+  region->told = true;
+  count_fault(region, kind);
   return outcome;
 }
 
@@ -350,6 +351,10 @@ Outcome protection_fault(Region* region, const Fault& fault) {
   publish_state(region, State::live);
   if (!divert(region, page, (prot & PROT_READ) != 0)) return Outcome::foreign;
   count_fault(region, g_counters.faults_protection);
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  region->strayed_at.store(static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec),
+                           std::memory_order_relaxed);
   leave_work(region);
   tell(region, fault, EventKind::fault_protection, Cause::none);
   return Outcome::handled;

@@ -380,15 +380,24 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   }
 
   /**
-   * Throws what a checked access would throw now: for code that has used the raw views and wants to know whether what it saw was
-   * real. A page that was lost to a backing fault since the mapping was made counts, wherever it is.
+   * Throws what a checked access would throw now: for code that has used the raw views, or given them to a system call, and wants
+   * to know whether all of it was real. A page counts that was lost since the mapping was made, and one that is past the end of its
+   * file now. Reads nothing of the memory.
+   *
+   * @param range what to look at; default the whole mapping.
    */
-  check(): void {
+  check(range?: PageRange): void {
+    const { offset, length } = this.#pages(range);
     this.#throwUnlessLive(undefined);
     if (!this.object.owned && native.objectRevokedByOwner(this.object._id)) throw this.object._revokedError();
-    if ((status[this.#slot] & STATUS_MARKED) === 0) return;
-    for (let from = 0; from < this.length;) {
-      const { verdict, cause, at } = this.#judge(from, this.length - from, false);
+    this.#throwIfLost(offset, offset + length);
+    const end = this.object._end - this.offset;
+    if (end < offset + length) throw new BackingFaultError(this.#place(Math.max(offset, end)), 'past-end');
+  }
+
+  #throwIfLost(from: number, to: number): void {
+    while ((status[this.#slot] & STATUS_MARKED) !== 0 && from < to) {
+      const { verdict, cause, at } = this.#judge(from, to - from, false);
       if (verdict === 'fine') return;
       if (verdict === 'lost') throw new BackingFaultError(this.#place(at), cause as BackingFaultCause);
       from = Math.floor(at / this.#pageSize + 1) * this.#pageSize;
@@ -647,9 +656,12 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
     if (width > 1) multipleOf('offset', offset, width);
   }
 
-  /** Makes the typed views on first use. Never for a deadly fill, whose raw memory no checked access may touch. */
+  /**
+   * Makes the typed views on first use. Never for a deadly fill, whose raw memory no checked access may touch, and not when the user
+   * has transferred the ArrayBuffer away: accesses then go through native code.
+   */
   #makeViews(): void {
-    if (this.#u8 !== NO_VIEWS.u8 || this.#fill === 'signal') return;
+    if (this.#u8 !== NO_VIEWS.u8 || this.#fill === 'signal' || this.buffer.byteLength === 0) return;
     this.#u8 = new Uint8Array(this.buffer, this.#start, this.length);
     this.#u16 = new Uint16Array(this.buffer, this.#start, Math.floor(this.length / 2));
     this.#u32 = new Uint32Array(this.buffer, this.#start, Math.floor(this.length / 4));
@@ -701,7 +713,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   }
 
   #load(offset: number, width: number): number | bigint | undefined {
-    if (this.#fill === 'signal') return native.load(this.#id, offset, width);
+    if (this.#u8.length === 0) return native.load(this.#id, offset, width);
     switch (width) {
       case 1:
         return this.#u8[offset];
@@ -715,7 +727,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   }
 
   #store(offset: number, width: number, value: number | bigint): boolean {
-    if (this.#fill === 'signal') return native.store(this.#id, offset, width, value);
+    if (this.#u8.length === 0) return native.store(this.#id, offset, width, value);
     if (width === 1) this.#u8[offset] = value as number;
     else if (width === 2) this.#u16[offset / 2] = value as number;
     else if (width === 4) this.#u32[offset / 4] = value as number;

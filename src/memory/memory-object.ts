@@ -17,7 +17,7 @@ import {
 } from '../errors.js';
 import { forgetObject, knownObject, rememberObject } from '../known.js';
 import { completionOf, prepare, unwrap } from '../loop.js';
-import { CAUSES, FILLS, isFailure, native, STATES, type Failure, type MappingDescription } from '../native.js';
+import { CAUSES, FILLS, isFailure, native, REVOKE_DONE, STATES, STATUS_STATE, type Failure, type MappingDescription } from '../native.js';
 import { later } from '../turns.js';
 import { Mapping, type FaultInfo } from './mapping.js';
 import { toReport, type RevokeReport } from './report.js';
@@ -106,6 +106,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   readonly #fd: number;
   readonly #writable: boolean;
   readonly #pageSize: number;
+  readonly #regular: boolean;
   readonly #mappings = new Map<WeakRef<Mapping>, number>();
   #lastSize: number;
   #announced: MemoryState = 'live';
@@ -116,13 +117,14 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   constructor(key: symbol, id: number) {
     super();
     if (key !== construct) throw new TypeError('Illegal constructor: use MemoryObject.create, openFile or fromFd');
-    const { name, owned, writable, fd, pageSize } = native.objectInfo(id);
+    const { name, owned, writable, fd, pageSize, regular } = native.objectInfo(id);
     this.#id = id;
     this.name = name;
     this.owned = owned;
     this.#fd = fd;
     this.#writable = writable;
     this.#pageSize = pageSize;
+    this.#regular = regular;
     const size = native.objectSize(id);
     this.#lastSize = isFailure(size) ? 0 : size;
     rememberObject(id, this);
@@ -200,7 +202,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   }
 
   get state(): MemoryState {
-    return STATES[native.objectState(this.#id) & 0xff];
+    return STATES[native.objectState(this.#id) & STATUS_STATE];
   }
 
   /** This thread's open mappings of it: a snapshot. */
@@ -336,6 +338,11 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return this.#pageSize;
   }
 
+  /** @internal The first byte of pages that are past the end of the file now; Infinity where the object has no end. */
+  get _end(): number {
+    return this.#regular && !this.owned ? roundUp(this.size, this.#pageSize) : Infinity;
+  }
+
   /** @internal */
   _remember(mapping: Mapping, reference: WeakRef<Mapping>): void {
     this.#mappings.set(reference, mapping._id);
@@ -354,6 +361,8 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   _synchronize(): void {
     const now = this.state;
     if (now === this.#announced || this.#announced === 'closed') return;
+    // Between the gate and the last mapping there is nothing to tell yet; whoever finishes the revocation says so.
+    if (now === 'revoked' && (native.objectState(this.#id) & REVOKE_DONE) === 0) return;
     this.#announced = now;
     if (now === 'closed') this.#announceClose();
     else if (now === 'revoked') this.#announceRevocation();

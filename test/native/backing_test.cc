@@ -170,7 +170,7 @@ TEST("A7 threads that lose a page at once lose no write") {
   }
 }
 
-TEST("A7 a file that is truncated and grown in a storm never kills, and its first page is never lost") {
+TEST("A7 a file that is truncated and grown in a tight loop is never taken for a full or dead one") {
   start_library();
   const ForeignObject made = foreign_object(4 * kPageSize);
   std::atomic<bool> stop{false};
@@ -375,11 +375,11 @@ TEST("A7 a file with no room on the map count loses its tail in one piece") {
   const ForeignObject made = foreign_object(kPages * kPageSize);
   const View view = map(made.object);
   REQUIRE(ftruncate(made.fd, static_cast<off_t>(kPageSize)) == 0);
-  for (size_t page = kPages - 1; page > 0; page -= 2) {  // every other one, so that no two fills merge
+  for (size_t page = kPages - 2; page > 0; page -= 2) {  // every other one, so that no two fills merge
     view.store(page * kPageSize, 5);
     if (view.load(page * kPageSize) != 5u) CHECK_EQ(view.load(page * kPageSize), 5u);
   }
-  for (size_t page = 1; page < kPages; page += 2) CHECK(view.region->lost_cause(page) != Cause::none || view.state() == State::revoked);
+  for (size_t page = 2; page < kPages; page += 2) CHECK(view.region->lost_cause(page) != Cause::none || view.state() == State::revoked);
   view.store(0, 6);
   CHECK(view.load(0) == 6u);
 }

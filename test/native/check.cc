@@ -145,6 +145,15 @@ std::string describe(int status) {
   return "exited with " + std::to_string(WEXITSTATUS(status));
 }
 
+bool report_exited(int status, const char* file, int line) {
+  return report(status == 0, file, line, "the child " + describe(status) + ", not with 0");
+}
+
+bool report_died(int status, int signal, const char* file, int line) {
+  return report(WIFSIGNALED(status) && WTERMSIG(status) == signal, file, line,
+                "the child " + describe(status) + ", not of SIG" + sigabbrev_np(signal));
+}
+
 bool eventually(const std::function<bool()>& condition) {
   const double end = now_s() + 20;
   while (!condition()) {

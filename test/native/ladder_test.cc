@@ -21,13 +21,15 @@ namespace {
 
 constexpr long kSysMseal = 462;  // Linux 6.10, the same number on every architecture
 
-void exceed(int resource) {
-  rlimit limit;
-  CHECK_EQ(getrlimit(static_cast<__rlimit_resource>(resource), &limit), 0);
+rlimit exceed(__rlimit_resource resource) {
+  rlimit before;
+  CHECK_EQ(getrlimit(resource, &before), 0);
+  rlimit limit = before;
   limit.rlim_cur = 1 << 20;
-  CHECK_EQ(setrlimit(static_cast<__rlimit_resource>(resource), &limit), 0);
+  CHECK_EQ(setrlimit(resource, &limit), 0);
   // Proof that it bites.
   CHECK(mmap(nullptr, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
+  return before;
 }
 
 // Maps single pages with alternating protection until the kernel allows no more.
@@ -207,15 +209,20 @@ TEST("R12 RLIMIT_DATA exceeded: a closed range holds zeros, and a later mapping'
     start_library();
     Subject first(true, Fill::zeros);
     Object* second_object = owned_object(16 * kPageSize);
-    exceed(RLIMIT_DATA);
+    const rlimit unlimited = exceed(RLIMIT_DATA);
     revoke(first.object);
     first.view.store(0, 99);
     first.view.close();
     CHECK_EQ(first.view.load(0), 0u);
     first.view.store(4, 98);
     CHECK_EQ(first.view.load(4), 98u);
-    // The caller makes its range private memory again, as a new allocation would be; the address is the same.
+    // The owner of the addresses gives them back and gets the same ones again.
+    setrlimit(RLIMIT_DATA, &unlimited);
+    munmap(first.view.at, first.view.span);
+    REQUIRE(mmap(first.view.at, first.view.span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) !=
+            MAP_FAILED);
     const View second = map(second_object, {.at = first.view.at});
+    exceed(RLIMIT_DATA);
     CHECK_EQ(second.load(0), 0u);
     second.store(0, 97);
     revoke(second_object);

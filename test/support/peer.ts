@@ -17,7 +17,8 @@ export function startPeer(name: string): Peer {
   let stderr = '';
   child.stderr!.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   const ended = new Promise<{ status: number | null; signal: NodeJS.Signals | null; stderr: string }>((resolve) => {
-    child.on('close', (status, signal) => resolve({ status, signal, stderr }));
+    // Not 'close', which does not come after a disconnect from this side.
+    child.on('exit', (status, signal) => resolve({ status, signal, stderr }));
   });
   return {
     pid: child.pid!,

@@ -1,0 +1,40 @@
+import { runChild } from '../support/child.js';
+
+const GENERATIONS = 50_000;
+const ROUNDS = 20_000;
+
+interface Reader {
+  live: number;
+  transitions: number;
+  refused: number;
+  stale: number;
+  checkedStale: number;
+  wrong: number;
+  resurrected: number;
+  aliased: number;
+  strangeErrors: string[];
+}
+
+describe('R2 revocation is atomic', () => {
+  test('R2 readers never see a hole while 50,000 revokes land', async () => {
+    const run = await runChild('r2-storm.cjs', { args: [GENERATIONS], limit: 220_000 });
+    console.log(run.stdout.split('\n')[0]);
+    expect(run).toMatchObject({ status: 0, signal: null });
+    const { readers, ...all } = JSON.parse(run.stdout.split('\n')[1]) as { seed: number; readers: Reader[] };
+    expect(all).toEqual({ seed: all.seed, revokes: GENERATIONS, foreignSignals: 0, lateWrites: 0 });
+    for (const reader of readers) {
+      expect(reader).toMatchObject({ stale: 0, checkedStale: 0, wrong: 0, resurrected: 0, aliased: 0, strangeErrors: [] });
+      // They were there: they saw old memory, saw it go, and were refused.
+      expect(reader.live).toBeGreaterThan(GENERATIONS / 50);
+      expect(reader.transitions).toBeGreaterThan(GENERATIONS / 50);
+      expect(reader.refused).toBeGreaterThan(GENERATIONS / 50);
+    }
+  }, 230_000);
+
+  test('R2 no write is lost when four threads fault on one revoked page at once, 20,000 times (A6)', async () => {
+    const run = await runChild('r2-lost-writes.cjs', { args: [ROUNDS], limit: 220_000 });
+    expect(run).toMatchObject({ status: 0, signal: null });
+    const seen = JSON.parse(run.stdout) as { lost: number; fills: number; foreignSignals: number };
+    expect(seen).toMatchObject({ lost: 0, fills: ROUNDS, foreignSignals: 0 });
+  }, 230_000);
+});
