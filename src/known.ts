@@ -3,14 +3,15 @@
  */
 import type { Mapping } from './memory/mapping.js';
 import type { MemoryObject } from './memory/memory-object.js';
+import { sharedRegistry } from './native.js';
 
-const objects = new Map<number, WeakRef<MemoryObject>>();
+const objects = sharedRegistry<WeakRef<MemoryObject>>('objects');
 
 /** Mappings of one native mapping: usually one, more when a thread attached to a mapping of its own. */
 class Known extends WeakRef<Mapping> {
   next: Known | undefined;
 }
-const mappings = new Map<number, Known>();
+const mappings = sharedRegistry<Known>('mappings');
 
 export function rememberObject(id: number, object: MemoryObject): void {
   objects.set(id, new WeakRef(object));

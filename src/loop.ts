@@ -4,9 +4,19 @@
 import { isMainThread } from 'node:worker_threads';
 import { systemError } from './errors.js';
 import { allKnown, knownMappings, knownObject } from './known.js';
-import { CAUSES, EVENT_KINDS, isFailure, native, start, type Completion, type Failure, type NativeEvent } from './native.js';
+import {
+  CAUSES,
+  EVENT_KINDS,
+  isFailure,
+  native,
+  sharedRegistry,
+  start,
+  type Completion,
+  type Failure,
+  type NativeEvent,
+} from './native.js';
 
-const pending = new Map<number, (completion: Completion) => void>();
+const pending = sharedRegistry<(completion: Completion) => void>('pending');
 
 /** A promise for what native code does under `token`. */
 export function completionOf(token: number): Promise<Completion> {

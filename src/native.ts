@@ -235,22 +235,43 @@ function load(): Native {
 
 export const native: Native = load();
 
-const statusBuffer = new SharedArrayBuffer(native.statusBytes, { maxByteLength: native.statusBytes });
+/**
+ * What all copies of this JavaScript in one thread have in common: a cleared require cache, or a test runner's module registry,
+ * loads the JavaScript again, but not the addon.
+ */
+interface Shared {
+  statusBuffer: SharedArrayBuffer;
+  started: boolean;
+  /** Registries of `known.ts` and `loop.ts`, by name. */
+  registries: Map<string, Map<number, unknown>>;
+}
+
+function newShared(): Shared {
+  const statusBuffer = new SharedArrayBuffer(native.statusBytes, { maxByteLength: native.statusBytes });
+  return { statusBuffer, started: false, registries: new Map() };
+}
+
+const shared: Shared = ((native as Native & { shared?: Shared }).shared ??= newShared());
 
 /** One word a mapping, shared with every thread and with the fault handler once {@link start} has mapped it. */
-export const status: Int32Array = new Int32Array(statusBuffer, 0, native.statusBytes / 4);
+export const status: Int32Array = new Int32Array(shared.statusBuffer, 0, native.statusBytes / 4);
 
 /** The same memory by 64 bits. */
-export const status64: BigUint64Array = new BigUint64Array(statusBuffer, 0, native.statusBytes / 8);
-
-let started = false;
+export const status64: BigUint64Array = new BigUint64Array(shared.statusBuffer, 0, native.statusBytes / 8);
 
 /** Prepares this thread; a no-op from the second call on. Importing the package alone changes nothing in the process. */
 export function start(): Failure | null {
-  if (started) return null;
-  const failure = native.start(new Uint8Array(statusBuffer, 0, native.statusBytes));
-  started = failure === null;
+  if (shared.started) return null;
+  const failure = native.start(new Uint8Array(shared.statusBuffer, 0, native.statusBytes));
+  shared.started = failure === null;
   return failure;
+}
+
+/** A map that all copies of the library in this thread share. */
+export function sharedRegistry<T>(name: string): Map<number, T> {
+  const found = shared.registries.get(name) ?? new Map<number, unknown>();
+  shared.registries.set(name, found);
+  return found as Map<number, T>;
 }
 
 export function isFailure(value: unknown): value is Failure {

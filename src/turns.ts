@@ -3,6 +3,8 @@
  * once that the loop stalls.
  */
 
+import { setImmediate } from 'node:timers';
+
 /** How long one turn may emit for, in milliseconds. */
 const TURN_MS = 1;
 

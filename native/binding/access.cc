@@ -1,7 +1,10 @@
 // Checked accesses that go through native code: bulk copies, single accesses where the raw memory must not be touched, and the
 // question what a page's marks say.
+#include <algorithm>
+
 #include "binding/env_state.h"
 #include "core/mapping.h"
+#include "core/region_table.h"
 #include "fault/guarded_copy.h"
 #include "fault/handler_inside.h"
 
@@ -9,11 +12,11 @@ namespace revocable::binding {
 namespace {
 
 // The bytes of an ArrayBufferView; a DataView is another type to Node-API than a typed array.
-void* view_bytes(const Napi::Value& value) {
-  if (value.IsDataView()) return value.As<Napi::DataView>().Data();
+char* view_bytes(const Napi::Value& value) {
+  if (value.IsDataView()) return static_cast<char*>(value.As<Napi::DataView>().Data());
   void* data = nullptr;
   napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, &data, nullptr, nullptr);
-  return data;
+  return static_cast<char*>(data);
 }
 
 // A fault in a live mapping is its backing's: the page is marked, so that the caller can say which and why.
@@ -22,30 +25,54 @@ void report(Region* region, uintptr_t address, bool write) {
   if (region->state.load(std::memory_order_acquire) == State::live) absorb_backing_fault(region, address, write);
 }
 
-// { done, mapping }: how many bytes, and whether it was the mapping's side that faulted; just the number when all were copied.
+// Copies in chunks, looking at the mapping's state after each: a copy that went on through the fill, because another thread
+// touched the revoked memory first, counts only the chunks that were over before.
+constexpr size_t kChunk = size_t{256} << 10;
+
+CopyResult copy_while_live(const Region* region, char* to, const char* from, size_t bytes) {
+  for (size_t done = 0; done < bytes;) {
+    const CopyResult copied = guarded_copy(to + done, from + done, std::min(kChunk, bytes - done));
+    if (copied.fault_address != 0) return {done + copied.done, copied.fault_address};
+    if (region->state.load(std::memory_order_acquire) != State::live) return {done, region->start};
+    done += copied.done;
+  }
+  return {bytes, 0};
+}
+
+// { done, mapping }: how many bytes, and whether it was the mapping's side that failed; just the number when all were copied.
 Napi::Value copy_result(Napi::Env env, Region* region, const CopyResult& copied, bool write) {
   const Napi::Number done = Napi::Number::New(env, static_cast<double>(copied.done));
   if (copied.fault_address == 0) return done;
-  report(region, copied.fault_address, write);
+  const bool mapping = copied.fault_address >= region->start && copied.fault_address < region->end;
+  if (mapping) {
+    report(region, copied.fault_address, write);
+  } else {
+    // The other buffer is a view of another mapping; the caller holds it.
+    Region* other = nullptr;
+    {
+      const ReaderScope scope;
+      other = find_region(copied.fault_address);
+    }
+    if (other != nullptr) report(other, copied.fault_address, !write);
+  }
   Napi::Object result = Napi::Object::New(env);
   result["done"] = done;
-  result["mapping"] =
-      Napi::Boolean::New(env, copied.fault_address >= region->start && copied.fault_address < region->end);
+  result["mapping"] = Napi::Boolean::New(env, mapping);
   return result;
 }
 
 // readBytes(id, offset, target, bytes)
 Napi::Value read_bytes(const Napi::CallbackInfo& info) {
   Region* region = EnvState::of(info.Env()).region(info[0]);
-  const auto* from = reinterpret_cast<const void*>(region->start + to_u64(info[1]));
-  return copy_result(info.Env(), region, guarded_copy(view_bytes(info[2]), from, to_u64(info[3])), false);
+  const auto* from = reinterpret_cast<const char*>(region->start + to_u64(info[1]));
+  return copy_result(info.Env(), region, copy_while_live(region, view_bytes(info[2]), from, to_u64(info[3])), false);
 }
 
 // writeBytes(id, offset, source, bytes)
 Napi::Value write_bytes(const Napi::CallbackInfo& info) {
   Region* region = EnvState::of(info.Env()).region(info[0]);
-  auto* to = reinterpret_cast<void*>(region->start + to_u64(info[1]));
-  return copy_result(info.Env(), region, guarded_copy(to, view_bytes(info[2]), to_u64(info[3])), true);
+  auto* to = reinterpret_cast<char*>(region->start + to_u64(info[1]));
+  return copy_result(info.Env(), region, copy_while_live(region, to, view_bytes(info[2]), to_u64(info[3])), true);
 }
 
 // load(id, offset, width): the value, a bigint for width 8; undefined when it faulted

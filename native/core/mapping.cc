@@ -86,10 +86,31 @@ const OwnFiles& own_files() {
   return files;
 }
 
-bool is_ours(const Region* region, const Vma& vma) {
-  if (vma.inode == 0) return region->filled || region->marked_pages != 0 || region->lost_from.load() != UINTPTR_MAX;
+bool is_own_file(const Vma& vma) {
   const auto& inodes = own_files().inodes;
-  return std::find(std::begin(inodes), std::end(inodes), vma.inode) != std::end(inodes);
+  return vma.inode != 0 && std::find(std::begin(inodes), std::end(inodes), vma.inode) != std::end(inodes);
+}
+
+// Anonymous memory is a fill of ours only where the records say so: somebody else may have mapped the rest.
+bool page_is_filled(const Region* region, size_t page) {
+  constexpr PageMark kOurs = kMarkStray | kMarkCauseMask | kMarkFilled | kMarkLostFilled;
+  return region->filled || (region->mark_of(page) & kOurs) != 0 || region->lost_cause(page) != Cause::none;
+}
+
+void add_filled_runs(const Region* region, const Vma& vma, std::vector<RegionPiece>* pieces) {
+  const size_t end = region->page_of(vma.end - 1) + 1;
+  for (size_t page = region->page_of(vma.start); page < end;) {
+    if (!page_is_filled(region, page)) {
+      ++page;
+      continue;
+    }
+    const size_t first = page;
+    while (page < end && (region->filled || page_is_filled(region, page))) page = region->filled ? end : page + 1;
+    Vma run = vma;
+    run.start = region->page_address(first);
+    run.end = region->page_address(page);
+    pieces->push_back({run, false});
+  }
 }
 
 bool map_zeros(uintptr_t start, size_t bytes, Region* region) {
@@ -139,6 +160,7 @@ Failure check_live(const Region* region, const char* syscall) {
 // One run of pages in [first, last) that carry the same access, given to apply(page, pages, prot).
 template <typename Apply>
 void for_each_access_run(const Region* region, size_t first, size_t last, Apply apply) {
+  if (region->marks.load(std::memory_order_relaxed) == nullptr) return apply(first, last - first, region->base_prot());
   for (size_t page = first; page < last;) {
     const Access access = mark_access(region->mark_of(page));
     size_t end = page + 1;
@@ -150,7 +172,22 @@ void for_each_access_run(const Region* region, size_t first, size_t last, Apply 
 
 }  // namespace
 
+// What the library's own records say, for a kernel that cannot be asked: a removal must not fail because of that.
+static std::vector<RegionPiece> recorded_pieces(const Region* region) {
+  std::vector<RegionPiece> pieces;
+  for_each_access_run(region, 0, region->pages(), [&](size_t page, size_t pages, int prot) {
+    const uintptr_t start = region->page_address(page);
+    const uint64_t offset = region->object_offset_of(page);
+    const Object* object = region->object;
+    pieces.push_back({{start, start + (pages << region->page_shift), prot, !region->private_copy, offset, object->vma_inode,
+                       object->vma_major, object->vma_minor},
+                      true});
+  });
+  return pieces;
+}
+
 std::vector<RegionPiece> own_pieces(const Region* region, const VmaReader& reader) {
+  if (!reader.usable()) return recorded_pieces(region);
   std::vector<RegionPiece> pieces;
   for (uintptr_t at = region->start; at < region->end;) {
     Vma vma;
@@ -163,7 +200,8 @@ std::vector<RegionPiece> own_pieces(const Region* region, const VmaReader& reade
     vma.end = std::min(vma.end, region->end);
     // A private page of the object in a shared mapping is where a forbidden write was diverted to.
     const bool original = is_original(region->object, vma) && (region->private_copy || vma.shared);
-    if (original || is_ours(region, vma) || is_original(region->object, vma)) pieces.push_back({vma, original});
+    if (original || is_own_file(vma) || is_original(region->object, vma)) pieces.push_back({vma, original});
+    else if (vma.inode == 0) add_filled_runs(region, vma, &pieces);
     at = next;
   }
   return pieces;
@@ -324,22 +362,33 @@ Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_
     table = static_cast<std::atomic<uint64_t>*>(fresh);
     region->rearranged.store(table, std::memory_order_release);
   }
-  Failure first_failure;
+  std::vector<uint64_t> before(count);
+  for (size_t i = 0; i < count; ++i) before[i] = region->object_offset_of(first + i);
+  size_t moved = 0;
+  Failure refused;
   for_each_access_run(region, first, first + count, [&](size_t page, size_t pages, int prot) {
-    if (first_failure) return;
+    if (refused) return;
     const uint64_t offset = object_offset + (uint64_t{page - first} << region->page_shift);
-    if (!map_object(region, region->page_address(page), pages << region->page_shift, prot, offset)) {
-      first_failure = Failure::from_errno("mmap");
-      return;
-    }
-    for (size_t i = 0; i < pages; ++i) {
-      table[page + i].store((offset >> region->page_shift) + i + 1, std::memory_order_relaxed);
-      // What was lost there was lost of the old page; the new one is another.
-      if (region->mark_of(page + i) != 0) set_mark(region, page + i, region->mark_of(page + i) & kMarkAccessMask);
-    }
+    if (map_object(region, region->page_address(page), pages << region->page_shift, prot, offset)) moved += pages;
+    else refused = Failure::from_errno("mmap");
   });
+  if (refused) {
+    // All or nothing: the runs that were moved go back.
+    for (size_t i = 0; i < moved; ++i) {
+      const int prot = prot_of(mark_access(region->mark_of(first + i)), *region);
+      map_object(region, region->page_address(first + i), region->page_size(), prot, before[i]);
+    }
+    return refused;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    table[first + i].store((object_offset >> region->page_shift) + i + 1, std::memory_order_relaxed);
+    // What was lost there was lost of the old page; the new one is another.
+    const PageMark mark = region->mark_of(first + i);
+    if (mark != 0) set_mark(region, first + i, mark & kMarkAccessMask);
+  }
+  region->retry_tag.store(0, std::memory_order_relaxed);
   republish(region);
-  return first_failure;
+  return {};
 }
 
 // A private mapping's page was not replaced, only opened (divert in handler_inside.cc).

@@ -30,7 +30,8 @@ inline constexpr PageMark kMarkAccessMask = 0x03;    // an Access
 inline constexpr PageMark kMarkStray = 0x04;         // a forbidden raw access was diverted to a private page here
 inline constexpr PageMark kMarkCauseShift = 3;       // a Cause: the page's backing is gone for ever
 inline constexpr PageMark kMarkCauseMask = 0x07 << kMarkCauseShift;
-inline constexpr PageMark kMarkFilled = 0x40;        // first page of a window of ones that has been mapped
+inline constexpr PageMark kMarkFilled = 0x40;        // revoked: this page, or the window of ones it begins, has its fill
+inline constexpr PageMark kMarkLostFilled = 0x80;    // live: this lost page has its fill
 
 inline Access mark_access(PageMark mark) { return static_cast<Access>(mark & kMarkAccessMask); }
 inline Cause mark_cause(PageMark mark) { return static_cast<Cause>((mark & kMarkCauseMask) >> kMarkCauseShift); }
@@ -114,7 +115,9 @@ struct Region {
   int fill_prot = 0;
   bool unfillable = false;           // nothing can be mapped over it (mseal): accessors must look before they load
   bool used_zero_file = false;       // its fill came from the zero file: the pages are punched out when it closes
+  size_t filled_first = SIZE_MAX, filled_last = 0;   // pages that may carry kMarkFilled
   size_t stray_first = SIZE_MAX, stray_last = 0;     // pages that may carry kMarkStray; first > last when none does
+  std::vector<Piece>* extents = nullptr;  // revoked or suspended: what of the range is ours, where somebody else mapped some of it
   bool weak = false;                 // revoked by PROT_NONE or guard pages
   bool told = false;                 // that a raw access got the fill
   std::atomic<uint64_t> strayed_at{0};  // CLOCK_MONOTONIC, ns: when a page was last diverted
@@ -137,7 +140,7 @@ struct Region {
   uint32_t handles = 0;              // Mapping objects in all threads, and pins of shared handles
   std::atomic<uint32_t> attaches{0}; // how often a thread has attached to it, ever
   bool in_table = false;
-  std::vector<Piece>* pieces = nullptr;              // while suspended
+  std::vector<Piece>* pieces = nullptr;              // while suspended: what to restore
 
   size_t page_size() const { return size_t{1} << page_shift; }
   size_t pages() const { return (end - start) >> page_shift; }
@@ -175,6 +178,17 @@ inline int prot_of(Access access, const Region& region) {
 inline void set_mark(Region* region, size_t page, PageMark mark) {
   const PageMark old = region->marks.load(std::memory_order_relaxed)[page].exchange(mark, std::memory_order_release);
   region->marked_pages += static_cast<size_t>(mark != 0) - static_cast<size_t>(old != 0);
+}
+
+// The fill that was there page by page, or window by window, has been replaced. Under the claim.
+inline void forget_fill(Region* region) {
+  for (size_t page = region->filled_first; page <= region->filled_last; ++page) {
+    const PageMark mark = region->marks.load(std::memory_order_relaxed)[page].load(std::memory_order_relaxed);
+    if ((mark & kMarkFilled) != 0) set_mark(region, page, static_cast<PageMark>(mark & ~kMarkFilled));
+  }
+  region->filled_first = SIZE_MAX;
+  region->filled_last = 0;
+  region->filled = false;
 }
 
 // Allocates the table of marks if there is none: one byte a page, from the kernel, sparse. Async-signal-safe; under the claim.

@@ -155,7 +155,8 @@ void recycle(Region* region) {
     munmap(moved, round_up(region->pages() * sizeof(uint64_t), kPageSize));
   }
   delete region->pieces;
-  region->pieces = nullptr;
+  delete region->extents;
+  region->pieces = region->extents = nullptr;
   writer().free_slots.push_back(region->slot);
   --writer().slots_in_use;
 }
@@ -200,8 +201,8 @@ Region* allocate_region() {
   region->slot = slot;
   ++region->generation;
   region->filled = region->unfillable = region->used_zero_file = region->weak = region->told = false;
-  region->stray_first = SIZE_MAX;
-  region->stray_last = 0;
+  region->stray_first = region->filled_first = SIZE_MAX;
+  region->stray_last = region->filled_last = 0;
   region->marked_pages = 0;
   region->fill_prot = 0;
   region->lost_from.store(UINTPTR_MAX, std::memory_order_relaxed);

@@ -157,6 +157,7 @@ Failure core_start() {
   if (started) return {};
   Failure failure = revocation_files_open();
   if (!failure) failure = status_table_open();
+  if (!failure) failure = VmaReader::open();
   if (!failure) failure = service_start();
   started = !failure;
   return failure;

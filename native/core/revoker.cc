@@ -62,7 +62,9 @@ Means replace_piece(const RegionPiece& piece, int prot, bool truncated, bool* se
   void* at = reinterpret_cast<void*>(piece.vma.start);
   const size_t bytes = piece.vma.end - piece.vma.start;
   const off_t offset = static_cast<off_t>(piece.vma.inode == 0 ? 0 : piece.vma.offset);
-  if (mmap(at, bytes, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, tombstone_fd(), offset) != MAP_FAILED) return Means::replaced;
+  do {
+    if (mmap(at, bytes, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, tombstone_fd(), offset) != MAP_FAILED) return Means::replaced;
+  } while (errno == ENOMEM && drop_ballast());
   *sealed = *sealed || errno == EPERM;
   if (mprotect(at, bytes, PROT_NONE) == 0) return Means::protected_;
   if (features().guard && madvise(at, bytes, abi::kMadvGuardInstall) == 0) return Means::protected_;
@@ -74,13 +76,29 @@ int piece_prot(const Region* region, const RegionPiece& piece) {
   return prot_of(mark_access(region->mark_of(region->page_of(piece.vma.start))), *region);
 }
 
+// Where somebody else mapped something into the range, the fill must spare it too.
+void remember_extents(Region* region, const std::vector<RegionPiece>& pieces) {
+  delete region->extents;
+  region->extents = nullptr;
+  uintptr_t covered = region->start;
+  for (const RegionPiece& piece : pieces) {
+    if (piece.vma.start == covered) covered = piece.vma.end;
+  }
+  if (covered == region->end) return;
+  region->extents = new std::vector<Piece>;
+  for (const RegionPiece& piece : pieces) region->extents->push_back({piece.vma.start, piece.vma.end, piece.vma.prot, piece.vma.offset});
+}
+
 // Replaces every piece of a region. Under the claim, after the new state was published.
 Means replace_region(Region* region, const VmaReader& reader, bool truncated) {
   Means worst = Means::replaced;
   bool sealed = false;
-  for (const RegionPiece& piece : own_pieces(region, reader)) {
+  const std::vector<RegionPiece> pieces = own_pieces(region, reader);
+  remember_extents(region, pieces);
+  for (const RegionPiece& piece : pieces) {
     worst = std::max(worst, replace_piece(piece, piece_prot(region, piece), truncated, &sealed));
   }
+  forget_fill(region);
   region->unfillable = sealed;
   region->weak = worst != Means::replaced;
   return worst;
@@ -148,13 +166,15 @@ Failure resume_region(Region* region, const VmaReader& reader) {
   const Claim claim(region);
   if (!restore_pieces(region)) {
     const Failure failure = Failure::from_errno("mmap");
-    region->filled = false;
     replace_region(region, reader, false);  // half of it may be back: it stays suspended as a whole
     return failure;
   }
   delete region->pieces;
-  region->pieces = nullptr;
-  region->filled = region->unfillable = region->weak = region->told = false;
+  delete region->extents;
+  region->pieces = region->extents = nullptr;
+  forget_fill(region);
+  region->unfillable = region->weak = region->told = false;
+  region->retry_tag.store(0, std::memory_order_relaxed);  // a thread that faulted while it was away may try again
   publish_state(region, State::live);
   drop(g_counters.suspended);
   bump(g_counters.live);

@@ -9,42 +9,28 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
-#include <string>
 
 #include "core/features.h"
 #include "core/linux_abi.h"
+#include "core/region_table.h"
 
 namespace revocable {
 namespace {
 
-// Kept open: opening it costs more than the query.
-int maps_fd() {
-  static const int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-  return fd;
-}
+// Kept open: opening it costs more than the query, and there may be no descriptor left when it is needed.
+int g_maps_fd = -1;
 
 bool query(uintptr_t address, Vma* vma) {
   abi::procmap_query q{};
   q.size = sizeof q;
   q.query_flags = abi::kCoveringOrNextVma;
   q.query_addr = address;
-  if (ioctl(maps_fd(), abi::kProcmapQuery, &q) != 0) return false;
+  if (ioctl(g_maps_fd, abi::kProcmapQuery, &q) != 0) return false;
   const int prot = ((q.vma_flags & abi::kVmaReadable) != 0 ? PROT_READ : 0) |
                    ((q.vma_flags & abi::kVmaWritable) != 0 ? PROT_WRITE : 0) |
                    ((q.vma_flags & abi::kVmaExecutable) != 0 ? PROT_EXEC : 0);
   *vma = {q.vma_start, q.vma_end, prot, (q.vma_flags & abi::kVmaShared) != 0, q.vma_offset, q.inode, q.dev_major, q.dev_minor};
   return true;
-}
-
-Failure read_text(std::string* text) {
-  const int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return Failure::from_errno("open");
-  char block[65536];
-  ssize_t got;
-  while ((got = read(fd, block, sizeof block)) > 0) text->append(block, static_cast<size_t>(got));
-  const Failure failure = got < 0 ? Failure::from_errno("read") : Failure{};
-  close(fd);
-  return failure;
 }
 
 bool parse_line(const char* line, Vma* vma) {
@@ -60,20 +46,43 @@ bool parse_line(const char* line, Vma* vma) {
 
 }  // namespace
 
+Failure VmaReader::open() {
+  if (g_maps_fd < 0) g_maps_fd = ::open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+  return g_maps_fd < 0 ? Failure::from_errno("open") : Failure{};
+}
+
+// Block by block through a static buffer, keeping only what matters: at the limit of mappings the text has megabytes, and there
+// may be no memory for it.
 Failure VmaReader::begin() {
   if (features().procmap_query) return {};
+  static char block[65536];
   snapshot_.clear();
-  std::string text;
-  const Failure failure = read_text(&text);
-  if (failure) return failure;
-  for (const char* line = text.c_str(); *line != '\0';) {
-    Vma vma;
-    if (parse_line(line, &vma)) snapshot_.push_back(vma);
-    const char* end = strchr(line, '\n');
-    if (end == nullptr) break;
-    line = end + 1;
+  size_t held = 0;
+  for (off_t at = 0;;) {
+    const ssize_t got = pread(g_maps_fd, block + held, sizeof block - 1 - held, at);
+    if (got < 0) {
+      usable_ = false;
+      return Failure::from_errno("pread");
+    }
+    if (got == 0) break;
+    at += got;
+    held += static_cast<size_t>(got);
+    block[held] = '\0';
+    held = take_lines(block, held);
   }
   return {};
+}
+
+// Parses the whole lines of `text`, moves the rest to its beginning, and returns how much that is.
+size_t VmaReader::take_lines(char* text, size_t length) {
+  char* line = text;
+  for (char* end; (end = strchr(line, '\n')) != nullptr; line = end + 1) {
+    Vma vma;
+    if (parse_line(line, &vma) && open_region_within(vma.start, vma.end) != nullptr) snapshot_.push_back(vma);
+  }
+  const size_t rest = length - static_cast<size_t>(line - text);
+  memmove(text, line, rest);
+  return rest;
 }
 
 bool VmaReader::find(uintptr_t address, Vma* vma) const {

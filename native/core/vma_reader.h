@@ -1,6 +1,7 @@
 // Which mappings does the kernel see at an address: the "look the VMA up again under the lock" of revoke_mappings.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -18,14 +19,23 @@ struct Vma {
 };
 
 // One lookup is one PROCMAP_QUERY where the kernel has it (Linux 6.11). Elsewhere begin() parses /proc/self/maps once and the
-// lookups that follow see that snapshot, so call begin() again after the registry lock has been let go.
+// lookups that follow see that snapshot, which holds what overlaps open mappings; so call begin() again after the registry lock has
+// been let go. All of it under that lock.
 class VmaReader {
  public:
+  // Opens what begin() and find() read, once, while there still are descriptors.
+  static Failure open();
+
   Failure begin();
+  // False when the kernel could not be asked: what is mapped where must then be taken from the library's own records.
+  bool usable() const { return usable_; }
   // The first VMA that ends after `address`: the one that covers it, or the next one. False when there is none.
   bool find(uintptr_t address, Vma* vma) const;
 
  private:
+  size_t take_lines(char* text, size_t length);
+
+  bool usable_ = true;
   std::vector<Vma> snapshot_;
 };
 

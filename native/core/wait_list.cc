@@ -12,6 +12,7 @@
 
 #include "core/features.h"
 #include "core/linux_abi.h"
+#include "core/registry.h"
 
 namespace revocable {
 namespace {
@@ -26,6 +27,8 @@ WaitList& wait_list() {
 }
 
 constexpr uint64_t kPollNs = 20'000'000;
+constexpr uint64_t kVanishedNs = 50'000'000;
+constexpr uint64_t kForeverNs = 3600ull * 1'000'000'000;
 
 uint64_t object_offset_of(const Region* region, size_t offset) {
   const size_t page = offset >> region->page_shift;
@@ -73,11 +76,17 @@ struct ThreadedWait {
 void* wait_thread(void* argument) {
   const std::unique_ptr<ThreadedWait> wait(static_cast<ThreadedWait*>(argument));
   pthread_setname_np(pthread_self(), "revocable-wait");
-  constexpr uint64_t kForeverSlice = 3600ull * 1'000'000'000;
-  const uint64_t limit = wait->timeout_ns < 0 ? kForeverSlice : static_cast<uint64_t>(wait->timeout_ns);
+  const Object* object = wait->waiter->region->object;
+  // Truncation by the memory's owner, another process, wakes nobody here: look for it now and then.
+  const bool may_vanish = object->sealable && !object->owned;
+  const uint64_t slice = may_vanish ? kVanishedNs : kForeverNs;
+  const uint64_t end = wait->timeout_ns < 0 ? UINT64_MAX : monotonic_ns() + static_cast<uint64_t>(wait->timeout_ns);
   WaitResult result;
-  do result = wait_slice(wait->waiter, limit);
-  while (result == WaitResult::pending && wait->timeout_ns < 0);
+  do {
+    const uint64_t now = monotonic_ns();
+    result = wait_slice(wait->waiter, std::min(slice, end > now ? end - now : 0));
+    if (result == WaitResult::pending && may_vanish && object_revoked_by_owner(object)) result = WaitResult::faulted;
+  } while (result == WaitResult::pending && monotonic_ns() < end);
   wait->done(result == WaitResult::pending ? WaitResult::timed_out : result);
   return nullptr;
 }
@@ -110,7 +119,9 @@ WaitResult wait_slice(Waiter* waiter, uint64_t limit_ns) {
     const uint32_t status = status_word.load();
     if ((status & kStatusStateMask) != 0) return WaitResult::gone;
     if (own != 0) return is_cancelled(waiter) ? WaitResult::cancelled : WaitResult::woken;
+    waiter->asleep.store(true);
     const long woken = sleep_on_words(waiter, status, own, deadline);
+    waiter->asleep.store(false);
     if (woken == 0) return WaitResult::woken;
     if (woken > 0 || woken == -EINTR) continue;
     if (status_word.load() != status || waiter->own.load() != own) continue;  // told apart at the top
@@ -152,21 +163,27 @@ void wait_cancel(Waiter* waiter) {
 uint32_t wake_word(Region* region, size_t offset, uint32_t count) {
   const uint64_t object = region->object->id;
   const uint64_t object_offset = object_offset_of(region, offset);
-  const int limit = static_cast<int>(std::min<uint32_t>(count, INT_MAX));
-  const long woken = futex_wake_shared(reinterpret_cast<void*>(region->start + offset), limit);
-  const uint32_t asleep = woken < 0 ? 0 : static_cast<uint32_t>(woken);
-  if (asleep >= count) return asleep;
-  // The kernel's queue is exhausted: every waiter of this process that is left was on its way to sleep.
-  std::lock_guard guard(wait_list().lock);
   uint32_t told = 0;
-  for (Waiter* waiter : wait_list().waiters) {
-    if (told == count) break;
-    if (waiter->object != object || waiter->object_offset != object_offset) continue;
-    ++told;
-    waiter->own.fetch_add(1);
-    futex_wake_private(&waiter->own);
+  uint32_t told_asleep = 0;
+  {
+    // Each of this process's waiters is told through a word of its own, asleep or on its way: none is lost, none is told twice.
+    std::lock_guard guard(wait_list().lock);
+    for (Waiter* waiter : wait_list().waiters) {
+      if (told == count) return told;
+      if (waiter->told || waiter->object != object || waiter->object_offset != object_offset) continue;
+      waiter->told = true;
+      ++told;
+      if (waiter->asleep.load()) ++told_asleep;
+      waiter->own.fetch_add(1);
+      futex_wake_private(&waiter->own);
+    }
   }
-  return std::max(asleep, told);
+  if (told == count) return told;
+  // Those of other processes. The kernel may still hold some of ours in the same queue: they must not use up the others' count.
+  const uint64_t limit = std::min<uint64_t>(uint64_t{count} - told + told_asleep, INT_MAX);
+  const long woken = futex_wake_shared(reinterpret_cast<void*>(region->start + offset), static_cast<int>(limit));
+  const uint32_t others = woken < 0 ? 0 : static_cast<uint32_t>(woken);
+  return told + (others > told_asleep ? others - told_asleep : 0);
 }
 
 }  // namespace revocable

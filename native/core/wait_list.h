@@ -27,6 +27,8 @@ struct Waiter {
   uint64_t object;            // the word's identity for in-process wakes
   uint64_t object_offset;
   FutexWord own{0};           // bumped by wake() and cancel
+  std::atomic<bool> asleep{false};   // in the kernel, or just before or after
+  bool told = false;          // by a wake that has not ended it yet; under the list's lock
   bool cancelled = false;     // under the list's lock
   bool slept = false;         // a later mismatch means that somebody changed the word: woken, not not-equal
 };
@@ -43,7 +45,7 @@ WaitResult wait_slice(Waiter* waiter, uint64_t limit_ns);
 Failure wait_on_thread(Waiter* waiter, int64_t timeout_ns, std::function<void(WaitResult)> done);
 void wait_cancel(Waiter* waiter);   // only between wait_on_thread and `done`: the caller serialises the two
 
-// Wakes up to `count` waiters of the word, in all processes. Returns how many.
+// Wakes up to `count` waiters of the word, this process's first, then those of others. Returns how many: exact for this process.
 uint32_t wake_word(Region* region, size_t offset, uint32_t count);
 
 }  // namespace revocable

@@ -68,33 +68,46 @@ constexpr size_t kOnesAtOnce = size_t{1} << 30;
 // --- pages of last resort -----------------------------------------------------------------------------------------------
 
 // Where RLIMIT_AS is exceeded no mmap succeeds any more, but moving existing pages does. These are moved to where an access
-// waits for one, one page at a time.
-constexpr uint32_t kReservePages = 64;
+// waits for one, one page at a time. Address space only, until it is used.
+constexpr size_t kReserveBytes = size_t{64} << 20, kSmallReserveBytes = size_t{256} << 10;
 std::atomic<char*> g_reserve{nullptr};
-std::atomic<uint32_t> g_reserve_used{0};
+std::atomic<size_t> g_reserve_bytes{0};
+std::atomic<size_t> g_reserve_used{0};
 
 bool plug_from_reserve(const Region* region, uintptr_t page) {
   char* reserve = g_reserve.load(std::memory_order_acquire);
   if (reserve == nullptr || region->page_shift != kPageShift) return false;
-  const uint32_t index = g_reserve_used.fetch_add(1, std::memory_order_relaxed);
-  if (index >= kReservePages) return false;
-  char* spare = reserve + index * kPageSize;
+  const size_t offset = g_reserve_used.fetch_add(kPageSize, std::memory_order_relaxed);
+  if (offset >= g_reserve_bytes.load(std::memory_order_relaxed)) return false;
+  char* spare = reserve + offset;
   if (region->fill == Fill::ones) {
     for (size_t i = 0; i < kPageSize; ++i) const_cast<volatile char*>(spare)[i] = static_cast<char>(0xff);
   }
   return mremap(spare, kPageSize, kPageSize, MREMAP_MAYMOVE | MREMAP_FIXED, reinterpret_cast<void*>(page)) != MAP_FAILED;
 }
 
+// Pages with every second one protected differently, so that each is a mapping of its own.
+constexpr size_t kBallast = 64;
+std::atomic<char*> g_ballast{nullptr};
+std::atomic<size_t> g_ballast_used{0};
+
 // --- fills ----------------------------------------------------------------------------------------------------------------
 
 bool map_over(uintptr_t start, size_t bytes, int prot, int flags, int fd, uint64_t offset) {
-  return mmap(reinterpret_cast<void*>(start), bytes, prot, flags | MAP_FIXED | MAP_NORESERVE, fd, static_cast<off_t>(offset)) !=
-         MAP_FAILED;
+  do {
+    if (mmap(reinterpret_cast<void*>(start), bytes, prot, flags | MAP_FIXED | MAP_NORESERVE, fd, static_cast<off_t>(offset)) !=
+        MAP_FAILED) {
+      return true;
+    }
+  } while (errno == ENOMEM && drop_ballast());
+  return false;
 }
 
 // One MAP_FIXED, so nobody ever sees a hole. The second way is for RLIMIT_DATA and overcommit, which do not count shared memory.
 bool map_zeros(Region* region, uintptr_t start, size_t bytes, int prot) {
-  if (map_over(start, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) return true;
+  if (mmap(reinterpret_cast<void*>(start), bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED) {
+    return true;
+  }
   if (!map_over(start, bytes, prot, MAP_SHARED, zero_fill_fd(), start)) return false;
   region->used_zero_file = true;
   return true;
@@ -159,29 +172,53 @@ Outcome widen(Region* region, const Fault& fault) {
   return Outcome::handled;
 }
 
+enum class Plugged { now, before, not_at_all };
+
+Plugged marked_filled(Region* region, size_t page) {
+  set_mark(region, page, region->mark_of(page) | kMarkFilled);
+  if (page < region->filled_first) region->filled_first = page;
+  if (page > region->filled_last) region->filled_last = page;
+  return Plugged::now;
+}
+
 // A large mapping of ones, one window at a time. Marks tell which are there, so that a second thread does not wipe what the
 // first one wrote.
-Outcome plug_window(Region* region, const Fault& fault) {
+Plugged plug_window(Region* region, const Fault& fault) {
   const uintptr_t window = region->start + round_down(fault.address - region->start, kOnesWindow);
   const size_t bytes = region->end - window < kOnesWindow ? region->end - window : kOnesWindow;
   const size_t page = region->page_of(window);
-  if (!ensure_marks(region)) return Outcome::foreign;
-  if ((region->mark_of(page) & kMarkFilled) != 0) return futile(region);
-  if (!map_ones(window, bytes, PROT_READ | PROT_WRITE)) return Outcome::foreign;
-  set_mark(region, page, region->mark_of(page) | kMarkFilled);
-  bump(g_counters.fills);
-  return Outcome::handled;
+  if (!ensure_marks(region)) return Plugged::not_at_all;
+  if ((region->mark_of(page) & kMarkFilled) != 0) return Plugged::before;
+  if (!map_ones(window, bytes, PROT_READ | PROT_WRITE)) return Plugged::not_at_all;
+  return marked_filled(region, page);
 }
 
-Outcome plug_page(Region* region, const Fault& fault) {
+Plugged plug_page(Region* region, const Fault& fault) {
   const size_t page = region->page_of(fault.address);
   // Without marks (the same limits may refuse them) a second thread's fault could move another page over the first one's.
   const bool marks = ensure_marks(region);
-  if (marks && (region->mark_of(page) & kMarkFilled) != 0) return futile(region);
-  if (!plug_from_reserve(region, region->page_address(page))) return Outcome::foreign;
-  if (marks) set_mark(region, page, region->mark_of(page) | kMarkFilled);
-  bump(g_counters.fills);
-  return Outcome::handled;
+  if (marks && (region->mark_of(page) & kMarkFilled) != 0) return Plugged::before;
+  if (!plug_from_reserve(region, region->page_address(page))) return Plugged::not_at_all;
+  return marks ? marked_filled(region, page) : Plugged::now;
+}
+
+bool map_fill_over_own(Region* region, int prot) {
+  if (region->extents == nullptr) return map_fill(region, region->start, region->end - region->start, prot);
+  bool all = true;
+  for (const Piece& piece : *region->extents) all = map_fill(region, piece.start, piece.end - piece.start, prot) && all;
+  return all;
+}
+
+Plugged plug_extent(Region* region, const Fault& fault) {
+  const size_t bytes = region->end - region->start;
+  if (region->fill == Fill::ones && bytes > kOnesAtOnce) return plug_window(region, fault);
+  // A page that came from the reserve stays: the whole extent would wipe what was written to it.
+  const bool by_pages = region->filled_first <= region->filled_last;
+  const int prot = PROT_READ | region->base_prot() | fault.need();
+  if (by_pages || !map_fill_over_own(region, prot)) return plug_page(region, fault);
+  region->filled = true;
+  region->fill_prot = prot;
+  return Plugged::now;
 }
 
 Outcome plug(Region* region, const Fault& fault, std::atomic<uint64_t>& kind) {
@@ -190,26 +227,14 @@ Outcome plug(Region* region, const Fault& fault, std::atomic<uint64_t>& kind) {
     return (region->fill_prot & fault.need()) != 0 ? futile(region) : widen(region, fault);
   }
   if (region->fill == Fill::deadly) return Outcome::foreign;
-  const size_t bytes = region->end - region->start;
-  Outcome outcome;
-  if (region->fill == Fill::ones && bytes > kOnesAtOnce) {
-    outcome = plug_window(region, fault);
-  } else {
-    const int prot = PROT_READ | region->base_prot() | fault.need();
-    if (map_fill(region, region->start, bytes, prot)) {
-      region->filled = true;
-      region->fill_prot = prot;
-      bump(g_counters.fills);
-      outcome = Outcome::handled;
-    } else {
-      outcome = plug_page(region, fault);
-    }
-  }
-  if (outcome == Outcome::foreign) return outcome;
+  const Plugged plugged = plug_extent(region, fault);
+  if (plugged == Plugged::not_at_all) return Outcome::foreign;
+  if (plugged == Plugged::before) return futile(region);
+  bump(g_counters.fills);
   if (!region->told) tell(region, fault, EventKind::fault_revoked, Cause::none);
   region->told = true;
   count_fault(region, kind);
-  return outcome;
+  return Outcome::handled;
 }
 
 // --- live: the backing is gone ------------------------------------------------------------------------------------------------
@@ -275,6 +300,22 @@ Outcome lose_object(Region* region, const Fault& fault, Cause cause) {
   return plug(region, fault, cause == Cause::none ? g_counters.faults_revoked : g_counters.faults_backing);
 }
 
+// The fill of one lost page, or of everything from it to the end. The mark says that it is there.
+bool fill_lost(Region* region, size_t page, const Fault& fault, Cause cause) {
+  const int prot = PROT_READ | region->base_prot() | fault.need();
+  const uintptr_t from = region->page_address(page);
+  if (map_fill(region, from, region->page_size(), prot)) {
+    set_mark(region, page, region->mark_of(page) | kMarkLostFilled);
+    return true;
+  }
+  // One page too many for max_map_count: everything from here to the end, which is past the end of the file too, goes in one
+  // piece.
+  if (cause != Cause::past_end) return false;
+  region->lost_from.store(from, std::memory_order_release);
+  publish_state(region, State::live);
+  return map_fill(region, from, region->end - from, prot);
+}
+
 // Only this page is gone. Its mark is published before the fill lets the access complete.
 Outcome lose_page(Region* region, const Fault& fault, Cause cause) {
   if (!ensure_marks(region)) return lose_object(region, fault, cause);
@@ -284,28 +325,28 @@ Outcome lose_page(Region* region, const Fault& fault, Cause cause) {
   publish_state(region, State::live);
   const bool deadly = region->fill == Fill::deadly;
   if (deadly && fault.raw) return Outcome::foreign;
-  const int prot = PROT_READ | region->base_prot() | fault.need();
-  if (!deadly && !map_fill(region, region->page_address(page), region->page_size(), prot)) {
-    // One page too many for max_map_count: everything from here to the end, which is past the end of the file too, goes in
-    // one piece.
-    if (cause != Cause::past_end) return lose_object(region, fault, cause);
-    const uintptr_t from = region->page_address(page);
-    region->lost_from.store(from, std::memory_order_release);
-    publish_state(region, State::live);
-    if (!map_fill(region, from, region->end - from, prot)) return lose_object(region, fault, cause);
-  }
-  if (!deadly) bump(g_counters.fills);
+  const bool filled = !deadly && fill_lost(region, page, fault, cause);
+  // A checked copy that has come back needs no fill: the mark is enough.
+  if (!filled && fault.raw) return lose_object(region, fault, cause);
+  if (filled) bump(g_counters.fills);
   count_fault(region, g_counters.faults_backing);
   tell(region, fault, EventKind::fault_backing, cause);
   return Outcome::handled;
 }
 
-Outcome backing_fault(Region* region, const Fault& fault, const Diagnosis& diagnosis) {
+// Somebody else's fault has lost the page already; or a checked copy has, and left it without a fill.
+Outcome lost_before(Region* region, const Fault& fault, Cause cause) {
+  if (!fault.raw) return Outcome::handled;
+  if (region->fill == Fill::deadly) return Outcome::foreign;
   const size_t page = region->page_of(fault.address);
-  if (region->lost_cause(page) != Cause::none) {
-    if (region->fill == Fill::deadly) return fault.raw ? Outcome::foreign : Outcome::handled;
-    return futile(region);  // another thread lost it first
-  }
+  const bool filled = (region->mark_of(page) & kMarkLostFilled) != 0 || region->page_address(page) >= region->lost_from.load();
+  if (filled) return futile(region);
+  return fill_lost(region, page, fault, cause) ? Outcome::handled : Outcome::foreign;
+}
+
+Outcome backing_fault(Region* region, const Fault& fault, const Diagnosis& diagnosis) {
+  const Cause lost = region->lost_cause(region->page_of(fault.address));
+  if (lost != Cause::none) return lost_before(region, fault, lost);
   // revoke() has shut the gate and truncated, and has not come to this mapping yet.
   if (region->object->state.load() == State::revoked || diagnosis.revoked_by_owner) return lose_object(region, fault, Cause::none);
   if (diagnosis.try_again) return Outcome::handled;
@@ -465,11 +506,29 @@ bool ensure_marks(Region* region) {
   return true;
 }
 
+static char* map_private(size_t bytes, int prot) {
+  void* at = mmap(nullptr, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return at == MAP_FAILED ? nullptr : static_cast<char*>(at);
+}
+
+bool drop_ballast() {
+  char* ballast = g_ballast.load(std::memory_order_acquire);
+  if (ballast == nullptr) return false;
+  const size_t index = g_ballast_used.fetch_add(1, std::memory_order_relaxed);
+  return index < kBallast && munmap(ballast + index * kPageSize, kPageSize) == 0;
+}
+
 bool handler_reserve() {
   if (g_reserve.load() != nullptr) return true;
-  void* pages = mmap(nullptr, kReservePages * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (pages == MAP_FAILED) return false;
-  g_reserve.store(static_cast<char*>(pages), std::memory_order_release);
+  size_t bytes = kReserveBytes;
+  char* reserve = map_private(bytes, PROT_READ | PROT_WRITE);
+  if (reserve == nullptr) reserve = map_private(bytes = kSmallReserveBytes, PROT_READ | PROT_WRITE);
+  char* ballast = map_private(kBallast * kPageSize, PROT_NONE);
+  if (reserve == nullptr || ballast == nullptr) return false;
+  for (size_t i = 0; i < kBallast; i += 2) mprotect(ballast + i * kPageSize, kPageSize, PROT_READ);
+  g_reserve_bytes.store(bytes);
+  g_ballast.store(ballast, std::memory_order_release);
+  g_reserve.store(reserve, std::memory_order_release);
   return true;
 }
 

@@ -771,7 +771,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
       const copied = limit === 0 ? 0 : this.#transfer(offset, other, limit, write);
       const done = typeof copied === 'number' ? copied : copied.done;
       if (done === bytes && status[this.#slot] === 0) return bytes;
-      if (typeof copied !== 'number' && !copied.mapping) throw this.#otherSideError(other, done);
+      if (typeof copied !== 'number' && !copied.mapping) throw this.#otherSideError(other, done, !write);
       this.#throwForCopy(offset, done, bytes, write);
       if (done === bytes) return bytes;
     }
@@ -805,15 +805,19 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   }
 
   /** The copy's other buffer faulted: it is a view of another mapping, or of memory that is not ours. */
-  #otherSideError(other: NodeJS.ArrayBufferView, done: number): Error {
+  #otherSideError(other: NodeJS.ArrayBufferView, done: number, write: boolean): Error {
     const mapping = byBuffer.get(other.buffer)?.deref();
-    if (mapping === undefined) return systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' });
+    if (mapping === undefined)
+      return Object.assign(systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' }), { bytesTransferred: done });
+    const offset = other.byteOffset - mapping.#start;
     try {
-      mapping.#throwForCopy(other.byteOffset - mapping.#start, done, other.byteLength, false);
+      mapping.#throwForCopy(offset, done, other.byteLength, write);
     } catch (error) {
       return error as Error;
     }
-    return systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' });
+    const place = mapping.#place(offset + done, done);
+    if (write && !mapping.#writable) return new ReadOnlyMappingError(place);
+    return Object.assign(systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' }), { bytesTransferred: done });
   }
 
   /** Whole pages, or the mapping's last ones. Without a range: all of it. */

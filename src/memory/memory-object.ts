@@ -17,7 +17,17 @@ import {
 } from '../errors.js';
 import { forgetObject, knownObject, rememberObject } from '../known.js';
 import { completionOf, prepare, unwrap } from '../loop.js';
-import { CAUSES, FILLS, isFailure, native, REVOKE_DONE, STATES, STATUS_STATE, type Failure, type MappingDescription } from '../native.js';
+import {
+  CAUSES,
+  FILLS,
+  isFailure,
+  native,
+  REVOKE_DONE,
+  STATES,
+  STATUS_STATE,
+  type Failure,
+  type MappingDescription,
+} from '../native.js';
 import { later } from '../turns.js';
 import { Mapping, type FaultInfo } from './mapping.js';
 import { toReport, type RevokeReport } from './report.js';
@@ -240,13 +250,13 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
    */
   map(options?: MapOptions): Mapping {
     const given = checkOptions('options', options);
+    this.#refuseUnlessLive();
     const { offset, length } = this.#range(given);
     const writable = oneOf('options.access', given.access, ['r', 'rw'], this.#writable ? 'rw' : 'r') === 'rw';
     const shared = boolean('options.shared', given.shared, true);
     const priv = boolean('options.private', given.private, false);
     const fill = FILLS.indexOf(oneOf('options.fill', given.fill, FILLS, 'zeros'));
     const populate = boolean('options.populate', given.populate, false);
-    this.#refuseUnlessLive();
     const described = shared
       ? this.#mapShared(offset, length, writable, priv, fill, populate)
       : { buffer: undefined, description: native.mapExternal(this.#id, offset, length, writable, priv, fill, populate) };
@@ -417,6 +427,8 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   }
 
   #refuseUnlessLive(): void {
+    // Another process has revoked it, and nobody here has touched it since: then it is revoked here too.
+    if (!this.owned && this.state === 'live' && native.objectRevokedByOwner(this.#id)) this.revokeSync();
     switch (this.state) {
       case 'live':
         return;

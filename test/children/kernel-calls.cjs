@@ -69,8 +69,7 @@ function answer(result) {
 const mmap = (at, bytes, prot, flags, fd = -1, offset = 0) => answer(functions.mmap(at, bytes, prot, flags, fd, offset));
 const munmap = (at, bytes) => answer(functions.munmap(at, bytes));
 const mprotect = (at, bytes, prot) => answer(functions.mprotect(at, bytes, prot));
-const mremap = (at, oldBytes, newBytes, flags, to = 0n) =>
-  answer(functions.mremap(at, oldBytes, newBytes, flags, 'uint64', to));
+const mremap = (at, oldBytes, newBytes, flags, to = 0n) => answer(functions.mremap(at, oldBytes, newBytes, flags, 'uint64', to));
 const madvise = (at, bytes, advice) => answer(functions.madvise(at, bytes, advice));
 const mlock = (at, bytes) => answer(functions.mlock(at, bytes));
 const mlockall = (flags) => answer(functions.mlockall(flags));

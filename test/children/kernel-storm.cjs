@@ -59,38 +59,51 @@ function reader() {
   });
 }
 
+/** A worker's messages, none lost between two waits for them. */
+function inbox(worker) {
+  const messages = [];
+  let wake;
+  worker.on('message', (message) => {
+    messages.push(message);
+    wake?.();
+  });
+  return async (wanted) => {
+    for (;;) {
+      const found = messages.findIndex(wanted);
+      if (found >= 0) return messages.splice(found, 1)[0];
+      await new Promise((resolve) => (wake = resolve));
+    }
+  };
+}
+
 async function writer(generations) {
   const workers = [0, 1].map(() => new Worker(__filename, { workerData: { role: 'reader' } }));
+  const receive = workers.map(inbox);
   const violations = [];
-  for (let canary = 1; canary <= generations; canary++) {
+  for (let canary = 1; canary <= generations && violations.length === 0; canary++) {
     const memory = MemoryObject.create({ size: 16 * PAGE });
     const mapping = memory.map();
     new Uint32Array(mapping.buffer, mapping.bytes.byteOffset, mapping.length / 4).fill(canary);
-    const finished = workers.map(async (worker) => {
-      for (;;) {
-        const [message] = await once(worker, 'message');
-        if (message.canary === canary) return message.violation;
-      }
-    });
-    const attached = workers.map((worker) => once(worker, 'message'));
     for (const worker of workers) worker.postMessage({ handle: mapping.share(), canary });
     // Now and then before anybody has attached, mostly in the middle of their reading.
-    if (canary % 8 !== 0) await Promise.all(attached);
+    if (canary % 8 !== 0) for (const take of receive) await take((message) => message.attached === canary);
     if (canary % 3 === 0) memory.close();
     else if (canary % 3 === 1) memory.revokeSync();
     else await memory.revoke();
-    for (const violation of await Promise.all(finished)) if (violation !== undefined) violations.push(violation);
+    for (const take of receive) {
+      const { violation } = await take((message) => message.canary === canary);
+      if (violation !== undefined) violations.push(violation);
+    }
     memory.close();
-    if (violations.length > 0) break;
   }
   const counts = { reads: 0, gone: 0 };
-  for (const worker of workers) {
-    const answered = once(worker, 'message');
+  for (const [i, worker] of workers.entries()) {
+    const ended = once(worker, 'exit');
     worker.postMessage('end');
-    const [message] = await answered;
+    const message = await receive[i]((one) => one.counts !== undefined);
     counts.reads += message.counts.reads;
     counts.gone += message.counts.gone;
-    await once(worker, 'exit');
+    await ended;
   }
   return { ...counts, violations, mappings: stats().mappings };
 }

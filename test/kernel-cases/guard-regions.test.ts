@@ -9,7 +9,7 @@ import { mapsAt, readMaps } from '../support/maps.js';
 import { temporaryFile } from '../support/temporary.js';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
 
-const { MADV, PAGE, PROT, SEAL, errorName, madvise, peek, poke, readablePages } = kernel;
+const { MADV, PAGE, PROT, SEAL, errorName, madvise, poke, readablePages } = kernel;
 const REVOKED = { code: 'ERR_MAPPING_REVOKED' };
 const PAST_END = { code: 'ERR_BACKING_FAULT', cause: 'past-end' };
 const TOMBSTONE = '/memfd:revoked (deleted)';
@@ -46,7 +46,8 @@ function neighbours(pages: number): Mapping[] {
     all.push(numbered(pages).mapping);
     const sorted = [...all].sort((a, b) => (a.address < b.address ? -1 : 1));
     const first = sorted.findIndex(
-      ({ address }, at) => sorted[at + 1]?.address === address + BigInt(bytes) && sorted[at + 2]?.address === address + BigInt(2 * bytes),
+      ({ address }, at) =>
+        sorted[at + 1]?.address === address + BigInt(bytes) && sorted[at + 2]?.address === address + BigInt(2 * bytes),
     );
     if (first < 0) continue;
     const found = sorted.slice(first, first + 3);
@@ -68,7 +69,11 @@ describe('kernel cases of guard-regions.c', () => {
         expect(mapping.read8(page(i + 1) - 1)).toBe(i + 1);
       }
       mapping.write8(0, 0x55);
-      expect({ state: mapping.state, faults: mapping.faults, byte: mapping.bytes[0] }).toEqual({ state: 'live', faults: 0, byte: 0x55 });
+      expect({ state: mapping.state, faults: mapping.faults, byte: mapping.bytes[0] }).toEqual({
+        state: 'live',
+        faults: 0,
+        byte: 0x55,
+      });
     }
     for (const mapping of [before, middle, after]) mapping.object.close();
   });
@@ -108,7 +113,9 @@ describe('kernel cases of guard-regions.c', () => {
         foreign: k.peek(at(12), 2 * P).toString('hex') === '7f'.repeat(2 * P),
         vmas: k
           .maps(mapping.address, 20 * P)
-          .map(({ start, end, flags, path }) => `${(start - at(0)) / BigInt(P)}-${(end - at(0)) / BigInt(P)} ${flags} ${path}`.trim()),
+          .map(({ start, end, flags, path }) =>
+            `${(start - at(0)) / BigInt(P)}-${(end - at(0)) / BigInt(P)} ${flags} ${path}`.trim(),
+          ),
       };
     });
     expect(result).toEqual({
@@ -154,7 +161,13 @@ describe('kernel cases of guard-regions.c', () => {
     const path = temporaryFile(page(10), 0x33);
     const memory = MemoryObject.openFile(path, { writable: true });
     const mappings = Array.from({ length: 100 }, (_, i) =>
-      memory.map({ offset: page(i % 10), length: PAGE, access: i % 2 === 0 ? 'r' : 'rw', private: i % 3 === 0, shared: i % 5 !== 0 }),
+      memory.map({
+        offset: page(i % 10),
+        length: PAGE,
+        access: i % 2 === 0 ? 'r' : 'rw',
+        private: i % 3 === 0,
+        shared: i % 5 !== 0,
+      }),
     );
     for (const mapping of mappings) expect(mapping.read8(0)).toBe(0x33);
     expect(memory.revokeSync()).toMatchObject({ mappings: 100, means: { replaced: 100, protected: 0, failed: 0 } });
@@ -315,19 +328,22 @@ describe('kernel cases of guard-regions.c', () => {
     memory.close();
   });
 
-  test.each([false, true])('case 16 (guard dontneed, lazyfree, cold_pageout): madvise cannot resurrect revoked memory (private: %s)', (priv) => {
-    const { memory, mapping } = numbered(10, { private: priv });
-    memory.revokeSync();
-    const advices = [MADV.DONTNEED, MADV.FREE, MADV.COLD, MADV.PAGEOUT, MADV.WILLNEED, MADV.DONTNEED_LOCKED];
-    const answers = advices.map((advice) => madvise(mapping.address, mapping.length, advice));
-    // The tombstone is a shared mapping: MADV_FREE is for private anonymous memory.
-    expect(answers).toEqual([0, -constants.errno.EINVAL, 0, 0, 0, 0]);
-    expectRevoked(mapping);
-    expect(thrownBy(() => mapping.advise('dontneed'))).toMatchObject(REVOKED);
-    expect(thrownBy(() => mapping.advise('cold'))).toMatchObject(REVOKED);
-    expect(thrownBy(() => memory.zap())).toMatchObject({ code: 'ENODEV' });
-    memory.close();
-  });
+  test.each([false, true])(
+    'case 16 (guard dontneed, lazyfree, cold_pageout): madvise cannot resurrect revoked memory (private: %s)',
+    (priv) => {
+      const { memory, mapping } = numbered(10, { private: priv });
+      memory.revokeSync();
+      const advices = [MADV.DONTNEED, MADV.FREE, MADV.COLD, MADV.PAGEOUT, MADV.WILLNEED, MADV.DONTNEED_LOCKED];
+      const answers = advices.map((advice) => madvise(mapping.address, mapping.length, advice));
+      // The tombstone is a shared mapping: MADV_FREE is for private anonymous memory.
+      expect(answers).toEqual([0, -constants.errno.EINVAL, 0, 0, 0, 0]);
+      expectRevoked(mapping);
+      expect(thrownBy(() => mapping.advise('dontneed'))).toMatchObject(REVOKED);
+      expect(thrownBy(() => mapping.advise('cold'))).toMatchObject(REVOKED);
+      expect(thrownBy(() => memory.zap())).toMatchObject({ code: 'ENODEV' });
+      memory.close();
+    },
+  );
 
   test('case 16 (guard dontneed, lazyfree, cold_pageout): of a mapping with every other page closed, those stay closed and the others keep their bytes', () => {
     const { memory, mapping } = numbered(10);
@@ -509,18 +525,22 @@ describe('kernel cases of guard-regions.c', () => {
     memory.close();
   });
 
-  testUnless(whyNoFork(), 'case 19 (guard fork_wipeonfork): only the fill can be wiped on fork, and a child then reads zeros', () => {
-    const { memory, mapping } = numbered(2);
-    expect(errorName(madvise(mapping.address, mapping.length, MADV.WIPEONFORK))).toBe('EINVAL');
-    memory.revokeSync();
-    expect(errorName(madvise(mapping.address, mapping.length, MADV.WIPEONFORK))).toBe('EINVAL');
-    mapping.bytes.fill(0x66); // into the fill
-    expect(forkTo('read', mapping.address).finish()).toEqual([0x66, null]);
-    expect(madvise(mapping.address, mapping.length, MADV.WIPEONFORK)).toBe(0);
-    expect(forkTo('read', mapping.address).finish()).toEqual([0, null]);
-    expect(mapping.bytes[0]).toBe(0x66);
-    memory.close();
-  });
+  testUnless(
+    whyNoFork(),
+    'case 19 (guard fork_wipeonfork): only the fill can be wiped on fork, and a child then reads zeros',
+    () => {
+      const { memory, mapping } = numbered(2);
+      expect(errorName(madvise(mapping.address, mapping.length, MADV.WIPEONFORK))).toBe('EINVAL');
+      memory.revokeSync();
+      expect(errorName(madvise(mapping.address, mapping.length, MADV.WIPEONFORK))).toBe('EINVAL');
+      mapping.bytes.fill(0x66); // into the fill
+      expect(forkTo('read', mapping.address).finish()).toEqual([0x66, null]);
+      expect(madvise(mapping.address, mapping.length, MADV.WIPEONFORK)).toBe(0);
+      expect(forkTo('read', mapping.address).finish()).toEqual([0, null]);
+      expect(mapping.bytes[0]).toBe(0x66);
+      memory.close();
+    },
+  );
 
   test('case 20 (guard populate): populating revoked memory fails with EFAULT and brings nothing', () => {
     const { memory, mapping } = numbered(10);
@@ -540,7 +560,11 @@ describe('kernel cases of guard-regions.c', () => {
     const memory = MemoryObject.openFile(path, { writable: true });
     const mapping = memory.map({ length: page(4), populate: true });
     expect(mapping.faults).toBe(0);
-    for (const call of [() => mapping.prefetch(), () => mapping.advise('populate-read'), () => mapping.advise('populate-write')]) {
+    for (const call of [
+      () => mapping.prefetch(),
+      () => mapping.advise('populate-read'),
+      () => mapping.advise('populate-write'),
+    ]) {
       expect(thrownBy(call)).toMatchObject(PAST_END);
     }
     mapping.prefetch({ offset: 0, length: page(2) });
@@ -641,25 +665,28 @@ describe('kernel cases of guard-regions.c', () => {
     memory.close();
   });
 
-  test.each(['WRITE', 'FUTURE_WRITE'] as const)('case 23 (guard memfd_write_seal): a memfd under F_SEAL_%s is mapped read-only and revoked', (seal) => {
-    const fd = kernel.memfd(page(10));
-    writeSync(fd, Buffer.alloc(page(10), 0x33), 0, page(10), 0);
-    expect(kernel.addSeals(fd, SEAL[seal])).toBe(0);
-    expect(thrownBy(() => MemoryObject.fromFd(fd, { writable: true }))).toMatchObject({ code: 'EPERM', syscall: 'mmap' });
-    const memory = MemoryObject.fromFd(fd);
-    const mapping = memory.map();
-    const priv = memory.map({ private: true });
-    expect([mapping.access, mapping.read8(page(9)), priv.read8(0)]).toEqual(['r', 0x33, 0x33]);
-    expect(memory.revokeSync()).toMatchObject({ mappings: 2, means: { truncated: false, replaced: 2, failed: 0 } });
-    expectRevoked(mapping);
-    expectRevoked(priv);
-    mapping.bytes.fill(0x44);
-    const copy = Buffer.alloc(page(10));
-    readSync(fd, copy, 0, copy.length, 0);
-    expect(copy.every((byte) => byte === 0x33)).toBe(true);
-    memory.close();
-    closeSync(fd);
-  });
+  test.each(['WRITE', 'FUTURE_WRITE'] as const)(
+    'case 23 (guard memfd_write_seal): a memfd under F_SEAL_%s is mapped read-only and revoked',
+    (seal) => {
+      const fd = kernel.memfd(page(10));
+      writeSync(fd, Buffer.alloc(page(10), 0x33), 0, page(10), 0);
+      expect(kernel.addSeals(fd, SEAL[seal])).toBe(0);
+      expect(thrownBy(() => MemoryObject.fromFd(fd, { writable: true }))).toMatchObject({ code: 'EPERM', syscall: 'mmap' });
+      const memory = MemoryObject.fromFd(fd);
+      const mapping = memory.map();
+      const priv = memory.map({ private: true });
+      expect([mapping.access, mapping.read8(page(9)), priv.read8(0)]).toEqual(['r', 0x33, 0x33]);
+      expect(memory.revokeSync()).toMatchObject({ mappings: 2, means: { truncated: false, replaced: 2, failed: 0 } });
+      expectRevoked(mapping);
+      expectRevoked(priv);
+      mapping.bytes.fill(0x44);
+      const copy = Buffer.alloc(page(10));
+      readSync(fd, copy, 0, copy.length, 0);
+      expect(copy.every((byte) => byte === 0x33)).toBe(true);
+      memory.close();
+      closeSync(fd);
+    },
+  );
 
   test('case 24 (guard pagemap): /proc/self/maps lists exactly the revoked ranges, and pagemap holds nothing there', () => {
     const before = readMaps().filter(({ path }) => path === TOMBSTONE).length;
@@ -683,22 +710,26 @@ describe('kernel cases of guard-regions.c', () => {
     expect(readMaps().filter(({ path }) => path === TOMBSTONE)).toHaveLength(before);
   });
 
-  testUnless(whyNoPagemapScan(), 'case 24 (guard pagemap_scan): PAGEMAP_SCAN finds the pages of live mappings and none of revoked ones', () => {
-    const [before, middle, after] = neighbours(4);
-    middle.object.revokeSync();
-    const ranges = pagemapScan(before.address, page(12));
-    expect(ranges).toEqual([
-      [0, 4],
-      [8, 12],
-    ]);
-    expect(middle.bytes[page(1)]).toBe(0); // one read of the fill: its zero page
-    expect(pagemapScan(before.address, page(12))).toEqual([
-      [0, 4],
-      [5, 6],
-      [8, 12],
-    ]);
-    for (const mapping of [before, middle, after]) mapping.object.close();
-  });
+  testUnless(
+    whyNoPagemapScan(),
+    'case 24 (guard pagemap_scan): PAGEMAP_SCAN finds the pages of live mappings and none of revoked ones',
+    () => {
+      const [before, middle, after] = neighbours(4);
+      middle.object.revokeSync();
+      const ranges = pagemapScan(before.address, page(12));
+      expect(ranges).toEqual([
+        [0, 4],
+        [8, 12],
+      ]);
+      expect(middle.bytes[page(1)]).toBe(0); // one read of the fill: its zero page
+      expect(pagemapScan(before.address, page(12))).toEqual([
+        [0, 4],
+        [5, 6],
+        [8, 12],
+      ]);
+      for (const mapping of [before, middle, after]) mapping.object.close();
+    },
+  );
 });
 
 /** One letter a page, by /proc/self/pagemap: `P` present, `-` not. */
@@ -721,7 +752,20 @@ function pagemapScan(address: bigint, bytes: number): [number, number][] | strin
   const PAGEMAP_SCAN = 0xc0606610n; // _IOWR('f', 16, struct pm_scan_arg)
   const PAGE_IS_PRESENT = 1n << 3n;
   const request = Buffer.alloc(96);
-  const fields = [96n, 0n, address, address + BigInt(bytes), 0n, output.address, 100n, 0n, 0n, PAGE_IS_PRESENT, 0n, PAGE_IS_PRESENT];
+  const fields = [
+    96n,
+    0n,
+    address,
+    address + BigInt(bytes),
+    0n,
+    output.address,
+    100n,
+    0n,
+    0n,
+    PAGE_IS_PRESENT,
+    0n,
+    PAGE_IS_PRESENT,
+  ];
   fields.forEach((value, i) => request.writeBigUInt64LE(value, i * 8));
   const pagemap = openSync('/proc/self/pagemap', 'r');
   const found = kernel.ioctl(pagemap, PAGEMAP_SCAN, request);

@@ -128,16 +128,19 @@ describe('kernel cases of gVisor: mmap.cc', () => {
     memory.close();
   });
 
-  test.each(['owned memory', 'a file'])('case 3 (gVisor TruncateAfterCOWBreak): a private copy-on-write page of %s is revoked too', (what) => {
-    const memory = what === 'a file' ? pageFile().memory : MemoryObject.create({ size: PAGE });
-    const mapping = memory.map({ private: true });
-    mapping.bytes.fill(0x62);
-    expect(memory.revokeSync()).toMatchObject({ mappings: 1, means: { replaced: 1, failed: 0 } });
-    expect(peek(mapping.address)).toBe('EFAULT');
-    expect(thrownBy(() => mapping.read8(0))).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
-    expect(Array.from(mapping.bytes)).toEqual(new Array(PAGE).fill(0));
-    memory.close();
-  });
+  test.each(['owned memory', 'a file'])(
+    'case 3 (gVisor TruncateAfterCOWBreak): a private copy-on-write page of %s is revoked too',
+    (what) => {
+      const memory = what === 'a file' ? pageFile().memory : MemoryObject.create({ size: PAGE });
+      const mapping = memory.map({ private: true });
+      mapping.bytes.fill(0x62);
+      expect(memory.revokeSync()).toMatchObject({ mappings: 1, means: { replaced: 1, failed: 0 } });
+      expect(peek(mapping.address)).toBe('EFAULT');
+      expect(thrownBy(() => mapping.read8(0))).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
+      expect(Array.from(mapping.bytes)).toEqual(new Array(PAGE).fill(0));
+      memory.close();
+    },
+  );
 
   for (const combination of COMBINATIONS) {
     const name = nameOf(combination);

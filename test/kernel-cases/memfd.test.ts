@@ -57,23 +57,26 @@ describe('kernel cases of memfd', () => {
     { seals: SEAL.SHRINK, shrink: 'EPERM', grow: 'ok', truncated: false },
     { seals: SEAL.GROW, shrink: 'ok', grow: 'EPERM', truncated: false },
     { seals: SEAL.SHRINK | SEAL.GROW, shrink: 'EPERM', grow: 'EPERM', truncated: false },
-  ])('case 31 (memfd SEAL_SHRINK, SEAL_GROW, SEAL_RESIZE): a memfd of others sealed with $seals keeps its rights and is revoked all the same', (row) => {
-    const fd = foreignMemfd(4);
-    expect(seal(fd, row.seals)).toBe('ok');
-    const memory = MemoryObject.fromFd(fd, { writable: true });
-    const mapping = memory.map();
-    expect([resize(memory.fd, page(8)), resize(memory.fd, page(2))]).toEqual([row.grow, row.shrink]);
-    expect(mapping.read8(page(1))).toBe(0x33);
-    if (row.shrink === 'EPERM') expect(mapping.read8(page(3))).toBe(0x33);
-    else expect(thrownBy(() => mapping.read8(page(3)))).toMatchObject({ code: 'ERR_BACKING_FAULT', cause: 'past-end' });
-    const size = fstatSync(fd).size;
-    expect(memory.revokeSync().means).toEqual({ truncated: row.truncated, replaced: 1, protected: 0, failed: 0 });
-    expectRevoked(mapping);
-    // Not ours to truncate: its owner still has all of it.
-    expect(fstatSync(fd).size).toBe(size);
-    memory.close();
-    closeSync(fd);
-  });
+  ])(
+    'case 31 (memfd SEAL_SHRINK, SEAL_GROW, SEAL_RESIZE): a memfd of others sealed with $seals keeps its rights and is revoked all the same',
+    (row) => {
+      const fd = foreignMemfd(4);
+      expect(seal(fd, row.seals)).toBe('ok');
+      const memory = MemoryObject.fromFd(fd, { writable: true });
+      const mapping = memory.map();
+      expect([resize(memory.fd, page(8)), resize(memory.fd, page(2))]).toEqual([row.grow, row.shrink]);
+      expect(mapping.read8(page(1))).toBe(0x33);
+      if (row.shrink === 'EPERM') expect(mapping.read8(page(3))).toBe(0x33);
+      else expect(thrownBy(() => mapping.read8(page(3)))).toMatchObject({ code: 'ERR_BACKING_FAULT', cause: 'past-end' });
+      const size = fstatSync(fd).size;
+      expect(memory.revokeSync().means).toEqual({ truncated: row.truncated, replaced: 1, protected: 0, failed: 0 });
+      expectRevoked(mapping);
+      // Not ours to truncate: its owner still has all of it.
+      expect(fstatSync(fd).size).toBe(size);
+      memory.close();
+      closeSync(fd);
+    },
+  );
 
   test('case 32 (memfd test_basic, gVisor SealsAreInodeLevelProperties): F_SEAL_SEAL freezes, through every descriptor', () => {
     const memory = MemoryObject.create({ size: page(2) });
@@ -247,23 +250,29 @@ describe('kernel cases of memfd', () => {
     closeSync(fd);
   });
 
-  test.each(['owned memory', 'a memfd of others'])('case 36 (gVisor MultipleWritableAndNonWritableRefsToSameFileRegion): all references to one region of %s are revoked', (what) => {
-    const fd = what === 'owned memory' ? -1 : foreignMemfd(4);
-    const memory = fd < 0 ? MemoryObject.create({ size: page(4) }) : MemoryObject.fromFd(fd, { writable: true });
-    const writers = [memory.map(), memory.map({ offset: PAGE, length: PAGE }), memory.map({ shared: false })];
-    const readers = [memory.map({ access: 'r' }), memory.map({ offset: PAGE, length: PAGE, access: 'r', shared: false })];
-    const copies = [memory.map({ private: true }), memory.map({ private: true, access: 'r' })];
-    writers[1].write32(0, 0x1234);
-    const all = [...writers, ...readers, ...copies];
-    for (const mapping of all) expect(mapping.read32(PAGE - mapping.offset)).toBe(0x1234);
-    copies[0].write32(PAGE, 0x5678);
-    expect([writers[0].read32(PAGE), copies[1].read32(PAGE)]).toEqual([0x1234, 0x1234]);
-    expect(memory.revokeSync()).toMatchObject({ mappings: all.length, means: { replaced: all.length, protected: 0, failed: 0 } });
-    for (const mapping of all) expectRevoked(mapping);
-    for (const mapping of all) expect(mapping.bytes.every((byte) => byte === 0)).toBe(true);
-    memory.close();
-    if (fd >= 0) closeSync(fd);
-  });
+  test.each(['owned memory', 'a memfd of others'])(
+    'case 36 (gVisor MultipleWritableAndNonWritableRefsToSameFileRegion): all references to one region of %s are revoked',
+    (what) => {
+      const fd = what === 'owned memory' ? -1 : foreignMemfd(4);
+      const memory = fd < 0 ? MemoryObject.create({ size: page(4) }) : MemoryObject.fromFd(fd, { writable: true });
+      const writers = [memory.map(), memory.map({ offset: PAGE, length: PAGE }), memory.map({ shared: false })];
+      const readers = [memory.map({ access: 'r' }), memory.map({ offset: PAGE, length: PAGE, access: 'r', shared: false })];
+      const copies = [memory.map({ private: true }), memory.map({ private: true, access: 'r' })];
+      writers[1].write32(0, 0x1234);
+      const all = [...writers, ...readers, ...copies];
+      for (const mapping of all) expect(mapping.read32(PAGE - mapping.offset)).toBe(0x1234);
+      copies[0].write32(PAGE, 0x5678);
+      expect([writers[0].read32(PAGE), copies[1].read32(PAGE)]).toEqual([0x1234, 0x1234]);
+      expect(memory.revokeSync()).toMatchObject({
+        mappings: all.length,
+        means: { replaced: all.length, protected: 0, failed: 0 },
+      });
+      for (const mapping of all) expectRevoked(mapping);
+      for (const mapping of all) expect(mapping.bytes.every((byte) => byte === 0)).toBe(true);
+      memory.close();
+      if (fd >= 0) closeSync(fd);
+    },
+  );
 
   describe('with another process', () => {
     let peer: Peer;

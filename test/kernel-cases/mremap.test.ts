@@ -56,34 +56,43 @@ describe('kernel cases of mremap_test.c', () => {
   test.each([
     { name: 'expand merge', hole: 1, from: 0 },
     { name: 'expand merge offset', hole: 2, from: 1 },
-  ])('case 42 (mremap $name): a mapping that was cut and expanded again by mremap is revoked as a whole', async ({ hole, from }) => {
-    const result = await survivingChild(
-      (lib, k, input: { hole: number; from: number }) => {
-        const P = k.PAGE;
-        const at = (index: number): bigint => mapping.address + BigInt(index * P);
-        const memory = lib.MemoryObject.create({ size: 3 * P });
-        const mapping = memory.map();
-        for (let i = 0; i < 3; i++) mapping.write8(i * P, i + 1);
-        k.munmap(at(input.hole), P);
-        const expanded = BigInt(k.mremap(at(input.from), P, 2 * P, 0));
-        const before = {
-          inPlace: expanded === at(input.from),
-          vmas: k.maps(mapping.address, 3 * P).length,
-          bytes: [0, 1, 2].map((i) => mapping.read8(i * P)),
-        };
-        const { mappings, means } = memory.revokeSync();
-        return { ...before, mappings, means, pages: k.readablePages(mapping.address, 3 * P), raw: [0, 1, 2].map((i) => mapping.bytes[i * P]) };
-      },
-      { input: { hole, from } },
-    );
-    expect(result).toEqual({
-      inPlace: true,
-      vmas: 1,
-      bytes: [1, 2, 3],
-      mappings: 1,
-      means: { truncated: true, replaced: 1, protected: 0, failed: 0 },
-      pages: '---',
-      raw: [0, 0, 0],
-    });
-  });
+  ])(
+    'case 42 (mremap $name): a mapping that was cut and expanded again by mremap is revoked as a whole',
+    async ({ hole, from }) => {
+      const result = await survivingChild(
+        (lib, k, input: { hole: number; from: number }) => {
+          const P = k.PAGE;
+          const at = (index: number): bigint => mapping.address + BigInt(index * P);
+          const memory = lib.MemoryObject.create({ size: 3 * P });
+          const mapping = memory.map();
+          for (let i = 0; i < 3; i++) mapping.write8(i * P, i + 1);
+          k.munmap(at(input.hole), P);
+          const expanded = BigInt(k.mremap(at(input.from), P, 2 * P, 0));
+          const before = {
+            inPlace: expanded === at(input.from),
+            vmas: k.maps(mapping.address, 3 * P).length,
+            bytes: [0, 1, 2].map((i) => mapping.read8(i * P)),
+          };
+          const { mappings, means } = memory.revokeSync();
+          return {
+            ...before,
+            mappings,
+            means,
+            pages: k.readablePages(mapping.address, 3 * P),
+            raw: [0, 1, 2].map((i) => mapping.bytes[i * P]),
+          };
+        },
+        { input: { hole, from } },
+      );
+      expect(result).toEqual({
+        inPlace: true,
+        vmas: 1,
+        bytes: [1, 2, 3],
+        mappings: 1,
+        means: { truncated: true, replaced: 1, protected: 0, failed: 0 },
+        pages: '---',
+        raw: [0, 0, 0],
+      });
+    },
+  );
 });

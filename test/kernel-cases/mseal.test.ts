@@ -81,107 +81,141 @@ describe('kernel cases of mseal_test.c', () => {
     );
   }
 
-  testUnless(whyNot, 'case 40 (mseal test_seal_mmap_overwrite_prot): two mappings, one of them sealed: the other is replaced, the report tells them apart', async () => {
-    const result = await survivingChild((lib, k) => {
-      const memory = lib.MemoryObject.create({ size: k.PAGE });
-      const sealed = memory.map();
-      const free = memory.map();
-      free.write8(0, 0x44);
-      k.mseal(sealed.address, k.PAGE);
-      const { mappings, means } = memory.revokeSync();
-      return { mappings, means, pages: [sealed, free].map((mapping) => k.readablePages(mapping.address, k.PAGE)), raw: free.bytes[0] };
-    }, { leave: 'exit' });
-    expect(result).toEqual({
-      mappings: 2,
-      means: { truncated: true, replaced: 1, protected: 1, failed: 0 },
-      pages: ['-', '-'],
-      raw: 0,
-    });
-  });
+  testUnless(
+    whyNot,
+    'case 40 (mseal test_seal_mmap_overwrite_prot): two mappings, one of them sealed: the other is replaced, the report tells them apart',
+    async () => {
+      const result = await survivingChild(
+        (lib, k) => {
+          const memory = lib.MemoryObject.create({ size: k.PAGE });
+          const sealed = memory.map();
+          const free = memory.map();
+          free.write8(0, 0x44);
+          k.mseal(sealed.address, k.PAGE);
+          const { mappings, means } = memory.revokeSync();
+          return {
+            mappings,
+            means,
+            pages: [sealed, free].map((mapping) => k.readablePages(mapping.address, k.PAGE)),
+            raw: free.bytes[0],
+          };
+        },
+        { leave: 'exit' },
+      );
+      expect(result).toEqual({
+        mappings: 2,
+        means: { truncated: true, replaced: 1, protected: 1, failed: 0 },
+        pages: ['-', '-'],
+        raw: 0,
+      });
+    },
+  );
 
-  testUnless(whyNot, 'case 41 (mseal test_seal_discard_ro_anon_on_filebacked): sealing blocks neither DONTNEED nor zap of a shared read-only mapping', async () => {
-    const path = temporaryFile(4 * PAGE, 0x33);
-    const result = await survivingChild(
-      (lib, k, input: string) => {
-        const memory = lib.MemoryObject.openFile(input);
-        const mapping = memory.map();
-        const before = mapping.read8(0);
-        const sealed = k.mseal(mapping.address, 4 * k.PAGE);
-        const discarded = k.madvise(mapping.address, 4 * k.PAGE, k.MADV.DONTNEED);
-        memory.zap();
-        mapping.advise('dontneed');
-        return { before, sealed, discarded, after: mapping.read8(0), unmapped: k.errorName(k.munmap(mapping.address, 4 * k.PAGE)) };
-      },
-      { input: path, leave: 'exit' },
-    );
-    expect(result).toEqual({ before: 0x33, sealed: 0, discarded: 0, after: 0x33, unmapped: 'EPERM' });
-    expect(readFileSync(path)[0]).toBe(0x33);
-  });
+  testUnless(
+    whyNot,
+    'case 41 (mseal test_seal_discard_ro_anon_on_filebacked): sealing blocks neither DONTNEED nor zap of a shared read-only mapping',
+    async () => {
+      const path = temporaryFile(4 * PAGE, 0x33);
+      const result = await survivingChild(
+        (lib, k, input: string) => {
+          const memory = lib.MemoryObject.openFile(input);
+          const mapping = memory.map();
+          const before = mapping.read8(0);
+          const sealed = k.mseal(mapping.address, 4 * k.PAGE);
+          const discarded = k.madvise(mapping.address, 4 * k.PAGE, k.MADV.DONTNEED);
+          memory.zap();
+          mapping.advise('dontneed');
+          return {
+            before,
+            sealed,
+            discarded,
+            after: mapping.read8(0),
+            unmapped: k.errorName(k.munmap(mapping.address, 4 * k.PAGE)),
+          };
+        },
+        { input: path, leave: 'exit' },
+      );
+      expect(result).toEqual({ before: 0x33, sealed: 0, discarded: 0, after: 0x33, unmapped: 'EPERM' });
+      expect(readFileSync(path)[0]).toBe(0x33);
+    },
+  );
 
-  testUnless(whyNot, 'case 41 (mseal test_seal_discard_ro_anon_on_filebacked): sealing does not block truncation, seen by the kernel and by bulk copies', async () => {
-    const result = await survivingChild(
-      (lib, k, input: string) => {
-        const memory = lib.MemoryObject.openFile(input, { writable: true });
-        const mapping = memory.map();
-        const before = mapping.read8(3 * k.PAGE);
-        k.mseal(mapping.address, 4 * k.PAGE);
-        k.ftruncate(memory.fd, k.PAGE);
-        const pages = k.readablePages(mapping.address, 4 * k.PAGE);
-        let copied: unknown;
-        try {
-          copied = mapping.read(0, new Uint8Array(4 * k.PAGE));
-        } catch (error) {
-          const { code, cause, bytesTransferred } = error as { code: string; cause: unknown; bytesTransferred: number };
-          copied = { code, cause, bytesTransferred };
-        }
-        return { before, pages, copied };
-      },
-      { input: temporaryFile(4 * PAGE, 0x33), leave: 'exit' },
-    );
-    expect(result).toEqual({
-      before: 0x33,
-      pages: 'R---',
-      copied: { code: 'ERR_BACKING_FAULT', cause: 'past-end', bytesTransferred: PAGE },
-    });
-  });
+  testUnless(
+    whyNot,
+    'case 41 (mseal test_seal_discard_ro_anon_on_filebacked): sealing does not block truncation, seen by the kernel and by bulk copies',
+    async () => {
+      const result = await survivingChild(
+        (lib, k, input: string) => {
+          const memory = lib.MemoryObject.openFile(input, { writable: true });
+          const mapping = memory.map();
+          const before = mapping.read8(3 * k.PAGE);
+          k.mseal(mapping.address, 4 * k.PAGE);
+          k.ftruncate(memory.fd, k.PAGE);
+          const pages = k.readablePages(mapping.address, 4 * k.PAGE);
+          let copied: unknown;
+          try {
+            copied = mapping.read(0, new Uint8Array(4 * k.PAGE));
+          } catch (error) {
+            const { code, cause, bytesTransferred } = error as { code: string; cause: unknown; bytesTransferred: number };
+            copied = { code, cause, bytesTransferred };
+          }
+          return { before, pages, copied };
+        },
+        { input: temporaryFile(4 * PAGE, 0x33), leave: 'exit' },
+      );
+      expect(result).toEqual({
+        before: 0x33,
+        pages: 'R---',
+        copied: { code: 'ERR_BACKING_FAULT', cause: 'past-end', bytesTransferred: PAGE },
+      });
+    },
+  );
 
-  testUnless(whyNot, 'case 41 (mseal test_seal_discard_ro_anon_on_filebacked): a bulk copy that met the end of a sealed file leaves its head live', async () => {
-    const result = await survivingChild(
-      (lib, k, input: string) => {
-        const memory = lib.MemoryObject.openFile(input, { writable: true });
-        const mapping = memory.map();
-        k.mseal(mapping.address, 4 * k.PAGE);
-        k.ftruncate(memory.fd, k.PAGE);
-        try {
-          mapping.read(0, new Uint8Array(4 * k.PAGE));
-        } catch {
-          return { state: mapping.state, head: k.readablePages(mapping.address, 4 * k.PAGE) };
-        }
-        throw new Error('the copy went past the end');
-      },
-      { input: temporaryFile(4 * PAGE, 0x33), leave: 'exit' },
-    );
-    expect(result).toEqual({ state: 'live', head: 'R---' });
-  });
+  testUnless(
+    whyNot,
+    'case 41 (mseal test_seal_discard_ro_anon_on_filebacked): a bulk copy that met the end of a sealed file leaves its head live',
+    async () => {
+      const result = await survivingChild(
+        (lib, k, input: string) => {
+          const memory = lib.MemoryObject.openFile(input, { writable: true });
+          const mapping = memory.map();
+          k.mseal(mapping.address, 4 * k.PAGE);
+          k.ftruncate(memory.fd, k.PAGE);
+          try {
+            mapping.read(0, new Uint8Array(4 * k.PAGE));
+          } catch {
+            return { state: mapping.state, head: k.readablePages(mapping.address, 4 * k.PAGE) };
+          }
+          throw new Error('the copy went past the end');
+        },
+        { input: temporaryFile(4 * PAGE, 0x33), leave: 'exit' },
+      );
+      expect(result).toEqual({ state: 'live', head: 'R---' });
+    },
+  );
 
-  testUnless(whyNot, 'case 41 (mseal test_seal_discard_ro_anon_on_filebacked): a checked read of a sealed page past the end throws', async () => {
-    const result = await survivingChild(
-      (lib, k, input: string) => {
-        const memory = lib.MemoryObject.openFile(input, { writable: true });
-        const mapping = memory.map();
-        mapping.read8(0);
-        k.mseal(mapping.address, 4 * k.PAGE);
-        k.ftruncate(memory.fd, k.PAGE);
-        try {
-          return `returned ${mapping.read8(2 * k.PAGE)}`;
-        } catch (error) {
-          return (error as { code: string }).code;
-        }
-      },
-      { input: temporaryFile(4 * PAGE, 0x33), leave: 'exit' },
-    );
-    expect(result).toBe('ERR_BACKING_FAULT');
-  });
+  testUnless(
+    whyNot,
+    'case 41 (mseal test_seal_discard_ro_anon_on_filebacked): a checked read of a sealed page past the end throws',
+    async () => {
+      const result = await survivingChild(
+        (lib, k, input: string) => {
+          const memory = lib.MemoryObject.openFile(input, { writable: true });
+          const mapping = memory.map();
+          mapping.read8(0);
+          k.mseal(mapping.address, 4 * k.PAGE);
+          k.ftruncate(memory.fd, k.PAGE);
+          try {
+            return `returned ${mapping.read8(2 * k.PAGE)}`;
+          } catch (error) {
+            return (error as { code: string }).code;
+          }
+        },
+        { input: temporaryFile(4 * PAGE, 0x33), leave: 'exit' },
+      );
+      expect(result).toBe('ERR_BACKING_FAULT');
+    },
+  );
 
   for (const shared of [true, false]) {
     const buffer = shared ? 'a SharedArrayBuffer' : 'an ArrayBuffer';
@@ -199,27 +233,31 @@ describe('kernel cases of mseal_test.c', () => {
       expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
     });
 
-    testUnless(whyNot, `case 41 (mseal): a sealed mapping in ${buffer} that is revoked, closed and collected does not end the process`, async () => {
-      const { status, signal, stderr } = await runInChild(
-        async (lib, require, input: boolean) => {
-          const k = require('./test/children/kernel-calls.cjs') as KernelCalls;
-          const sealAndForget = (): void => {
-            const memory = lib.MemoryObject.create({ size: k.PAGE });
-            const mapping = memory.map({ shared: input });
-            k.mseal(mapping.address, k.PAGE);
-            memory.revokeSync();
-            memory.close();
-          };
-          for (let i = 0; i < 5; i++) {
-            sealAndForget();
-            global.gc!();
-            await new Promise((resolve) => setImmediate(resolve));
-          }
-          process.exit(0);
-        },
-        { nodeArgs: ['--expose-gc'], input: shared },
-      );
-      expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
-    });
+    testUnless(
+      whyNot,
+      `case 41 (mseal): a sealed mapping in ${buffer} that is revoked, closed and collected does not end the process`,
+      async () => {
+        const { status, signal, stderr } = await runInChild(
+          async (lib, require, input: boolean) => {
+            const k = require('./test/children/kernel-calls.cjs') as KernelCalls;
+            const sealAndForget = (): void => {
+              const memory = lib.MemoryObject.create({ size: k.PAGE });
+              const mapping = memory.map({ shared: input });
+              k.mseal(mapping.address, k.PAGE);
+              memory.revokeSync();
+              memory.close();
+            };
+            for (let i = 0; i < 5; i++) {
+              sealAndForget();
+              global.gc!();
+              await new Promise((resolve) => setImmediate(resolve));
+            }
+            process.exit(0);
+          },
+          { nodeArgs: ['--expose-gc'], input: shared },
+        );
+        expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
+      },
+    );
   }
 });

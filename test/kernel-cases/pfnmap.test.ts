@@ -53,32 +53,40 @@ describe('kernel cases of pfnmap.c', () => {
     memory.close();
   });
 
-  testUnless(whyNoDevice ?? whyNoFork(), 'case 38 (pfn fork): a forked process has no device memory, and after the revocation the revoked one', () => {
-    const { memory, mapping } = deviceMapped();
-    const before = forkTo('ask-kernel', mapping.address);
-    memory.revokeSync();
-    const after = forkTo('ask-kernel', mapping.address);
-    const reading = forkTo('read', mapping.address);
-    expect(before.finish()).toEqual([constants.errno.EFAULT, null]);
-    expect(after.finish()).toEqual([constants.errno.EFAULT, null]);
-    expect(reading.finish()).toEqual([0, null]);
-    expectRevoked(mapping);
-    memory.close();
-  });
+  testUnless(
+    whyNoDevice ?? whyNoFork(),
+    'case 38 (pfn fork): a forked process has no device memory, and after the revocation the revoked one',
+    () => {
+      const { memory, mapping } = deviceMapped();
+      const before = forkTo('ask-kernel', mapping.address);
+      memory.revokeSync();
+      const after = forkTo('ask-kernel', mapping.address);
+      const reading = forkTo('read', mapping.address);
+      expect(before.finish()).toEqual([constants.errno.EFAULT, null]);
+      expect(after.finish()).toEqual([constants.errno.EFAULT, null]);
+      expect(reading.finish()).toEqual([0, null]);
+      expectRevoked(mapping);
+      memory.close();
+    },
+  );
 
-  testUnless(whyNoDevice, 'case 38 (pfn munmap_split): what is left after somebody unmapped, or tried to unmap, the first page is revoked', async () => {
-    const result = await survivingChild((lib, k) => {
-      const fd = k.perfEvent();
-      const memory = lib.MemoryObject.fromFd(fd, { writable: true });
-      const mapping = memory.map({ length: 3 * k.PAGE });
-      const unmapped = k.errorName(k.munmap(mapping.address, k.PAGE));
-      const { means } = memory.revokeSync();
-      return { unmapped, means, pages: k.readablePages(mapping.address, 3 * k.PAGE), raw: mapping.bytes[k.PAGE] };
-    });
-    // Since Linux 6.17 a ring buffer cannot be split.
-    expect(['0', 'EINVAL']).toContain(result.unmapped);
-    expect(result).toMatchObject({ means: EXPECTED, pages: '---', raw: 0 });
-  });
+  testUnless(
+    whyNoDevice,
+    'case 38 (pfn munmap_split): what is left after somebody unmapped, or tried to unmap, the first page is revoked',
+    async () => {
+      const result = await survivingChild((lib, k) => {
+        const fd = k.perfEvent();
+        const memory = lib.MemoryObject.fromFd(fd, { writable: true });
+        const mapping = memory.map({ length: 3 * k.PAGE });
+        const unmapped = k.errorName(k.munmap(mapping.address, k.PAGE));
+        const { means } = memory.revokeSync();
+        return { unmapped, means, pages: k.readablePages(mapping.address, 3 * k.PAGE), raw: mapping.bytes[k.PAGE] };
+      });
+      // Since Linux 6.17 a ring buffer cannot be split.
+      expect(['0', 'EINVAL']).toContain(result.unmapped);
+      expect(result).toMatchObject({ means: EXPECTED, pages: '---', raw: 0 });
+    },
+  );
 
   testUnless(whyNoDevice, 'case 38 (pfn mremap_expand): a device mapping cannot be expanded, and is revoked as it was', () => {
     const { memory, mapping } = deviceMapped();
@@ -89,27 +97,38 @@ describe('kernel cases of pfnmap.c', () => {
     memory.close();
   });
 
-  testUnless(whyNoDevice, 'case 38 (pfn mremap_fixed, mremap_shrink): a revoked device mapping stays revoked where it is moved and shrunk', async () => {
-    const result = await survivingChild((lib, k) => {
-      const P = k.PAGE;
-      const memory = lib.MemoryObject.fromFd(k.perfEvent(), { writable: true });
-      const mapping = memory.map({ length: 3 * P });
-      const { means } = memory.revokeSync();
-      const room = BigInt(k.mmap(0n, 3 * P, k.PROT.NONE, k.MAP.PRIVATE | k.MAP.ANONYMOUS));
-      const moved = BigInt(k.mremap(mapping.address, 3 * P, 3 * P, k.MREMAP.MAYMOVE | k.MREMAP.FIXED, room));
-      const pages = k.readablePages(moved, 3 * P);
-      const shrunk = BigInt(k.mremap(moved, 3 * P, 2 * P, 0));
-      return { means, moved: moved === room, pages, shrunk: shrunk === moved, rest: k.maps(moved, 3 * P).length, path: k.maps(moved, P)[0].path };
-    });
-    expect(result).toEqual({
-      means: EXPECTED,
-      moved: true,
-      pages: '---',
-      shrunk: true,
-      rest: 1,
-      path: '/memfd:revoked (deleted)',
-    });
-  });
+  testUnless(
+    whyNoDevice,
+    'case 38 (pfn mremap_fixed, mremap_shrink): a revoked device mapping stays revoked where it is moved and shrunk',
+    async () => {
+      const result = await survivingChild((lib, k) => {
+        const P = k.PAGE;
+        const memory = lib.MemoryObject.fromFd(k.perfEvent(), { writable: true });
+        const mapping = memory.map({ length: 3 * P });
+        const { means } = memory.revokeSync();
+        const room = BigInt(k.mmap(0n, 3 * P, k.PROT.NONE, k.MAP.PRIVATE | k.MAP.ANONYMOUS));
+        const moved = BigInt(k.mremap(mapping.address, 3 * P, 3 * P, k.MREMAP.MAYMOVE | k.MREMAP.FIXED, room));
+        const pages = k.readablePages(moved, 3 * P);
+        const shrunk = BigInt(k.mremap(moved, 3 * P, 2 * P, 0));
+        return {
+          means,
+          moved: moved === room,
+          pages,
+          shrunk: shrunk === moved,
+          rest: k.maps(moved, 3 * P).length,
+          path: k.maps(moved, P)[0].path,
+        };
+      });
+      expect(result).toEqual({
+        means: EXPECTED,
+        moved: true,
+        pages: '---',
+        shrunk: true,
+        rest: 1,
+        path: '/memfd:revoked (deleted)',
+      });
+    },
+  );
 
   testUnless(whyNoDevice, 'case 39 (pfn madvise_disallowed): eight advices are refused with EINVAL and change nothing', () => {
     const { memory, mapping } = deviceMapped();

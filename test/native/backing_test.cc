@@ -176,6 +176,7 @@ TEST("A7 a file that is truncated and grown in a tight loop is never taken for a
   std::atomic<bool> stop{false};
   std::atomic<uint64_t> cycles{0};
   Threads threads;
+  const Finally end([&] { stop = true; });
   threads.add([&] {
     while (!stop) {
       CHECK_EQ(ftruncate(made.fd, static_cast<off_t>(kPageSize)), 0);
@@ -184,7 +185,8 @@ TEST("A7 a file that is truncated and grown in a tight loop is never taken for a
     }
   });
   for (int i = 0; i < check::rounds(2000); ++i) {
-    View view = map(made.object);
+    View view;
+    REQUIRE_OK(try_map(made.object, {}, &view));
     view.store(0, 1);
     for (size_t page = 1; page < 4; ++page) {
       view.store(page * kPageSize, 2);
@@ -261,6 +263,26 @@ TEST("A8 a raw write to a read-only mapping completes, reaches nobody, and is un
   CHECK_EQ(view.load(kPageSize), 55u);
   EVENTUALLY(view.status() == 0u);
   CHECK_EQ(view.load(0), 1u);
+}
+
+TEST("A8 R1 a page diverted by a forbidden write is revoked with its mapping") {
+  start_library();
+  for (int round = 0; round < check::rounds(300); ++round) {
+    const ForeignObject made = foreign_object(2 * kPageSize);
+    View writer = map(made.object), view = map(made.object, {.writable = false});
+    number_pages(writer);
+    view.store(64, 99);
+    revoke(made.object);
+    CHECK_EQ(view.load(0), 0u);
+    CHECK_EQ(view.load(64), 0u);
+    CHECK_EQ(view.load(kPageSize), 0u);
+    for (View* closing : {&writer, &view}) {
+      closing->close();
+      munmap(closing->at, closing->span);
+    }
+    object_release(made.object);
+    close(made.fd);
+  }
 }
 
 TEST("A8 protect none and read: raw access completes, reads give the fill, writes reach nobody") {

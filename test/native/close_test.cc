@@ -134,11 +134,11 @@ TEST("R12 a storm of accesses while their ranges close never crashes and sees on
   for (size_t thread = 0; thread < 3; ++thread) {
     accessors.add([&, thread] {
       for (size_t n = 0; !stop; ++n) {
-        auto* word = reinterpret_cast<uint32_t*>(ranges[n % kRanges] + (n % kPages) * kPageSize);
+        char* word = ranges[n % kRanges] + (n % kPages) * kPageSize;
         const uint32_t gone = closed.load();
-        const uint32_t value = __atomic_load_n(word, __ATOMIC_RELAXED);
+        const uint32_t value = load_word(word);
         if (value != 0 && value <= gone) wrong.fetch_add(1);
-        __atomic_store_n(word + 4 + thread, 7u, __ATOMIC_RELAXED);
+        store_word(word + 16 + 4 * thread, 7);
         rounds.fetch_add(1, std::memory_order_relaxed);
       }
     });

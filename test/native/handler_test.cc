@@ -188,10 +188,12 @@ __attribute__((noinline)) void touch_at_depth(int depth) {
   asm volatile("" ::"r"(frame) : "memory");
 }
 
+__attribute__((noinline)) void jump_out_once(int depth) {
+  if (sigsetjmp(g_back, 1) == 0) touch_at_depth(depth);
+}
+
 void jump_out(int times, int depth_step) {
-  for (int i = 0; i < times; ++i) {
-    if (sigsetjmp(g_back, 1) == 0) touch_at_depth((i * depth_step) % 100);
-  }
+  for (int i = 0; i < times; ++i) jump_out_once((i * depth_step) % 100);
 }
 
 void install(int signal, void (*handler)(int, siginfo_t*, void*), int flags = 0) {

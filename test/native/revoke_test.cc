@@ -30,7 +30,7 @@ struct Storm {
       const size_t page = i % pages;
       for (char* range : ranges) {
         const uint32_t gone = dead.load(std::memory_order_acquire);
-        const uint32_t value = __atomic_load_n(reinterpret_cast<uint32_t*>(range + page * kPageSize), __ATOMIC_RELAXED);
+        const uint32_t value = load_word(range + page * kPageSize);
         if (value != 0 && value != fill_value && value <= gone) stale.fetch_add(1);
       }
       reads.fetch_add(1, std::memory_order_relaxed);

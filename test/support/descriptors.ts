@@ -1,5 +1,15 @@
-/** What this process has open. */
-import { readdirSync, readlinkSync } from 'node:fs';
+/** What this process has open, and things to open that cannot be mapped. */
+import { closeSync, readdirSync, readlinkSync } from 'node:fs';
+import koffi from 'koffi';
+
+const libc = koffi.load(null);
+const socketpairInto = libc.func('int socketpair(int domain, int type, int protocol, _Out_ int *fds)');
+const epollCreate1 = libc.func('int epoll_create1(int flags)');
+const eventfd = libc.func('int eventfd(unsigned int count, int flags)');
+const pipeInto = libc.func('int pipe(_Out_ int *fds)');
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
 
 /** What each open descriptor is, without the one used for looking. */
 export function openDescriptors(): string[] {
@@ -12,4 +22,27 @@ export function openDescriptors(): string[] {
       }
     })
     .filter((line) => line !== '' && !/\/proc\/\d+\/fd$/.test(line));
+}
+
+const pair = (into: (fds: number[]) => number): number[] => {
+  const fds = [-1, -1];
+  if (into(fds) !== 0) throw new Error(`errno ${koffi.errno()}`);
+  return fds;
+};
+
+/** Makes descriptors that mmap(2) refuses. */
+export const UNMAPPABLE: Record<string, () => number[]> = {
+  pipe: () => pair((fds) => pipeInto(fds) as number),
+  socket: () => pair((fds) => socketpairInto(AF_UNIX, SOCK_STREAM, 0, fds) as number),
+  epoll: () => [epollCreate1(0) as number],
+  eventfd: () => [eventfd(0, 0) as number],
+};
+
+/** Runs `body` with descriptors that are closed afterwards. */
+export function withDescriptors<T>(fds: number[], body: (...fds: number[]) => T): T {
+  try {
+    return body(...fds);
+  } finally {
+    for (const fd of fds) closeSync(fd);
+  }
 }

@@ -1,4 +1,5 @@
 /** System calls on addresses, typed. See `test/children/kernel-calls.cjs`, which child processes load too. */
+import { closeSync } from 'node:fs';
 import { runInChild, type ChildOptions } from './child.js';
 
 export interface Vma {
@@ -60,7 +61,6 @@ export interface KernelCalls {
   maps(address: bigint, bytes: number): Vma[];
 }
 
-// eslint-disable-next-line @typescript-eslint/no-require-imports -- it is also loaded by programs that are not compiled
 export const kernel = require('../children/kernel-calls.cjs') as KernelCalls;
 
 /** Why mseal(2) cannot be used here; undefined when it can. */
@@ -72,8 +72,7 @@ export function whyNoMseal(): string | undefined {
 export function whyNoPerfEvent(): string | undefined {
   const fd = kernel.perfEvent();
   if (fd < 0) return `perf_event_open(2) gives ${kernel.errorName(fd)}`;
-  // eslint-disable-next-line @typescript-eslint/no-require-imports
-  (require('node:fs') as typeof import('node:fs')).closeSync(fd);
+  closeSync(fd);
   return undefined;
 }
 
@@ -88,12 +87,11 @@ export async function survivingChild<I, T>(
   options: ChildOptions & { input?: I; leave?: 'exit' } = {},
 ): Promise<T> {
   const leave = options.leave === 'exit' ? "process.once('beforeExit', () => process.exit());" : '';
-  const wrapped = new Function(
-    'lib',
-    'require',
-    'input',
-    `${leave} return (${body.toString()})(lib, require('./test/children/kernel-calls.cjs'), input);`,
-  ) as never;
+  // Only its text is used.
+  const wrapped = {
+    toString: () =>
+      `(lib, require, input) => { ${leave} return (${body.toString()})(lib, require('./test/children/kernel-calls.cjs'), input); }`,
+  } as never;
   const { status, signal, stderr, value } = await runInChild<I, T>(wrapped, options);
   expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
   return value as T;

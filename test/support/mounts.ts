@@ -2,9 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { temporaryDirectory } from './temporary.js';
-
-const undo: (() => void)[] = [];
+import { beforeRemoval, temporaryDirectory } from './temporary.js';
 
 function run(command: string, ...args: string[]): string {
   return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim();
@@ -14,7 +12,7 @@ function run(command: string, ...args: string[]): string {
 export function mountTmpfs(bytes: number): string {
   const directory = temporaryDirectory();
   run('mount', '-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', directory);
-  undo.push(() => run('umount', '-l', directory));
+  beforeRemoval(() => run('umount', '-l', directory));
   return directory;
 }
 
@@ -34,9 +32,9 @@ export function mountLoop(bytes: number): LoopFileSystem {
   truncateSync(image, bytes);
   run('mkfs.ext4', '-q', '-F', image);
   const device = run('losetup', '-f', '--show', image);
-  undo.push(() => run('losetup', '-d', device));
+  beforeRemoval(() => run('losetup', '-d', device));
   run('mount', device, directory);
-  undo.push(() => run('umount', '-l', directory));
+  beforeRemoval(() => run('umount', '-l', directory));
   return {
     directory,
     breakDisk: () => {
@@ -46,7 +44,3 @@ export function mountLoop(bytes: number): LoopFileSystem {
     },
   };
 }
-
-afterAll(() => {
-  for (const step of undo.splice(0).reverse()) step();
-});

@@ -4,6 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const directories: string[] = [];
+const undo: (() => void)[] = [];
+
+/** Runs `step` before the directories are removed, the last one first: what is mounted there must go before. */
+export function beforeRemoval(step: () => void): void {
+  undo.push(step);
+}
 
 export function temporaryDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), 'revocable-'));
@@ -21,5 +27,6 @@ export function temporaryFile(size: number, byte = 0x5a, name = 'file'): string 
 }
 
 afterAll(() => {
+  for (const step of undo.splice(0).reverse()) step();
   for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
 });

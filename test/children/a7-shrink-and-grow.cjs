@@ -1,0 +1,50 @@
+// A file that shrinks and grows again while it is read: a7-shrink-and-grow.cjs PATH MILLISECONDS
+// Every checked read gives the file's byte, a zero of a page that has grown back, or BackingFaultError. Prints what was seen.
+const { Worker, isMainThread, workerData } = require('node:worker_threads');
+const { once } = require('node:events');
+const fs = require('node:fs');
+const { MemoryObject } = require('revocable-mmap');
+
+const PAGE = 4096;
+const PAGES = 64;
+
+if (isMainThread) main();
+else shrinkAndGrow();
+
+function shrinkAndGrow() {
+  const end = Date.now() + workerData.milliseconds;
+  while (Date.now() < end) {
+    fs.truncateSync(workerData.path, PAGE);
+    fs.truncateSync(workerData.path, PAGES * PAGE);
+  }
+}
+
+async function main() {
+  const [path, milliseconds] = [process.argv[2], Number(process.argv[3])];
+  fs.writeFileSync(path, Buffer.alloc(PAGES * PAGE, 0x5a));
+  const worker = new Worker(__filename, { workerData: { path, milliseconds } });
+  let over = false;
+  const ended = once(worker, 'exit').then(() => (over = true));
+  const seen = { bytes: {}, errors: {}, lostStay: true, rounds: 0 };
+  while (!over) {
+    const file = MemoryObject.openFile(path);
+    const mapping = file.map({ length: PAGES * PAGE });
+    const lost = new Set();
+    for (let i = 0; i < 20 * PAGES; i++) {
+      const page = (i * 7) % PAGES;
+      try {
+        const byte = i % 3 === 0 ? mapping.bytes[page * PAGE] : mapping.read8(page * PAGE);
+        seen.bytes[byte] = true;
+        if (i % 3 !== 0 && lost.has(page)) seen.lostStay = false;
+      } catch (error) {
+        seen.errors[`${error.code} ${error.cause}`] = true;
+        lost.add(page);
+      }
+    }
+    seen.rounds++;
+    file.close();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await ended;
+  console.log(JSON.stringify(seen));
+}

@@ -1,0 +1,35 @@
+import { runChild } from '../support/child.js';
+
+/** Lines of /proc/self/maps that V8's own heap may come to need or give back between two measurements. */
+const MAPS_TOLERANCE = 40;
+/** V8's heap breathes by some MiB; a leak of one page in each of 10,000 cycles would be 40 MiB, of 1 KiB 10 MiB. */
+const RSS_TOLERANCE_KIB = 8 * 1024;
+
+interface Sizes {
+  maps: number;
+  ours: number;
+  fds: number;
+  rssKiB: number;
+}
+
+describe('L2 nothing leaks', () => {
+  const ways = [
+    ['close', '10,000 mappings that are closed'],
+    ['revoke', '10,000 mappings that are revoked and closed'],
+    ['collect', '10,000 mappings that are forgotten'],
+    ['collect-revoked', '10,000 mappings that are revoked and forgotten'],
+    ['collect-views', '10,000 mappings of which only a view is kept for a while'],
+    ['exception', '10,000 objects that refuse to be mapped'],
+  ];
+  test.each(ways)('L2 mappings, descriptors and memory are what they were (%s): %s', async (how) => {
+    const run = await runChild('l2-leaks.cjs', { args: [how, 10_000], nodeArgs: ['--expose-gc'], limit: 110_000 });
+    expect(run).toMatchObject({ status: 0, signal: null });
+    const { before, after, open, closed } = JSON.parse(run.stdout) as { before: Sizes; after: Sizes; open: number; closed: number };
+    expect(open).toBe(0);
+    expect(closed).toBe(how === 'exception' ? 0 : 15_000);
+    expect(after.fds).toBe(before.fds);
+    expect(after.ours).toBeLessThanOrEqual(before.ours);
+    expect(after.maps - before.maps).toBeLessThanOrEqual(MAPS_TOLERANCE);
+    expect(after.rssKiB - before.rssKiB).toBeLessThanOrEqual(RSS_TOLERANCE_KIB);
+  });
+});
