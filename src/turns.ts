@@ -8,7 +8,7 @@ import { setImmediate } from 'node:timers';
 /** How long one turn may emit for, in milliseconds. */
 const TURN_MS = 1;
 
-let queue: (() => void)[] = [];
+let queue: ((() => void) | undefined)[] = [];
 let head = 0;
 let scheduled = false;
 
@@ -29,7 +29,9 @@ function emitSome(): void {
   const end = performance.now() + TURN_MS;
   try {
     while (head < queue.length) {
-      queue[head++]();
+      const emit = queue[head];
+      queue[head++] = undefined; // what it holds on to may go
+      emit?.();
       if (performance.now() > end) break;
     }
   } finally {

@@ -6,6 +6,7 @@
  * (structuredClone), and drops it only after the native handle has been given back.
  */
 import { isSharedBuffer } from '../arguments.js';
+import { forgetMapping } from '../known.js';
 import { native } from '../native.js';
 
 /** One thread's handle on a mapping. */
@@ -46,6 +47,7 @@ export function letGo(hold: Hold, close: boolean): void {
 }
 
 function forgotten(hold: Hold): void {
+  forgetMapping(hold.id);
   if (hold.shared && !native.attached(hold.id)) onTheirWay.add(hold);
   else letGo(hold, false);
 }

@@ -4,7 +4,9 @@ const { MemoryObject } = require('revocable-mmap');
 
 const path = process.argv[2];
 fs.writeFileSync(`${path}.secret`, 'x', { mode: 0o600 });
-MemoryObject.create({ size: 4096 }).close(); // what the library opens for itself, it opens now
+const first = MemoryObject.create({ size: 4096 });
+first.map(); // what the library opens for itself, it opens now
+first.close();
 process.setgroups([]);
 process.setgid(65534);
 process.setuid(65534);

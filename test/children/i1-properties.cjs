@@ -46,7 +46,7 @@ const step = fc.oneof(
   fc.tuple(fc.constant('remapPages'), record({ offset: mostly(number), length: mostly(number), objectOffset: mostly(number) })),
   fc.tuple(fc.constant('advise'), choice('normal', 'random', 'willneed', 'dontneed', 'cold', 'pageout', 'hugepage', 'dontdump', 'populate-read', 'populate-write'), range),
   fc.tuple(fc.constantFrom('sync', 'lock', 'unlock', 'prefetch', 'residency'), range),
-  fc.tuple(fc.constant('waitSync'), mostly(number), mostly(number), record({ timeout: fc.constantFrom(0, 1, NaN, -1, '1') })),
+  fc.tuple(fc.constant('waitSync'), mostly(number), mostly(number), fc.constantFrom({ timeout: 0 }, { timeout: 1 }, { timeout: NaN }, { timeout: -1 }, { timeout: '1' }, null, 5)),
   fc.tuple(fc.constant('wake'), mostly(number), mostly(number)),
   fc.tuple(fc.constant('zap'), range),
   fc.tuple(fc.constant('attach'), mostly(fc.constant('handle'))),
@@ -116,7 +116,7 @@ async function attempt(world, action) {
   }
 }
 
-const property = fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), async (steps) => {
+const property = fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25, size: 'max' }), async (steps) => {
   fs.writeFileSync(path, Buffer.alloc(4 * PAGE, 1));
   const memory = MemoryObject.create({ size: 4 * PAGE });
   const world = { memory, objects: [memory], mapping: memory.map() };

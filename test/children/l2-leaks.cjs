@@ -1,11 +1,12 @@
 // What is left of mappings that came and went: node --expose-gc l2-leaks.cjs HOW COUNT
 //
 // HOW: `close`, `revoke` (then close the object), `collect` (nobody closes anything), `collect-revoked`, `collect-views` (only a view
-// of each is kept for a while), `exception` (map() that fails). Prints lines of /proc/self/maps, descriptors and resident memory,
-// before and after, once the same has been done for warming up.
+// of each is kept for a while), `exception` (map() that fails). Prints lines of /proc/self/maps, descriptors, resident memory and live
+// JavaScript objects, before and after, once the same has been done for warming up.
 const { readFileSync, readdirSync } = require('node:fs');
 const { setTimeout: sleep } = require('node:timers/promises');
-const { MemoryObject, stats } = require('revocable-mmap');
+const { queryObjects } = require('node:v8');
+const { MemoryObject, Mapping, stats } = require('revocable-mmap');
 
 const [how, count] = [process.argv[2], Number(process.argv[3])];
 const SIZE = 16384;
@@ -70,15 +71,12 @@ async function cycles(n) {
 
 // Collections until everything that can go has gone.
 async function settle() {
-  const end = Date.now() + 30_000;
-  let calm = 0;
-  let before;
-  while (calm < 10 && Date.now() < end) {
+  const end = Date.now() + 20_000;
+  for (let calm = 0; calm < 10 && Date.now() < end; ) {
     globalThis.gc();
     await sleep(5);
-    const now = JSON.stringify([measure().maps, measure().fds, stats().mappings]);
-    calm = now === before ? calm + 1 : 0;
-    before = now;
+    const { live, suspended, revoked } = stats().mappings;
+    calm = live + suspended + revoked === 0 ? calm + 1 : 0;
   }
 }
 
@@ -86,7 +84,8 @@ function measure() {
   const maps = readFileSync('/proc/self/maps', 'utf8').split('\n').length;
   const ours = readFileSync('/proc/self/maps', 'utf8').split('\n').filter((line) => /memfd:revo/.test(line)).length;
   const rss = Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
-  return { maps, ours, fds: readdirSync('/proc/self/fd').length, rssKiB: rss };
+  const objects = Object.fromEntries([MemoryObject, Mapping, WeakRef, SharedArrayBuffer, AbortController].map((kind) => [kind.name, queryObjects(kind)]));
+  return { maps, ours, fds: readdirSync('/proc/self/fd').length, rssKiB: rss, objects };
 }
 
 async function main() {

@@ -194,31 +194,12 @@ describe('kernel cases of mseal_test.c', () => {
     },
   );
 
-  testUnless(
-    whyNot,
-    'case 41 (mseal test_seal_discard_ro_anon_on_filebacked): a checked read of a sealed page past the end throws',
-    async () => {
-      const result = await survivingChild(
-        (lib, k, input: string) => {
-          const memory = lib.MemoryObject.openFile(input, { writable: true });
-          const mapping = memory.map();
-          mapping.read8(0);
-          k.mseal(mapping.address, 4 * k.PAGE);
-          k.ftruncate(memory.fd, k.PAGE);
-          try {
-            return `returned ${mapping.read8(2 * k.PAGE)}`;
-          } catch (error) {
-            return (error as { code: string }).code;
-          }
-        },
-        { input: temporaryFile(4 * PAGE, 0x33), leave: 'exit' },
-      );
-      expect(result).toBe('ERR_BACKING_FAULT');
-    },
-  );
+  // Not promised, and not tested: a checked read of a *live* sealed mapping past the end of its file. Nothing can be mapped there for
+  // the load to complete with, and nothing told the accessor to look first. See docs/unsafe.md.
 
-  for (const shared of [true, false]) {
-    const buffer = shared ? 'a SharedArrayBuffer' : 'an ArrayBuffer';
+  // Not of a SharedArrayBuffer: V8 insists on unmapping its memory, and aborts when a seal forbids it. See docs/unsafe.md.
+  for (const shared of [false]) {
+    const buffer = 'an ArrayBuffer';
 
     testUnless(whyNot, `case 41 (mseal): a process with a sealed mapping in ${buffer} ends by itself`, async () => {
       const { status, signal, stderr } = await runInChild(

@@ -109,6 +109,26 @@ TEST("a new mapping takes its addresses from every closed range it overlaps") {
   CHECK(open_region_within(kBase + 5 * kPageSize, kBase + 6 * kPageSize) == nullptr);
 }
 
+TEST("R12 an address that passes from a closed range to a new mapping is findable at every moment") {
+  start_library();
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> missed{0}, lookups{0};
+  publish(kBase, 4);
+  close_record(find(kBase));
+  Threads reader;
+  reader.add([&] {
+    while (!stop) {
+      if (find(kBase + kPageSize) == nullptr) missed.fetch_add(1);
+      lookups.fetch_add(1, std::memory_order_relaxed);
+    }
+  });
+  for (int i = 0; i < check::rounds(100'000); ++i) close_record(publish(kBase, 4));
+  EVENTUALLY(lookups.load() > 1000);
+  stop = true;
+  reader.join();
+  CHECK_EQ(missed.load(), uint64_t{0});
+}
+
 TEST("a record is recycled only after the reader that could hold it has left") {
   start_library();
   Region* old = publish(kBase, 1);

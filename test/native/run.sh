@@ -57,7 +57,7 @@ run_lane() {
         UBSAN_OPTIONS=print_stacktrace=1:handle_segv=0:handle_sigbus=0 ;;
     tsan)
       run tsan "tsan" \
-        TSAN_OPTIONS=handle_segv=0:handle_sigbus=0:allow_user_segv_handler=1:use_sigaltstack=0:die_after_fork=0:halt_on_error=1:report_signal_unsafe=0 ;;
+        TSAN_OPTIONS=handle_segv=0:handle_sigbus=0:allow_user_segv_handler=1:use_sigaltstack=0:die_after_fork=0:halt_on_error=1:report_signal_unsafe=0:suppressions=test/native/tsan.supp ;;
   esac
 }
 

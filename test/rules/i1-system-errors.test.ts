@@ -12,9 +12,13 @@ const PAGE = 4096;
 
 describe('I1 system errors have the shape of Node’s own, and leave nothing open', () => {
   let open: string[];
-  beforeAll(() => MemoryObject.create({ size: PAGE }).close()); // the library's own descriptors stay
+  beforeAll(() => {
+    const memory = MemoryObject.create({ size: PAGE });
+    memory.map(); // what the library opens for itself, it keeps
+    memory.close();
+  });
   beforeEach(() => (open = openDescriptors()));
-  afterEach(() => expect(openDescriptors()).toEqual(open));
+  afterEach(() => expect(openDescriptors().filter((line) => !open.includes(line))).toEqual([]));
 
   test('I1 a file that does not exist: ENOENT', () => {
     const path = join(temporaryDirectory(), 'missing');
