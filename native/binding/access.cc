@@ -1,5 +1,7 @@
 // Checked accesses that go through native code: bulk copies, single accesses where the raw memory must not be touched, and the
 // question what a page's marks say.
+#include <sys/mman.h>
+
 #include <algorithm>
 
 #include "binding/env_state.h"
@@ -22,18 +24,34 @@ char* view_bytes(const Napi::Value& value) {
 // A fault in a live mapping is its backing's: the page is marked, so that the caller can say which and why.
 void report(Region* region, uintptr_t address, bool write) {
   if (address < region->start || address >= region->end) return;
+  const int allowed = prot_of(mark_access(region->mark_of(region->page_of(address))), *region);
+  if ((allowed & (write ? PROT_WRITE : PROT_READ)) == 0) return;  // its backing has nothing to do with it
   if (region->state.load(std::memory_order_acquire) == State::live) absorb_backing_fault(region, address, write);
 }
 
-// Copies in chunks, looking at the mapping's state after each: a copy that went on through the fill, because another thread
-// touched the revoked memory first, counts only the chunks that were over before.
+// Copies in chunks while the mapping is live. As long as a copy is under way no fill is mapped (handler_inside.cc): it faults at
+// the byte it has come to, or every byte of its chunk was real.
 constexpr size_t kChunk = size_t{256} << 10;
 
-CopyResult copy_while_live(const Region* region, char* to, const char* from, size_t bytes) {
+class Copier {
+ public:
+  // Sequentially consistent, as is the state: either the handler sees the copier, or the copier sees the mapping gone.
+  explicit Copier(Region* region) : region_(region) { region->copiers.fetch_add(1); }
+  ~Copier() { region_->copiers.fetch_sub(1); }
+  Copier(const Copier&) = delete;
+  Copier& operator=(const Copier&) = delete;
+  bool live() const { return region_->state.load() == State::live; }
+
+ private:
+  Region* region_;
+};
+
+CopyResult copy_while_live(Region* region, char* to, const char* from, size_t bytes) {
   for (size_t done = 0; done < bytes;) {
+    const Copier copier(region);
+    if (!copier.live()) return {done, region->start};
     const CopyResult copied = guarded_copy(to + done, from + done, std::min(kChunk, bytes - done));
     if (copied.fault_address != 0) return {done + copied.done, copied.fault_address};
-    if (region->state.load(std::memory_order_acquire) != State::live) return {done, region->start};
     done += copied.done;
   }
   return {bytes, 0};

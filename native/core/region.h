@@ -126,6 +126,9 @@ struct Region {
   std::atomic<std::atomic<uint64_t>*> rearranged{nullptr};   // per page: object page + 1, or 0 where it is linear
   std::atomic<uint32_t> faults{0};
   std::atomic<uint64_t> retry_tag{0};                // the last access that was sent back to try again
+  std::atomic<uint32_t> retries{0};                  // and how often in a row
+  std::atomic<uint32_t> copiers{0};                  // checked copies under way: a fill would let them go on through it
+  std::atomic<uint32_t> waits_for_copiers{0};
   std::atomic<uint32_t> futile{0};                   // faults that found nothing to do, since something was done
 
   size_t marked_pages = 0;           // how many marks are not 0: none, and the status word loses kStatusMarked
@@ -197,7 +200,7 @@ bool ensure_marks(Region* region);  // handler_inside.cc
 // Publishes `state` and whether pages are marked in the status word. Under the claim.
 // Sequentially consistent, because a waiter registers itself and then reads the word, and revocation does the reverse.
 inline void publish_state(Region* region, State state) {
-  region->state.store(state, std::memory_order_release);
+  region->state.store(state);
   const bool marked = region->marked_pages != 0 || region->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
   status_words()[region->slot].store(static_cast<uint32_t>(state) | (marked ? kStatusMarked : 0));
 }

@@ -209,6 +209,7 @@ Region* allocate_region() {
   region->faults.store(0, std::memory_order_relaxed);
   region->futile.store(0, std::memory_order_relaxed);
   region->retry_tag.store(0, std::memory_order_relaxed);
+  region->waits_for_copiers.store(0, std::memory_order_relaxed);
   region->handles = 0;
   region->attaches = 0;
   return region;

@@ -62,6 +62,9 @@ constexpr uint32_t kFutileLimit = 4096;
 // whoever owns the addresses now comes again.
 constexpr uint32_t kClosedLimit = 128;
 
+// How often a raw access waits for checked copies of the same revoked mapping, each of which takes microseconds to its next fault.
+constexpr uint32_t kCopierWaits = 10'000;
+
 // A mapping of ones up to this size is filled at once; a larger one window by window, as it is touched.
 constexpr size_t kOnesAtOnce = size_t{1} << 30;
 
@@ -103,6 +106,15 @@ bool map_over(uintptr_t start, size_t bytes, int prot, int flags, int fd, uint64
   return false;
 }
 
+struct OnesBlock {
+  char bytes[4096];
+};
+constexpr OnesBlock kOnesBlock = [] {
+  OnesBlock block{};
+  for (char& byte : block.bytes) byte = static_cast<char>(0xff);
+  return block;
+}();
+
 // One MAP_FIXED, so nobody ever sees a hole. The second way is for RLIMIT_DATA and overcommit, which do not count shared memory.
 bool map_zeros(Region* region, uintptr_t start, size_t bytes, int prot) {
   if (mmap(reinterpret_cast<void*>(start), bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED) {
@@ -123,9 +135,18 @@ bool map_ones(uintptr_t start, size_t bytes, int prot) {
   return true;
 }
 
+// Ones where private memory is refused (RLIMIT_DATA): written into the range's own place in the zero file first.
+bool map_written_ones(Region* region, uintptr_t start, size_t bytes, int prot) {
+  for (size_t at = 0; at < bytes; at += sizeof kOnesBlock.bytes) {
+    if (pwrite(zero_fill_fd(), kOnesBlock.bytes, sizeof kOnesBlock.bytes, static_cast<off_t>(start + at)) < 0) return false;
+  }
+  region->used_zero_file = true;
+  return map_over(start, bytes, prot, MAP_SHARED, zero_fill_fd(), start);
+}
+
 bool map_fill(Region* region, uintptr_t start, size_t bytes, int prot) {
-  if (region->fill == Fill::ones && map_ones(start, bytes, prot)) return true;
-  return map_zeros(region, start, bytes, prot);
+  if (region->fill != Fill::ones) return map_zeros(region, start, bytes, prot);
+  return map_ones(start, bytes, prot) || map_written_ones(region, start, bytes, prot);
 }
 
 // --- telling --------------------------------------------------------------------------------------------------------------
@@ -167,7 +188,11 @@ void count_fault(Region* region, std::atomic<uint64_t>& kind) {
 
 Outcome widen(Region* region, const Fault& fault) {
   const int prot = region->fill_prot | fault.need();
-  if (mprotect(reinterpret_cast<void*>(region->start), region->end - region->start, prot) != 0) return Outcome::foreign;
+  const size_t bytes = region->end - region->start;
+  const bool widened = mprotect(reinterpret_cast<void*>(region->start), bytes, prot) == 0 ||
+                       // Private writable memory is refused (RLIMIT_DATA). Nobody has written to this fill yet: another one will do.
+                       map_fill(region, region->start, bytes, prot);
+  if (!widened) return Outcome::foreign;
   region->fill_prot = prot;
   return Outcome::handled;
 }
@@ -189,7 +214,7 @@ Plugged plug_window(Region* region, const Fault& fault) {
   const size_t page = region->page_of(window);
   if (!ensure_marks(region)) return Plugged::not_at_all;
   if ((region->mark_of(page) & kMarkFilled) != 0) return Plugged::before;
-  if (!map_ones(window, bytes, PROT_READ | PROT_WRITE)) return Plugged::not_at_all;
+  if (!map_fill(region, window, bytes, PROT_READ | PROT_WRITE)) return Plugged::not_at_all;
   return marked_filled(region, page);
 }
 
@@ -212,6 +237,10 @@ bool map_fill_over_own(Region* region, int prot) {
 Plugged plug_extent(Region* region, const Fault& fault) {
   const size_t bytes = region->end - region->start;
   if (region->fill == Fill::ones && bytes > kOnesAtOnce) return plug_window(region, fault);
+  if (region->fill == Fill::ones && bytes > kOnesWindow && !map_ones(region->start, kOnesWindow, PROT_READ | PROT_WRITE)) {
+    const Plugged plugged = plug_window(region, fault);
+    return plugged == Plugged::not_at_all ? plug_page(region, fault) : plugged;
+  }
   // A page that came from the reserve stays: the whole extent would wipe what was written to it.
   const bool by_pages = region->filled_first <= region->filled_last;
   const int prot = PROT_READ | region->base_prot() | fault.need();
@@ -227,6 +256,12 @@ Outcome plug(Region* region, const Fault& fault, std::atomic<uint64_t>& kind) {
     return (region->fill_prot & fault.need()) != 0 ? futile(region) : widen(region, fault);
   }
   if (region->fill == Fill::deadly) return Outcome::foreign;
+  // A checked copy is under way. It faults at the byte it has come to, and says so exactly; the fill would let it go on.
+  if (region->copiers.load() != 0 && region->waits_for_copiers.fetch_add(1, std::memory_order_relaxed) < kCopierWaits) {
+    syscall(SYS_sched_yield);
+    return Outcome::handled;
+  }
+  region->waits_for_copiers.store(0, std::memory_order_relaxed);
   const Plugged plugged = plug_extent(region, fault);
   if (plugged == Plugged::not_at_all) return Outcome::foreign;
   if (plugged == Plugged::before) return futile(region);
@@ -257,13 +292,17 @@ bool file_system_full(int fd) {
   return fstatfs(fd, &status) == 0 && status.f_blocks != 0 && status.f_bavail == 0;
 }
 
-// True the first time this thread faults on this page: it may have come back in the meantime (a file that was truncated and
-// grew again), and then the access only has to be made again.
-bool first_try(Region* region, uintptr_t address) {
+// True for the first `limit` faults in a row of this thread on this page: it may have come back in the meantime (a file that was
+// truncated and grew again), and then the access only has to be made again.
+bool may_retry(Region* region, uintptr_t address, uint32_t limit) {
   const uint64_t tag = (static_cast<uint64_t>(abi::tid()) << 40) ^ (address >> kPageShift);
-  if (region->retry_tag.exchange(tag, std::memory_order_relaxed) == tag) return false;
-  return futile(region) == Outcome::handled;
+  if (region->retry_tag.exchange(tag, std::memory_order_relaxed) != tag) region->retries.store(0, std::memory_order_relaxed);
+  return region->retries.fetch_add(1, std::memory_order_relaxed) < limit;
 }
+
+// A page that can be read and still faults on reading comes and goes: trying again is all there is, for as long as it does. One that
+// can be read and faults on writing may do so for lack of space.
+constexpr uint32_t kReadRetries = 100'000, kWriteRetries = 64;
 
 // Why a live mapping's page cannot be had. Runs before the claim is taken, as it asks the file system.
 Diagnosis diagnose(Region* region, const Fault& fault) {
@@ -275,7 +314,10 @@ Diagnosis diagnose(Region* region, const Fault& fault) {
   const uint64_t page_offset = region->object_offset_of(region->page_of(fault.address));
   if (object->regular && page_offset >= static_cast<uint64_t>(status.st_size)) return {Cause::past_end, false, false};
   const bool can_read = readable(fault.address);
-  if (can_read && fault.raw && first_try(region, fault.address)) return {Cause::none, false, true};
+  const bool full = can_read && fault.write && file_system_full(object->fd);
+  if (can_read && !full && fault.raw && may_retry(region, fault.address, fault.write ? kWriteRetries : kReadRetries)) {
+    return {Cause::none, false, true};
+  }
   if (region->page_shift != kPageShift) return {Cause::no_space, false, false};  // no free 2 MiB page
   if (can_read && fault.write) return {Cause::no_space, false, false};           // it is there, but cannot be allocated
   return {file_system_full(object->fd) ? Cause::no_space : Cause::unknown, false, false};

@@ -251,7 +251,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
    */
   read8(offset: number): number {
     const gate = this.#gate;
-    const index = offset >>> 0;
+    const index = typeof offset === 'number' ? offset >>> 0 : -1;
     if (index === offset && status[gate] === 0) {
       const value = this.#u8[index];
       if (value !== undefined) {
@@ -267,7 +267,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   /** {@link read8} of 16 bits. */
   read16(offset: number): number {
     const gate = this.#gate;
-    const index = offset >>> 1;
+    const index = typeof offset === 'number' ? offset >>> 1 : -1;
     if (index * 2 === offset && status[gate] === 0) {
       const value = this.#u16[index];
       if (value !== undefined) {
@@ -283,7 +283,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   /** {@link read8} of 32 bits. */
   read32(offset: number): number {
     const gate = this.#gate;
-    const index = offset >>> 2;
+    const index = typeof offset === 'number' ? offset >>> 2 : -1;
     if (index * 4 === offset && status[gate] === 0) {
       // The order of the next lines is the product: the handler sets the status word before it lets a faulting load complete,
       // so a word that is 0 after the load says that the load was real. The store to SINK keeps compilers from answering with
@@ -303,7 +303,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   /** {@link read8} of 64 bits, as a bigint. */
   read64(offset: number): bigint {
     const gate = this.#gate;
-    const index = offset >>> 3;
+    const index = typeof offset === 'number' ? offset >>> 3 : -1;
     if (index * 8 === offset && status[gate] === 0) {
       const value = this.#u64[index];
       if (value !== undefined) {
@@ -326,8 +326,8 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
    */
   write8(offset: number, value: number): void {
     const gate = this.#gate;
-    const index = offset >>> 0;
-    if (index === offset && value === (value & 0xff) && this.#writable && index < this.#u8.length && status[gate] === 0) {
+    const index = typeof offset === 'number' ? offset >>> 0 : -1;
+    if (index === offset && typeof value === 'number' && value === (value & 0xff) && this.#writable && index < this.#u8.length && status[gate] === 0) {
       this.#u8[index] = value;
       if (status[gate] === 0) return;
       return this.#afterWrite(offset, 1);
@@ -338,8 +338,8 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   /** {@link write8} of 16 bits. */
   write16(offset: number, value: number): void {
     const gate = this.#gate;
-    const index = offset >>> 1;
-    if (index * 2 === offset && value === (value & 0xffff) && this.#writable && index < this.#u16.length && status[gate] === 0) {
+    const index = typeof offset === 'number' ? offset >>> 1 : -1;
+    if (index * 2 === offset && typeof value === 'number' && value === (value & 0xffff) && this.#writable && index < this.#u16.length && status[gate] === 0) {
       this.#u16[index] = value;
       if (status[gate] === 0) return;
       return this.#afterWrite(offset, 2);
@@ -350,8 +350,8 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   /** {@link write8} of 32 bits. */
   write32(offset: number, value: number): void {
     const gate = this.#gate;
-    const index = offset >>> 2;
-    if (index * 4 === offset && value === value >>> 0 && this.#writable && index < this.#u32.length && status[gate] === 0) {
+    const index = typeof offset === 'number' ? offset >>> 2 : -1;
+    if (index * 4 === offset && typeof value === 'number' && value === value >>> 0 && this.#writable && index < this.#u32.length && status[gate] === 0) {
       this.#u32[index] = value;
       if (status[gate] === 0) return;
       return this.#afterWrite(offset, 4);

@@ -163,6 +163,12 @@ bool eventually(const std::function<bool()>& condition) {
   return true;
 }
 
+int rounds(int plain) {
+  static const char* const percent = getenv("TEST_ROUNDS");
+  const int wanted = percent != nullptr ? static_cast<int>(plain * atof(percent) / 100) : plain;
+  return (kTsan ? wanted / 10 : kAsan ? wanted / 4 : wanted) + 1;
+}
+
 uint32_t seed() {
   const char* given = getenv("TEST_SEED");
   const uint32_t value = given != nullptr ? static_cast<uint32_t>(strtoul(given, nullptr, 0)) : static_cast<uint32_t>(time(nullptr));

@@ -28,8 +28,8 @@ inline constexpr bool kTsan = true;
 inline constexpr bool kTsan = false;
 #endif
 
-// Rounds of a storm: fewer where a sanitizer makes each one slow.
-inline constexpr int rounds(int plain) { return kTsan ? plain / 10 + 1 : kAsan ? plain / 4 + 1 : plain; }
+// Rounds of a storm: fewer where a sanitizer makes each one slow, and TEST_ROUNDS percent of that.
+int rounds(int plain);
 
 // Registers a test. Called by TEST before main().
 struct Registration {

@@ -143,7 +143,7 @@ TEST("R12 a storm of accesses while their ranges close never crashes and sees on
       }
     });
   }
-  for (uint32_t generation = 1; generation <= static_cast<uint32_t>(check::rounds(4000)); ++generation) {
+  for (uint32_t generation = 1; generation <= static_cast<uint32_t>(check::rounds(2000)); ++generation) {
     const ForeignObject made = foreign_object(kPages * kPageSize);
     for (size_t page = 0; page < kPages; ++page) {
       CHECK_EQ(pwrite(made.fd, &generation, 4, static_cast<off_t>(page * kPageSize)), ssize_t{4});

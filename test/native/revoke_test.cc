@@ -86,17 +86,17 @@ std::string shape(const std::vector<MapsLine>& lines) {
 
 TEST("R1 R2 no thread reads an owned object's memory after revoke, nor finds a hole") {
   start_library();
-  run_storm(true, Fill::zeros, check::rounds(6000));
+  run_storm(true, Fill::zeros, check::rounds(3000));
 }
 
 TEST("R1 R2 the same for an object somebody else owns") {
   start_library();
-  run_storm(false, Fill::zeros, check::rounds(6000));
+  run_storm(false, Fill::zeros, check::rounds(3000));
 }
 
 TEST("R1 R2 the same with a fill of ones") {
   start_library();
-  run_storm(true, Fill::ones, check::rounds(3000));
+  run_storm(true, Fill::ones, check::rounds(2000));
 }
 
 TEST("R1 another process without the library has lost an owned object when revoke returns") {

@@ -4,7 +4,8 @@
 #   test/native/run.sh [plain|asan|tsan|all] [part of a test's sentence or file name]
 #
 # plain runs twice: with everything the kernel has, and with every optional kernel interface switched off.
-# Builds go to build/test-native/<lane>/ and are incremental. CXX, JOBS, TEST_SEED and TEST_SECONDS (a test's limit) are taken from the environment.
+# Builds go to build/test-native/<lane>/ and are incremental. Taken from the environment: CXX, JOBS, TEST_SEED, TEST_SECONDS
+# (a test's limit) and TEST_ROUNDS (percent of a storm's rounds).
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -49,7 +50,8 @@ run_lane() {
   case "$1" in
     plain)
       run plain "plain"
-      run plain "plain, without procmap-query, futex-waitv and guard" REVOCABLE_MMAP_WITHOUT=procmap-query,futex-waitv,guard ;;
+      run plain "plain, without procmap-query, futex-waitv and guard" TEST_ROUNDS="${TEST_ROUNDS:-30}" \
+        REVOCABLE_MMAP_WITHOUT=procmap-query,futex-waitv,guard ;;
     # The library's own handler must see the signals; its records are recycled and never freed, so leaks mean nothing.
     asan)
       run asan "asan and ubsan" \

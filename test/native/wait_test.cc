@@ -105,7 +105,7 @@ void no_wait_survives_a_racing_revoke() {
 void no_wake_is_lost() {
   start_library();
   const View view = map(owned_object(kPageSize));
-  const int count = check::rounds(features().futex_waitv ? 5000 : 500);
+  const int count = check::rounds(features().futex_waitv ? 5000 : 150);
   std::atomic<Waiter*> begun{nullptr};
   std::atomic<bool> done{false};
   int lost = 0;

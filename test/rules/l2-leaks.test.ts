@@ -6,7 +6,7 @@ const MAPS_TOLERANCE = 40;
 const RSS_TOLERANCE_KIB = 8 * 1024;
 
 /** A small young generation, so that its growth is not taken for a leak. */
-const NODE_ARGS = ['--expose-gc', '--max-semi-space-size=1'];
+const NODE_ARGS = ['--expose-gc', '--no-warnings', '--max-semi-space-size=1'];
 
 /** Objects of a kind that may be on their way: the last ones, which a stack or a cache still shows. */
 const OBJECTS_TOLERANCE = 20;

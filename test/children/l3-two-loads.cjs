@@ -1,0 +1,50 @@
+// The package twice in one process: l3-two-loads.cjs `cache` (the module cache is emptied) or a directory with another copy of it.
+const { stats, MemoryObject, isRevokedError } = require('revocable-mmap');
+
+function second(how) {
+  if (how !== 'cache') return require(how);
+  for (const name of Object.keys(require.cache)) if (name.includes('/dist/') || name.endsWith('.node')) delete require.cache[name];
+  return require('revocable-mmap');
+}
+
+async function main() {
+  const other = second(process.argv[2]);
+  const libs = [{ MemoryObject, stats, isRevokedError }, other];
+  const pairs = libs.map((lib) => {
+    const object = lib.MemoryObject.create({ size: 8192 });
+    return { object, mapping: object.map({ fill: 'ones' }), events: [] };
+  });
+  for (const { mapping, events } of pairs) mapping.on('revoked', () => events.push('revoked')).on('close', () => events.push('close'));
+  const seen = [];
+  for (let round = 0; round < 2; round++) {
+    const { object, mapping } = pairs[1 - round];
+    mapping.write32(4096, 0xcafe);
+    seen.push(mapping.read32(4096));
+    object.revokeSync();
+    seen.push(mapping.bytes[4096]);
+    try {
+      mapping.read32(0);
+    } catch (error) {
+      seen.push(isRevokedError(error) && other.isRevokedError(error));
+    }
+  }
+  // A mapping of the one, handed to the other one.
+  const object = MemoryObject.create({ size: 4096 });
+  const mapping = object.map();
+  let attached;
+  try {
+    const twin = other.Mapping.attach(mapping.share());
+    twin.write32(0, 5);
+    attached = mapping.read32(0);
+    object.revokeSync();
+    attached = [attached, twin.state];
+  } catch (error) {
+    attached = error.code;
+  }
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 5));
+  for (const pair of pairs) pair.object.close();
+  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+  console.log(JSON.stringify({ different: other.MemoryObject !== MemoryObject, seen, attached, events: pairs.map(({ events }) => events) }));
+}
+
+main();
