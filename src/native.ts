@@ -158,8 +158,8 @@ export interface Native {
   /** One guarded load of 1, 2, 4 or 8 bytes; undefined when it faulted. */
   load(id: number, offset: number, width: number): number | bigint | undefined;
   store(id: number, offset: number, width: number, value: number | bigint): boolean;
-  /** What the marks of the pages say of an access: verdict + cause * 2^8 + first byte concerned * 2^16. */
-  judge(id: number, offset: number, width: number, write: boolean): number;
+  /** What the marks of the pages say of an access: `result` becomes verdict, cause, first byte concerned, pages diverted so far. */
+  judge(id: number, offset: number, width: number, write: boolean, result: Float64Array): void;
 
   advise(id: number, firstByte: number, bytes: number, advice: number): Failure | null;
   sync(id: number, firstByte: number, bytes: number): Failure | null;

@@ -391,10 +391,10 @@ Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_
   return {};
 }
 
-// A private mapping's page was not replaced, only opened (divert in handler_inside.cc).
+// A page that may be its user's own copy was not replaced, only opened (divert in handler_inside.cc).
 static bool put_back(const Region* region, size_t page, int prot) {
   const uintptr_t address = region->page_address(page);
-  if (region->private_copy) return mprotect(reinterpret_cast<void*>(address), region->page_size(), prot) == 0;
+  if (region->has_own_copies()) return mprotect(reinterpret_cast<void*>(address), region->page_size(), prot) == 0;
   return map_object(region, address, region->page_size(), prot, region->object_offset_of(page));
 }
 

@@ -120,6 +120,9 @@ struct Region {
   std::vector<Piece>* extents = nullptr;  // revoked or suspended: what of the range is ours, where somebody else mapped some of it
   bool weak = false;                 // revoked by PROT_NONE or guard pages
   bool told = false;                 // that a raw access got the fill
+  // How many pages have been diverted, ever. Once any has, the status word keeps kStatusMarked: a page could otherwise stray and be
+  // put back between a load and the look at the word. A checked access compares this count before and after its load.
+  std::atomic<uint32_t> strays{0};
   std::atomic<uint64_t> strayed_at{0};  // CLOCK_MONOTONIC, ns: when a page was last diverted
   std::atomic<uintptr_t> lost_from{UINTPTR_MAX};     // every page from here on is lost (see lose_tail)
   std::atomic<std::atomic<PageMark>*> marks{nullptr};
@@ -149,6 +152,7 @@ struct Region {
   size_t pages() const { return (end - start) >> page_shift; }
   size_t page_of(uintptr_t address) const { return (address - start) >> page_shift; }
   uintptr_t page_address(size_t page) const { return start + (page << page_shift); }
+  bool has_own_copies() const { return private_copy && writable; }
   int base_prot() const { return writable ? PROT_READ | PROT_WRITE : PROT_READ; }
 
   uint64_t object_offset_of(size_t page) const {
@@ -201,7 +205,7 @@ bool ensure_marks(Region* region);  // handler_inside.cc
 // Sequentially consistent, because a waiter registers itself and then reads the word, and revocation does the reverse.
 inline void publish_state(Region* region, State state) {
   region->state.store(state);
-  const bool marked = region->marked_pages != 0 || region->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
+  const bool marked = region->marked_pages != 0 || region->strays.load(std::memory_order_relaxed) != 0 || region->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
   status_words()[region->slot].store(static_cast<uint32_t>(state) | (marked ? kStatusMarked : 0));
 }
 

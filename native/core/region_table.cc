@@ -204,6 +204,7 @@ Region* allocate_region() {
   region->stray_first = region->filled_first = SIZE_MAX;
   region->stray_last = region->filled_last = 0;
   region->marked_pages = 0;
+  region->strays.store(0, std::memory_order_relaxed);
   region->fill_prot = 0;
   region->lost_from.store(UINTPTR_MAX, std::memory_order_relaxed);
   region->faults.store(0, std::memory_order_relaxed);

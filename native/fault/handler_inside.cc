@@ -302,7 +302,7 @@ bool may_retry(Region* region, uintptr_t address, uint32_t limit) {
 
 // A page that can be read and still faults on reading comes and goes: trying again is all there is, for as long as it does. One that
 // can be read and faults on writing may do so for lack of space.
-constexpr uint32_t kReadRetries = 100'000, kWriteRetries = 64;
+constexpr uint32_t kReadRetries = 100'000, kWriteRetries = 64, kGoneRetries = 4;
 
 // Why a live mapping's page cannot be had. Runs before the claim is taken, as it asks the file system.
 Diagnosis diagnose(Region* region, const Fault& fault) {
@@ -320,7 +320,9 @@ Diagnosis diagnose(Region* region, const Fault& fault) {
   }
   if (region->page_shift != kPageShift) return {Cause::no_space, false, false};  // no free 2 MiB page
   if (can_read && fault.write) return {Cause::no_space, false, false};           // it is there, but cannot be allocated
-  return {file_system_full(object->fd) ? Cause::no_space : Cause::unknown, false, false};
+  if (file_system_full(object->fd)) return {Cause::no_space, false, false};
+  // Its file may have grown between the fault and the look at its size, and shrunk between that and the look at the page.
+  return {Cause::unknown, false, object->regular && fault.raw && may_retry(region, fault.address, kGoneRetries)};
 }
 
 // The whole object is gone: this mapping at once, the others by the service thread.
@@ -407,8 +409,9 @@ Outcome backing_fault(Region* region, const Fault& fault, const Diagnosis& diagn
 bool divert(Region* region, size_t page, bool readable_page) {
   const uintptr_t address = region->page_address(page);
   const int prot = PROT_READ | PROT_WRITE;
-  // A private mapping's page is its user's own copy: replacing it would lose it, so it is opened for a moment instead.
-  if (region->private_copy) return mprotect(reinterpret_cast<void*>(address), region->page_size(), prot) == 0;
+  // A page of a private mapping that could be written may be its user's own copy: replacing it would lose it, so it is opened for
+  // a moment instead.
+  if (region->has_own_copies()) return mprotect(reinterpret_cast<void*>(address), region->page_size(), prot) == 0;
   if (readable_page && map_over(address, region->page_size(), prot, MAP_PRIVATE, region->object->fd, region->object_offset_of(page))) {
     return true;
   }
@@ -429,6 +432,7 @@ Outcome protection_fault(Region* region, const Fault& fault) {
   if ((prot & fault.need()) != 0 || (mark & kMarkStray) != 0) return futile(region);
   if (region->fill == Fill::deadly || !ensure_marks(region)) return Outcome::foreign;
   set_mark(region, page, mark | kMarkStray);
+  region->strays.fetch_add(1);  // before the page is diverted: whoever then reads it finds the count changed
   if (page < region->stray_first) region->stray_first = page;
   if (page > region->stray_last) region->stray_last = page;
   publish_state(region, State::live);

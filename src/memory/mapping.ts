@@ -108,6 +108,16 @@ const NO_VIEWS: TypedViews = {
   u64: new BigUint64Array(0),
 };
 
+interface Judgement {
+  verdict: (typeof VERDICTS)[number];
+  cause: (typeof CAUSES)[number];
+  /** The first byte that the verdict is about. */
+  at: number;
+  /** How many pages of the mapping had been diverted when it was asked. */
+  strays: number;
+}
+const judged = new Float64Array(4);
+
 /**
  * The word a checked read stores to between its load and its look at the status word: see `read32`.
  * SINK64 is another one of the same thread, by 64 bits.
@@ -258,7 +268,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
         status[SINK] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
         if (status[gate] === 0) return value;
-        return this.#reconsider(offset, 1, value) as number;
+        return this.#reconsider(offset, 1) as number;
       }
     }
     return this.#readSlow(offset, 1) as number;
@@ -274,7 +284,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
         status[SINK] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
         if (status[gate] === 0) return value;
-        return this.#reconsider(offset, 2, value) as number;
+        return this.#reconsider(offset, 2) as number;
       }
     }
     return this.#readSlow(offset, 2) as number;
@@ -294,7 +304,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
         status[SINK] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
         if (status[gate] === 0) return value;
-        return this.#reconsider(offset, 4, value) as number;
+        return this.#reconsider(offset, 4) as number;
       }
     }
     return this.#readSlow(offset, 4) as number;
@@ -310,7 +320,7 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
         status64[SINK64] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
         if (status[gate] === 0) return value;
-        return this.#reconsider(offset, 8, value) as bigint;
+        return this.#reconsider(offset, 8) as bigint;
       }
     }
     return this.#readSlow(offset, 8) as bigint;
@@ -327,7 +337,14 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   write8(offset: number, value: number): void {
     const gate = this.#gate;
     const index = typeof offset === 'number' ? offset >>> 0 : -1;
-    if (index === offset && typeof value === 'number' && value === (value & 0xff) && this.#writable && index < this.#u8.length && status[gate] === 0) {
+    if (
+      index === offset &&
+      typeof value === 'number' &&
+      value === (value & 0xff) &&
+      this.#writable &&
+      index < this.#u8.length &&
+      status[gate] === 0
+    ) {
       this.#u8[index] = value;
       if (status[gate] === 0) return;
       return this.#afterWrite(offset, 1);
@@ -339,7 +356,14 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   write16(offset: number, value: number): void {
     const gate = this.#gate;
     const index = typeof offset === 'number' ? offset >>> 1 : -1;
-    if (index * 2 === offset && typeof value === 'number' && value === (value & 0xffff) && this.#writable && index < this.#u16.length && status[gate] === 0) {
+    if (
+      index * 2 === offset &&
+      typeof value === 'number' &&
+      value === (value & 0xffff) &&
+      this.#writable &&
+      index < this.#u16.length &&
+      status[gate] === 0
+    ) {
       this.#u16[index] = value;
       if (status[gate] === 0) return;
       return this.#afterWrite(offset, 2);
@@ -351,7 +375,14 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   write32(offset: number, value: number): void {
     const gate = this.#gate;
     const index = typeof offset === 'number' ? offset >>> 2 : -1;
-    if (index * 4 === offset && typeof value === 'number' && value === value >>> 0 && this.#writable && index < this.#u32.length && status[gate] === 0) {
+    if (
+      index * 4 === offset &&
+      typeof value === 'number' &&
+      value === value >>> 0 &&
+      this.#writable &&
+      index < this.#u32.length &&
+      status[gate] === 0
+    ) {
       this.#u32[index] = value;
       if (status[gate] === 0) return;
       return this.#afterWrite(offset, 4);
@@ -628,9 +659,9 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
     return this.object._revokedError(place);
   }
 
-  #judge(offset: number, width: number, write: boolean): { verdict: (typeof VERDICTS)[number]; cause: string; at: number } {
-    const judged = native.judge(this.#id, offset, width, write);
-    return { verdict: VERDICTS[judged & 0xff], cause: CAUSES[(judged >> 8) & 0xff], at: Math.floor(judged / 65536) };
+  #judge(offset: number, width: number, write: boolean): Judgement {
+    native.judge(this.#id, offset, width, write, judged);
+    return { verdict: VERDICTS[judged[0]], cause: CAUSES[judged[1]], at: judged[2], strays: judged[3] };
   }
 
   /** Throws what the marks of the pages say. False when a diverted page had to be put back: what was read there was not real. */
@@ -675,19 +706,30 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
     this.#throwUnlessLive(offset);
     this.#makeViews();
     for (;;) {
-      if (status[this.#slot] !== 0 && !this.#allowed(offset, width, false)) continue;
+      const strays = this.#straysIfAllowed(offset, width);
+      if (strays === undefined) continue;
       const value = this.#load(offset, width);
       if (value === undefined) {
         this.#throwAfterFault(offset, width, false);
         continue;
       }
-      if (Atomics.load(status, this.#slot) === 0 || this.#allowed(offset, width, false)) return value;
+      if (strays === this.#straysIfAllowed(offset, width)) return value;
     }
   }
 
-  /** The value of a load during which the status word changed, or a second one where the first was not real. */
-  #reconsider(offset: number, width: number, value: number | bigint): number | bigint {
-    return this.#allowed(offset, width, false) ? value : this.#readSlow(offset, width);
+  /**
+   * Throws what forbids the access; else how many pages have been diverted so far. The same number before and after a load says that
+   * the load was of the object's own page. Undefined when a diverted page has just been put back.
+   */
+  #straysIfAllowed(offset: number, width: number): number | undefined {
+    if (Atomics.load(status, this.#slot) === 0) return 0;
+    return this.#allowed(offset, width, false) ? judged[3] : undefined;
+  }
+
+  /** After a load during which the status word changed: throws why, or makes the load again. */
+  #reconsider(offset: number, width: number): number | bigint {
+    this.#throwUnlessLive(offset);
+    return this.#readSlow(offset, width);
   }
 
   #allowed(offset: number, width: number, write: boolean): boolean {
@@ -767,13 +809,13 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   #copyChecked(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): number {
     for (;;) {
       // Lost and protected pages are where the copy ends, as if they faulted.
-      const limit = status[this.#slot] === 0 ? bytes : this.#bytesAllowed(offset, bytes, write);
+      const { limit, strays } = this.#bytesAllowed(offset, bytes, write);
       const copied = limit === 0 ? 0 : this.#transfer(offset, other, limit, write);
       const done = typeof copied === 'number' ? copied : copied.done;
-      if (done === bytes && status[this.#slot] === 0) return bytes;
       if (typeof copied !== 'number' && !copied.mapping) throw this.#otherSideError(other, done, !write);
+      const after = this.#bytesAllowed(offset, bytes, write);
+      if (done === bytes && after.limit === bytes && after.strays === strays) return bytes;
       this.#throwForCopy(offset, done, bytes, write);
-      if (done === bytes) return bytes;
     }
   }
 
@@ -781,11 +823,15 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
     return write ? native.writeBytes(this.#id, offset, other, bytes) : native.readBytes(this.#id, offset, other, bytes);
   }
 
-  #bytesAllowed(offset: number, bytes: number, write: boolean): number {
+  /** How many bytes from `offset` on may be copied, and how many pages had been diverted when it was asked. */
+  #bytesAllowed(offset: number, bytes: number, write: boolean): { limit: number; strays: number } {
     for (;;) {
-      const { verdict, at } = this.#judge(offset, bytes, write);
+      const word = Atomics.load(status, this.#slot);
+      if (word === 0) return { limit: bytes, strays: 0 };
+      if ((word & STATUS_STATE) !== 0) return { limit: 0, strays: -1 };
+      const { verdict, at, strays } = this.#judge(offset, bytes, write);
       if (verdict === 'stray') continue;
-      return verdict === 'fine' ? bytes : at - offset;
+      return { limit: verdict === 'fine' ? bytes : at - offset, strays };
     }
   }
 

@@ -1,7 +1,7 @@
 // Several threads write to one page at the moment it has to be filled: node a6-one-page.cjs KIND ROUNDS
 //
 // KIND: zeros, ones, windows (ones, more than 1 GiB), read-only (the fill starts without write permission), truncated (one lost page).
-// Every thread writes its own bytes, all must be there afterwards. Prints JSON: { lost, rounds }.
+// Every thread writes its own bytes, all must be there afterwards. Prints JSON: { lost, rounds, reads }.
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { once } = require('node:events');
 const fs = require('node:fs');
@@ -9,6 +9,7 @@ const { MemoryObject } = require('revocable-mmap');
 
 const PAGE = 4096;
 const THREADS = 3;
+const MAPPINGS = 24; // filled one after the other in a round, so that a round has as many chances
 const READY = 0;
 const GO = 1;
 const DONE = 2;
@@ -33,10 +34,10 @@ else {
   const sync = new Int32Array(workerData.sync);
   parentPort.on('message', (message) => {
     if (message === 'end') return parentPort.close();
-    const bytes = new Uint8Array(message.buffer, message.offset, PAGE);
+    const pages = message.buffers.map((buffer) => new Uint8Array(buffer, message.offset, PAGE));
     count(sync, READY);
     while (Atomics.load(sync, GO) === 0);
-    writeOwn(bytes, workerData.thread);
+    for (const bytes of pages) writeOwn(bytes, workerData.thread);
     count(sync, DONE);
   });
 }
@@ -48,6 +49,7 @@ async function main() {
   for (let thread = 1; thread < THREADS; thread++) workers.push(new Worker(__filename, { workerData: { sync: sync.buffer, thread } }));
   const path = `${process.env.SCRATCH}/file`;
   let lost = 0;
+  let reads = 0; // kept, so that the compiler does not drop the reads
   const size = kind === 'windows' ? 2 ** 30 + 2 ** 22 : 4 * PAGE;
   const fill = kind === 'ones' || kind === 'windows' ? 'ones' : 'zeros';
   const expected = new Uint8Array(PAGE).fill(fill === 'ones' ? 0xff : 0);
@@ -60,22 +62,23 @@ async function main() {
     } else {
       memory = MemoryObject.create({ size });
     }
-    const mapping = memory.map({ fill, access: kind === 'read-only' ? 'r' : 'rw' });
+    const mappings = Array.from({ length: MAPPINGS }, () => memory.map({ fill, access: kind === 'read-only' ? 'r' : 'rw' }));
     const offset = kind === 'windows' ? 2 ** 30 + PAGE : 2 * PAGE;
-    const bytes = new Uint8Array(mapping.buffer, offset, PAGE);
+    const buffers = mappings.map(({ buffer }) => buffer);
+    const pages = buffers.map((buffer) => new Uint8Array(buffer, offset, PAGE));
     sync.fill(0);
-    for (const worker of workers) worker.postMessage({ buffer: mapping.buffer, offset });
+    for (const worker of workers) worker.postMessage({ buffers, offset });
     awaitCount(sync, READY, THREADS - 1);
     if (kind === 'truncated') fs.truncateSync(path, PAGE);
     else memory.revokeSync();
-    if (kind === 'read-only' && round % 2 === 0) void mapping.bytes[0];
+    if (kind === 'read-only' && round % 2 === 0) for (const { bytes } of mappings) reads += bytes[0];
     Atomics.store(sync, GO, 1);
-    writeOwn(bytes, 0);
+    for (const bytes of pages) writeOwn(bytes, 0);
     awaitCount(sync, DONE, THREADS - 1);
-    if (bytes.some((byte, i) => byte !== expected[i])) lost++;
+    for (const bytes of pages) if (bytes.some((byte, i) => byte !== expected[i])) lost++;
     memory.close();
   }
   for (const worker of workers) worker.postMessage('end');
   await Promise.all(workers.map((worker) => once(worker, 'exit')));
-  console.log(JSON.stringify({ lost, rounds }));
+  console.log(JSON.stringify({ lost, rounds, reads }));
 }

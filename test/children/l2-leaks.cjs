@@ -74,6 +74,7 @@ async function settle() {
   const end = Date.now() + 20_000;
   for (let calm = 0; calm < 10 && Date.now() < end; ) {
     globalThis.gc();
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve)); // events still to be told hold their mappings
     await sleep(5);
     const { live, suspended, revoked } = stats().mappings;
     calm = live + suspended + revoked === 0 ? calm + 1 : 0;
