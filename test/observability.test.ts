@@ -47,12 +47,42 @@ describe('errors', () => {
     errors.closed = thrownBy(() => mapping.read32(8));
 
     const expected = {
-      backing: [BackingFaultError, 'BackingFaultError', 'ERR_BACKING_FAULT', PAGE, `${path}: the page is past the end of the file at offset 4096`],
-      closedPage: [ProtectedPageError, 'ProtectedPageError', 'ERR_MAPPING_PROTECTED', PAGE + 4, 'ring: the page is protected at offset 4100'],
-      readOnly: [ReadOnlyMappingError, 'ReadOnlyMappingError', 'ERR_MAPPING_READ_ONLY', 1, 'ring: the mapping is read-only at offset 1'],
-      suspended: [MappingSuspendedError, 'MappingSuspendedError', 'ERR_MAPPING_SUSPENDED', 8, 'ring: the mapping is suspended at offset 8'],
+      backing: [
+        BackingFaultError,
+        'BackingFaultError',
+        'ERR_BACKING_FAULT',
+        PAGE,
+        `${path}: the page is past the end of the file at offset 4096`,
+      ],
+      closedPage: [
+        ProtectedPageError,
+        'ProtectedPageError',
+        'ERR_MAPPING_PROTECTED',
+        PAGE + 4,
+        'ring: the page is protected at offset 4100',
+      ],
+      readOnly: [
+        ReadOnlyMappingError,
+        'ReadOnlyMappingError',
+        'ERR_MAPPING_READ_ONLY',
+        1,
+        'ring: the mapping is read-only at offset 1',
+      ],
+      suspended: [
+        MappingSuspendedError,
+        'MappingSuspendedError',
+        'ERR_MAPPING_SUSPENDED',
+        8,
+        'ring: the mapping is suspended at offset 8',
+      ],
       map: [MappingSuspendedError, 'MappingSuspendedError', 'ERR_MAPPING_SUSPENDED', undefined, 'ring: the mapping is suspended'],
-      revoked: [MappingRevokedError, 'MappingRevokedError', 'ERR_MAPPING_REVOKED', 8, 'ring: the mapping has been revoked at offset 8'],
+      revoked: [
+        MappingRevokedError,
+        'MappingRevokedError',
+        'ERR_MAPPING_REVOKED',
+        8,
+        'ring: the mapping has been revoked at offset 8',
+      ],
       closed: [MappingClosedError, 'MappingClosedError', 'ERR_MAPPING_CLOSED', 8, 'ring: the mapping is closed at offset 8'],
     } as const;
     for (const [name, [Class, className, code, offset, message]] of Object.entries(expected)) {
@@ -227,7 +257,13 @@ describe('diagnostics channels', () => {
     const { status, stderr } = await runInChild(program, { env: { NODE_DEBUG: 'revocable-mmap' } });
     expect(status).toBe(0);
     const lines = stderr.split('\n').filter((line) => /^REVOCABLE-MMAP \d+: /.test(line));
-    expect(lines.map((line) => /: (map|revoke|fault|close)\b/.exec(line)![1])).toEqual(['map', 'revoke', 'fault', expect.stringMatching('close'), expect.stringMatching('close')]);
+    expect(lines.map((line) => /: (map|revoke|fault|close)\b/.exec(line)![1])).toEqual([
+      'map',
+      'revoke',
+      'fault',
+      expect.stringMatching('close'),
+      expect.stringMatching('close'),
+    ]);
     expect(stderr).toContain('Mapping <debugged +0 4096 B rw shared');
     expect(stderr).toContain("kind: 'revoked'");
   });
@@ -246,12 +282,21 @@ describe('util.inspect', () => {
     expect(inspect(other)).toBe('Mapping <ring +0 8192 B r shared live>');
     expect(inspect(memory)).toBe('MemoryObject <ring 8192 B owned live>');
     await memory.suspend();
-    expect([inspect(mapping), inspect(memory)]).toEqual(['Mapping <ring +4096 100 B rw shared suspended>', 'MemoryObject <ring 8192 B owned suspended>']);
+    expect([inspect(mapping), inspect(memory)]).toEqual([
+      'Mapping <ring +4096 100 B rw shared suspended>',
+      'MemoryObject <ring 8192 B owned suspended>',
+    ]);
     await memory.resume();
     memory.revokeSync();
-    expect([inspect(mapping), inspect(memory)]).toEqual(['Mapping <ring +4096 100 B rw shared revoked>', 'MemoryObject <ring 8192 B owned revoked>']);
+    expect([inspect(mapping), inspect(memory)]).toEqual([
+      'Mapping <ring +4096 100 B rw shared revoked>',
+      'MemoryObject <ring 8192 B owned revoked>',
+    ]);
     memory.close();
-    expect([inspect(mapping), inspect(memory)]).toEqual(['Mapping <ring +4096 100 B rw shared closed>', 'MemoryObject <ring owned closed>']);
+    expect([inspect(mapping), inspect(memory)]).toEqual([
+      'Mapping <ring +4096 100 B rw shared closed>',
+      'MemoryObject <ring owned closed>',
+    ]);
     const path = temporaryFile(10);
     const file = MemoryObject.openFile(path);
     expect(inspect({ file, mapping: file.map({ private: true }) }, { breakLength: Infinity })).toBe(
@@ -267,9 +312,15 @@ describe('stats()', () => {
   /** What changed, by dotted names. */
   function difference(before: Stats, after: Stats): Record<string, number> {
     const flat = (value: object, prefix = ''): [string, number][] =>
-      Object.entries(value).flatMap(([key, item]) => (typeof item === 'number' ? [[prefix + key, item] as [string, number]] : flat(item as object, `${prefix}${key}.`)));
+      Object.entries(value).flatMap(([key, item]) =>
+        typeof item === 'number' ? [[prefix + key, item] as [string, number]] : flat(item as object, `${prefix}${key}.`),
+      );
     const old = Object.fromEntries(flat(before));
-    return Object.fromEntries(flat(after).map(([key, item]) => [key, item - old[key]] as const).filter(([, change]) => change !== 0));
+    return Object.fromEntries(
+      flat(after)
+        .map(([key, item]) => [key, item - old[key]] as const)
+        .filter(([, change]) => change !== 0),
+    );
   }
 
   test('every count changes by what was done, and by nothing else', async () => {
@@ -340,7 +391,8 @@ describe('stats()', () => {
       process.on('SIGBUS', () => undefined);
       lib.MemoryObject.create({ size: 4096 }).map();
       process.kill(process.pid, 'SIGBUS');
-      for (let end = Date.now() + 20_000; lib.stats().foreignSignals === 0 && Date.now() < end; ) await new Promise((resolve) => setTimeout(resolve, 1));
+      for (let end = Date.now() + 20_000; lib.stats().foreignSignals === 0 && Date.now() < end;)
+        await new Promise((resolve) => setTimeout(resolve, 1));
       // More faults in one turn than the ring of events has room for.
       const memory = lib.MemoryObject.create({ size: 4096 });
       const mappings = Array.from({ length: 20000 }, () => memory.map());
@@ -349,7 +401,8 @@ describe('stats()', () => {
       memory.revokeSync();
       let sum = 0;
       for (const mapping of mappings) sum += mapping.bytes[0];
-      for (let end = Date.now() + 30_000; told < mappings.length && Date.now() < end; ) await new Promise((resolve) => setTimeout(resolve, 5));
+      for (let end = Date.now() + 30_000; told < mappings.length && Date.now() < end;)
+        await new Promise((resolve) => setTimeout(resolve, 5));
       const { foreignSignals, eventsDropped, faults } = lib.stats();
       return { sum, foreignSignals, dropped: eventsDropped > 0, told, revoked: faults.revoked };
     });

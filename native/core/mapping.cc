@@ -1,5 +1,6 @@
 #include "core/mapping.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -97,7 +98,8 @@ bool page_is_filled(const Region* region, size_t page) {
   return region->filled || (region->mark_of(page) & kOurs) != 0 || region->lost_cause(page) != Cause::none;
 }
 
-void add_filled_runs(const Region* region, const Vma& vma, std::vector<RegionPiece>* pieces) {
+template <typename Visit>
+void visit_filled_runs(const Region* region, const Vma& vma, Visit visit) {
   const size_t end = region->page_of(vma.end - 1) + 1;
   for (size_t page = region->page_of(vma.start); page < end;) {
     if (!page_is_filled(region, page)) {
@@ -109,7 +111,7 @@ void add_filled_runs(const Region* region, const Vma& vma, std::vector<RegionPie
     Vma run = vma;
     run.start = region->page_address(first);
     run.end = region->page_address(page);
-    pieces->push_back({run, false});
+    visit({run, false});
   }
 }
 
@@ -118,6 +120,8 @@ bool map_zeros(uintptr_t start, size_t bytes, Region* region) {
   const int prot = PROT_READ | PROT_WRITE;
   if (mmap(at, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED) return true;
   region->used_zero_file = true;
+  // Its fill may have come from the same place, with what was written there.
+  fallocate(zero_fill_fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(start), static_cast<off_t>(bytes));
   return mmap(at, bytes, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, zero_fill_fd(), static_cast<off_t>(start)) != MAP_FAILED;
 }
 
@@ -128,13 +132,13 @@ void leave_zeros(Region* region) {
   }
   const VmaReader reader;
   uintptr_t from = region->start, to = region->start;  // neighbouring pieces are replaced by one call
-  for (const RegionPiece& piece : own_pieces(region, reader)) {
+  for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
     if (piece.vma.start != to) {
       if (to > from) map_zeros(from, to - from, region);
       from = piece.vma.start;
     }
     to = piece.vma.end;
-  }
+  });
   if (to > from) map_zeros(from, to - from, region);
 }
 
@@ -172,23 +176,24 @@ void for_each_access_run(const Region* region, size_t first, size_t last, Apply 
 
 }  // namespace
 
+namespace {
+
 // What the library's own records say, for a kernel that cannot be asked: a removal must not fail because of that.
-static std::vector<RegionPiece> recorded_pieces(const Region* region) {
-  std::vector<RegionPiece> pieces;
+template <typename Visit>
+void visit_recorded_pieces(const Region* region, Visit visit) {
   for_each_access_run(region, 0, region->pages(), [&](size_t page, size_t pages, int prot) {
     const uintptr_t start = region->page_address(page);
-    const uint64_t offset = region->object_offset_of(page);
     const Object* object = region->object;
-    pieces.push_back({{start, start + (pages << region->page_shift), prot, !region->private_copy, offset, object->vma_inode,
-                       object->vma_major, object->vma_minor},
-                      true});
+    visit({{start, start + (pages << region->page_shift), prot, !region->private_copy, region->object_offset_of(page),
+            object->vma_inode, object->vma_major, object->vma_minor},
+           true});
   });
-  return pieces;
 }
 
-std::vector<RegionPiece> own_pieces(const Region* region, const VmaReader& reader) {
-  if (!reader.usable()) return recorded_pieces(region);
-  std::vector<RegionPiece> pieces;
+}  // namespace
+
+void for_each_own_piece(const Region* region, const VmaReader& reader, const PieceVisitor& visit) {
+  if (!reader.usable()) return visit_recorded_pieces(region, visit);
   for (uintptr_t at = region->start; at < region->end;) {
     Vma vma;
     if (!reader.find(at, &vma) || vma.start >= region->end) break;
@@ -200,11 +205,10 @@ std::vector<RegionPiece> own_pieces(const Region* region, const VmaReader& reade
     vma.end = std::min(vma.end, region->end);
     // A private page of the object in a shared mapping is where a forbidden write was diverted to.
     const bool original = is_original(region->object, vma) && (region->private_copy || vma.shared);
-    if (original || is_own_file(vma) || is_original(region->object, vma)) pieces.push_back({vma, original});
-    else if (vma.inode == 0) add_filled_runs(region, vma, &pieces);
+    if (original || is_own_file(vma) || is_original(region->object, vma)) visit({vma, original});
+    else if (vma.inode == 0) visit_filled_runs(region, vma, visit);
     at = next;
   }
-  return pieces;
 }
 
 void list_region(Region* region, RegionList* list) {

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <type_traits>
 
 #include "core/failure.h"
 #include "core/region.h"
@@ -44,8 +44,23 @@ struct RegionPiece {
   Vma vma;
   bool original;   // the object's own pages; else a fill, a lost or strayed page, or the tombstone
 };
-// The pieces that still are the region's, in order. What somebody else mapped there, and holes, are left out. Under the claim.
-std::vector<RegionPiece> own_pieces(const Region* region, const VmaReader& reader);
+// A reference to a callable, which unlike std::function never allocates: there may be no memory when a device goes.
+class PieceVisitor {
+ public:
+  template <typename Visit>
+  PieceVisitor(Visit&& visit)  // NOLINT: meant to be implicit
+      : callable_(const_cast<void*>(static_cast<const void*>(&visit))),
+        call_([](void* callable, const RegionPiece& piece) { (*static_cast<std::remove_reference_t<Visit>*>(callable))(piece); }) {}
+  void operator()(const RegionPiece& piece) const { call_(callable_, piece); }
+
+ private:
+  void* callable_;
+  void (*call_)(void*, const RegionPiece&);
+};
+
+// Visits the pieces that still are the region's, in order. What somebody else mapped there, and holes, are left out. The visitor may map
+// over the piece it is given. Under the claim; allocates nothing.
+void for_each_own_piece(const Region* region, const VmaReader& reader, const PieceVisitor& visit);
 
 // Moves it to another of its object's lists (or none). Under the registry lock.
 void list_region(Region* region, RegionList* list);

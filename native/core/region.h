@@ -116,6 +116,8 @@ struct Region {
   bool unfillable = false;           // nothing can be mapped over it (mseal): accessors must look before they load
   bool used_zero_file = false;       // its fill came from the zero file: the pages are punched out when it closes
   size_t filled_first = SIZE_MAX, filled_last = 0;   // pages that may carry kMarkFilled
+  size_t lost_first = SIZE_MAX, lost_last = 0;       // pages that may carry kMarkLostFilled
+  bool tail_filled = false;                          // the pages from lost_from on have their fill
   size_t stray_first = SIZE_MAX, stray_last = 0;     // pages that may carry kMarkStray; first > last when none does
   std::vector<Piece>* extents = nullptr;  // revoked or suspended: what of the range is ours, where somebody else mapped some of it
   bool weak = false;                 // revoked by PROT_NONE or guard pages
@@ -187,15 +189,20 @@ inline void set_mark(Region* region, size_t page, PageMark mark) {
   region->marked_pages += static_cast<size_t>(mark != 0) - static_cast<size_t>(old != 0);
 }
 
-// The fill that was there page by page, or window by window, has been replaced. Under the claim.
-inline void forget_fill(Region* region) {
-  for (size_t page = region->filled_first; page <= region->filled_last; ++page) {
+inline void clear_marks(Region* region, size_t first, size_t last, PageMark bits) {
+  for (size_t page = first; page <= last && first != SIZE_MAX; ++page) {
     const PageMark mark = region->marks.load(std::memory_order_relaxed)[page].load(std::memory_order_relaxed);
-    if ((mark & kMarkFilled) != 0) set_mark(region, page, static_cast<PageMark>(mark & ~kMarkFilled));
+    if ((mark & bits) != 0) set_mark(region, page, static_cast<PageMark>(mark & ~bits));
   }
-  region->filled_first = SIZE_MAX;
-  region->filled_last = 0;
-  region->filled = false;
+}
+
+// Whatever fill was there, whole or page by page, has been replaced. Lost pages stay lost, and get a new one when touched. Under the claim.
+inline void forget_fill(Region* region) {
+  clear_marks(region, region->filled_first, region->filled_last, kMarkFilled);
+  clear_marks(region, region->lost_first, region->lost_last, kMarkLostFilled);
+  region->filled_first = region->lost_first = SIZE_MAX;
+  region->filled_last = region->lost_last = 0;
+  region->filled = region->tail_filled = false;
 }
 
 // Allocates the table of marks if there is none: one byte a page, from the kernel, sparse. Async-signal-safe; under the claim.

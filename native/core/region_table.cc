@@ -201,8 +201,9 @@ Region* allocate_region() {
   region->slot = slot;
   ++region->generation;
   region->filled = region->unfillable = region->used_zero_file = region->weak = region->told = false;
-  region->stray_first = region->filled_first = SIZE_MAX;
-  region->stray_last = region->filled_last = 0;
+  region->stray_first = region->filled_first = region->lost_first = SIZE_MAX;
+  region->stray_last = region->filled_last = region->lost_last = 0;
+  region->tail_filled = false;
   region->marked_pages = 0;
   region->strays.store(0, std::memory_order_relaxed);
   region->fill_prot = 0;
@@ -231,11 +232,12 @@ void publish_region(Region* region) {
     stale.push_back(old);
     return true;
   });
+  // The new one first: an address that passes from a closed range to it is found at every moment.
+  insert_entry({region->start, region->end, region});
   for (Region* old : stale) {
     std::erase(writer().closed, old);
     leave_table(old);
   }
-  insert_entry({region->start, region->end, region});
   region->in_table = true;
   ++writer().open_entries;
 }

@@ -77,28 +77,26 @@ int piece_prot(const Region* region, const RegionPiece& piece) {
 }
 
 // Where somebody else mapped something into the range, the fill must spare it too.
-void remember_extents(Region* region, const std::vector<RegionPiece>& pieces) {
-  delete region->extents;
-  region->extents = nullptr;
-  uintptr_t covered = region->start;
-  for (const RegionPiece& piece : pieces) {
-    if (piece.vma.start == covered) covered = piece.vma.end;
-  }
-  if (covered == region->end) return;
+void remember_extents(Region* region, const VmaReader& reader) {
   region->extents = new std::vector<Piece>;
-  for (const RegionPiece& piece : pieces) region->extents->push_back({piece.vma.start, piece.vma.end, piece.vma.prot, piece.vma.offset});
+  for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
+    region->extents->push_back({piece.vma.start, piece.vma.end, piece.vma.prot, piece.vma.offset});
+  });
 }
 
 // Replaces every piece of a region. Under the claim, after the new state was published.
 Means replace_region(Region* region, const VmaReader& reader, bool truncated) {
   Means worst = Means::replaced;
   bool sealed = false;
-  const std::vector<RegionPiece> pieces = own_pieces(region, reader);
-  remember_extents(region, pieces);
-  for (const RegionPiece& piece : pieces) {
+  uintptr_t covered = region->start;
+  for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
     worst = std::max(worst, replace_piece(piece, piece_prot(region, piece), truncated, &sealed));
-  }
+    if (piece.vma.start == covered) covered = piece.vma.end;
+  });
   forget_fill(region);
+  delete region->extents;
+  region->extents = nullptr;
+  if (covered != region->end) remember_extents(region, reader);
   region->unfillable = sealed;
   region->weak = worst != Means::replaced;
   return worst;
@@ -141,9 +139,9 @@ void suspend_region(Region* region, const VmaReader& reader, RevokeCounts* count
   const Claim claim(region);
   settle_strays_claimed(region);
   region->pieces = new std::vector<Piece>;
-  for (const RegionPiece& piece : own_pieces(region, reader)) {
+  for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
     if (piece.original) region->pieces->push_back({piece.vma.start, piece.vma.end, piece.vma.prot, piece.vma.offset});
-  }
+  });
   publish_state(region, State::suspended);
   count_means(counts, replace_region(region, reader, false));
   wake_waiters(region);

@@ -81,10 +81,10 @@ Failure service_start() {
   std::lock_guard guard(s.start_lock);
   if (s.started) return {};
   g_wakeups.store(&s.wakeups, std::memory_order_release);
-  // Everything is blocked in the thread but what the kernel raises for a thread's own instructions.
+  // Everything is blocked in the thread, SIGBUS and SIGSEGV too: it touches no mapping, and a signal that is sent to the process
+  // while its own threads block it must go on waiting.
   sigset_t all, old;
   sigfillset(&all);
-  for (const int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS}) sigdelset(&all, signal);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);

@@ -9,6 +9,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 
 #include "core/features.h"
 #include "core/linux_abi.h"
@@ -19,6 +20,11 @@ namespace {
 
 // Kept open: opening it costs more than the query, and there may be no descriptor left when it is needed.
 int g_maps_fd = -1;
+
+// The snapshot of a kernel without PROCMAP_QUERY. Static, as there may be no memory to allocate; more than it holds, and the library's own
+// records must do.
+Vma g_snapshot[16384];
+size_t g_snapshot_count = 0;
 
 bool query(uintptr_t address, Vma* vma) {
   abi::procmap_query q{};
@@ -56,7 +62,7 @@ Failure VmaReader::open() {
 Failure VmaReader::begin() {
   if (features().procmap_query) return {};
   static char block[65536];
-  snapshot_.clear();
+  g_snapshot_count = 0;
   size_t held = 0;
   for (off_t at = 0;;) {
     const ssize_t got = pread(g_maps_fd, block + held, sizeof block - 1 - held, at);
@@ -78,7 +84,9 @@ size_t VmaReader::take_lines(char* text, size_t length) {
   char* line = text;
   for (char* end; (end = strchr(line, '\n')) != nullptr; line = end + 1) {
     Vma vma;
-    if (parse_line(line, &vma) && open_region_within(vma.start, vma.end) != nullptr) snapshot_.push_back(vma);
+    if (!parse_line(line, &vma) || open_region_within(vma.start, vma.end) == nullptr) continue;
+    usable_ = usable_ && g_snapshot_count < std::size(g_snapshot);
+    if (usable_) g_snapshot[g_snapshot_count++] = vma;
   }
   const size_t rest = length - static_cast<size_t>(line - text);
   memmove(text, line, rest);
@@ -87,9 +95,10 @@ size_t VmaReader::take_lines(char* text, size_t length) {
 
 bool VmaReader::find(uintptr_t address, Vma* vma) const {
   if (features().procmap_query) return query(address, vma);
-  const auto found = std::upper_bound(snapshot_.begin(), snapshot_.end(), address,
+  const Vma* end = g_snapshot + g_snapshot_count;
+  const Vma* found = std::upper_bound(static_cast<const Vma*>(g_snapshot), end, address,
                                       [](uintptr_t value, const Vma& candidate) { return value < candidate.end; });
-  if (found == snapshot_.end()) return false;
+  if (found == end) return false;
   *vma = *found;
   return true;
 }

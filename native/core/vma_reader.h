@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "core/failure.h"
 
@@ -36,7 +35,6 @@ class VmaReader {
   size_t take_lines(char* text, size_t length);
 
   bool usable_ = true;
-  std::vector<Vma> snapshot_;
 };
 
 }  // namespace revocable

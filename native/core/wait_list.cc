@@ -136,7 +136,6 @@ Failure wait_on_thread(Waiter* waiter, int64_t timeout_ns, std::function<void(Wa
   auto* wait = new ThreadedWait{waiter, timeout_ns, std::move(done)};
   sigset_t all, old;
   sigfillset(&all);
-  for (const int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS}) sigdelset(&all, signal);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 
 #include "core/linux_abi.h"
 #include "fault/machine_context.h"
@@ -25,36 +26,8 @@ ActionTable g_bus, g_segv;
 
 ActionTable& table_of(int signal) { return signal == SIGBUS ? g_bus : g_segv; }
 
-// Threads that are inside a newcomer's handler now. A newcomer that saved our handler as its previous one calls us back: then
-// the next in line is the original action, not the newcomer again. An entry whose stack frame is gone (the newcomer left by
-// siglongjmp) is recognised by the stack pointer and taken over.
-struct Passage {
-  std::atomic<int> thread{0};
-  std::atomic<uintptr_t> frame{0};
-};
-constexpr uint32_t kPassages = 128;
-Passage g_passages[kPassages];
-
-Passage* passage_of(int thread) {
-  for (Passage& passage : g_passages) {
-    if (passage.thread.load(std::memory_order_relaxed) == thread) return &passage;
-  }
-  return nullptr;
-}
-
-Passage* enter_passage(int thread, uintptr_t frame) {
-  for (Passage& passage : g_passages) {
-    int free = 0;
-    if (passage.thread.compare_exchange_strong(free, thread, std::memory_order_relaxed)) {
-      passage.frame.store(frame, std::memory_order_relaxed);
-      return &passage;
-    }
-  }
-  return nullptr;  // 128 threads at once: a loop then ends at the bottom of the stack instead
-}
-
-bool same_handler(const struct sigaction& a, const struct sigaction& b) {
-  return (a.sa_flags & SA_SIGINFO) == (b.sa_flags & SA_SIGINFO) && a.sa_handler == b.sa_handler;
+bool same_action(const struct sigaction& a, const struct sigaction& b) {
+  return a.sa_flags == b.sa_flags && a.sa_handler == b.sa_handler && memcmp(&a.sa_mask, &b.sa_mask, sizeof a.sa_mask) == 0;
 }
 
 void restore_default(int signal) {
@@ -102,7 +75,7 @@ bool chain_adopt(int signal, const struct sigaction& action) {
   ActionTable& table = table_of(signal);
   const uint32_t count = table.count.load(std::memory_order_relaxed);
   for (uint32_t i = 0; i < count; ++i) {
-    if (!same_handler(table.actions[i], action)) continue;
+    if (!same_action(table.actions[i], action)) continue;
     table.spent[i].store(false, std::memory_order_relaxed);
     table.current.store(i, std::memory_order_release);
     return true;
@@ -114,24 +87,10 @@ bool chain_adopt(int signal, const struct sigaction& action) {
   return true;
 }
 
-void chain_signal(int signal, siginfo_t* info, void* context) {
+void chain_signal(int signal, siginfo_t* info, void* context, bool fresh) {
   ActionTable& table = table_of(signal);
   const uint32_t current = table.current.load(std::memory_order_acquire);
-  if (current == 0) {
-    invoke(table, 0, signal, info, context);
-    return;
-  }
-  const int thread = abi::tid();
-  const auto frame = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
-  Passage* passage = passage_of(thread);
-  if (passage != nullptr && frame < passage->frame.load(std::memory_order_relaxed)) {
-    invoke(table, 0, signal, info, context);
-    return;
-  }
-  if (passage == nullptr) passage = enter_passage(thread, frame);
-  else passage->frame.store(frame, std::memory_order_relaxed);
-  invoke(table, current, signal, info, context);
-  if (passage != nullptr) passage->thread.store(0, std::memory_order_relaxed);
+  invoke(table, fresh ? current : 0, signal, info, context);
 }
 
 }  // namespace revocable

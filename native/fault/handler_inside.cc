@@ -302,7 +302,7 @@ bool may_retry(Region* region, uintptr_t address, uint32_t limit) {
 
 // A page that can be read and still faults on reading comes and goes: trying again is all there is, for as long as it does. One that
 // can be read and faults on writing may do so for lack of space.
-constexpr uint32_t kReadRetries = 100'000, kWriteRetries = 64, kGoneRetries = 4;
+constexpr uint32_t kReadRetries = 100'000, kWriteRetries = 64, kGoneRetries = 256;
 
 // Why a live mapping's page cannot be had. Runs before the claim is taken, as it asks the file system.
 Diagnosis diagnose(Region* region, const Fault& fault) {
@@ -350,6 +350,8 @@ bool fill_lost(Region* region, size_t page, const Fault& fault, Cause cause) {
   const uintptr_t from = region->page_address(page);
   if (map_fill(region, from, region->page_size(), prot)) {
     set_mark(region, page, region->mark_of(page) | kMarkLostFilled);
+    if (page < region->lost_first) region->lost_first = page;
+    if (page > region->lost_last) region->lost_last = page;
     return true;
   }
   // One page too many for max_map_count: everything from here to the end, which is past the end of the file too, goes in one
@@ -357,7 +359,8 @@ bool fill_lost(Region* region, size_t page, const Fault& fault, Cause cause) {
   if (cause != Cause::past_end) return false;
   region->lost_from.store(from, std::memory_order_release);
   publish_state(region, State::live);
-  return map_fill(region, from, region->end - from, prot);
+  region->tail_filled = map_fill(region, from, region->end - from, prot);
+  return region->tail_filled;
 }
 
 // Only this page is gone. Its mark is published before the fill lets the access complete.
@@ -383,7 +386,8 @@ Outcome lost_before(Region* region, const Fault& fault, Cause cause) {
   if (!fault.raw) return Outcome::handled;
   if (region->fill == Fill::deadly) return Outcome::foreign;
   const size_t page = region->page_of(fault.address);
-  const bool filled = (region->mark_of(page) & kMarkLostFilled) != 0 || region->page_address(page) >= region->lost_from.load();
+  const bool in_tail = region->page_address(page) >= region->lost_from.load();
+  const bool filled = (region->mark_of(page) & kMarkLostFilled) != 0 || (in_tail && region->tail_filled);
   if (filled) return futile(region);
   return fill_lost(region, page, fault, cause) ? Outcome::handled : Outcome::foreign;
 }
@@ -587,7 +591,7 @@ extern "C" void revocable_mmap_fault_handler(int signal, siginfo_t* info, void* 
   const int saved_errno = errno;
   if (resolve(signal, info, MachineContext(context)) == Outcome::foreign) {
     bump(g_counters.foreign);
-    chain_signal(signal, info, context);
+    chain_signal(signal, info, context, MachineContext::delivered_by_kernel(info, context, __builtin_dwarf_cfa()));
   }
   errno = saved_errno;
 }

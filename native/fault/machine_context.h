@@ -1,6 +1,7 @@
 // What a signal handler can read and change of the interrupted instruction, per processor.
 #pragma once
 
+#include <signal.h>
 #include <ucontext.h>
 
 #include <cstdint>
@@ -10,6 +11,19 @@ namespace revocable {
 class MachineContext {
  public:
   explicit MachineContext(void* context) : context_(static_cast<ucontext_t*>(context)) {}
+
+  // Whether the kernel called the handler, and not another handler that has it as its previous one. The kernel's frame lies
+  // right where the handler's caller would be: struct rt_sigframe begins, behind the return address, with the context on x86 and with the
+  // siginfo on ARM. `cfa` is __builtin_dwarf_cfa() in the handler.
+  static bool delivered_by_kernel(const siginfo_t* info, const void* context, const void* cfa) {
+#if defined(__x86_64__)
+    (void)info;
+    return context == cfa;
+#elif defined(__aarch64__)
+    (void)context;
+    return info == cfa;
+#endif
+  }
 
   const sigset_t& mask() const { return context_->uc_sigmask; }
 

@@ -127,7 +127,8 @@ async function main() {
     if (revoker !== 'service') {
       while (Atomics.load(sync, GONE) === 0);
       const last = Number(BigInt.asUintN(8, BigInt(result.last ?? 0)));
-      if (last > Atomics.load(sync, LAST)) wrong.push(`round ${round}: ${last} was returned, ${Atomics.load(sync, LAST)} was the last`);
+      if (last > Atomics.load(sync, LAST))
+        wrong.push(`round ${round}: ${last} was returned, ${Atomics.load(sync, LAST)} was the last`);
     } else {
       await revoked;
     }

@@ -77,8 +77,10 @@ async function main() {
     while (Atomics.load(sync, DONE) < workers.length);
     if (direction === 'read') {
       const real = other.findIndex((byte) => byte !== canary);
-      if ((real === -1 ? SIZE : real) !== done) wrong.push(`round ${round}: ${done} reported, ${real} real bytes, then ${other[real]}`);
-      if (other.subarray(done).some((byte) => byte !== UNTOUCHED)) wrong.push(`round ${round}: bytes behind the ${done} reported were written`);
+      if ((real === -1 ? SIZE : real) !== done)
+        wrong.push(`round ${round}: ${done} reported, ${real} real bytes, then ${other[real]}`);
+      if (other.subarray(done).some((byte) => byte !== UNTOUCHED))
+        wrong.push(`round ${round}: bytes behind the ${done} reported were written`);
     } else if (done > 0) {
       const landed = fs.readFileSync(`${process.env.SCRATCH}/file`);
       const arrived = landed.findIndex((byte) => byte !== other[0]);

@@ -26,7 +26,7 @@ function count(sync, word) {
 
 // Sleeps: only the start is spun for, so that more threads than processors still start together.
 function awaitCount(sync, word, wanted) {
-  for (let now; (now = Atomics.load(sync, word)) < wanted; ) Atomics.wait(sync, word, now);
+  for (let now; (now = Atomics.load(sync, word)) < wanted;) Atomics.wait(sync, word, now);
 }
 
 if (isMainThread) main();
@@ -46,7 +46,8 @@ async function main() {
   const [kind, rounds] = [process.argv[2], Number(process.argv[3])];
   const sync = new Int32Array(new SharedArrayBuffer(12));
   const workers = [];
-  for (let thread = 1; thread < THREADS; thread++) workers.push(new Worker(__filename, { workerData: { sync: sync.buffer, thread } }));
+  for (let thread = 1; thread < THREADS; thread++)
+    workers.push(new Worker(__filename, { workerData: { sync: sync.buffer, thread } }));
   const path = `${process.env.SCRATCH}/file`;
   let lost = 0;
   let reads = 0; // kept, so that the compiler does not drop the reads

@@ -27,7 +27,14 @@ async function main() {
   const end = Date.now() + 20_000;
   while (memory.state !== 'revoked' || (events.length === 0 && Date.now() < end)) await sleep(2);
   for (let i = 0; i < 20; i++) await sleep(0);
-  say({ first, touched, events, states: [memory.state, mapping.state], map: outcome(() => memory.map().state), raw: mapping.bytes[4096] });
+  say({
+    first,
+    touched,
+    events,
+    states: [memory.state, mapping.state],
+    map: outcome(() => memory.map().state),
+    raw: mapping.bytes[4096],
+  });
 }
 
 main();

@@ -30,7 +30,8 @@ async function main() {
   const end = Date.now() + Number(process.argv[2]);
   while (Date.now() < end) {
     for (let i = 0; i < 100; i++) {
-      for (const byte of [mapping.read8(100), mapping.read8(5000), mapping.read32(100) & 0xff]) if (byte !== 0x5a) wrong.add(byte);
+      for (const byte of [mapping.read8(100), mapping.read8(5000), mapping.read32(100) & 0xff])
+        if (byte !== 0x5a) wrong.add(byte);
       reads++;
     }
     mapping.read(0, target);

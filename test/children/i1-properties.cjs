@@ -10,7 +10,28 @@ const numRuns = Number(process.argv[3]);
 const path = `${process.env.SCRATCH}/file`;
 
 const number = fc.oneof(
-  fc.constantFrom(0, 1, 2, 4, 8, 4095, PAGE, PAGE + 1, 2 * PAGE, 3 * PAGE, 4 * PAGE, 2 ** 31, 2 ** 32, 2 ** 40, 2 ** 53, -1, NaN, 1.5, Infinity, -0),
+  fc.constantFrom(
+    0,
+    1,
+    2,
+    4,
+    8,
+    4095,
+    PAGE,
+    PAGE + 1,
+    2 * PAGE,
+    3 * PAGE,
+    4 * PAGE,
+    2 ** 31,
+    2 ** 32,
+    2 ** 40,
+    2 ** 53,
+    -1,
+    NaN,
+    1.5,
+    Infinity,
+    -0,
+  ),
   fc.integer({ min: -10, max: 5 * PAGE }),
   fc.integer({ min: 0, max: 4 }).map((page) => page * PAGE),
 );
@@ -30,12 +51,21 @@ const mapOptions = record({
   populate: choice(true, false),
 });
 const view = mostly(
-  fc.tuple(fc.constantFrom(Uint8Array, Uint16Array, Float64Array, BigInt64Array), fc.integer({ min: 0, max: 5000 })).map(([Type, n]) => new Type(n)),
+  fc
+    .tuple(fc.constantFrom(Uint8Array, Uint16Array, Float64Array, BigInt64Array), fc.integer({ min: 0, max: 5000 }))
+    .map(([Type, n]) => new Type(n)),
 );
 
 const step = fc.oneof(
-  fc.tuple(fc.constant('create'), record({ size: mostly(number.filter((n) => !(n > 2 ** 32))), name: mostly(fc.string()), hugePages: choice(false) })),
-  fc.tuple(fc.constant('openFile'), choice(path, '/dev/null', '/', ''), record({ writable: choice(true, false), onBackingFault: choice('page', 'object') })),
+  fc.tuple(
+    fc.constant('create'),
+    record({ size: mostly(number.filter((n) => !(n > 2 ** 32))), name: mostly(fc.string()), hugePages: choice(false) }),
+  ),
+  fc.tuple(
+    fc.constant('openFile'),
+    choice(path, '/dev/null', '/', ''),
+    record({ writable: choice(true, false), onBackingFault: choice('page', 'object') }),
+  ),
   fc.tuple(fc.constant('fromFd'), mostly(fc.constantFrom(-1, 2 ** 31)), record({ writable: choice(true) })),
   fc.tuple(fc.constant('map'), mapOptions),
   fc.tuple(fc.constantFrom('read8', 'read16', 'read32', 'read64'), mostly(number)),
@@ -44,15 +74,50 @@ const step = fc.oneof(
   fc.tuple(fc.constant('copyBetween'), number, number, number),
   fc.tuple(fc.constant('protect'), record({ offset: mostly(number), length: mostly(number), access: choice('none', 'r', 'rw') })),
   fc.tuple(fc.constant('remapPages'), record({ offset: mostly(number), length: mostly(number), objectOffset: mostly(number) })),
-  fc.tuple(fc.constant('advise'), choice('normal', 'random', 'willneed', 'dontneed', 'cold', 'pageout', 'hugepage', 'dontdump', 'populate-read', 'populate-write'), range),
+  fc.tuple(
+    fc.constant('advise'),
+    choice(
+      'normal',
+      'random',
+      'willneed',
+      'dontneed',
+      'cold',
+      'pageout',
+      'hugepage',
+      'dontdump',
+      'populate-read',
+      'populate-write',
+    ),
+    range,
+  ),
   fc.tuple(fc.constantFrom('sync', 'lock', 'unlock', 'prefetch', 'residency'), range),
-  fc.tuple(fc.constant('waitSync'), mostly(number), mostly(number), fc.constantFrom({ timeout: 0 }, { timeout: 1 }, { timeout: NaN }, { timeout: -1 }, { timeout: '1' }, null, 5)),
+  fc.tuple(
+    fc.constant('waitSync'),
+    mostly(number),
+    mostly(number),
+    fc.constantFrom({ timeout: 0 }, { timeout: 1 }, { timeout: NaN }, { timeout: -1 }, { timeout: '1' }, null, 5),
+  ),
   fc.tuple(fc.constant('wake'), mostly(number), mostly(number)),
   fc.tuple(fc.constant('zap'), range),
   fc.tuple(fc.constant('attach'), mostly(fc.constant('handle'))),
   fc.tuple(fc.constant('raw'), fc.nat(4 * PAGE), fc.boolean()),
   fc.tuple(fc.constant('truncate'), fc.integer({ min: 0, max: 5 * PAGE })),
-  fc.tuple(fc.constantFrom('check', 'share', 'close', 'inspect', 'objectClose', 'revokeSync', 'revoke', 'revokeMappings', 'suspend', 'resume', 'isRevokedError', 'stats')),
+  fc.tuple(
+    fc.constantFrom(
+      'check',
+      'share',
+      'close',
+      'inspect',
+      'objectClose',
+      'revokeSync',
+      'revoke',
+      'revokeMappings',
+      'suspend',
+      'resume',
+      'isRevokedError',
+      'stats',
+    ),
+  ),
 );
 
 const codes = {};
@@ -110,8 +175,8 @@ async function attempt(world, action) {
   try {
     await perform(world, action);
   } catch (error) {
-    if (!(error instanceof Error)) throw new Error(`${action[0]} threw ${String(error)}, which is no Error`);
-    if (typeof error.code !== 'string') throw new Error(`${action[0]} threw an error without a code: ${error.stack}`);
+    const wrong = !(error instanceof Error) ? 'no Error' : typeof error.code !== 'string' ? 'an error without a code' : undefined;
+    if (wrong !== undefined) throw new Error(`${action[0]} threw ${wrong}: ${error?.stack ?? String(error)}`, { cause: error });
     codes[error.code] = (codes[error.code] ?? 0) + 1;
   }
 }

@@ -11,6 +11,8 @@ exports.RLIMIT = { data: 2, nofile: 7, as: 9 };
 /** The address, or -1. */
 exports.mmap = libc.func('intptr_t mmap(intptr_t at, size_t length, int prot, int flags, int fd, int64_t offset)');
 exports.munmap = libc.func('int munmap(intptr_t at, size_t length)');
+/** 0, or -1 where something of the range is not mapped. */
+exports.mincore = libc.func('int mincore(intptr_t at, size_t length, _Out_ uint8_t *pages)');
 exports.mprotect = libc.func('int mprotect(intptr_t at, size_t length, int prot)');
 
 const syscall3 = libc.func('long syscall(long number, intptr_t a, size_t b, unsigned long c)');

@@ -5,6 +5,7 @@
 // library's own: of those only the mappings go, and a write after revoke has returned would be found in the memory.
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { MemoryObject, Mapping, stats } = require('revocable-mmap');
+const { mincore } = require('./libc.cjs');
 const { random, seedFrom, spin } = require('./random.cjs');
 
 const GENERATIONS = Number(process.argv[2]);
@@ -69,7 +70,8 @@ function reader() {
   Error.stackTraceLimit = 0; // half a million errors
   const next = random(seed + number + 1);
   const old = []; // views of earlier generations, whose mappings have been closed since
-  const seen = { reads: 0, live: 0, transitions: 0, refused: 0, stale: 0, checkedStale: 0, wrong: 0, resurrected: 0, aliased: 0, strangeErrors: [] };
+  const pages = Buffer.alloc(2);
+  const seen = { reads: 0, holes: 0, live: 0, transitions: 0, refused: 0, stale: 0, checkedStale: 0, wrong: 0, resurrected: 0, aliased: 0, strangeErrors: [] };
   parentPort.on('message', (message) => {
     if (message === 'report') {
       parentPort.postMessage(seen);
@@ -77,22 +79,23 @@ function reader() {
       return;
     }
     const mappings = message.handles.map((handle) => Mapping.attach(handle));
+    const addresses = mappings.map(({ address }) => Number(address));
     const views = message.handles.map((handle) => new Uint32Array(handle.buffer, 0, WORDS));
     const last = { rawGone: new Uint8Array(BATCH), rawLive: new Uint8Array(BATCH), refused: new Uint8Array(BATCH) };
     const bulk = new Uint32Array(16);
     Atomics.add(sync, ATTACHED, 1);
     for (let current; (current = Atomics.load(sync, CURRENT)) < BATCH; ) {
       const i = Math.max(0, Math.min(BATCH - 1, current + next(4) - 1));
-      look(i, message.first + i, i % 3 === 0 ? 0xffffffff : 0, views[i], mappings[i], last, bulk);
+      look(i, message.first + i, i % 3 === 0 ? 0xffffffff : 0, views[i], mappings[i], addresses, last, bulk);
       if (old.length > 0) lookBack(old[next(old.length)]);
     }
-    for (let i = 0; i < BATCH; i++) look(i, message.first + i, i % 3 === 0 ? 0xffffffff : 0, views[i], mappings[i], last, bulk);
+    for (let i = 0; i < BATCH; i++) look(i, message.first + i, i % 3 === 0 ? 0xffffffff : 0, views[i], mappings[i], addresses, last, bulk);
     old.push(views[next(BATCH)]);
     if (old.length > 50) old.shift();
     parentPort.postMessage('done');
   });
 
-  function look(i, canary, fill, view, mapping, last, bulk) {
+  function look(i, canary, fill, view, mapping, addresses, last, bulk) {
     const word = 512 * next(4);
     const gone = Atomics.load(sync, FLAGS + i) === 1;
     const value = view[word === WRITTEN_AT ? 0 : word];
@@ -110,6 +113,8 @@ function reader() {
     }
     view[WRITTEN_AT + number] = seen.reads; // never SIGSEGV, and never into the memory once it is gone
     if (next(4) !== 0) return;
+    // The kernel's word for it: a hole that a reader does not fall into would be one all the same.
+    if (mincore(addresses[i], 4 * WORDS, pages) !== 0) seen.holes++;
     const goneNow = Atomics.load(sync, FLAGS + i) === 1;
     try {
       let checked;

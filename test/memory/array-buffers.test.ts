@@ -22,8 +22,12 @@ describe('shared: false', () => {
     const memory = MemoryObject.create({ size: 2 * PAGE });
     const mapping = memory.map({ shared: false });
     mapping.bytes.fill(0x31);
-    const expected = createHash('sha256').update(Buffer.alloc(2 * PAGE, 0x31)).digest('hex');
-    expect(Buffer.from(await webcrypto.subtle.digest('SHA-256', mapping.bytes as Uint8Array<ArrayBuffer>)).toString('hex')).toBe(expected);
+    const expected = createHash('sha256')
+      .update(Buffer.alloc(2 * PAGE, 0x31))
+      .digest('hex');
+    expect(Buffer.from(await webcrypto.subtle.digest('SHA-256', mapping.bytes as Uint8Array<ArrayBuffer>)).toString('hex')).toBe(
+      expected,
+    );
     expect(inflateSync(deflateSync(mapping.bytes)).equals(Buffer.from(mapping.bytes))).toBe(true);
     expect(new TextDecoder().decode(mapping.bytes.subarray(0, 3))).toBe('111');
     memory.close();

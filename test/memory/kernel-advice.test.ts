@@ -15,18 +15,29 @@ function smaps(address: bigint, field: string): string {
 }
 
 describe('advise', () => {
-  test.each(['normal', 'random', 'sequential', 'willneed', 'dontneed', 'cold', 'pageout', 'hugepage', 'nohugepage', 'dontdump', 'dodump', 'populate-read', 'populate-write'] as Advice[])(
-    'advise %s is taken, and the contents stay',
-    (advice) => {
-      const memory = MemoryObject.create({ size: 4 * PAGE });
-      const mapping = memory.map();
-      mapping.bytes.fill(0x5a);
-      mapping.advise(advice);
-      mapping.advise(advice, { offset: PAGE, length: PAGE });
-      expect(mapping.bytes.every((byte) => byte === 0x5a)).toBe(true);
-      memory.close();
-    },
-  );
+  test.each([
+    'normal',
+    'random',
+    'sequential',
+    'willneed',
+    'dontneed',
+    'cold',
+    'pageout',
+    'hugepage',
+    'nohugepage',
+    'dontdump',
+    'dodump',
+    'populate-read',
+    'populate-write',
+  ] as Advice[])('advise %s is taken, and the contents stay', (advice) => {
+    const memory = MemoryObject.create({ size: 4 * PAGE });
+    const mapping = memory.map();
+    mapping.bytes.fill(0x5a);
+    mapping.advise(advice);
+    mapping.advise(advice, { offset: PAGE, length: PAGE });
+    expect(mapping.bytes.every((byte) => byte === 0x5a)).toBe(true);
+    memory.close();
+  });
 
   test('what it does shows in /proc/self/smaps', () => {
     const memory = MemoryObject.create({ size: 4 * PAGE });

@@ -16,7 +16,9 @@ function sparse(size: number): string {
 function whyNoLongBuffer(): string | undefined {
   try {
     const bytes = 5 * GIB;
-    return new Uint8Array(new SharedArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes).length === bytes ? undefined : 'too short';
+    return new Uint8Array(new SharedArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes).length === bytes
+      ? undefined
+      : 'too short';
   } catch {
     return `no buffer of Node ${process.versions.node} is longer than 4 GiB`;
   }
@@ -39,7 +41,12 @@ describe('offsets above 4 GiB', () => {
     closeSync(fd);
     expect(word.readUInt32LE()).toBe(0xdeadbeef);
     truncateSync(path, 9 * GIB);
-    expect(thrownBy(() => mapping.read8(8))).toMatchObject({ code: 'ERR_BACKING_FAULT', cause: 'past-end', offset: 8, objectOffset: at + 8 });
+    expect(thrownBy(() => mapping.read8(8))).toMatchObject({
+      code: 'ERR_BACKING_FAULT',
+      cause: 'past-end',
+      offset: 8,
+      objectOffset: at + 8,
+    });
     file.close();
   });
 
@@ -63,7 +70,12 @@ describe('offsets above 4 GiB', () => {
     expect(mapping.length).toBe(4 * GIB + 4 * PAGE);
     for (const at of [4 * GIB - 8, 4 * GIB, 4 * GIB + 8, 4 * GIB + 4 * PAGE - 8]) {
       mapping.write64(at, 0x1122334455667788n);
-      expect([mapping.read64(at), mapping.read32(at), mapping.read16(at), mapping.read8(at)]).toEqual([0x1122334455667788n, 0x55667788, 0x7788, 0x88]);
+      expect([mapping.read64(at), mapping.read32(at), mapping.read16(at), mapping.read8(at)]).toEqual([
+        0x1122334455667788n,
+        0x55667788,
+        0x7788,
+        0x88,
+      ]);
       mapping.write32(at, 1);
       mapping.write16(at + 4, 2);
       mapping.write8(at + 6, 3);
@@ -76,7 +88,11 @@ describe('offsets above 4 GiB', () => {
     expect([target[0], target[8]]).toEqual([1, 1]);
     expect(thrownBy(() => mapping.read8(4 * GIB + 4 * PAGE))).toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
     memory.revokeSync();
-    expect(thrownBy(() => mapping.read32(4 * GIB + PAGE))).toMatchObject({ code: 'ERR_MAPPING_REVOKED', offset: 4 * GIB + PAGE, address: mapping.address + BigInt(4 * GIB + PAGE) });
+    expect(thrownBy(() => mapping.read32(4 * GIB + PAGE))).toMatchObject({
+      code: 'ERR_MAPPING_REVOKED',
+      offset: 4 * GIB + PAGE,
+      address: mapping.address + BigInt(4 * GIB + PAGE),
+    });
     expect(mapping.bytes[4 * GIB + PAGE]).toBe(0);
     memory.close();
   });
@@ -87,8 +103,14 @@ describe('offsets above 4 GiB', () => {
     const mapping = file.map();
     truncateSync(path, 4 * GIB + PAGE);
     expect(mapping.bytes[4 * GIB + PAGE + 5]).toBe(0);
-    expect(thrownBy(() => mapping.read8(4 * GIB + PAGE + 6))).toMatchObject({ code: 'ERR_BACKING_FAULT', offset: 4 * GIB + PAGE + 6 });
-    expect(thrownBy(() => mapping.read(4 * GIB + PAGE - 10, new Uint8Array(20)))).toMatchObject({ bytesTransferred: 10, offset: 4 * GIB + PAGE });
+    expect(thrownBy(() => mapping.read8(4 * GIB + PAGE + 6))).toMatchObject({
+      code: 'ERR_BACKING_FAULT',
+      offset: 4 * GIB + PAGE + 6,
+    });
+    expect(thrownBy(() => mapping.read(4 * GIB + PAGE - 10, new Uint8Array(20)))).toMatchObject({
+      bytesTransferred: 10,
+      offset: 4 * GIB + PAGE,
+    });
     expect([mapping.read8(4 * GIB + PAGE - 1), mapping.read8(PAGE + 6)]).toEqual([0, 0]);
     file.close();
   });

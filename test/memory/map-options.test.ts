@@ -16,7 +16,13 @@ describe('map options', () => {
     expect(mapping.buffer).toBeInstanceOf(SharedArrayBuffer);
     expect(typeof mapping.address).toBe('bigint');
     expect(mapsAt(mapping.address, mapping.length)).toEqual([
-      expect.objectContaining({ start: mapping.address, end: mapping.address + BigInt(4 * PAGE), flags: 'rw-s', offset: 0, path: '/memfd:revocable (deleted)' }),
+      expect.objectContaining({
+        start: mapping.address,
+        end: mapping.address + BigInt(4 * PAGE),
+        flags: 'rw-s',
+        offset: 0,
+        path: '/memfd:revocable (deleted)',
+      }),
     ]);
     memory.close();
     const file = MemoryObject.openFile(temporaryFile(PAGE));

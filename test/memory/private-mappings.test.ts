@@ -72,7 +72,10 @@ describe('private mappings', () => {
     for (const shared of [true, false]) {
       for (const priv of [true, false]) {
         const mapping = memory.map({ shared, private: priv });
-        expect([mapping.buffer instanceof SharedArrayBuffer, mapsAt(mapping.address, PAGE)[0].flags]).toEqual([shared, priv ? 'rw-p' : 'rw-s']);
+        expect([mapping.buffer instanceof SharedArrayBuffer, mapsAt(mapping.address, PAGE)[0].flags]).toEqual([
+          shared,
+          priv ? 'rw-p' : 'rw-s',
+        ]);
       }
     }
     memory.close();

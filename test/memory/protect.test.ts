@@ -15,7 +15,10 @@ describe('protect', () => {
     expect(mapping.read8(PAGE)).toBe(0);
     expect(thrownBy(() => mapping.write8(PAGE, 1))).toMatchObject({ code: 'ERR_MAPPING_READ_ONLY', offset: PAGE });
     expect(thrownBy(() => mapping.read8(2 * PAGE))).toMatchObject({ code: 'ERR_MAPPING_PROTECTED', offset: 2 * PAGE });
-    expect(thrownBy(() => mapping.write8(3 * PAGE - 1, 1))).toMatchObject({ code: 'ERR_MAPPING_PROTECTED', offset: 3 * PAGE - 1 });
+    expect(thrownBy(() => mapping.write8(3 * PAGE - 1, 1))).toMatchObject({
+      code: 'ERR_MAPPING_PROTECTED',
+      offset: 3 * PAGE - 1,
+    });
     mapping.write8(3 * PAGE, 1);
     expect(mapping.faults).toBe(0);
     expect(() => mapping.check()).not.toThrow();
@@ -50,7 +53,11 @@ describe('protect', () => {
     const mapping = memory.map();
     mapping.bytes.fill(0x5a);
     mapping.protect({ offset: PAGE, length: PAGE, access: 'none' });
-    expect(thrownBy(() => mapping.read(0, new Uint8Array(3 * PAGE)))).toMatchObject({ code: 'ERR_MAPPING_PROTECTED', bytesTransferred: PAGE, offset: PAGE });
+    expect(thrownBy(() => mapping.read(0, new Uint8Array(3 * PAGE)))).toMatchObject({
+      code: 'ERR_MAPPING_PROTECTED',
+      bytesTransferred: PAGE,
+      offset: PAGE,
+    });
     expect(mapping.read(2 * PAGE, new Uint8Array(PAGE))).toBe(PAGE);
     memory.close();
   });

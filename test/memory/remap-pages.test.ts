@@ -17,7 +17,8 @@ describe('remapPages', () => {
   test('a mapping whose pages are in reverse order', () => {
     const { memory, linear } = numbered(8);
     const mapping = memory.map();
-    for (let page = 0; page < 8; page++) mapping.remapPages({ offset: page * PAGE, length: PAGE, objectOffset: (7 - page) * PAGE });
+    for (let page = 0; page < 8; page++)
+      mapping.remapPages({ offset: page * PAGE, length: PAGE, objectOffset: (7 - page) * PAGE });
     expect(Array.from({ length: 8 }, (_, page) => mapping.read8(page * PAGE))).toEqual([8, 7, 6, 5, 4, 3, 2, 1]);
     mapping.write8(0, 99);
     expect(linear.read8(7 * PAGE)).toBe(99);
@@ -72,7 +73,7 @@ describe('remapPages', () => {
     const mapping = file.map();
     truncateSync(path, 2 * PAGE);
     expect(thrownBy(() => mapping.read8(3 * PAGE))).toMatchObject({ cause: 'past-end' });
-    mapping.remapPages({ offset: 3 * PAGE, length: PAGE, objectOffset: 0 });
+    mapping.remapPages({ offset: 2 * PAGE, length: 2 * PAGE, objectOffset: 0 });
     expect(mapping.read8(3 * PAGE)).toBe(0x5a);
     expect(() => mapping.check()).not.toThrow();
     file.close();

@@ -42,12 +42,15 @@ describe('share and attach', () => {
     { act: 'close object', ends: 'ERR_MAPPING_CLOSED', states: ['closed', 'closed'] },
     { act: 'close mapping', ends: 'ERR_MAPPING_CLOSED', states: ['live', 'live'] },
     { act: 'suspend', ends: 'ERR_MAPPING_SUSPENDED', states: ['suspended', 'suspended'] },
-  ])('a worker that attached can $act: what it does to the object is for every thread, what it does to its handle is not', async ({ act, ends, states }) => {
-    const child = converse('share-worker.cjs', { args: [act] });
-    try {
-      expect(await child.hear()).toEqual({ worker: 4711, main: 4712, ends, states });
-    } finally {
-      expect(await child.end()).toEqual({ status: 0, signal: null, stderr: '' });
-    }
-  });
+  ])(
+    'a worker that attached can $act: what it does to the object is for every thread, what it does to its handle is not',
+    async ({ act, ends, states }) => {
+      const child = converse('share-worker.cjs', { args: [act] });
+      try {
+        expect(await child.hear()).toEqual({ worker: 4711, main: 4712, ends, states });
+      } finally {
+        expect(await child.end()).toEqual({ status: 0, signal: null, stderr: '' });
+      }
+    },
+  );
 });

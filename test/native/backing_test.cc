@@ -261,7 +261,7 @@ TEST("A8 a raw write to a read-only mapping completes, reaches nobody, and is un
   CHECK_EQ(view.load(kPageSize), 2u);
   writer.store(kPageSize, 55);
   CHECK_EQ(view.load(kPageSize), 55u);
-  EVENTUALLY(view.status() == 0u);
+  EVENTUALLY(settled(view));
   CHECK_EQ(view.load(0), 1u);
 }
 
@@ -304,7 +304,7 @@ TEST("A8 protect none and read: raw access completes, reads give the fill, write
   CHECK_EQ(maps_of(view.at + kPageSize, kPageSize).at(0).flags, std::string("---s"));
   CHECK_EQ(view.load(2 * kPageSize), 3u);
   CHECK_OK(protect_pages(view.region, 0, 4, Access::read_write));
-  EVENTUALLY(view.status() == 0u);
+  EVENTUALLY(settled(view));
   for (size_t page = 0; page < 4; ++page) CHECK_EQ(view.load(page * kPageSize), static_cast<uint32_t>(page + 1));
 }
 
@@ -366,7 +366,7 @@ TEST("R2 protect in a storm never kills an access that is permitted again and ag
   stop = true;
   threads.join();
   CHECK_OK(protect_pages(view.region, 0, 2, Access::read_write));
-  EVENTUALLY(view.status() == 0u);
+  EVENTUALLY(settled(view));
 }
 
 TEST("A3 a deadly fill leaves SIGBUS deadly for raw access, and only for raw access") {

@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "core/memfd.h"
+#include "core/registry.h"
 #include "core/status_table.h"
 #include "fault/handler_install.h"
 
@@ -39,6 +40,12 @@ char* own_range(size_t bytes) {
 }
 
 uint32_t View::status() const { return status_words()[region->slot].load(); }
+
+bool settled(const View& view) {
+  const RegistryLock lock;
+  const Claim claim(view.region);
+  return view.region->stray_first > view.region->stray_last;
+}
 
 Failure try_map(Object* object, const MapOptions& options, View* view) {
   uint64_t size = 0;

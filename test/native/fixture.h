@@ -59,6 +59,9 @@ struct View {
   void close() { release_region_handle(region, true); }
 };
 
+// Whether no page of it is diverted any more.
+bool settled(const View& view);
+
 Failure try_map(Object* object, const MapOptions& options, View* view);
 View map(Object* object, const MapOptions& options = {});
 

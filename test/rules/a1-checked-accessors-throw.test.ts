@@ -1,5 +1,12 @@
 import { truncateSync } from 'node:fs';
-import { BackingFaultError, isRevokedError, Mapping, MappingClosedError, MappingRevokedError, MemoryObject } from 'revocable-mmap';
+import {
+  BackingFaultError,
+  isRevokedError,
+  Mapping,
+  MappingClosedError,
+  MappingRevokedError,
+  MemoryObject,
+} from 'revocable-mmap';
 import { CHECKED_ACCESSORS, CHECKED_READS } from '../support/accessors.js';
 import { runChild } from '../support/child.js';
 import { temporaryDirectory, temporaryFile } from '../support/temporary.js';
@@ -41,7 +48,14 @@ describe('A1 checked accessors throw at the access that failed', () => {
   });
 
   test.each(CHECKED_ACCESSORS)('A1 $name throws in every kind of mapping', ({ access }) => {
-    for (const options of [{}, { shared: false }, { private: true }, { fill: 'ones' }, { fill: 'signal' }, { populate: true }] as const) {
+    for (const options of [
+      {},
+      { shared: false },
+      { private: true },
+      { fill: 'ones' },
+      { fill: 'signal' },
+      { populate: true },
+    ] as const) {
       const memory = MemoryObject.create({ size: 2 * PAGE });
       const mapping = memory.map(options);
       access(mapping, PAGE);
@@ -66,30 +80,37 @@ describe('A1 checked accessors throw at the access that failed', () => {
     const mapping = memory.map();
     const second = memory.map();
     mapping.close();
-    expect(thrownBy(() => access(mapping, 0))).toMatchObject({ name: 'MappingClosedError', code: 'ERR_MAPPING_CLOSED', object: 'gone' });
+    expect(thrownBy(() => access(mapping, 0))).toMatchObject({
+      name: 'MappingClosedError',
+      code: 'ERR_MAPPING_CLOSED',
+      object: 'gone',
+    });
     memory.revokeSync();
     second.close();
     expect(thrownBy(() => access(second, 0))).toBeInstanceOf(MappingClosedError);
     memory.close();
   });
 
-  test.each(CHECKED_READS)('A1 $name throws BackingFaultError at the first access to a lost page, with nobody having touched it', ({ access }) => {
-    const path = temporaryFile(4 * PAGE);
-    const file = MemoryObject.openFile(path);
-    const mapping = file.map({ offset: PAGE });
-    truncateSync(path, 2 * PAGE);
-    const error = thrownBy(() => access(mapping, PAGE + 8 * 8));
-    expect(error).toBeInstanceOf(BackingFaultError);
-    expect(error).toMatchObject({
-      code: 'ERR_BACKING_FAULT',
-      cause: 'past-end',
-      object: path,
-      offset: PAGE + 64,
-      objectOffset: 2 * PAGE + 64,
-      address: mapping.address + BigInt(PAGE + 64),
-    });
-    file.close();
-  });
+  test.each(CHECKED_READS)(
+    'A1 $name throws BackingFaultError at the first access to a lost page, with nobody having touched it',
+    ({ access }) => {
+      const path = temporaryFile(4 * PAGE);
+      const file = MemoryObject.openFile(path);
+      const mapping = file.map({ offset: PAGE });
+      truncateSync(path, 2 * PAGE);
+      const error = thrownBy(() => access(mapping, PAGE + 8 * 8));
+      expect(error).toBeInstanceOf(BackingFaultError);
+      expect(error).toMatchObject({
+        code: 'ERR_BACKING_FAULT',
+        cause: 'past-end',
+        object: path,
+        offset: PAGE + 64,
+        objectOffset: 2 * PAGE + 64,
+        address: mapping.address + BigInt(PAGE + 64),
+      });
+      file.close();
+    },
+  );
 
   test('A1 every width reads and writes exactly its bytes, little-endian, up to the last offset', () => {
     const memory = MemoryObject.create({ size: PAGE });
@@ -104,9 +125,9 @@ describe('A1 checked accessors throw at the access that failed', () => {
     mapping.write16(2, 0xfffe);
     mapping.write32(4, 0xfffffffd);
     mapping.write64(8, 0xfffffffffffffffcn);
-    expect([...mapping.bytes.subarray(0, 17)]).toEqual(
-      [0, 0xff, 0xfe, 0xff, 0xfd, 0xff, 0xff, 0xff, 0xfc, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0],
-    );
+    expect([...mapping.bytes.subarray(0, 17)]).toEqual([
+      0, 0xff, 0xfe, 0xff, 0xfd, 0xff, 0xff, 0xff, 0xfc, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0,
+    ]);
     memory.close();
   });
 
@@ -115,7 +136,11 @@ describe('A1 checked accessors throw at the access that failed', () => {
     const mapping = memory.map();
     expect(mapping.length).toBe(4099);
     expect(mapping.read8(4098)).toBe(0);
-    for (const [name, offset] of [['read16', 4098], ['read32', 4096], ['read64', 4096]] as const) {
+    for (const [name, offset] of [
+      ['read16', 4098],
+      ['read32', 4096],
+      ['read64', 4096],
+    ] as const) {
       expect(thrownBy(() => mapping[name](offset))).toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
     }
     memory.close();
@@ -126,18 +151,21 @@ describe('A1 checked accessors throw at the access that failed', () => {
     (['worker', 'service', 'truncate'] as const).map((revoker) => ({ accessor, revoker })),
   );
   const ROUNDS = 24;
-  test.each(loops)('A1 an optimised loop of $accessor ends with the error, and with no value of after, when a $revoker takes the memory', async (loop) => {
-    const { status, signal, stdout, stderr } = await runChild('a1-optimised-loop.cjs', {
-      nodeArgs: ['--allow-natives-syntax'],
-      args: [loop.accessor, loop.revoker, ROUNDS],
-      env: { SCRATCH: temporaryDirectory() },
-    });
-    expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
-    const { wrong, optimised, reads } = JSON.parse(stdout) as { wrong: string[]; optimised: number; reads: number };
-    expect(wrong).toEqual([]);
-    expect(optimised).toBeGreaterThan(ROUNDS / 2);
-    expect(reads).toBeGreaterThan(ROUNDS);
-  });
+  test.each(loops)(
+    'A1 an optimised loop of $accessor ends with the error, and with no value of after, when a $revoker takes the memory',
+    async (loop) => {
+      const { status, signal, stdout, stderr } = await runChild('a1-optimised-loop.cjs', {
+        nodeArgs: ['--allow-natives-syntax'],
+        args: [loop.accessor, loop.revoker, ROUNDS],
+        env: { SCRATCH: temporaryDirectory() },
+      });
+      expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
+      const { wrong, optimised, reads } = JSON.parse(stdout) as { wrong: string[]; optimised: number; reads: number };
+      expect(wrong).toEqual([]);
+      expect(optimised).toBeGreaterThan(ROUNDS / 2);
+      expect(reads).toBeGreaterThan(ROUNDS);
+    },
+  );
 
   test('A1 a mapping attached in the same thread throws as well', () => {
     const memory = MemoryObject.create({ size: PAGE });

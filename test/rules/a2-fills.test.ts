@@ -92,7 +92,12 @@ describe('A2 raw views complete with the fill', () => {
 
   test('A2 exactly one event per mapping, on a later turn, however often it is touched and revoked', async () => {
     const memory = MemoryObject.create({ size: 4 * PAGE, name: 'ring' });
-    const mappings = [memory.map(), memory.map({ fill: 'ones' }), memory.map({ offset: PAGE, length: PAGE }), memory.map({ shared: false })];
+    const mappings = [
+      memory.map(),
+      memory.map({ fill: 'ones' }),
+      memory.map({ offset: PAGE, length: PAGE }),
+      memory.map({ shared: false }),
+    ];
     const events: { mapping: Mapping; error: MappingRevokedError }[] = [];
     const objectEvents: MappingRevokedError[] = [];
     for (const mapping of mappings) mapping.on('revoked', (error) => events.push({ mapping, error }));

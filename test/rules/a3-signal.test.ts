@@ -5,7 +5,7 @@ const PAGE = 4096;
 const DIED_OF_SIGBUS = { status: null, signal: 'SIGBUS' }; // what a shell calls 135
 
 describe("A3 the fill 'signal' leaves SIGBUS deadly", () => {
-  test.each(['read', 'write'])("A3 a raw %s of a revoked mapping kills the process", async (kind) => {
+  test.each(['read', 'write'])('A3 a raw %s of a revoked mapping kills the process', async (kind) => {
     const { status, signal, stdout } = await runInChild(
       ({ MemoryObject }, _require, input) => {
         const memory = MemoryObject.create({ size: 8192 });
@@ -86,12 +86,21 @@ describe("A3 the fill 'signal' leaves SIGBUS deadly", () => {
   });
 
   test('A3 a lost page kills at a raw access and throws at a checked one', async () => {
-    const body = (lib: typeof import('revocable-mmap'), require: NodeJS.Require, input: { path: string; raw: boolean }): unknown => {
+    const body = (
+      lib: typeof import('revocable-mmap'),
+      require: NodeJS.Require,
+      input: { path: string; raw: boolean },
+    ): unknown => {
       const mapping = lib.MemoryObject.openFile(input.path).map({ fill: 'signal' });
       (require('node:fs') as typeof import('node:fs')).truncateSync(input.path, 4096);
       if (input.raw) return mapping.bytes[8192];
       const seen: unknown[] = [];
-      for (const access of [() => mapping.read8(8192), () => mapping.read32(4096), () => mapping.read8(0), () => mapping.read(0, new Uint8Array(5000))]) {
+      for (const access of [
+        () => mapping.read8(8192),
+        () => mapping.read32(4096),
+        () => mapping.read8(0),
+        () => mapping.read(0, new Uint8Array(5000)),
+      ]) {
         try {
           seen.push(access());
         } catch (error) {
@@ -103,7 +112,12 @@ describe("A3 the fill 'signal' leaves SIGBUS deadly", () => {
     };
     const checked = await runInChild(body, { input: { path: temporaryFile(3 * PAGE), raw: false } });
     expect(checked).toMatchObject({ status: 0, signal: null, stderr: '' });
-    expect(checked.value).toEqual([['ERR_BACKING_FAULT', 'past-end', null], ['ERR_BACKING_FAULT', 'past-end', null], 0x5a, ['ERR_BACKING_FAULT', 'past-end', 4096]]);
+    expect(checked.value).toEqual([
+      ['ERR_BACKING_FAULT', 'past-end', null],
+      ['ERR_BACKING_FAULT', 'past-end', null],
+      0x5a,
+      ['ERR_BACKING_FAULT', 'past-end', 4096],
+    ]);
     expect(await runInChild(body, { input: { path: temporaryFile(3 * PAGE), raw: true } })).toMatchObject(DIED_OF_SIGBUS);
   });
 

@@ -1,4 +1,16 @@
-import { closeSync, openSync, promises, readFileSync, readSync, statSync, truncateSync, write, writeFileSync, writeSync, writevSync } from 'node:fs';
+import {
+  closeSync,
+  openSync,
+  promises,
+  readFileSync,
+  readSync,
+  statSync,
+  truncateSync,
+  write,
+  writeFileSync,
+  writeSync,
+  writevSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { MemoryObject } from 'revocable-mmap';
@@ -113,7 +125,7 @@ describe('A5 system calls on a revoked view', () => {
     file.close();
   });
 
-  test("A5 a page that protect() has closed is EFAULT, the others are not", () => {
+  test('A5 a page that protect() has closed is EFAULT, the others are not', () => {
     const memory = MemoryObject.create({ size: 3 * PAGE });
     const mapping = memory.map();
     mapping.bytes.fill(0x5a);

@@ -144,7 +144,12 @@ describe('A7 backing faults: past the end of the file', () => {
     const path = join(temporaryDirectory(), 'file');
     const { status, signal, stdout, stderr } = await runChild('a7-shrink-and-grow.cjs', { args: [path, 1500] });
     expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
-    const seen = JSON.parse(stdout) as { bytes: Record<string, true>; errors: Record<string, true>; lostStay: boolean; rounds: number };
+    const seen = JSON.parse(stdout) as {
+      bytes: Record<string, true>;
+      errors: Record<string, true>;
+      lostStay: boolean;
+      rounds: number;
+    };
     expect(Object.keys(seen.bytes).filter((byte) => byte !== '0' && byte !== '90')).toEqual([]);
     expect(seen.errors).toEqual({ 'ERR_BACKING_FAULT past-end': true });
     expect(seen.lostStay).toBe(true);
@@ -163,7 +168,11 @@ describe('A7 backing faults: no space', () => {
     truncateSync(path, 32 * PAGE);
     const ballast = join(directory, 'ballast');
     const fd = openSync(ballast, 'w');
-    expect(thrownBy(() => { for (;;) writeSync(fd, Buffer.alloc(PAGE)); })).toMatchObject({ code: 'ENOSPC' });
+    expect(
+      thrownBy(() => {
+        for (;;) writeSync(fd, Buffer.alloc(PAGE));
+      }),
+    ).toMatchObject({ code: 'ENOSPC' });
     closeSync(fd);
     const file = MemoryObject.openFile(path, { writable: true });
     return { path, file, mapping: file.map(), makeRoom: () => rmSync(ballast) };
@@ -210,7 +219,11 @@ describe('A7 backing faults: no space', () => {
     truncateSync(path, 64 * PAGE);
     const fd = openSync(join(directory, 'ballast'), 'w');
     for (const bytes of [65536, PAGE, 1024]) {
-      expect(thrownBy(() => { for (;;) writeSync(fd, Buffer.alloc(bytes)); })).toMatchObject({ code: 'ENOSPC' });
+      expect(
+        thrownBy(() => {
+          for (;;) writeSync(fd, Buffer.alloc(bytes));
+        }),
+      ).toMatchObject({ code: 'ENOSPC' });
     }
     closeSync(fd);
     const file = MemoryObject.openFile(path, { writable: true });
@@ -263,16 +276,20 @@ describe('A7 backing faults: any other cause', () => {
     file.close();
   });
 
-  testUnless(reason, "A7 a raw access to it reads the fill; then everything is revoked, also pages that were cached", async () => {
-    const { file, mapping, second } = onBrokenDisk();
-    expect(second.bytes[0]).toBe(0x5a);
-    expect(mapping.bytes[FAR]).toBe(0);
-    expect(mapping.bytes[0]).toBe(0);
-    expect(thrownBy(() => mapping.check())).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
-    await until('the other mapping is revoked', () => second.state === 'revoked');
-    expect(second.bytes[0]).toBe(0);
-    file.close();
-  });
+  testUnless(
+    reason,
+    'A7 a raw access to it reads the fill; then everything is revoked, also pages that were cached',
+    async () => {
+      const { file, mapping, second } = onBrokenDisk();
+      expect(second.bytes[0]).toBe(0x5a);
+      expect(mapping.bytes[FAR]).toBe(0);
+      expect(mapping.bytes[0]).toBe(0);
+      expect(thrownBy(() => mapping.check())).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
+      await until('the other mapping is revoked', () => second.state === 'revoked');
+      expect(second.bytes[0]).toBe(0);
+      file.close();
+    },
+  );
 
   testUnless(reason, "A7 onBackingFault 'page' loses the page only", () => {
     const { file, mapping, second } = onBrokenDisk({ onBackingFault: 'page' });

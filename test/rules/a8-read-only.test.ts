@@ -15,47 +15,50 @@ describe('A8 a write to memory that may only be read never crashes and never rea
     { options: { shared: false, private: true } },
     { options: { populate: true } },
     { options: { fill: 'ones' } },
-  ])('A8 raw writes to a read-only mapping $options: the object, its other mappings and later reads keep the object’s bytes', async ({ options }) => {
-    const { status, signal, stderr, value } = await runInChild(
-      async ({ MemoryObject }, require, input) => {
-        const { setTimeout: sleep } = require('node:timers/promises') as typeof import('node:timers/promises');
-        const memory = MemoryObject.create({ size: 16384 });
-        const witness = memory.map();
-        for (let i = 0; i < 16384; i++) witness.bytes[i] = 1 + (i % 200);
-        const mapping = memory.map({ ...(input as object), access: 'r' });
-        const events: unknown[] = [];
-        mapping.on('fault', (info) => events.push(info));
-        const touched = mapping.bytes[5000];
-        mapping.bytes[5000] = 0xee; // a page that was read before
-        mapping.bytes[9000] = 0xee; // one that was not
-        mapping.view.setFloat64(12296, 1.5);
-        const checked = [mapping.read8(5000), mapping.read8(9000)]; // at once
-        const end = Date.now() + 20_000;
-        while (Date.now() < end && (mapping.bytes[12296] !== witness.bytes[12296] || events.length < 3)) await sleep(2);
-        return {
-          touched,
-          checked,
-          raw: mapping.bytes.every((byte, i) => byte === 1 + (i % 200)),
-          object: witness.bytes.every((byte, i) => byte === 1 + (i % 200)),
-          state: mapping.state,
-          faults: mapping.faults,
-          events: [...new Set(events.map((info) => JSON.stringify(info)))].map((text) => JSON.parse(text) as unknown),
-        };
-      },
-      { input: options },
-    );
-    expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
-    // A write may find its page put back before it got through, and fault once more; it must not go on like that.
-    expect((value as { faults: number }).faults).toBeLessThan(12);
-    expect(value).toMatchObject({
-      touched: 1 + (5000 % 200),
-      checked: [1 + (5000 % 200), 1 + (9000 % 200)],
-      raw: true,
-      object: true,
-      state: 'live',
-      events: [5000, 9000, 12296].map((offset) => ({ kind: 'protection', cause: 'none', write: true, offset })),
-    });
-  });
+  ])(
+    'A8 raw writes to a read-only mapping $options: the object, its other mappings and later reads keep the object’s bytes',
+    async ({ options }) => {
+      const { status, signal, stderr, value } = await runInChild(
+        async ({ MemoryObject }, require, input) => {
+          const { setTimeout: sleep } = require('node:timers/promises') as typeof import('node:timers/promises');
+          const memory = MemoryObject.create({ size: 16384 });
+          const witness = memory.map();
+          for (let i = 0; i < 16384; i++) witness.bytes[i] = 1 + (i % 200);
+          const mapping = memory.map({ ...(input as object), access: 'r' });
+          const events: unknown[] = [];
+          mapping.on('fault', (info) => events.push(info));
+          const touched = mapping.bytes[5000];
+          mapping.bytes[5000] = 0xee; // a page that was read before
+          mapping.bytes[9000] = 0xee; // one that was not
+          mapping.view.setFloat64(12296, 1.5);
+          const checked = [mapping.read8(5000), mapping.read8(9000)]; // at once
+          const end = Date.now() + 20_000;
+          while (Date.now() < end && (mapping.bytes[12296] !== witness.bytes[12296] || events.length < 3)) await sleep(2);
+          return {
+            touched,
+            checked,
+            raw: mapping.bytes.every((byte, i) => byte === 1 + (i % 200)),
+            object: witness.bytes.every((byte, i) => byte === 1 + (i % 200)),
+            state: mapping.state,
+            faults: mapping.faults,
+            events: [...new Set(events.map((info) => JSON.stringify(info)))].map((text) => JSON.parse(text) as unknown),
+          };
+        },
+        { input: options },
+      );
+      expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
+      // A write may find its page put back before it got through, and fault once more; it must not go on like that.
+      expect((value as { faults: number }).faults).toBeLessThan(12);
+      expect(value).toMatchObject({
+        touched: 1 + (5000 % 200),
+        checked: [1 + (5000 % 200), 1 + (9000 % 200)],
+        raw: true,
+        object: true,
+        state: 'live',
+        events: [5000, 9000, 12296].map((offset) => ({ kind: 'protection', cause: 'none', write: true, offset })),
+      });
+    },
+  );
 
   test('A8 raw writes to a file that is open for reading never reach it', async () => {
     const path = temporaryFile(3 * PAGE, 0x5a);
@@ -100,7 +103,16 @@ describe('A8 a write to memory that may only be read never crashes and never rea
         later = mapping.bytes[4096 + 12];
       }
       mapping.bytes[1] = 0x11; // a page nobody protected
-      return { closedRead, checked, later, object: [...new Set(witness.bytes)], at1: witness.bytes[1], kinds: [...new Set(events.map((info) => JSON.stringify(info)))].map((text) => JSON.parse(text) as unknown), faults: mapping.faults, state: mapping.state };
+      return {
+        closedRead,
+        checked,
+        later,
+        object: [...new Set(witness.bytes)],
+        at1: witness.bytes[1],
+        kinds: [...new Set(events.map((info) => JSON.stringify(info)))].map((text) => JSON.parse(text) as unknown),
+        faults: mapping.faults,
+        state: mapping.state,
+      };
     });
     expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
     expect((value as { faults: number }).faults).toBeLessThan(12);
@@ -136,7 +148,7 @@ describe('A8 a write to memory that may only be read never crashes and never rea
     expect(value).toEqual({ back: [0x5a, 0x5a], arrived: [1, 2] });
   });
 
-  test("A8 a private mapping keeps its own copies when a forbidden write was diverted", async () => {
+  test('A8 a private mapping keeps its own copies when a forbidden write was diverted', async () => {
     const { status, signal, value } = await runInChild(({ MemoryObject }) => {
       const memory = MemoryObject.create({ size: 8192 });
       memory.map().bytes.fill(0x5a);
@@ -173,7 +185,10 @@ describe('A8 a write to memory that may only be read never crashes and never rea
     const mapping = memory.map({ access: 'r' });
     const pages = memory.map();
     pages.protect({ offset: PAGE, length: PAGE, access: 'r' });
-    for (const [target, at] of [[mapping, 64], [pages, PAGE + 64]] as const) {
+    for (const [target, at] of [
+      [mapping, 64],
+      [pages, PAGE + 64],
+    ] as const) {
       expect(thrownBy(() => access(target, at))).toMatchObject({
         name: 'ReadOnlyMappingError',
         code: 'ERR_MAPPING_READ_ONLY',

@@ -11,7 +11,11 @@ function stranger(...args: string[]): Promise<ChildResult> {
 /** What a scenario returned, when it ended well. */
 async function answerOf(...args: string[]): Promise<unknown> {
   const { status, signal, stdout, stderr } = await stranger(...args);
-  expect({ status, signal, stderr: stderr.replace(/^.*REVOCABLE_MMAP_DISPLACED.*\n|^\(Use `node --trace-warnings.*\n/gm, '') }).toEqual({
+  expect({
+    status,
+    signal,
+    stderr: stderr.replace(/^.*REVOCABLE_MMAP_DISPLACED.*\n|^\(Use `node --trace-warnings.*\n/gm, ''),
+  }).toEqual({
     status: 0,
     signal: null,
     stderr: '',
@@ -92,7 +96,11 @@ describe('A9 signals that are not ours', () => {
 
   test.each(SIGNALS)('A9 after the repair $what kills with $signal', async ({ what, signal }) => {
     const result = await stranger('displaced', what);
-    expect({ status: result.status, signal: result.signal, stdout: result.stdout }).toEqual({ status: null, signal, stdout: 'before\n' });
+    expect({ status: result.status, signal: result.signal, stdout: result.stdout }).toEqual({
+      status: null,
+      signal,
+      stdout: 'before\n',
+    });
   });
 
   test('A9 the warning says what happened, and its code', async () => {
@@ -118,6 +126,8 @@ describe('A9 signals that are not ours', () => {
     });
     expect({ status, signal, stdout, stderr }).toEqual({ status: 0, signal: null, stdout: 'true\n', stderr: '' });
     const [profile] = readdirSync(directory);
-    expect((JSON.parse(readFileSync(join(directory, profile), 'utf8')) as { samples: unknown[] }).samples.length).toBeGreaterThan(100);
+    expect((JSON.parse(readFileSync(join(directory, profile), 'utf8')) as { samples: unknown[] }).samples.length).toBeGreaterThan(
+      100,
+    );
   });
 });

@@ -44,53 +44,211 @@ const NO_BOOLEANS = [null, 0, 1, 'true', {}, []];
 const INTEGERS: (Parameter & { below?: unknown[]; above?: unknown[]; misaligned?: unknown[]; optional?: boolean })[] = [
   { parameter: 'options.size', call: (size) => MemoryObject.create({ size }), below: [0, -1], above: [2 ** 53] },
   { parameter: 'fd', call: (fd) => MemoryObject.fromFd(fd), below: [-1], above: [2 ** 31, 2 ** 53] },
-  { parameter: 'options.offset', call: (offset) => memory.map({ offset }), optional: true, below: [-1, -PAGE], above: [SIZE, 2 ** 53], misaligned: [1, PAGE - 1, PAGE + 8] },
-  { parameter: 'options.offset', call: (offset) => file.map({ offset, length: PAGE }), optional: true, below: [-1], above: [2 ** 53], misaligned: [1, 100] },
-  { parameter: 'options.length', call: (length) => memory.map({ length }), optional: true, below: [0, -1], above: [SIZE + 1, 2 ** 53] },
-  { parameter: 'options.length', call: (length) => memory.map({ offset: PAGE, length }), optional: true, below: [0], above: [SIZE - PAGE + 1, Number.MAX_SAFE_INTEGER] },
-  { parameter: 'options.length', call: (length) => file.map({ offset: PAGE, length }), optional: true, below: [0, -1], above: [Number.MAX_SAFE_INTEGER, 2 ** 53] },
-  { parameter: 'range.offset', call: (offset) => memory.zap({ offset, length: PAGE }), below: [-1, -PAGE], above: [2 ** 53], misaligned: [1, PAGE + 1] },
-  { parameter: 'range.length', call: (length) => memory.zap({ offset: 0, length }), below: [0, -1], above: [2 ** 53], misaligned: [1, PAGE - 1] },
+  {
+    parameter: 'options.offset',
+    call: (offset) => memory.map({ offset }),
+    optional: true,
+    below: [-1, -PAGE],
+    above: [SIZE, 2 ** 53],
+    misaligned: [1, PAGE - 1, PAGE + 8],
+  },
+  {
+    parameter: 'options.offset',
+    call: (offset) => file.map({ offset, length: PAGE }),
+    optional: true,
+    below: [-1],
+    above: [2 ** 53],
+    misaligned: [1, 100],
+  },
+  {
+    parameter: 'options.length',
+    call: (length) => memory.map({ length }),
+    optional: true,
+    below: [0, -1],
+    above: [SIZE + 1, 2 ** 53],
+  },
+  {
+    parameter: 'options.length',
+    call: (length) => memory.map({ offset: PAGE, length }),
+    optional: true,
+    below: [0],
+    above: [SIZE - PAGE + 1, Number.MAX_SAFE_INTEGER],
+  },
+  {
+    parameter: 'options.length',
+    call: (length) => file.map({ offset: PAGE, length }),
+    optional: true,
+    below: [0, -1],
+    above: [Number.MAX_SAFE_INTEGER, 2 ** 53],
+  },
+  {
+    parameter: 'range.offset',
+    call: (offset) => memory.zap({ offset, length: PAGE }),
+    below: [-1, -PAGE],
+    above: [2 ** 53],
+    misaligned: [1, PAGE + 1],
+  },
+  {
+    parameter: 'range.length',
+    call: (length) => memory.zap({ offset: 0, length }),
+    below: [0, -1],
+    above: [2 ** 53],
+    misaligned: [1, PAGE - 1],
+  },
   { parameter: 'offset', call: (offset) => mapping.read8(offset), below: [-1], above: [SIZE, 2 ** 32, 2 ** 53] },
-  { parameter: 'offset', call: (offset) => mapping.read16(offset), below: [-1, -2], above: [SIZE - 1, SIZE, 2 ** 32], misaligned: [1, 3] },
-  { parameter: 'offset', call: (offset) => mapping.read32(offset), below: [-1, -4], above: [SIZE - 3, SIZE, 2 ** 32, 2 ** 34], misaligned: [1, 2, 3, 6] },
-  { parameter: 'offset', call: (offset) => mapping.read64(offset), below: [-1, -8], above: [SIZE - 7, SIZE, 2 ** 32, 2 ** 35], misaligned: [1, 4, 12] },
+  {
+    parameter: 'offset',
+    call: (offset) => mapping.read16(offset),
+    below: [-1, -2],
+    above: [SIZE - 1, SIZE, 2 ** 32],
+    misaligned: [1, 3],
+  },
+  {
+    parameter: 'offset',
+    call: (offset) => mapping.read32(offset),
+    below: [-1, -4],
+    above: [SIZE - 3, SIZE, 2 ** 32, 2 ** 34],
+    misaligned: [1, 2, 3, 6],
+  },
+  {
+    parameter: 'offset',
+    call: (offset) => mapping.read64(offset),
+    below: [-1, -8],
+    above: [SIZE - 7, SIZE, 2 ** 32, 2 ** 35],
+    misaligned: [1, 4, 12],
+  },
   { parameter: 'offset', call: (offset) => mapping.write8(offset, 0), below: [-1], above: [SIZE, 2 ** 32, 2 ** 53] },
-  { parameter: 'offset', call: (offset) => mapping.write16(offset, 0), below: [-1], above: [SIZE, 2 ** 32, 2 ** 33], misaligned: [1] },
-  { parameter: 'offset', call: (offset) => mapping.write32(offset, 0), below: [-1], above: [SIZE, 2 ** 32, 2 ** 34], misaligned: [1, 2] },
+  {
+    parameter: 'offset',
+    call: (offset) => mapping.write16(offset, 0),
+    below: [-1],
+    above: [SIZE, 2 ** 32, 2 ** 33],
+    misaligned: [1],
+  },
+  {
+    parameter: 'offset',
+    call: (offset) => mapping.write32(offset, 0),
+    below: [-1],
+    above: [SIZE, 2 ** 32, 2 ** 34],
+    misaligned: [1, 2],
+  },
   { parameter: 'offset', call: (offset) => mapping.write64(offset, 0n), below: [-1], above: [SIZE, 2 ** 32], misaligned: [1, 4] },
   { parameter: 'value', call: (value) => mapping.write8(0, value), below: [-1, -128], above: [256, 2 ** 53] },
   { parameter: 'value', call: (value) => mapping.write16(0, value), below: [-1], above: [65536, 2 ** 32] },
   { parameter: 'value', call: (value) => mapping.write32(0, value), below: [-1, -(2 ** 31)], above: [2 ** 32, 2 ** 53] },
   { parameter: 'offset', call: (offset) => mapping.read(offset, new Uint8Array(1)), below: [-1], above: [SIZE + 1, 2 ** 53] },
   { parameter: 'offset', call: (offset) => mapping.write(offset, new Uint8Array(1)), below: [-1], above: [SIZE + 1, 2 ** 53] },
-  { parameter: 'range.offset', call: (offset) => mapping.protect({ offset, length: PAGE, access: 'rw' }), below: [-1], above: [SIZE, 2 ** 53], misaligned: [1] },
-  { parameter: 'range.length', call: (length) => mapping.protect({ offset: 0, length, access: 'rw' }), below: [0, -1], above: [SIZE + 1, 2 ** 53], misaligned: [1, PAGE + 1] },
-  { parameter: 'range.length', call: (length) => mapping.protect({ offset: 2 * PAGE, length, access: 'rw' }), below: [0], above: [3 * PAGE, Number.MAX_SAFE_INTEGER] },
-  { parameter: 'range.offset', call: (offset) => mapping.remapPages({ offset, length: PAGE, objectOffset: 0 }), below: [-1], above: [SIZE, 2 ** 53], misaligned: [1] },
-  { parameter: 'range.length', call: (length) => mapping.remapPages({ offset: 0, length, objectOffset: 0 }), below: [0, -1], above: [SIZE + 1, 2 ** 53], misaligned: [1] },
-  { parameter: 'range.objectOffset', call: (objectOffset) => mapping.remapPages({ offset: 0, length: PAGE, objectOffset }), below: [-1], above: [SIZE, SIZE + PAGE, 2 ** 53], misaligned: [1, 100] },
-  ...(['sync', 'lock', 'unlock', 'prefetch', 'residency'] as const).flatMap((name) => [
-    { parameter: 'range.offset', call: ((offset) => mapping[name]({ offset, length: PAGE })) as Call, below: [-1], above: [SIZE, 2 ** 53], misaligned: [1] },
-    { parameter: 'range.length', call: ((length) => mapping[name]({ offset: PAGE, length })) as Call, below: [0, -1], above: [SIZE, 2 ** 53], misaligned: [1] },
+  {
+    parameter: 'range.offset',
+    call: (offset) => mapping.protect({ offset, length: PAGE, access: 'rw' }),
+    below: [-1],
+    above: [SIZE, 2 ** 53],
+    misaligned: [1],
+  },
+  {
+    parameter: 'range.length',
+    call: (length) => mapping.protect({ offset: 0, length, access: 'rw' }),
+    below: [0, -1],
+    above: [SIZE + 1, 2 ** 53],
+    misaligned: [1, PAGE + 1],
+  },
+  {
+    parameter: 'range.length',
+    call: (length) => mapping.protect({ offset: 2 * PAGE, length, access: 'rw' }),
+    below: [0],
+    above: [3 * PAGE, Number.MAX_SAFE_INTEGER],
+  },
+  {
+    parameter: 'range.offset',
+    call: (offset) => mapping.remapPages({ offset, length: PAGE, objectOffset: 0 }),
+    below: [-1],
+    above: [SIZE, 2 ** 53],
+    misaligned: [1],
+  },
+  {
+    parameter: 'range.length',
+    call: (length) => mapping.remapPages({ offset: 0, length, objectOffset: 0 }),
+    below: [0, -1],
+    above: [SIZE + 1, 2 ** 53],
+    misaligned: [1],
+  },
+  {
+    parameter: 'range.objectOffset',
+    call: (objectOffset) => mapping.remapPages({ offset: 0, length: PAGE, objectOffset }),
+    below: [-1],
+    above: [SIZE, SIZE + PAGE, 2 ** 53],
+    misaligned: [1, 100],
+  },
+  ...(['sync', 'lock', 'unlock', 'prefetch', 'residency', 'check'] as const).flatMap((name) => [
+    {
+      parameter: 'range.offset',
+      call: ((offset) => mapping[name]({ offset, length: PAGE })) as Call,
+      below: [-1],
+      above: [SIZE, 2 ** 53],
+      misaligned: [1],
+    },
+    {
+      parameter: 'range.length',
+      call: ((length) => mapping[name]({ offset: PAGE, length })) as Call,
+      below: [0, -1],
+      above: [SIZE, 2 ** 53],
+      misaligned: [1],
+    },
   ]),
-  { parameter: 'range.offset', call: (offset) => mapping.advise('normal', { offset, length: PAGE }), below: [-1], above: [SIZE, 2 ** 53], misaligned: [1] },
-  { parameter: 'range.length', call: (length) => mapping.advise('normal', { offset: 0, length }), below: [0], above: [SIZE + 1], misaligned: [1] },
+  {
+    parameter: 'range.offset',
+    call: (offset) => mapping.advise('normal', { offset, length: PAGE }),
+    below: [-1],
+    above: [SIZE, 2 ** 53],
+    misaligned: [1],
+  },
+  {
+    parameter: 'range.length',
+    call: (length) => mapping.advise('normal', { offset: 0, length }),
+    below: [0],
+    above: [SIZE + 1],
+    misaligned: [1],
+  },
   { parameter: 'offset', call: (offset) => mapping.wake(offset), below: [-1], above: [SIZE, 2 ** 53], misaligned: [1, 2] },
   { parameter: 'count', call: (count) => mapping.wake(0, count), optional: true, below: [-1], above: [2 ** 31, 2 ** 53] },
   { parameter: 'offset', call: (offset) => mapping.waitSync(offset, 1), below: [-1], above: [SIZE, 2 ** 53], misaligned: [1, 2] },
-  { parameter: 'expected', call: (expected) => mapping.waitSync(0, expected), below: [-(2 ** 31) - 1], above: [2 ** 32, 2 ** 53] },
+  {
+    parameter: 'expected',
+    call: (expected) => mapping.waitSync(0, expected),
+    below: [-(2 ** 31) - 1],
+    above: [2 ** 32, 2 ** 53],
+  },
   { parameter: 'handle.id', call: (id) => Mapping.attach({ ...mapping.share(), id }), below: [-1], above: [2 ** 53] },
 ];
 
 const STRINGS: (Parameter & { wrong: string[] })[] = [
-  { parameter: 'options.name', call: (name) => MemoryObject.create({ size: PAGE, name }), wrong: ['a\0b', 'x'.repeat(250), 'ä'.repeat(125)] },
+  {
+    parameter: 'options.name',
+    call: (name) => MemoryObject.create({ size: PAGE, name }),
+    wrong: ['a\0b', 'x'.repeat(250), 'ä'.repeat(125)],
+  },
   { parameter: 'options.name', call: (name) => MemoryObject.fromFd(file.fd, { name }), wrong: ['a\0b'] },
-  { parameter: 'options.onBackingFault', call: (onBackingFault) => MemoryObject.openFile(path, { onBackingFault }), wrong: ['', 'pages', 'Page', 'page\0'] },
-  { parameter: 'options.onBackingFault', call: (onBackingFault) => MemoryObject.fromFd(file.fd, { onBackingFault }), wrong: ['both'] },
-  { parameter: 'options.access', call: (access) => memory.map({ access }), wrong: ['', 'w', 'none', 'R', 'rwx', 'constructor', '__proto__'] },
+  {
+    parameter: 'options.onBackingFault',
+    call: (onBackingFault) => MemoryObject.openFile(path, { onBackingFault }),
+    wrong: ['', 'pages', 'Page', 'page\0'],
+  },
+  {
+    parameter: 'options.onBackingFault',
+    call: (onBackingFault) => MemoryObject.fromFd(file.fd, { onBackingFault }),
+    wrong: ['both'],
+  },
+  {
+    parameter: 'options.access',
+    call: (access) => memory.map({ access }),
+    wrong: ['', 'w', 'none', 'R', 'rwx', 'constructor', '__proto__'],
+  },
   { parameter: 'options.fill', call: (fill) => memory.map({ fill }), wrong: ['', 'zero', 'toString', '0'] },
-  { parameter: 'range.access', call: (access) => mapping.protect({ offset: 0, length: PAGE, access }), wrong: ['', 'w', 'x', 'base'] },
+  {
+    parameter: 'range.access',
+    call: (access) => mapping.protect({ offset: 0, length: PAGE, access }),
+    wrong: ['', 'w', 'x', 'base'],
+  },
   { parameter: 'advice', call: (advice) => mapping.advise(advice), wrong: ['', 'free', 'toString', '__proto__', 'WILLNEED'] },
 ];
 
@@ -117,6 +275,7 @@ const OPTIONS: (Parameter & { required?: boolean })[] = [
   { parameter: 'range', call: (range) => mapping.unlock(range) },
   { parameter: 'range', call: (range) => mapping.prefetch(range) },
   { parameter: 'range', call: (range) => mapping.residency(range) },
+  { parameter: 'range', call: (range) => mapping.check(range) },
   { parameter: 'options', call: (options) => mapping.waitSync(0, 1, options) },
   { parameter: 'handle', call: (handle) => Mapping.attach(handle), required: true },
 ];
@@ -128,7 +287,8 @@ function expectRefused(call: Call, value: unknown, expected: { name: string; cod
   expect(error.message).toContain(`"${parameter}"`);
 }
 
-const titled = <T extends Parameter>(parameters: T[]) => parameters.map((item) => ({ ...item, title: `${item.parameter} in ${String(item.call).replace(/\s+/g, ' ')}` }));
+const titled = <T extends Parameter>(parameters: T[]) =>
+  parameters.map((item) => ({ ...item, title: `${item.parameter} in ${String(item.call).replace(/\s+/g, ' ')}` }));
 
 describe('I1 every argument is validated', () => {
   let open: string[];
@@ -149,7 +309,8 @@ describe('I1 every argument is validated', () => {
   });
 
   test('I1 value in mapping.write64: a bigint of 64 bits', () => {
-    for (const value of [0, '0', null, undefined, true, {}, []]) expectRefused((v) => mapping.write64(0, v), value, TYPE, 'value');
+    for (const value of [0, '0', null, undefined, true, {}, []])
+      expectRefused((v) => mapping.write64(0, v), value, TYPE, 'value');
     for (const value of [-1n, 2n ** 64n]) expectRefused((v) => mapping.write64(0, v), value, RANGE, 'value');
     mapping.write64(0, 2n ** 64n - 1n);
     expect(mapping.read64(0)).toBe(2n ** 64n - 1n);
@@ -177,9 +338,12 @@ describe('I1 every argument is validated', () => {
   });
 
   test('I1 path: a string or a file URL', () => {
-    for (const value of [null, undefined, 5, {}, [], Buffer.from('/tmp')]) expectRefused((p) => MemoryObject.openFile(p), value, TYPE, 'path');
+    for (const value of [null, undefined, 5, {}, [], Buffer.from('/tmp')])
+      expectRefused((p) => MemoryObject.openFile(p), value, TYPE, 'path');
     expectRefused((p) => MemoryObject.openFile(p), '/tmp/a\0b', VALUE, 'path');
-    expect(thrownBy(() => MemoryObject.openFile(new URL('http://localhost/x')))).toMatchObject({ code: 'ERR_INVALID_URL_SCHEME' });
+    expect(thrownBy(() => MemoryObject.openFile(new URL('http://localhost/x')))).toMatchObject({
+      code: 'ERR_INVALID_URL_SCHEME',
+    });
     const opened = MemoryObject.openFile(new URL(`file://${path}`));
     expect([opened.size, opened.name]).toEqual([SIZE, path]);
     opened.close();
@@ -190,7 +354,11 @@ describe('I1 every argument is validated', () => {
     for (const value of [null, undefined, 'text', 5, {}, [1, 2], new ArrayBuffer(8), new SharedArrayBuffer(8)]) {
       expectRefused((buffer) => mapping[name](0, buffer), value, TYPE, parameter);
     }
-    for (const [offset, bytes] of [[0, SIZE + 1], [SIZE, 1], [SIZE - 8, 9]] as const) {
+    for (const [offset, bytes] of [
+      [0, SIZE + 1],
+      [SIZE, 1],
+      [SIZE - 8, 9],
+    ] as const) {
       expectRefused((buffer) => mapping[name](offset, buffer), new Uint8Array(bytes), RANGE, parameter);
     }
     expect(mapping[name](SIZE, new Uint8Array(0))).toBe(0);
@@ -213,17 +381,31 @@ describe('I1 every argument is validated', () => {
     ];
     for (const [args, expected] of cases) {
       expect(thrownBy(() => (mapping.waitSync as (...args: unknown[]) => unknown)(...args))).toMatchObject(expected);
-      expect(await rejectionOf((async () => (mapping.wait as (...args: unknown[]) => Promise<unknown>)(...args))())).toMatchObject(expected);
+      expect(
+        await rejectionOf((async () => (mapping.wait as (...args: unknown[]) => Promise<unknown>)(...args))()),
+      ).toMatchObject(expected);
     }
   });
 
   test('I1 attach: only what share() gave', () => {
     const handle = mapping.share();
-    for (const value of [{}, { ...handle, type: 'other' }, { type: handle.type, id: handle.id }, { ...handle, buffer: new ArrayBuffer(8) }, { ...handle, buffer: null }]) {
+    for (const value of [
+      {},
+      { ...handle, type: 'other' },
+      { type: handle.type, id: handle.id },
+      { ...handle, buffer: new ArrayBuffer(8) },
+      { ...handle, buffer: null },
+    ]) {
       expect(thrownBy(() => Mapping.attach(value as never))).toMatchObject(TYPE);
     }
     // A handle that was tampered with is as good as one of a mapping that is gone.
-    for (const value of [{ ...handle, id: handle.id + 1 }, { ...handle, id: 2 ** 53 - 1 }, { ...handle, id: 0 }, { ...handle, buffer: new SharedArrayBuffer(SIZE) }, { ...handle, buffer: new SharedArrayBuffer(0) }]) {
+    for (const value of [
+      { ...handle, id: handle.id + 1 },
+      { ...handle, id: 2 ** 53 - 1 },
+      { ...handle, id: 0 },
+      { ...handle, buffer: new SharedArrayBuffer(SIZE) },
+      { ...handle, buffer: new SharedArrayBuffer(0) },
+    ]) {
       expect(thrownBy(() => Mapping.attach(value))).toMatchObject({ code: 'ERR_MAPPING_CLOSED' });
     }
   });
@@ -259,7 +441,14 @@ describe('I1 every argument is validated', () => {
 
   test('I1 a getter that changes the arguments between looks changes nothing', () => {
     let looks = 0;
-    const range = { get offset() { return looks++ === 0 ? 0 : 2 ** 40; }, get length() { return looks > 2 ? 2 ** 40 : PAGE; } };
+    const range = {
+      get offset() {
+        return looks++ === 0 ? 0 : 2 ** 40;
+      },
+      get length() {
+        return looks > 2 ? 2 ** 40 : PAGE;
+      },
+    };
     try {
       mapping.sync(range);
     } catch (error) {
@@ -289,7 +478,9 @@ describe('I1 what is given is what is used', () => {
 
   test('I1 an error’s stack begins with its name and code, as Node’s own', () => {
     const error = thrownBy(() => mapping.read8(-1));
-    expect(error.stack).toMatch(/^RangeError \[ERR_OUT_OF_RANGE\]: The value of "offset" is out of range\. It must be >= 0 && <= 16383\. Received -1\n/);
+    expect(error.stack).toMatch(
+      /^RangeError \[ERR_OUT_OF_RANGE\]: The value of "offset" is out of range\. It must be >= 0 && <= 16383\. Received -1\n/,
+    );
     expect(error.name).toBe('RangeError');
     const type = thrownBy(() => memory.map({ access: 5 as never }));
     expect(type.message).toBe('The "options.access" argument must be of type string. Received type number (5)');

@@ -14,11 +14,21 @@ describe('I1 no combination of arguments ends the process', () => {
       limit: 90_000,
     });
     const last = join(directory, 'last');
-    const trace = status === 0 ? '' : `SEED=${seed}\n${stderr.slice(0, 4000)}\n${existsSync(last) ? readFileSync(last, 'utf8').slice(0, 4000) : ''}`;
+    const trace =
+      status === 0
+        ? ''
+        : `SEED=${seed}\n${stderr.slice(0, 4000)}\n${existsSync(last) ? readFileSync(last, 'utf8').slice(0, 4000) : ''}`;
     expect({ status, signal, trace }).toEqual({ status: 0, signal: null, trace: '' });
     const { calls, codes } = JSON.parse(stdout) as { calls: number; codes: Record<string, number> };
     expect(calls).toBeGreaterThan(8_000);
-    for (const code of ['ERR_INVALID_ARG_TYPE', 'ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE', 'ERR_MAPPING_REVOKED', 'ERR_MAPPING_CLOSED', 'ENODEV']) {
+    for (const code of [
+      'ERR_INVALID_ARG_TYPE',
+      'ERR_INVALID_ARG_VALUE',
+      'ERR_OUT_OF_RANGE',
+      'ERR_MAPPING_REVOKED',
+      'ERR_MAPPING_CLOSED',
+      'ENODEV',
+    ]) {
       expect([code, codes[code] > 0]).toEqual([code, true]);
     }
   });

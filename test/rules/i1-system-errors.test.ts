@@ -30,27 +30,48 @@ describe('I1 system errors have the shape of Node’s own, and leave nothing ope
   test('I1 a directory: EISDIR', () => {
     const path = temporaryDirectory();
     for (const writable of [false, true]) {
-      expect(thrownBy(() => MemoryObject.openFile(path, { writable }))).toMatchObject({ code: 'EISDIR', errno: -21, syscall: 'open', path });
+      expect(thrownBy(() => MemoryObject.openFile(path, { writable }))).toMatchObject({
+        code: 'EISDIR',
+        errno: -21,
+        syscall: 'open',
+        path,
+      });
     }
   });
 
   test('I1 a path through a file: ENOTDIR; a loop of links: ELOOP; a name that is too long: ENAMETOOLONG', () => {
     const file = temporaryFile(1);
-    expect(thrownBy(() => MemoryObject.openFile(`${file}/x`))).toMatchObject({ code: 'ENOTDIR', syscall: 'open', path: `${file}/x` });
+    expect(thrownBy(() => MemoryObject.openFile(`${file}/x`))).toMatchObject({
+      code: 'ENOTDIR',
+      syscall: 'open',
+      path: `${file}/x`,
+    });
     const link = join(temporaryDirectory(), 'link');
     execFileSync('ln', ['-s', 'link', link]);
     expect(thrownBy(() => MemoryObject.openFile(link))).toMatchObject({ code: 'ELOOP', syscall: 'open', path: link });
-    expect(thrownBy(() => MemoryObject.openFile(`/tmp/${'x'.repeat(300)}`))).toMatchObject({ code: 'ENAMETOOLONG', syscall: 'open' });
+    expect(thrownBy(() => MemoryObject.openFile(`/tmp/${'x'.repeat(300)}`))).toMatchObject({
+      code: 'ENAMETOOLONG',
+      syscall: 'open',
+    });
   });
 
   test.each([false, true])('I1 a FIFO does not hang, writable %s: ENODEV', (writable) => {
     const path = join(temporaryDirectory(), 'fifo');
     execFileSync('mkfifo', [path]);
-    expect(thrownBy(() => MemoryObject.openFile(path, { writable }))).toMatchObject({ code: 'ENODEV', errno: -19, syscall: 'mmap', path });
+    expect(thrownBy(() => MemoryObject.openFile(path, { writable }))).toMatchObject({
+      code: 'ENODEV',
+      errno: -19,
+      syscall: 'mmap',
+      path,
+    });
   });
 
   test('I1 character devices that cannot be mapped: ENODEV; one that can be mapped is', () => {
-    expect(thrownBy(() => MemoryObject.openFile('/dev/null'))).toMatchObject({ code: 'ENODEV', syscall: 'mmap', path: '/dev/null' });
+    expect(thrownBy(() => MemoryObject.openFile('/dev/null'))).toMatchObject({
+      code: 'ENODEV',
+      syscall: 'mmap',
+      path: '/dev/null',
+    });
     const zero = MemoryObject.openFile('/dev/zero', { writable: true });
     const mapping = zero.map({ length: PAGE });
     mapping.write8(0, 1);
@@ -83,14 +104,22 @@ describe('I1 system errors have the shape of Node’s own, and leave nothing ope
 
   test.each(Object.keys(UNMAPPABLE))('I1 a descriptor that cannot be mapped, %s: ENODEV', (kind) => {
     withDescriptors(UNMAPPABLE[kind](), (...fds) => {
-      for (const fd of fds) expect(thrownBy(() => MemoryObject.fromFd(fd))).toMatchObject({ code: kind === 'pipe' && fd === fds[1] ? 'EACCES' : 'ENODEV', syscall: 'mmap' });
+      for (const fd of fds)
+        expect(thrownBy(() => MemoryObject.fromFd(fd))).toMatchObject({
+          code: kind === 'pipe' && fd === fds[1] ? 'EACCES' : 'ENODEV',
+          syscall: 'mmap',
+        });
     });
   });
 
   test('I1 a descriptor that is not open for what is asked: EACCES', () => {
     const path = temporaryFile(PAGE);
     withDescriptors([openSync(path, 'r'), openSync(path, 'a')], (readOnly, writeOnly) => {
-      expect(thrownBy(() => MemoryObject.fromFd(readOnly, { writable: true }))).toMatchObject({ code: 'EACCES', errno: -13, syscall: 'mmap' });
+      expect(thrownBy(() => MemoryObject.fromFd(readOnly, { writable: true }))).toMatchObject({
+        code: 'EACCES',
+        errno: -13,
+        syscall: 'mmap',
+      });
       expect(thrownBy(() => MemoryObject.fromFd(writeOnly))).toMatchObject({ code: 'EACCES', syscall: 'mmap' });
     });
     const file = MemoryObject.openFile(path);
@@ -99,7 +128,10 @@ describe('I1 system errors have the shape of Node’s own, and leave nothing ope
     copy.write8(0, 1);
     expect([copy.read8(0), file.map().read8(0)]).toEqual([1, 0x5a]);
     const mapping = file.map();
-    expect(thrownBy(() => mapping.protect({ offset: 0, length: PAGE, access: 'rw' }))).toMatchObject({ code: 'EACCES', syscall: 'mprotect' });
+    expect(thrownBy(() => mapping.protect({ offset: 0, length: PAGE, access: 'rw' }))).toMatchObject({
+      code: 'EACCES',
+      syscall: 'mprotect',
+    });
     file.close();
   });
 
@@ -108,7 +140,13 @@ describe('I1 system errors have the shape of Node’s own, and leave nothing ope
     const mapping = memory.map();
     memory.revokeSync('unplugged');
     const error = thrownBy(() => memory.map());
-    expect(error).toMatchObject({ name: 'Error', code: 'ENODEV', errno: -19, syscall: 'mmap', cause: { code: 'ERR_MAPPING_REVOKED', cause: 'unplugged' } });
+    expect(error).toMatchObject({
+      name: 'Error',
+      code: 'ENODEV',
+      errno: -19,
+      syscall: 'mmap',
+      cause: { code: 'ERR_MAPPING_REVOKED', cause: 'unplugged' },
+    });
     expect(error.message).toContain('ENODEV: no such device, mmap');
     expect(thrownBy(() => memory.zap())).toMatchObject({ code: 'ENODEV' });
     expect(await rejectionOf(memory.suspend())).toMatchObject({ code: 'ENODEV', errno: -19 });
@@ -164,14 +202,22 @@ describe('I1 system errors have the shape of Node’s own, and leave nothing ope
     expect(await rejectionOf(memory.resume())).toMatchObject(closed);
     expect(await memory.revoke()).toMatchObject({ object: 'closed', revokedByThisCall: false, mappings: 0 });
     expect(memory.revokeSync()).toMatchObject({ revokedByThisCall: false });
-    expect([memory.state, mapping.state, memory.size, memory.fd, memory.mappings.size]).toEqual(['closed', 'closed', PAGE, -1, 0]);
+    expect([memory.state, mapping.state, memory.size, memory.fd, memory.mappings.size]).toEqual([
+      'closed',
+      'closed',
+      PAGE,
+      -1,
+      0,
+    ]);
     expect(mapping.bytes.every((byte) => byte === 0)).toBe(true);
   });
 
   test('I1 memory that is larger than an ArrayBuffer can be: RangeError, nothing mapped', () => {
     const memory = MemoryObject.create({ size: 2 ** 52 });
     for (const shared of [true, false]) {
-      expect(thrownBy(() => memory.map({ shared, length: 2 ** 51 }))).toMatchObject({ code: shared ? 'ERR_OUT_OF_RANGE' : expect.stringMatching(/ERR_OUT_OF_RANGE|ENOMEM/) });
+      expect(thrownBy(() => memory.map({ shared, length: 2 ** 51 }))).toMatchObject({
+        code: shared ? 'ERR_OUT_OF_RANGE' : expect.stringMatching(/ERR_OUT_OF_RANGE|ENOMEM/),
+      });
     }
     expect(memory.mappings.size).toBe(0);
     memory.close();

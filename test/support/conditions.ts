@@ -3,7 +3,12 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
 /** `test` where `reason` is undefined; else a skipped test whose title says why. */
-export function testUnless(reason: string | undefined, title: string, body: () => void | Promise<void>, timeout?: number): void {
+export function testUnless(
+  reason: string | undefined,
+  title: string,
+  body: (() => void) | (() => Promise<void>),
+  timeout?: number,
+): void {
   if (reason === undefined) test(title, body, timeout);
   else test.skip(`${title} (skipped: ${reason})`, body, timeout);
 }
