@@ -158,6 +158,8 @@ export interface Native {
   /** One guarded load of 1, 2, 4 or 8 bytes; undefined when it faulted. */
   load(id: number, offset: number, width: number): number | bigint | undefined;
   store(id: number, offset: number, width: number, value: number | bigint): boolean;
+  /** The first byte of the range whose page shows the object at or past its byte `end`; -1 for none. */
+  firstBytePast(id: number, offset: number, length: number, end: number): number;
   /** What the marks of the pages say of an access: `result` becomes verdict, cause, first byte concerned, pages diverted so far. */
   judge(id: number, offset: number, width: number, write: boolean, result: Float64Array): void;
 

@@ -131,6 +131,13 @@ void judge(const Napi::CallbackInfo& info) {
   result[3] = strays;
 }
 
+// firstBytePast(id, offset, length, end): the first byte whose page is at or past byte `end` of the object; -1 for none
+Napi::Value first_byte_past_js(const Napi::CallbackInfo& info) {
+  const Region* region = EnvState::of(info.Env()).region(info[0]);
+  const size_t found = first_byte_past(region, to_u64(info[1]), to_u64(info[2]), to_u64(info[3]));
+  return Napi::Number::New(info.Env(), found == SIZE_MAX ? -1 : static_cast<double>(found));
+}
+
 }  // namespace
 
 void export_access(Napi::Env env, Napi::Object exports) {
@@ -138,6 +145,7 @@ void export_access(Napi::Env env, Napi::Object exports) {
   exports["writeBytes"] = Napi::Function::New(env, write_bytes, "writeBytes");
   exports["load"] = Napi::Function::New(env, load, "load");
   exports["store"] = Napi::Function::New(env, store, "store");
+  exports["firstBytePast"] = Napi::Function::New(env, first_byte_past_js, "firstBytePast");
   exports["judge"] = Napi::Function::New(env, judge, "judge");
 }
 

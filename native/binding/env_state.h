@@ -45,8 +45,8 @@ class Mailbox {
 
 struct Held {
   Region* region;
-  uint32_t handles;   // Mapping objects of this environment, and pins
-  bool creator;       // made here: it ends with the environment
+  uint32_t handles;  // Mapping objects of this environment, and pins
+  bool creator;      // made here: it ends with the environment
 };
 
 // Asynchronous waits under way, by token. Shared with their threads: a wait may end while it is being cancelled, or after
@@ -62,21 +62,21 @@ class EnvState {
   explicit EnvState(Napi::Env env);
 
   Napi::Env env;
-  Napi::FunctionReference notify;   // called on the event loop when there may be something to take
+  Napi::FunctionReference notify;  // called on the event loop when there may be something to take
   RingReader events;
   uint64_t events_dropped = 0;
   std::shared_ptr<Mailbox> mailbox;
   struct HeldObject {
-    Object* object;      // one reference for all of them
-    uint32_t wrappers;   // MemoryObjects of this environment
+    Object* object;     // one reference for all of them
+    uint32_t wrappers;  // MemoryObjects of this environment
   };
   std::unordered_map<uint64_t, HeldObject> objects;
-  std::unordered_map<uint64_t, Held> regions;      // by region id
-  std::unordered_set<Waiter*> waiting;             // synchronous waits under way
+  std::unordered_map<uint64_t, Held> regions;  // by region id
+  std::unordered_set<Waiter*> waiting;         // synchronous waits under way
   ThreadedWaits threaded_waits;
   double next_token = 1;
 
-  void pending(int change);   // how many promises wait: the loop stays alive while any does
+  void pending(int change);  // how many promises wait: the loop stays alive while any does
   void close(napi_async_cleanup_hook_handle hook);
 
   Object* object(const Napi::Value& id) const;
@@ -89,9 +89,7 @@ class EnvState {
 };
 
 // A region's id as JavaScript sees it: generation * 2^20 + slot, exact in a double.
-inline double region_id(const Region* region) {
-  return static_cast<double>(region->generation) * kStatusSlots + region->slot;
-}
+inline double region_id(const Region* region) { return static_cast<double>(region->generation) * kStatusSlots + region->slot; }
 
 // A Failure as { errno, syscall }, with Node's negative errno; null when there is none.
 Napi::Value to_js(Napi::Env env, const Failure& failure);

@@ -48,13 +48,14 @@ Failure map_at(const MapArguments& arguments, uintptr_t start, Region** region) 
   const Failure failure = handlers_ensure();
   if (failure) return failure;
   const size_t span = round_up(arguments.length, size_t{1} << arguments.object->page_shift);
-  return map_region({arguments.object, start, span, arguments.length, arguments.offset, arguments.writable, arguments.private_copy,
-                     arguments.fill, arguments.populate},
+  return map_region({arguments.object, start, span, arguments.length, arguments.offset, arguments.writable,
+                     arguments.private_copy, arguments.fill, arguments.populate},
                     region);
 }
 
 Napi::Value hold(Napi::Env env, Region* region, bool creator, uintptr_t buffer) {
-  Held& held = EnvState::of(env).regions.try_emplace(static_cast<uint64_t>(region_id(region)), Held{region, 0, creator}).first->second;
+  Held& held =
+      EnvState::of(env).regions.try_emplace(static_cast<uint64_t>(region_id(region)), Held{region, 0, creator}).first->second;
   ++held.handles;
   return describe(env, region, buffer);
 }
@@ -129,7 +130,8 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
   Region* region = nullptr;
   const Failure failure = handlers_ensure();
   if (failure) return to_js(info.Env(), failure);
-  if (!acquire_region(static_cast<uint32_t>(id % kStatusSlots), static_cast<uint32_t>(id / kStatusSlots), &region)) return info.Env().Null();
+  if (!acquire_region(static_cast<uint32_t>(id % kStatusSlots), static_cast<uint32_t>(id / kStatusSlots), &region))
+    return info.Env().Null();
   const uintptr_t start = round_up(reinterpret_cast<uintptr_t>(bytes.Data()), region->page_size());
   if (start != region->start || bytes.ByteLength() < region->length) {
     release_region_handle(region, false);

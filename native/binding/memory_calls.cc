@@ -78,10 +78,18 @@ void export_memory_calls(Napi::Env env, Napi::Object exports) {
     const char* name;
     int value;
   } kinds[] = {
-      {"normal", MADV_NORMAL},     {"random", MADV_RANDOM},         {"sequential", MADV_SEQUENTIAL},
-      {"willneed", MADV_WILLNEED}, {"dontneed", MADV_DONTNEED},     {"cold", abi::kMadvCold},
-      {"pageout", abi::kMadvPageout}, {"hugepage", MADV_HUGEPAGE},  {"nohugepage", MADV_NOHUGEPAGE},
-      {"dontdump", MADV_DONTDUMP}, {"dodump", MADV_DODUMP},         {"populate-read", abi::kMadvPopulateRead},
+      {"normal", MADV_NORMAL},
+      {"random", MADV_RANDOM},
+      {"sequential", MADV_SEQUENTIAL},
+      {"willneed", MADV_WILLNEED},
+      {"dontneed", MADV_DONTNEED},
+      {"cold", abi::kMadvCold},
+      {"pageout", abi::kMadvPageout},
+      {"hugepage", MADV_HUGEPAGE},
+      {"nohugepage", MADV_NOHUGEPAGE},
+      {"dontdump", MADV_DONTDUMP},
+      {"dodump", MADV_DODUMP},
+      {"populate-read", abi::kMadvPopulateRead},
       {"populate-write", abi::kMadvPopulateWrite},
   };
   for (const auto& kind : kinds) advice[kind.name] = Napi::Number::New(env, kind.value);

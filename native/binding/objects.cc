@@ -18,7 +18,8 @@ Napi::Value start(const Napi::CallbackInfo& info) {
   auto status = info[0].As<Napi::Uint8Array>();
   void* at = status.Data();
   // The self-test of the assumption everything rests on: V8 gives whole pages, aligned, and lets them be mapped over.
-  if (reinterpret_cast<uintptr_t>(at) % kPageSize != 0 || status.ByteLength() < kStatusBytes) return to_js(env, {ENOTSUP, "mmap"});
+  if (reinterpret_cast<uintptr_t>(at) % kPageSize != 0 || status.ByteLength() < kStatusBytes)
+    return to_js(env, {ENOTSUP, "mmap"});
   if (mmap(at, kStatusBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, status_table_fd(), 0) == MAP_FAILED) {
     return to_js(env, Failure::from_errno("mmap"));
   }

@@ -7,7 +7,9 @@ namespace revocable::binding {
 namespace {
 
 // setNotify(callback): called on the event loop when takeEvents or takeCompletions may have something
-void set_notify(const Napi::CallbackInfo& info) { EnvState::of(info.Env()).notify = Napi::Persistent(info[0].As<Napi::Function>()); }
+void set_notify(const Napi::CallbackInfo& info) {
+  EnvState::of(info.Env()).notify = Napi::Persistent(info[0].As<Napi::Function>());
+}
 
 // takeEvents(): { events: [{ kind, cause, write, region, object, offset }], dropped }
 Napi::Value take_events(const Napi::CallbackInfo& info) {

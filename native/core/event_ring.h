@@ -20,10 +20,10 @@ struct Event {
   EventKind kind = EventKind::object_changed;
   Cause cause = Cause::none;
   bool write = false;
-  uint32_t slot = 0;         // of the mapping, with its generation; 0 where the event is not about one
+  uint32_t slot = 0;  // of the mapping, with its generation; 0 where the event is not about one
   uint32_t generation = 0;
   uint64_t object = 0;
-  uint64_t offset = 0;       // of the faulting byte in the mapping
+  uint64_t offset = 0;  // of the faulting byte in the mapping
 };
 
 inline constexpr size_t kRingSlots = 4096;

@@ -9,8 +9,8 @@
 
 namespace revocable {
 
-// At the limit of mappings (vm.max_map_count) no mmap succeeds, not even one that replaces a mapping by another. The library keeps
-// some mappings of no use to give back then: false when there are none left. Async-signal-safe. (handler_inside.cc)
+// At the limit of mappings (vm.max_map_count) no mmap succeeds, not even one that replaces a mapping by another. The library
+// keeps some mappings of no use to give back then: false when there are none left. Async-signal-safe. (handler_inside.cc)
 bool drop_ballast();
 
 struct HandlerWork {

@@ -45,12 +45,12 @@ inline constexpr uint32_t kFutex32 = 2;
 inline constexpr long kSysFutexWaitv = 449;  // the same number on every architecture
 inline constexpr int kFutexWaitvMax = 128;
 
-inline constexpr int kMadvCold = 20, kMadvPageout = 21;                    // Linux 5.4
-inline constexpr int kMadvPopulateRead = 22, kMadvPopulateWrite = 23;      // Linux 5.14
-inline constexpr int kMadvDontneedLocked = 24;                             // Linux 5.18
-inline constexpr int kMadvGuardInstall = 102, kMadvGuardRemove = 103;      // Linux 6.13, file mappings 6.15
-inline constexpr unsigned kMfdNoexecSeal = 8;                              // Linux 6.3
-inline constexpr unsigned kMfdHugeShift = 26;                              // log2 of the page size goes here
+inline constexpr int kMadvCold = 20, kMadvPageout = 21;                // Linux 5.4
+inline constexpr int kMadvPopulateRead = 22, kMadvPopulateWrite = 23;  // Linux 5.14
+inline constexpr int kMadvDontneedLocked = 24;                         // Linux 5.18
+inline constexpr int kMadvGuardInstall = 102, kMadvGuardRemove = 103;  // Linux 6.13, file mappings 6.15
+inline constexpr unsigned kMfdNoexecSeal = 8;                          // Linux 6.3
+inline constexpr unsigned kMfdHugeShift = 26;                          // log2 of the page size goes here
 
 inline int tid() { return static_cast<int>(syscall(SYS_gettid)); }
 

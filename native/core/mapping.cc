@@ -263,6 +263,7 @@ Failure map_region(const MapRequest& request, Region** result) {
     ++object->references;
     list_region(region, &object->live);
     count_state(State::live, true);
+    if (g_counters.live.load(std::memory_order_relaxed) == 1) service_wake();  // its watchdog has something to watch
     bump(g_counters.mapped);
     reclaim();
     *result = region;
@@ -404,16 +405,22 @@ static bool put_back(const Region* region, size_t page, int prot) {
 
 void settle_strays_claimed(Region* region) {
   if (region->stray_first > region->stray_last) return;
+  size_t left_first = SIZE_MAX, left_last = 0;
   if (region->state.load(std::memory_order_relaxed) == State::live) {
     for (size_t page = region->stray_first; page <= region->stray_last; ++page) {
       const PageMark mark = region->mark_of(page);
       if ((mark & kMarkStray) == 0) continue;
-      if (!put_back(region, page, prot_of(mark_access(mark), *region))) continue;
+      if (!put_back(region, page, prot_of(mark_access(mark), *region))) {
+        left_first = std::min(left_first, page);
+        left_last = page;
+        continue;
+      }
       set_mark(region, page, static_cast<PageMark>(mark & ~kMarkStray));
     }
   }
-  region->stray_first = SIZE_MAX;
-  region->stray_last = 0;
+  // Those that could not be put back (no mapping more to be had) are tried again at the next access.
+  region->stray_first = left_first;
+  region->stray_last = left_last;
   republish(region);
 }
 
@@ -421,6 +428,17 @@ void settle_strays(Region* region) {
   RegistryLock lock;
   const Claim claim(region);
   settle_strays_claimed(region);
+}
+
+size_t first_byte_past(const Region* region, size_t offset, size_t length, uint64_t end) {
+  if (region->rearranged.load() == nullptr) {
+    const uint64_t past = end > region->object_offset ? end - region->object_offset : 0;
+    return past < offset + length ? std::max<size_t>(offset, past) : SIZE_MAX;
+  }
+  for (size_t page = offset >> region->page_shift; (page << region->page_shift) < offset + length; ++page) {
+    if (region->object_offset_of(page) >= end) return std::max(offset, page << region->page_shift);
+  }
+  return SIZE_MAX;
 }
 
 PageVerdict judge_access(Region* region, size_t offset, size_t width, bool write) {

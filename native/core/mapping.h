@@ -42,15 +42,16 @@ void close_region_locked(Region* region);
 // One run of the region's range that is mapped in one way, clipped to the range.
 struct RegionPiece {
   Vma vma;
-  bool original;   // the object's own pages; else a fill, a lost or strayed page, or the tombstone
+  bool original;  // the object's own pages; else a fill, a lost or strayed page, or the tombstone
 };
 // A reference to a callable, which unlike std::function never allocates: there may be no memory when a device goes.
 class PieceVisitor {
  public:
   template <typename Visit>
   PieceVisitor(Visit&& visit)  // NOLINT: meant to be implicit
-      : callable_(const_cast<void*>(static_cast<const void*>(&visit))),
-        call_([](void* callable, const RegionPiece& piece) { (*static_cast<std::remove_reference_t<Visit>*>(callable))(piece); }) {}
+      : callable_(const_cast<void*>(static_cast<const void*>(&visit))), call_([](void* callable, const RegionPiece& piece) {
+          (*static_cast<std::remove_reference_t<Visit>*>(callable))(piece);
+        }) {}
   void operator()(const RegionPiece& piece) const { call_(callable_, piece); }
 
  private:
@@ -58,8 +59,8 @@ class PieceVisitor {
   void (*call_)(void*, const RegionPiece&);
 };
 
-// Visits the pieces that still are the region's, in order. What somebody else mapped there, and holes, are left out. The visitor may map
-// over the piece it is given. Under the claim; allocates nothing.
+// Visits the pieces that still are the region's, in order. What somebody else mapped there, and holes, are left out. The visitor
+// may map over the piece it is given. Under the claim; allocates nothing.
 void for_each_own_piece(const Region* region, const VmaReader& reader, const PieceVisitor& visit);
 
 // Moves it to another of its object's lists (or none). Under the registry lock.
@@ -79,6 +80,9 @@ struct PageVerdict {
   Cause cause;
   size_t offset;  // the first byte of the access that it is true of
 };
+// The first byte of the range whose page shows the object at or past `end`, or SIZE_MAX.
+size_t first_byte_past(const Region* region, size_t offset, size_t length, uint64_t end);
+
 PageVerdict judge_access(Region* region, size_t offset, size_t width, bool write);
 
 }  // namespace revocable

@@ -19,19 +19,19 @@
 
 namespace revocable {
 
-enum class Fill : uint8_t { zeros, ones, deadly };                 // `deadly` is the public 'signal'
+enum class Fill : uint8_t { zeros, ones, deadly };  // `deadly` is the public 'signal'
 enum class Cause : uint8_t { none, past_end, no_space, poisoned, unknown };
-enum class FaultScope : uint8_t { by_cause, page, object };        // what one backing fault takes away
-enum class Access : uint8_t { base, none, read, read_write };      // a page's protection, where protect() changed it
+enum class FaultScope : uint8_t { by_cause, page, object };    // what one backing fault takes away
+enum class Access : uint8_t { base, none, read, read_write };  // a page's protection, where protect() changed it
 
 // A byte a page, allocated when the first page of a mapping needs one. Written under the claim, read by anybody.
 using PageMark = uint8_t;
-inline constexpr PageMark kMarkAccessMask = 0x03;    // an Access
-inline constexpr PageMark kMarkStray = 0x04;         // a forbidden raw access was diverted to a private page here
-inline constexpr PageMark kMarkCauseShift = 3;       // a Cause: the page's backing is gone for ever
+inline constexpr PageMark kMarkAccessMask = 0x03;  // an Access
+inline constexpr PageMark kMarkStray = 0x04;       // a forbidden raw access was diverted to a private page here
+inline constexpr PageMark kMarkCauseShift = 3;     // a Cause: the page's backing is gone for ever
 inline constexpr PageMark kMarkCauseMask = 0x07 << kMarkCauseShift;
-inline constexpr PageMark kMarkFilled = 0x40;        // revoked: this page, or the window of ones it begins, has its fill
-inline constexpr PageMark kMarkLostFilled = 0x80;    // live: this lost page has its fill
+inline constexpr PageMark kMarkFilled = 0x40;      // revoked: this page, or the window of ones it begins, has its fill
+inline constexpr PageMark kMarkLostFilled = 0x80;  // live: this lost page has its fill
 
 inline Access mark_access(PageMark mark) { return static_cast<Access>(mark & kMarkAccessMask); }
 inline Cause mark_cause(PageMark mark) { return static_cast<Cause>((mark & kMarkCauseMask) >> kMarkCauseShift); }
@@ -47,37 +47,37 @@ struct RegionList {
 struct RevokeCounts {
   uint32_t mappings = 0;
   bool truncated = false;
-  uint32_t replaced = 0;     // by the tombstone, or already by a fill
-  uint32_t protected_ = 0;   // PROT_NONE or guard pages: a weaker means was all the kernel allowed
-  uint32_t failed = 0;       // still reaches the object: sealed by somebody, not ours, no guard pages
+  uint32_t replaced = 0;    // by the tombstone, or already by a fill
+  uint32_t protected_ = 0;  // PROT_NONE or guard pages: a weaker means was all the kernel allowed
+  uint32_t failed = 0;      // still reaches the object: sealed by somebody, not ours, no guard pages
   double duration_us = 0;
 };
 
 struct Object {
   uint64_t id = 0;
-  int fd = -1;
+  std::atomic<int> fd{-1};  // this and the next two also for a handler that looks at a record on its way out
   bool owned = false;
   bool writable = false;
-  bool sealable = false;     // a memfd: its seals can tell that its owner revoked it
-  bool regular = false;      // has a size that bounds its pages
-  unsigned page_shift = 0;   // 12, or 21 for 2 MiB pages
+  std::atomic<bool> sealable{false};  // a memfd: its seals can tell that its owner revoked it
+  std::atomic<bool> regular{false};   // has a size that bounds its pages
+  unsigned page_shift = 0;            // 12, or 21 for 2 MiB pages
   FaultScope scope = FaultScope::by_cause;
-  dev_t device = 0;          // identity of the file behind fd, checked before it is truncated
+  dev_t device = 0;  // identity of the file behind fd, checked before it is truncated
   ino_t inode = 0;
   std::string name;
 
   // The gate: anything but `live` refuses new mappings. Set before anything else happens; read by the handler.
   std::atomic<State> state{State::live};
-  std::atomic<Cause> revoke_cause{Cause::none};   // why, when a backing fault revoked it
-  std::atomic<bool> revoke_wanted{false};         // the handler asks the service thread to revoke the rest
+  std::atomic<Cause> revoke_cause{Cause::none};  // why, when a backing fault revoked it
+  std::atomic<bool> revoke_wanted{false};        // the handler asks the service thread to revoke the rest
 
   // Under the registry lock:
-  RegionList live, suspended, dead;               // dead: revoked, not yet closed
-  bool vma_identity_known = false;                // as /proc/self/maps shows it: may differ from fstat (btrfs, overlayfs)
+  RegionList live, suspended, dead;  // dead: revoked, not yet closed
+  bool vma_identity_known = false;   // as /proc/self/maps shows it: may differ from fstat (btrfs, overlayfs)
   uint32_t vma_major = 0, vma_minor = 0;
   uint64_t vma_inode = 0;
-  uint32_t references = 0;                        // JavaScript objects in all threads, and regions
-  FutexWord revoke_done{0};                       // 1 when `counts` is final: other callers wait for it
+  uint32_t references = 0;   // JavaScript objects in all threads, and regions
+  FutexWord revoke_done{0};  // 1 when `counts` is final: other callers wait for it
   RevokeCounts counts;
   std::vector<std::function<void(const RevokeCounts&)>> revoke_waiters;  // to be called when `counts` is final
 };
@@ -98,10 +98,10 @@ struct Region {
   uint32_t generation = 0;
   Object* object = nullptr;
   uint64_t object_offset = 0;
-  size_t length = 0;                 // bytes the user asked for; end - start is whole pages
+  size_t length = 0;  // bytes the user asked for; end - start is whole pages
   unsigned page_shift = 0;
   bool writable = false;
-  bool private_copy = false;         // MAP_PRIVATE
+  bool private_copy = false;  // MAP_PRIVATE
   Fill fill = Fill::zeros;
 
   // The claim: whoever changes what is mapped in [start, end) holds it: the handler's fill, revoke, suspend, resume, zap,
@@ -111,32 +111,36 @@ struct Region {
 
   // Written under the claim.
   std::atomic<State> state{State::closed};
-  bool filled = false;               // the whole extent is the fill: no access faults any more
+  bool filled = false;  // the whole extent is the fill: no access faults any more
   int fill_prot = 0;
-  bool unfillable = false;           // nothing can be mapped over it (mseal): accessors must look before they load
-  bool used_zero_file = false;       // its fill came from the zero file: the pages are punched out when it closes
-  size_t filled_first = SIZE_MAX, filled_last = 0;   // pages that may carry kMarkFilled
-  size_t lost_first = SIZE_MAX, lost_last = 0;       // pages that may carry kMarkLostFilled
-  bool tail_filled = false;                          // the pages from lost_from on have their fill
-  size_t stray_first = SIZE_MAX, stray_last = 0;     // pages that may carry kMarkStray; first > last when none does
-  std::vector<Piece>* extents = nullptr;  // revoked or suspended: what of the range is ours, where somebody else mapped some of it
-  bool weak = false;                 // revoked by PROT_NONE or guard pages
-  bool told = false;                 // that a raw access got the fill
-  // How many pages have been diverted, ever. Once any has, the status word keeps kStatusMarked: a page could otherwise stray and be
-  // put back between a load and the look at the word. A checked access compares this count before and after its load.
+  bool unfillable = false;                          // nothing can be mapped over it (mseal): accessors must look before they load
+  bool used_zero_file = false;                      // its fill came from the zero file: the pages are punched out when it closes
+  size_t filled_first = SIZE_MAX, filled_last = 0;  // pages that may carry kMarkFilled
+  size_t lost_first = SIZE_MAX, lost_last = 0;      // pages that may carry kMarkLostFilled
+  bool tail_filled = false;                         // the pages from lost_from on have their fill
+  size_t stray_first = SIZE_MAX, stray_last = 0;    // pages that may carry kMarkStray; first > last when none does
+  // Revoked or suspended, where somebody else mapped some of the range: what of it is ours. 0: all of it. Within the record,
+  // since there may be no memory to allocate when it is needed.
+  static constexpr uint32_t kExtents = 4;
+  uint32_t extent_count = 0;  // kExtents + 1: more than the array holds, so a fill comes page by page
+  Piece extents[kExtents] = {};
+  bool weak = false;  // revoked by PROT_NONE or guard pages
+  bool told = false;  // that a raw access got the fill
+  // How many pages have been diverted, ever. Once any has, the status word keeps kStatusMarked: a page could otherwise stray and
+  // be put back between a load and the look at the word. A checked access compares this count before and after its load.
   std::atomic<uint32_t> strays{0};
-  std::atomic<uint64_t> strayed_at{0};  // CLOCK_MONOTONIC, ns: when a page was last diverted
-  std::atomic<uintptr_t> lost_from{UINTPTR_MAX};     // every page from here on is lost (see lose_tail)
+  std::atomic<uint64_t> strayed_at{0};            // CLOCK_MONOTONIC, ns: when a page was last diverted
+  std::atomic<uintptr_t> lost_from{UINTPTR_MAX};  // every page from here on is lost (see lose_tail)
   std::atomic<std::atomic<PageMark>*> marks{nullptr};
-  std::atomic<std::atomic<uint64_t>*> rearranged{nullptr};   // per page: object page + 1, or 0 where it is linear
+  std::atomic<std::atomic<uint64_t>*> rearranged{nullptr};  // per page: object page + 1, or 0 where it is linear
   std::atomic<uint32_t> faults{0};
-  std::atomic<uint64_t> retry_tag{0};                // the last access that was sent back to try again
-  std::atomic<uint32_t> retries{0};                  // and how often in a row
-  std::atomic<uint32_t> copiers{0};                  // checked copies under way: a fill would let them go on through it
+  std::atomic<uint64_t> retry_tag{0};  // the last access that was sent back to try again
+  std::atomic<uint32_t> retries{0};    // and how often in a row
+  std::atomic<uint32_t> copiers{0};    // checked copies under way: a fill would let them go on through it
   std::atomic<uint32_t> waits_for_copiers{0};
-  std::atomic<uint32_t> futile{0};                   // faults that found nothing to do, since something was done
+  std::atomic<uint32_t> futile{0};  // faults that found nothing to do, since something was done
 
-  size_t marked_pages = 0;           // how many marks are not 0: none, and the status word loses kStatusMarked
+  size_t marked_pages = 0;  // how many marks are not 0: none, and the status word loses kStatusMarked
 
   // Threads waiting for a futex word of this mapping, which revocation must wake through the status word.
   std::atomic<uint32_t> waiters{0};
@@ -145,10 +149,10 @@ struct Region {
   RegionList* list = nullptr;
   Region* previous = nullptr;
   Region* next = nullptr;
-  uint32_t handles = 0;              // Mapping objects in all threads, and pins of shared handles
-  std::atomic<uint32_t> attaches{0}; // how often a thread has attached to it, ever
+  uint32_t handles = 0;               // Mapping objects in all threads, and pins of shared handles
+  std::atomic<uint32_t> attaches{0};  // how often a thread has attached to it, ever
   bool in_table = false;
-  std::vector<Piece>* pieces = nullptr;              // while suspended: what to restore
+  std::vector<Piece>* pieces = nullptr;  // while suspended: what to restore
 
   size_t page_size() const { return size_t{1} << page_shift; }
   size_t pages() const { return (end - start) >> page_shift; }
@@ -196,7 +200,8 @@ inline void clear_marks(Region* region, size_t first, size_t last, PageMark bits
   }
 }
 
-// Whatever fill was there, whole or page by page, has been replaced. Lost pages stay lost, and get a new one when touched. Under the claim.
+// Whatever fill was there, whole or page by page, has been replaced. Lost pages stay lost, and get a new one when touched. Under
+// the claim.
 inline void forget_fill(Region* region) {
   clear_marks(region, region->filled_first, region->filled_last, kMarkFilled);
   clear_marks(region, region->lost_first, region->lost_last, kMarkLostFilled);
@@ -212,7 +217,8 @@ bool ensure_marks(Region* region);  // handler_inside.cc
 // Sequentially consistent, because a waiter registers itself and then reads the word, and revocation does the reverse.
 inline void publish_state(Region* region, State state) {
   region->state.store(state);
-  const bool marked = region->marked_pages != 0 || region->strays.load(std::memory_order_relaxed) != 0 || region->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
+  const bool marked = region->marked_pages != 0 || region->strays.load(std::memory_order_relaxed) != 0 ||
+                      region->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
   status_words()[region->slot].store(static_cast<uint32_t>(state) | (marked ? kStatusMarked : 0));
 }
 

@@ -27,9 +27,9 @@ struct Writer {
   Region* slabs[kStatusSlots / kRegionsPerSlab] = {};
   std::vector<uint32_t> free_slots;
   uint32_t next_slot = kClosedSlot + 1;
-  std::deque<Region*> closed;                 // in the table, oldest first
-  std::vector<void*> garbage[2];              // old chunks and directories, by the parity of the epoch they were retired in
-  std::vector<Region*> leaving[2];            // regions that left the table and that nobody has a handle on
+  std::deque<Region*> closed;       // in the table, oldest first
+  std::vector<void*> garbage[2];    // old chunks and directories, by the parity of the epoch they were retired in
+  std::vector<Region*> leaving[2];  // regions that left the table and that nobody has a handle on
   size_t open_entries = 0;
   size_t slots_in_use = 0;
 };
@@ -155,8 +155,8 @@ void recycle(Region* region) {
     munmap(moved, round_up(region->pages() * sizeof(uint64_t), kPageSize));
   }
   delete region->pieces;
-  delete region->extents;
-  region->pieces = region->extents = nullptr;
+  region->pieces = nullptr;
+  region->extent_count = 0;
   writer().free_slots.push_back(region->slot);
   --writer().slots_in_use;
 }

@@ -52,7 +52,8 @@ extern TableReaders g_table;
 
 class ReaderScope {
  public:
-  // Sequentially consistent: the count must be visible before the directory is read, and reclaim() reads them the other way round.
+  // Sequentially consistent: the count must be visible before the directory is read, and reclaim() reads them the other way
+  // round.
   ReaderScope() : parity_(g_table.epoch.load() & 1) { g_table.inside[parity_].fetch_add(1); }
   ~ReaderScope() { leave(); }
   void leave() {
@@ -72,14 +73,14 @@ Region* find_region(uintptr_t address);
 
 // --- writers, under the registry lock -----------------------------------------------------------------------------------
 
-Region* allocate_region();                  // nullptr when all 2^20 slots are in use
-void publish_region(Region* region);        // makes it findable; closed ranges it overlaps leave the table
+Region* allocate_region();                                   // nullptr when all 2^20 slots are in use
+void publish_region(Region* region);                         // makes it findable; closed ranges it overlaps leave the table
 Region* open_region_within(uintptr_t start, uintptr_t end);  // one that overlaps the range and is not closed, or nullptr
-void retire_region(Region* region);         // it has been closed: stays findable for a while
-void release_region(Region* region);        // nobody has a handle any more: recycle once it has left the table
+void retire_region(Region* region);                          // it has been closed: stays findable for a while
+void release_region(Region* region);                         // nobody has a handle any more: recycle once it has left the table
 void reclaim();
 
-Region* region_at_slot(uint32_t slot);      // the record, whatever its state; nullptr if never used
+Region* region_at_slot(uint32_t slot);  // the record, whatever its state; nullptr if never used
 
 Region* region_at_slot_now(uint32_t slot);  // the same for callers without the lock
 

@@ -121,8 +121,8 @@ Failure adopt(int fd, const ObjectOptions& options, bool owned, Object** result)
   object->writable = options.writable;
   object->scope = options.scope;
   object->name = options.name;
-  object->sealable = probe.sealable;
-  object->regular = probe.regular;
+  object->sealable = probe.sealable.load();
+  object->regular = probe.regular.load();
   object->page_shift = probe.page_shift;
   object->device = probe.device;
   object->inode = probe.inode;

@@ -42,8 +42,8 @@ Failure object_create(uint64_t size, bool huge_pages, const ObjectOptions& optio
 Failure object_open(const char* path, const ObjectOptions& options, Object** object);                  // open(2)
 Failure object_from_fd(int fd, const ObjectOptions& options, Object** object);                         // fcntl(F_DUPFD_CLOEXEC)
 
-Object* object_acquire(uint64_t id);   // one more reference, or nullptr when there is no such object (any more)
-void object_release(Object* object);   // the last reference closes the descriptor
+Object* object_acquire(uint64_t id);  // one more reference, or nullptr when there is no such object (any more)
+void object_release(Object* object);  // the last reference closes the descriptor
 void object_release_locked(Object* object);
 
 // The size now: fstat for regular files, the size at birth for devices that have none (0).

@@ -63,7 +63,8 @@ Means replace_piece(const RegionPiece& piece, int prot, bool truncated, bool* se
   const size_t bytes = piece.vma.end - piece.vma.start;
   const off_t offset = static_cast<off_t>(piece.vma.inode == 0 ? 0 : piece.vma.offset);
   do {
-    if (mmap(at, bytes, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, tombstone_fd(), offset) != MAP_FAILED) return Means::replaced;
+    if (mmap(at, bytes, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, tombstone_fd(), offset) != MAP_FAILED)
+      return Means::replaced;
   } while (errno == ENOMEM && drop_ballast());
   *sealed = *sealed || errno == EPERM;
   if (mprotect(at, bytes, PROT_NONE) == 0) return Means::protected_;
@@ -78,24 +79,29 @@ int piece_prot(const Region* region, const RegionPiece& piece) {
 
 // Where somebody else mapped something into the range, the fill must spare it too.
 void remember_extents(Region* region, const VmaReader& reader) {
-  region->extents = new std::vector<Piece>;
+  region->extent_count = 0;
   for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
-    region->extents->push_back({piece.vma.start, piece.vma.end, piece.vma.prot, piece.vma.offset});
+    if (region->extent_count > Region::kExtents) return;
+    if (region->extent_count < Region::kExtents) {
+      region->extents[region->extent_count] = {piece.vma.start, piece.vma.end, piece.vma.prot, piece.vma.offset};
+    }
+    ++region->extent_count;
   });
 }
 
-// Replaces every piece of a region. Under the claim, after the new state was published.
-Means replace_region(Region* region, const VmaReader& reader, bool truncated) {
+// Replaces every piece of a region. Under the claim, after the new state was published. With `keep_fill`, what has its fill
+// already keeps it: replacing it would take away what was written there since.
+Means replace_region(Region* region, const VmaReader& reader, bool truncated, bool keep_fill = false) {
   Means worst = Means::replaced;
   bool sealed = false;
   uintptr_t covered = region->start;
   for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
-    worst = std::max(worst, replace_piece(piece, piece_prot(region, piece), truncated, &sealed));
     if (piece.vma.start == covered) covered = piece.vma.end;
+    if (keep_fill && !piece.original) return;
+    worst = std::max(worst, replace_piece(piece, piece_prot(region, piece), truncated, &sealed));
   });
-  forget_fill(region);
-  delete region->extents;
-  region->extents = nullptr;
+  if (!keep_fill) forget_fill(region);
+  region->extent_count = 0;
   if (covered != region->end) remember_extents(region, reader);
   region->unfillable = sealed;
   region->weak = worst != Means::replaced;
@@ -110,10 +116,10 @@ void count_means(RevokeCounts* counts, Means means) {
 void revoke_region(Region* region, const VmaReader& reader, RevokeCounts* counts) {
   const State before = region->list == &region->object->live ? State::live : State::suspended;
   const Claim claim(region);
+  // A thread ran into the truncation before this, and the handler has begun to fill it.
+  const bool touched = region->state.load(std::memory_order_relaxed) == State::revoked;
   publish_state(region, State::revoked);
-  // Already the fill: a thread touched it after the truncation, or while it was suspended. Replacing it now would take away
-  // what was written there since.
-  count_means(counts, region->filled ? Means::replaced : replace_region(region, reader, counts->truncated));
+  count_means(counts, region->filled ? Means::replaced : replace_region(region, reader, counts->truncated, touched));
   wake_waiters(region);
   drop(before == State::live ? g_counters.live : g_counters.suspended);
   bump(g_counters.revoked);
@@ -168,8 +174,8 @@ Failure resume_region(Region* region, const VmaReader& reader) {
     return failure;
   }
   delete region->pieces;
-  delete region->extents;
-  region->pieces = region->extents = nullptr;
+  region->pieces = nullptr;
+  region->extent_count = 0;
   forget_fill(region);
   region->unfillable = region->weak = region->told = false;
   region->retry_tag.store(0, std::memory_order_relaxed);  // a thread that faulted while it was away may try again

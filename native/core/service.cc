@@ -62,7 +62,8 @@ void run(Service& s) {
     if (seen != announced) notify_subscribers();
     announced = seen;
     const bool watching = g_counters.live.load(std::memory_order_relaxed) + g_counters.revoked.load(std::memory_order_relaxed) +
-                              g_counters.suspended.load(std::memory_order_relaxed) != 0;
+                              g_counters.suspended.load(std::memory_order_relaxed) !=
+                          0;
     const timespec tick{0, soon ? 5'000'000 : 100'000'000};
     futex_wait_private(&s.wakeups, seen, soon || watching ? &tick : nullptr);
   }

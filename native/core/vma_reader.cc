@@ -21,8 +21,8 @@ namespace {
 // Kept open: opening it costs more than the query, and there may be no descriptor left when it is needed.
 int g_maps_fd = -1;
 
-// The snapshot of a kernel without PROCMAP_QUERY. Static, as there may be no memory to allocate; more than it holds, and the library's own
-// records must do.
+// The snapshot of a kernel without PROCMAP_QUERY. Static, as there may be no memory to allocate; more than it holds, and the
+// library's own records must do.
 Vma g_snapshot[16384];
 size_t g_snapshot_count = 0;
 

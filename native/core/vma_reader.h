@@ -13,13 +13,13 @@ struct Vma {
   int prot;
   bool shared;
   uint64_t offset;
-  uint64_t inode;   // 0 for anonymous memory
+  uint64_t inode;  // 0 for anonymous memory
   uint32_t major, minor;
 };
 
 // One lookup is one PROCMAP_QUERY where the kernel has it (Linux 6.11). Elsewhere begin() parses /proc/self/maps once and the
-// lookups that follow see that snapshot, which holds what overlaps open mappings; so call begin() again after the registry lock has
-// been let go. All of it under that lock.
+// lookups that follow see that snapshot, which holds what overlaps open mappings; so call begin() again after the registry lock
+// has been let go. All of it under that lock.
 class VmaReader {
  public:
   // Opens what begin() and find() read, once, while there still are descriptors.

@@ -22,15 +22,15 @@ enum class WaitResult : uint32_t { woken, not_equal, timed_out, gone, faulted, c
 
 struct Waiter {
   Region* region;
-  uintptr_t address;          // of the word
+  uintptr_t address;  // of the word
   uint32_t expected;
-  uint64_t object;            // the word's identity for in-process wakes
+  uint64_t object;  // the word's identity for in-process wakes
   uint64_t object_offset;
-  FutexWord own{0};           // bumped by wake() and cancel
-  std::atomic<bool> asleep{false};   // in the kernel, or just before or after
-  bool told = false;          // by a wake that has not ended it yet; under the list's lock
-  bool cancelled = false;     // under the list's lock
-  bool slept = false;         // a later mismatch means that somebody changed the word: woken, not not-equal
+  FutexWord own{0};                 // bumped by wake() and cancel
+  std::atomic<bool> asleep{false};  // in the kernel, or just before or after
+  bool told = false;                // by a wake that has not ended it yet; under the list's lock
+  bool cancelled = false;           // under the list's lock
+  bool slept = false;               // a later mismatch means that somebody changed the word: woken, not not-equal
 };
 
 // Registers a waiter; the region must stay held until wait_end. Nothing is read from the mapping.
@@ -40,10 +40,10 @@ void wait_end(Waiter* waiter);
 // Sleeps at most `limit_ns`. `pending` when that time passed without anything happening.
 WaitResult wait_slice(Waiter* waiter, uint64_t limit_ns);
 
-// Waits on a thread of its own, with the same meaning. `done` is called on that thread, after wait_end; a negative timeout
+// Waits on a thread of its own, with the same meaning. `done` is called on that thread and must call wait_end; a negative timeout
 // is none. EAGAIN when there can be no more threads.
 Failure wait_on_thread(Waiter* waiter, int64_t timeout_ns, std::function<void(WaitResult)> done);
-void wait_cancel(Waiter* waiter);   // only between wait_on_thread and `done`: the caller serialises the two
+void wait_cancel(Waiter* waiter);  // only between wait_on_thread and `done`: the caller serialises the two
 
 // Wakes up to `count` waiters of the word, this process's first, then those of others. Returns how many: exact for this process.
 uint32_t wake_word(Region* region, size_t offset, uint32_t count);

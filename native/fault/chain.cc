@@ -18,9 +18,9 @@ constexpr uint32_t kActions = 16;
 
 struct ActionTable {
   struct sigaction actions[kActions];
-  std::atomic<bool> spent[kActions];   // SA_RESETHAND: it has been called, and is SIG_DFL since
-  std::atomic<uint32_t> count{0};      // publishes actions[0..count)
-  std::atomic<uint32_t> current{0};    // the one to call
+  std::atomic<bool> spent[kActions];  // SA_RESETHAND: it has been called, and is SIG_DFL since
+  std::atomic<uint32_t> count{0};     // publishes actions[0..count)
+  std::atomic<uint32_t> current{0};   // the one to call
 };
 ActionTable g_bus, g_segv;
 
@@ -39,7 +39,9 @@ void restore_default(int signal) {
 void take_default_action(int signal, siginfo_t* info, bool ignored) {
   // A fault: with the default action in place the instruction faults again, and the core dump shows the true cause. The kernel
   // does the same for an ignored signal, as a fault cannot be ignored.
-  if (info->si_code > 0) {
+  const bool sent =
+      info->si_code <= 0 || (signal == SIGBUS && info->si_code == BUS_MCEERR_AO);  // nobody's instruction comes again
+  if (!sent) {
     restore_default(signal);
     return;
   }

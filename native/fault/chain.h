@@ -15,8 +15,8 @@ bool chain_adopt(int signal, const struct sigaction& action);
 // Async-signal-safe. Returns when the previous handler has returned, or after restoring the default action so that the
 // instruction faults again and the process dies of the true cause.
 //
-// `fresh`: the kernel delivered the signal to us. Otherwise a newcomer, which saved our handler as its previous one, has called us
-// back: then the next in line is the original action, not the newcomer again.
+// `fresh`: the kernel delivered the signal to us. Otherwise a newcomer, which saved our handler as its previous one, has called
+// us back: then the next in line is the original action, not the newcomer again.
 void chain_signal(int signal, siginfo_t* info, void* context, bool fresh);
 
 }  // namespace revocable

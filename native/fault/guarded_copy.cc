@@ -66,18 +66,25 @@ revocable_copy_bytes_pad:
 )");
 
 // load: rdi from, rsi where to put the value; store: rdi to, rsi the value -> 0, or 1 after a fault
-#define GUARDED_LOAD(bits, move)                                              \
-  asm(".text\n"                                                               \
-      ".hidden revocable_load" #bits "\n.globl revocable_load" #bits "\n"     \
-      ".hidden revocable_load" #bits "_end\n.globl revocable_load" #bits "_end\n" \
-      "revocable_load" #bits ":\n  .cfi_startproc\n  " move " (%rdi), %rax\n" \
-      "revocable_load" #bits "_end:\n"                                        \
+#define GUARDED_LOAD(bits, move)                                         \
+  asm(".text\n"                                                          \
+      ".hidden revocable_load" #bits "\n.globl revocable_load" #bits     \
+      "\n"                                                               \
+      ".hidden revocable_load" #bits "_end\n.globl revocable_load" #bits \
+      "_end\n"                                                           \
+      "revocable_load" #bits ":\n  .cfi_startproc\n  " move              \
+      " (%rdi), %rax\n"                                                  \
+      "revocable_load" #bits                                             \
+      "_end:\n"                                                          \
       "  movq %rax, (%rsi)\n  xorl %eax, %eax\n  ret\n  .cfi_endproc\n")
-#define GUARDED_STORE(bits, move, source)                                     \
-  asm(".text\n"                                                               \
-      ".hidden revocable_store" #bits "\n.globl revocable_store" #bits "\n"   \
-      ".hidden revocable_store" #bits "_end\n.globl revocable_store" #bits "_end\n" \
-      "revocable_store" #bits ":\n  .cfi_startproc\n  " move " " source ", (%rdi)\n" \
+#define GUARDED_STORE(bits, move, source)                                  \
+  asm(".text\n"                                                            \
+      ".hidden revocable_store" #bits "\n.globl revocable_store" #bits     \
+      "\n"                                                                 \
+      ".hidden revocable_store" #bits "_end\n.globl revocable_store" #bits \
+      "_end\n"                                                             \
+      "revocable_store" #bits ":\n  .cfi_startproc\n  " move " " source    \
+      ", (%rdi)\n"                                                         \
       "revocable_store" #bits "_end:\n  xorl %eax, %eax\n  ret\n  .cfi_endproc\n")
 
 GUARDED_LOAD(8, "movzbq");
@@ -153,17 +160,23 @@ revocable_copy_bytes_pad:
   .size revocable_copy, .-revocable_copy
 )");
 
-#define GUARDED_LOAD(bits, move)                                              \
-  asm(".text\n"                                                               \
-      ".hidden revocable_load" #bits "\n.globl revocable_load" #bits "\n"     \
-      ".hidden revocable_load" #bits "_end\n.globl revocable_load" #bits "_end\n" \
-      "revocable_load" #bits ":\n  .cfi_startproc\n  " move ", [x0]\n"        \
+#define GUARDED_LOAD(bits, move)                                         \
+  asm(".text\n"                                                          \
+      ".hidden revocable_load" #bits "\n.globl revocable_load" #bits     \
+      "\n"                                                               \
+      ".hidden revocable_load" #bits "_end\n.globl revocable_load" #bits \
+      "_end\n"                                                           \
+      "revocable_load" #bits ":\n  .cfi_startproc\n  " move              \
+      ", [x0]\n"                                                         \
       "revocable_load" #bits "_end:\n  str x2, [x1]\n  mov x0, #0\n  ret\n  .cfi_endproc\n")
-#define GUARDED_STORE(bits, move)                                             \
-  asm(".text\n"                                                               \
-      ".hidden revocable_store" #bits "\n.globl revocable_store" #bits "\n"   \
-      ".hidden revocable_store" #bits "_end\n.globl revocable_store" #bits "_end\n" \
-      "revocable_store" #bits ":\n  .cfi_startproc\n  " move ", [x0]\n"       \
+#define GUARDED_STORE(bits, move)                                          \
+  asm(".text\n"                                                            \
+      ".hidden revocable_store" #bits "\n.globl revocable_store" #bits     \
+      "\n"                                                                 \
+      ".hidden revocable_store" #bits "_end\n.globl revocable_store" #bits \
+      "_end\n"                                                             \
+      "revocable_store" #bits ":\n  .cfi_startproc\n  " move               \
+      ", [x0]\n"                                                           \
       "revocable_store" #bits "_end:\n  mov x0, #0\n  ret\n  .cfi_endproc\n")
 
 GUARDED_LOAD(8, "ldrb w2");
@@ -185,9 +198,9 @@ extern "C" {
 size_t revocable_copy(void* to, const void* from, size_t bytes, uintptr_t* fault_address);
 extern const char revocable_copy_chunks_begin[], revocable_copy_chunks_end[], revocable_copy_chunks_pad[];
 extern const char revocable_copy_bytes_begin[], revocable_copy_bytes_end[], revocable_copy_bytes_pad[];
-#define DECLARE_WIDTH(bits)                                                   \
-  int revocable_load##bits(const void* from, uint64_t* value);                \
-  int revocable_store##bits(void* to, uint64_t value);                        \
+#define DECLARE_WIDTH(bits)                                    \
+  int revocable_load##bits(const void* from, uint64_t* value); \
+  int revocable_store##bits(void* to, uint64_t value);         \
   extern const char revocable_load##bits##_end[], revocable_store##bits##_end[];
 DECLARE_WIDTH(8)
 DECLARE_WIDTH(16)

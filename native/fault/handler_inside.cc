@@ -62,7 +62,8 @@ constexpr uint32_t kFutileLimit = 4096;
 // whoever owns the addresses now comes again.
 constexpr uint32_t kClosedLimit = 128;
 
-// How often a raw access waits for checked copies of the same revoked mapping, each of which takes microseconds to its next fault.
+// How often a raw access waits for checked copies of the same revoked mapping, each of which takes microseconds to its next
+// fault.
 constexpr uint32_t kCopierWaits = 10'000;
 
 // A mapping of ones up to this size is filled at once; a larger one window by window, as it is touched.
@@ -117,7 +118,8 @@ constexpr OnesBlock kOnesBlock = [] {
 
 // One MAP_FIXED, so nobody ever sees a hole. The second way is for RLIMIT_DATA and overcommit, which do not count shared memory.
 bool map_zeros(Region* region, uintptr_t start, size_t bytes, int prot) {
-  if (mmap(reinterpret_cast<void*>(start), bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED) {
+  if (mmap(reinterpret_cast<void*>(start), bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) !=
+      MAP_FAILED) {
     return true;
   }
   if (!map_over(start, bytes, prot, MAP_SHARED, zero_fill_fd(), start)) return false;
@@ -189,9 +191,10 @@ void count_fault(Region* region, std::atomic<uint64_t>& kind) {
 Outcome widen(Region* region, const Fault& fault) {
   const int prot = region->fill_prot | fault.need();
   const size_t bytes = region->end - region->start;
-  const bool widened = mprotect(reinterpret_cast<void*>(region->start), bytes, prot) == 0 ||
-                       // Private writable memory is refused (RLIMIT_DATA). Nobody has written to this fill yet: another one will do.
-                       map_fill(region, region->start, bytes, prot);
+  const bool widened =
+      mprotect(reinterpret_cast<void*>(region->start), bytes, prot) == 0 ||
+      // Private writable memory is refused (RLIMIT_DATA). Nobody has written to this fill yet: another one will do.
+      map_fill(region, region->start, bytes, prot);
   if (!widened) return Outcome::foreign;
   region->fill_prot = prot;
   return Outcome::handled;
@@ -228,9 +231,13 @@ Plugged plug_page(Region* region, const Fault& fault) {
 }
 
 bool map_fill_over_own(Region* region, int prot) {
-  if (region->extents == nullptr) return map_fill(region, region->start, region->end - region->start, prot);
+  if (region->extent_count == 0) return map_fill(region, region->start, region->end - region->start, prot);
+  if (region->extent_count > Region::kExtents) return false;
   bool all = true;
-  for (const Piece& piece : *region->extents) all = map_fill(region, piece.start, piece.end - piece.start, prot) && all;
+  for (uint32_t i = 0; i < region->extent_count; ++i) {
+    const Piece& piece = region->extents[i];
+    all = map_fill(region, piece.start, piece.end - piece.start, prot) && all;
+  }
   return all;
 }
 
@@ -300,8 +307,8 @@ bool may_retry(Region* region, uintptr_t address, uint32_t limit) {
   return region->retries.fetch_add(1, std::memory_order_relaxed) < limit;
 }
 
-// A page that can be read and still faults on reading comes and goes: trying again is all there is, for as long as it does. One that
-// can be read and faults on writing may do so for lack of space.
+// A page that can be read and still faults on reading comes and goes: trying again is all there is, for as long as it does. One
+// that can be read and faults on writing may do so for lack of space.
 constexpr uint32_t kReadRetries = 100'000, kWriteRetries = 64, kGoneRetries = 256;
 
 // Why a live mapping's page cannot be had. Runs before the claim is taken, as it asks the file system.
@@ -396,7 +403,8 @@ Outcome backing_fault(Region* region, const Fault& fault, const Diagnosis& diagn
   const Cause lost = region->lost_cause(region->page_of(fault.address));
   if (lost != Cause::none) return lost_before(region, fault, lost);
   // revoke() has shut the gate and truncated, and has not come to this mapping yet.
-  if (region->object->state.load() == State::revoked || diagnosis.revoked_by_owner) return lose_object(region, fault, Cause::none);
+  if (region->object->state.load() == State::revoked || diagnosis.revoked_by_owner)
+    return lose_object(region, fault, Cause::none);
   if (diagnosis.try_again) return Outcome::handled;
   const FaultScope scope = region->object->scope;
   const bool whole = scope == FaultScope::object || (scope == FaultScope::by_cause && diagnosis.cause == Cause::unknown);
@@ -416,7 +424,8 @@ bool divert(Region* region, size_t page, bool readable_page) {
   // A page of a private mapping that could be written may be its user's own copy: replacing it would lose it, so it is opened for
   // a moment instead.
   if (region->has_own_copies()) return mprotect(reinterpret_cast<void*>(address), region->page_size(), prot) == 0;
-  if (readable_page && map_over(address, region->page_size(), prot, MAP_PRIVATE, region->object->fd, region->object_offset_of(page))) {
+  if (readable_page &&
+      map_over(address, region->page_size(), prot, MAP_PRIVATE, region->object->fd, region->object_offset_of(page))) {
     return true;
   }
   return map_fill(region, address, region->page_size(), prot);
@@ -531,9 +540,9 @@ void push_event(const Event& event) {
   RingSlot& slot = g_ring[ticket % kRingSlots];
   slot.sequence.store(2 * ticket + 1, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_release);  // "being written" before the words
-  slot.words[0].store(static_cast<uint64_t>(event.kind) | (static_cast<uint64_t>(event.cause) << 8) |
-                          (static_cast<uint64_t>(event.write) << 16),
-                      std::memory_order_relaxed);
+  slot.words[0].store(
+      static_cast<uint64_t>(event.kind) | (static_cast<uint64_t>(event.cause) << 8) | (static_cast<uint64_t>(event.write) << 16),
+      std::memory_order_relaxed);
   slot.words[1].store(event.slot, std::memory_order_relaxed);
   slot.words[2].store(event.generation, std::memory_order_relaxed);
   slot.words[3].store(event.object, std::memory_order_relaxed);

@@ -13,8 +13,8 @@ class MachineContext {
   explicit MachineContext(void* context) : context_(static_cast<ucontext_t*>(context)) {}
 
   // Whether the kernel called the handler, and not another handler that has it as its previous one. The kernel's frame lies
-  // right where the handler's caller would be: struct rt_sigframe begins, behind the return address, with the context on x86 and with the
-  // siginfo on ARM. `cfa` is __builtin_dwarf_cfa() in the handler.
+  // right where the handler's caller would be: struct rt_sigframe begins, behind the return address, with the context on x86 and
+  // with the siginfo on ARM. `cfa` is __builtin_dwarf_cfa() in the handler.
   static bool delivered_by_kernel(const siginfo_t* info, const void* context, const void* cfa) {
 #if defined(__x86_64__)
     (void)info;

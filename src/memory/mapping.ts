@@ -422,8 +422,9 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
     this.#throwUnlessLive(undefined);
     if (!this.object.owned && native.objectRevokedByOwner(this.object._id)) throw this.object._revokedError();
     this.#throwIfLost(offset, offset + length);
-    const end = this.object._end - this.offset;
-    if (end < offset + length) throw new BackingFaultError(this.#place(Math.max(offset, end)), 'past-end');
+    const end = this.object._end;
+    const past = end === Infinity ? -1 : native.firstBytePast(this.#id, offset, length, end);
+    if (past >= 0) throw new BackingFaultError(this.#place(past), 'past-end');
   }
 
   #throwIfLost(from: number, to: number): void {

@@ -31,7 +31,9 @@ const once = {
     object.close();
   },
   collect(i) {
-    MemoryObject.create({ size: SIZE }).map({ shared: i % 10 !== 0 }).write32(0, i);
+    MemoryObject.create({ size: SIZE })
+      .map({ shared: i % 10 !== 0 })
+      .write32(0, i);
   },
   'collect-revoked'(i) {
     const object = MemoryObject.create({ size: SIZE });
@@ -39,11 +41,11 @@ const once = {
     object.revokeSync();
     mapping.bytes[0] = 1;
   },
-  'collect-views'(i) {
+  'collect-views'() {
     kept.push(MemoryObject.create({ size: SIZE }).map().bytes);
     if (kept.length > 100) kept.shift();
   },
-  exception(i) {
+  exception() {
     const object = MemoryObject.create({ size: SIZE });
     object.revokeSync();
     for (const options of [{}, { shared: false }]) {
@@ -72,7 +74,7 @@ async function cycles(n) {
 // Collections until everything that can go has gone.
 async function settle() {
   const end = Date.now() + 20_000;
-  for (let calm = 0; calm < 10 && Date.now() < end; ) {
+  for (let calm = 0; calm < 10 && Date.now() < end;) {
     globalThis.gc();
     for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve)); // events still to be told hold their mappings
     await sleep(5);
@@ -83,9 +85,13 @@ async function settle() {
 
 function measure() {
   const maps = readFileSync('/proc/self/maps', 'utf8').split('\n').length;
-  const ours = readFileSync('/proc/self/maps', 'utf8').split('\n').filter((line) => /memfd:revo/.test(line)).length;
+  const ours = readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => /memfd:revo/.test(line)).length;
   const rss = Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
-  const objects = Object.fromEntries([MemoryObject, Mapping, WeakRef, SharedArrayBuffer, AbortController].map((kind) => [kind.name, queryObjects(kind)]));
+  const objects = Object.fromEntries(
+    [MemoryObject, Mapping, WeakRef, SharedArrayBuffer, AbortController].map((kind) => [kind.name, queryObjects(kind)]),
+  );
   return { maps, ours, fds: readdirSync('/proc/self/fd').length, rssKiB: rss, objects };
 }
 

@@ -56,8 +56,14 @@ function storm() {
     () => kept.push(MemoryObject.create({ size: 8192 }).map({ shared: false })),
     () => pick()?.object.revokeSync(),
     () => void pick()?.object.revoke(),
-    () => void pick()?.object.suspend().catch(() => undefined),
-    () => void pick()?.object.resume().catch(() => undefined),
+    () =>
+      void pick()
+        ?.object.suspend()
+        .catch(() => undefined),
+    () =>
+      void pick()
+        ?.object.resume()
+        .catch(() => undefined),
     () => void pick()?.bytes[next(8192)],
     () => pick()?.close(),
     () => kept.shift()?.object.close(),
@@ -66,7 +72,10 @@ function storm() {
     () => void attached[next(20)].bytes[0],
     () => sharedMapping.bytes[4096 + next(100)]++,
     () => pick()?.waitSync(0, 0, { timeout: 1 }),
-    () => void pick()?.wait(4, 0).catch(() => undefined),
+    () =>
+      void pick()
+        ?.wait(4, 0)
+        .catch(() => undefined),
     () => pick()?.protect({ offset: 4096, length: 4096, access: 'none' }),
   ];
   function pick() {

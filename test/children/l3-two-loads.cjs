@@ -3,7 +3,8 @@ const { stats, MemoryObject, isRevokedError } = require('revocable-mmap');
 
 function second(how) {
   if (how !== 'cache') return require(how);
-  for (const name of Object.keys(require.cache)) if (name.includes('/dist/') || name.endsWith('.node')) delete require.cache[name];
+  for (const name of Object.keys(require.cache))
+    if (name.includes('/dist/') || name.endsWith('.node')) delete require.cache[name];
   return require('revocable-mmap');
 }
 
@@ -14,7 +15,8 @@ async function main() {
     const object = lib.MemoryObject.create({ size: 8192 });
     return { object, mapping: object.map({ fill: 'ones' }), events: [] };
   });
-  for (const { mapping, events } of pairs) mapping.on('revoked', () => events.push('revoked')).on('close', () => events.push('close'));
+  for (const { mapping, events } of pairs)
+    mapping.on('revoked', () => events.push('revoked')).on('close', () => events.push('close'));
   const seen = [];
   for (let round = 0; round < 2; round++) {
     const { object, mapping } = pairs[1 - round];
@@ -44,7 +46,9 @@ async function main() {
   for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 5));
   for (const pair of pairs) pair.object.close();
   for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
-  console.log(JSON.stringify({ different: other.MemoryObject !== MemoryObject, seen, attached, events: pairs.map(({ events }) => events) }));
+  console.log(
+    JSON.stringify({ different: other.MemoryObject !== MemoryObject, seen, attached, events: pairs.map(({ events }) => events) }),
+  );
 }
 
 main();

@@ -5,7 +5,9 @@ const what = process.argv[2];
 
 function state() {
   const status = readFileSync('/proc/self/status', 'utf8');
-  const masks = Object.fromEntries(['SigBlk', 'SigIgn', 'SigCgt'].map((name) => [name, new RegExp(`^${name}:\\s*(\\S+)`, 'm').exec(status)[1]]));
+  const masks = Object.fromEntries(
+    ['SigBlk', 'SigIgn', 'SigCgt'].map((name) => [name, new RegExp(`^${name}:\\s*(\\S+)`, 'm').exec(status)[1]]),
+  );
   return {
     ...masks,
     handles: process.getActiveResourcesInfo().filter((name) => name !== 'PipeWrap' && name !== 'TTYWrap').length,

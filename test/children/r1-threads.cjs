@@ -21,14 +21,25 @@ async function main() {
   const workers = Array.from({ length: THREADS }, (_, thread) => {
     return new Worker(__filename, { workerData: { handle: mapping.share(), sync, thread } });
   });
-  const reports = workers.map((worker) => new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject)));
+  const reports = workers.map(
+    (worker) => new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject)),
+  );
   while (Atomics.load(sync, READY) < THREADS) await new Promise((resolve) => setImmediate(resolve));
   const report = object.revokeSync();
   const before = Array.from({ length: THREADS }, (_, thread) => witness.read32(4096 + 64 * thread));
   Atomics.store(sync, GONE, 1);
   const seen = await Promise.all(reports);
   const after = Array.from({ length: THREADS }, (_, thread) => witness.read32(4096 + 64 * thread));
-  console.log(JSON.stringify({ replaced: report.means.replaced, truncated: report.means.truncated, seen, before, after, canary: witness.read32(0) }));
+  console.log(
+    JSON.stringify({
+      replaced: report.means.replaced,
+      truncated: report.means.truncated,
+      seen,
+      before,
+      after,
+      canary: witness.read32(0),
+    }),
+  );
 }
 
 function access() {
@@ -38,7 +49,7 @@ function access() {
   const seen = { stale: 0, checkedStale: 0, codes: {}, live: 0 };
   let writes = 0;
   Atomics.add(sync, READY, 1);
-  for (let rounds = 0; rounds < 5000; ) {
+  for (let rounds = 0; rounds < 5000;) {
     const gone = Atomics.load(sync, GONE);
     const word = words[0];
     words[1024 + 16 * thread] = ++writes;

@@ -19,7 +19,10 @@ else reader();
 async function main() {
   const seed = seedFrom(process.argv[4]);
   console.log(`seed ${seed}`);
-  const workers = Array.from({ length: READERS }, (_, i) => new Worker(__filename, { workerData: { seed: seed + i }, argv: process.argv.slice(2) }));
+  const workers = Array.from(
+    { length: READERS },
+    (_, i) => new Worker(__filename, { workerData: { seed: seed + i }, argv: process.argv.slice(2) }),
+  );
   let damaged = 0;
   let kept = [];
   let own = [];
@@ -32,7 +35,8 @@ async function main() {
       return { object, mapping, number };
     });
     const answers = workers.map((worker) => new Promise((resolve) => worker.once('message', resolve)));
-    for (const worker of workers) worker.postMessage({ first: batch[0].number, buffers: batch.map(({ mapping }) => mapping.buffer) });
+    for (const worker of workers)
+      worker.postMessage({ first: batch[0].number, buffers: batch.map(({ mapping }) => mapping.buffer) });
     // The mappings of the round before end while the readers look at them; stale writes must not reach the new ones.
     for (const { object, mapping } of kept) {
       if (HOW === 'close') mapping.close();

@@ -16,7 +16,10 @@ else write();
 
 async function main() {
   const sync = new Int32Array(new SharedArrayBuffer(16));
-  const workers = Array.from({ length: THREADS }, (_, number) => new Worker(__filename, { workerData: { sync, number }, argv: [ROUNDS] }));
+  const workers = Array.from(
+    { length: THREADS },
+    (_, number) => new Worker(__filename, { workerData: { sync, number }, argv: [ROUNDS] }),
+  );
   const ends = workers.map((worker) => new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject)));
   let lost = 0;
   for (let first = 0; first < ROUNDS; first += BATCH) {
@@ -38,7 +41,9 @@ async function main() {
   }
   for (const worker of workers) worker.postMessage(null);
   await Promise.all(ends);
-  console.log(JSON.stringify({ lost, fills: stats().fills, faults: stats().faults.revoked, foreignSignals: stats().foreignSignals }));
+  console.log(
+    JSON.stringify({ lost, fills: stats().fills, faults: stats().faults.revoked, foreignSignals: stats().foreignSignals }),
+  );
 }
 
 function place(thread, round) {

@@ -59,7 +59,8 @@ async function main() {
 
 function generation(canary, i) {
   const device = i % 2 === 0 ? undefined : MemoryObject.create({ size: 4 * WORDS });
-  const object = device === undefined ? MemoryObject.create({ size: 4 * WORDS }) : MemoryObject.fromFd(device.fd, { writable: true });
+  const object =
+    device === undefined ? MemoryObject.create({ size: 4 * WORDS }) : MemoryObject.fromFd(device.fd, { writable: true });
   const mapping = object.map({ fill: i % 3 === 0 ? 'ones' : 'zeros' });
   new Uint32Array(mapping.buffer, 0, WORDS).fill(canary);
   return { object, device, mapping, witness: device?.map(), atReturn: undefined };
@@ -71,7 +72,19 @@ function reader() {
   const next = random(seed + number + 1);
   const old = []; // views of earlier generations, whose mappings have been closed since
   const pages = Buffer.alloc(2);
-  const seen = { reads: 0, holes: 0, live: 0, transitions: 0, refused: 0, stale: 0, checkedStale: 0, wrong: 0, resurrected: 0, aliased: 0, strangeErrors: [] };
+  const seen = {
+    reads: 0,
+    holes: 0,
+    live: 0,
+    transitions: 0,
+    refused: 0,
+    stale: 0,
+    checkedStale: 0,
+    wrong: 0,
+    resurrected: 0,
+    aliased: 0,
+    strangeErrors: [],
+  };
   parentPort.on('message', (message) => {
     if (message === 'report') {
       parentPort.postMessage(seen);
@@ -84,12 +97,13 @@ function reader() {
     const last = { rawGone: new Uint8Array(BATCH), rawLive: new Uint8Array(BATCH), refused: new Uint8Array(BATCH) };
     const bulk = new Uint32Array(16);
     Atomics.add(sync, ATTACHED, 1);
-    for (let current; (current = Atomics.load(sync, CURRENT)) < BATCH; ) {
+    for (let current; (current = Atomics.load(sync, CURRENT)) < BATCH;) {
       const i = Math.max(0, Math.min(BATCH - 1, current + next(4) - 1));
       look(i, message.first + i, i % 3 === 0 ? 0xffffffff : 0, views[i], mappings[i], addresses, last, bulk);
       if (old.length > 0) lookBack(old[next(old.length)]);
     }
-    for (let i = 0; i < BATCH; i++) look(i, message.first + i, i % 3 === 0 ? 0xffffffff : 0, views[i], mappings[i], addresses, last, bulk);
+    for (let i = 0; i < BATCH; i++)
+      look(i, message.first + i, i % 3 === 0 ? 0xffffffff : 0, views[i], mappings[i], addresses, last, bulk);
     old.push(views[next(BATCH)]);
     if (old.length > 50) old.shift();
     parentPort.postMessage('done');

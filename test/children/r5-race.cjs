@@ -44,7 +44,10 @@ async function main() {
     await promise;
     const found = [look(early), look(late), ...(await Promise.all(answers))];
     // The witness is the one mapping of it that may be left.
-    sum.lines += readFileSync('/proc/self/maps', 'utf8').split('\n').filter((line) => line.includes('memfd:raced')).length - 1;
+    sum.lines +=
+      readFileSync('/proc/self/maps', 'utf8')
+        .split('\n')
+        .filter((line) => line.includes('memfd:raced')).length - 1;
     for (const { mapped, refused, live, stale, strangeErrors } of found) {
       sum.mapped += mapped;
       sum.refused += refused;

@@ -17,7 +17,9 @@ const device = MemoryObject.create({ size: 4 * 4096, name: 'limited' });
 const witness = device.map();
 witness.write32(0, CANARY);
 const object = owned === 'owned' ? device : MemoryObject.fromFd(device.fd, { writable: true, name: 'limited' });
-const mappings = Array.from({ length: MAPPINGS }, (_, i) => object.map({ fill, private: i % 5 === 4, access: i % 5 === 3 ? 'r' : 'rw' }));
+const mappings = Array.from({ length: MAPPINGS }, (_, i) =>
+  object.map({ fill, private: i % 5 === 4, access: i % 5 === 3 ? 'r' : 'rw' }),
+);
 const writable = mappings.filter(({ access }) => access === 'rw');
 warmUp();
 

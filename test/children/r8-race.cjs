@@ -25,7 +25,8 @@ async function main() {
     const answers = workers.map((worker) => new Promise((resolve) => worker.once('message', resolve)));
     Atomics.store(sync, READY, 0);
     Atomics.store(sync, GO, 0);
-    for (const worker of workers) worker.postMessage({ handle: mappings[0].share(), asynchronous: next(2) === 0, steps: next(3000) });
+    for (const worker of workers)
+      worker.postMessage({ handle: mappings[0].share(), asynchronous: next(2) === 0, steps: next(3000) });
     while (Atomics.load(sync, READY) < THREADS) await new Promise((resolve) => setImmediate(resolve));
     Atomics.store(sync, GO, 1);
     spin(next(40_000));
@@ -33,7 +34,9 @@ async function main() {
     const reports = [await first, await second, ...(await Promise.all(answers))];
     const mine = reports.filter((report) => report.revokedByThisCall).length;
     if (mine !== 1) sum.notExactlyOne++;
-    const counts = new Set(reports.map(({ mappings: n, means, durationUs, object: name }) => JSON.stringify({ n, means, durationUs, name })));
+    const counts = new Set(
+      reports.map(({ mappings: n, means, durationUs, object: name }) => JSON.stringify({ n, means, durationUs, name })),
+    );
     if (counts.size !== 1 || reports[0].mappings !== count || reports[0].means.replaced !== count) sum.different++;
     if (reports[0].revokedByThisCall || reports[1].revokedByThisCall) sum.byMain++;
     else sum.byWorker++;

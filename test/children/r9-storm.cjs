@@ -26,7 +26,10 @@ async function main() {
   const mappings = [object.map(), object.map({ offset: 4096 })];
   const sync = new Int32Array(new SharedArrayBuffer(16));
   const workers = Array.from({ length: READERS }, (_, number) => {
-    return new Worker(__filename, { workerData: { handles: mappings.map((mapping) => mapping.share()), sync, seed: seed + number }, argv: [CYCLES] });
+    return new Worker(__filename, {
+      workerData: { handles: mappings.map((mapping) => mapping.share()), sync, seed: seed + number },
+      argv: [CYCLES],
+    });
   });
   const reports = workers.map((worker) => new Promise((resolve) => worker.once('message', resolve)));
   while (Atomics.load(sync, READY) < READERS) await new Promise((resolve) => setImmediate(resolve));

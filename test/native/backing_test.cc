@@ -320,7 +320,8 @@ TEST("A8 forbidden writes in a storm never crash and never reach the object") {
     });
   }
   threads.add([&] {
-    for (int round = 0; round < check::rounds(3000); ++round) CHECK_OK(protect_pages(view.region, 1, 2, round % 2 ? Access::none : Access::read));
+    for (int round = 0; round < check::rounds(3000); ++round)
+      CHECK_OK(protect_pages(view.region, 1, 2, round % 2 ? Access::none : Access::read));
   });
   threads.join();
   for (size_t page = 0; page < 4; ++page) {
@@ -401,7 +402,8 @@ TEST("A7 a file with no room on the map count loses its tail in one piece") {
     view.store(page * kPageSize, 5);
     if (view.load(page * kPageSize) != 5u) CHECK_EQ(view.load(page * kPageSize), 5u);
   }
-  for (size_t page = 2; page < kPages; page += 2) CHECK(view.region->lost_cause(page) != Cause::none || view.state() == State::revoked);
+  for (size_t page = 2; page < kPages; page += 2)
+    CHECK(view.region->lost_cause(page) != Cause::none || view.state() == State::revoked);
   view.store(0, 6);
   CHECK(view.load(0) == 6u);
 }

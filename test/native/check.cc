@@ -171,7 +171,8 @@ int rounds(int plain) {
 
 uint32_t seed() {
   const char* given = getenv("TEST_SEED");
-  const uint32_t value = given != nullptr ? static_cast<uint32_t>(strtoul(given, nullptr, 0)) : static_cast<uint32_t>(time(nullptr));
+  const uint32_t value =
+      given != nullptr ? static_cast<uint32_t>(strtoul(given, nullptr, 0)) : static_cast<uint32_t>(time(nullptr));
   printf("      TEST_SEED=%u\n", value);
   return value;
 }

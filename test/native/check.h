@@ -71,33 +71,34 @@ bool report_equal(const A& a, const B& b, const char* what, const char* file, in
   return report(false, file, line, std::string(what) + ": " + text(a) + " is not " + text(b));
 }
 
-bool report_exited(int wait_status, const char* file, int line);           // with 0
+bool report_exited(int wait_status, const char* file, int line);  // with 0
 bool report_died(int wait_status, int signal, const char* file, int line);
 
 }  // namespace check
 
 #define CHECK_JOIN_(a, b) a##b
 #define CHECK_JOIN(a, b) CHECK_JOIN_(a, b)
-#define TEST(sentence)                                                                                                 \
-  static void CHECK_JOIN(test_, __LINE__)();                                                                           \
+#define TEST(sentence)                                                                                                   \
+  static void CHECK_JOIN(test_, __LINE__)();                                                                             \
   static const check::Registration CHECK_JOIN(registration_, __LINE__)(sentence, __FILE__, CHECK_JOIN(test_, __LINE__)); \
   static void CHECK_JOIN(test_, __LINE__)()
 
 #define CHECK(condition) check::report((condition), __FILE__, __LINE__, #condition)
 #define CHECK_EQ(a, b) check::report_equal((a), (b), #a " == " #b, __FILE__, __LINE__)
-#define CHECK_OK(failure)                                                                                              \
-  [](const revocable::Failure& got) {                                                                                  \
-    return check::report(!got, __FILE__, __LINE__, std::string(#failure " failed: ") + got.syscall + " errno " +       \
-                                                       std::to_string(got.errnum));                                    \
+#define CHECK_OK(failure)                                                                                           \
+  [](const revocable::Failure& got) {                                                                               \
+    return check::report(!got, __FILE__, __LINE__,                                                                  \
+                         std::string(#failure " failed: ") + got.syscall + " errno " + std::to_string(got.errnum)); \
   }(failure)
-#define REQUIRE(condition)                                                                                             \
-  do {                                                                                                                 \
-    if (!CHECK(condition)) return;                                                                                     \
+#define REQUIRE(condition)         \
+  do {                             \
+    if (!CHECK(condition)) return; \
   } while (false)
-#define REQUIRE_OK(failure)                                                                                            \
-  do {                                                                                                                 \
-    if (!CHECK_OK(failure)) return;                                                                                    \
+#define REQUIRE_OK(failure)         \
+  do {                              \
+    if (!CHECK_OK(failure)) return; \
   } while (false)
-#define EVENTUALLY(condition) check::report(check::eventually([&] { return condition; }), __FILE__, __LINE__, "within 20 s: " #condition)
+#define EVENTUALLY(condition) \
+  check::report(check::eventually([&] { return condition; }), __FILE__, __LINE__, "within 20 s: " #condition)
 #define CHECK_EXITED(status) check::report_exited((status), __FILE__, __LINE__)
 #define CHECK_DIED_OF(status, signal) check::report_died((status), (signal), __FILE__, __LINE__)

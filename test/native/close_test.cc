@@ -206,7 +206,9 @@ TEST("L1 closes racing revokes, suspensions and accesses end in zeros") {
       view.store(0, 4711);
     }
     Threads threads;
-    threads.add([&] { for (View& view : views) view.close(); });
+    threads.add([&] {
+      for (View& view : views) view.close();
+    });
     threads.add([&] {
       if (round % 2 == 0) {
         revoke(object);
@@ -217,7 +219,9 @@ TEST("L1 closes racing revokes, suspensions and accesses end in zeros") {
       CHECK_OK(suspend(object, &counts, &mine));
       CHECK_OK(resume(object));
     });
-    threads.add([&] { for (int i = 0; i < 50; ++i) (void)views[i % 3].load(kPageSize); });
+    threads.add([&] {
+      for (int i = 0; i < 50; ++i) (void)views[i % 3].load(kPageSize);
+    });
     threads.join();
     for (const View& view : views) {
       CHECK_EQ(view.load(), 0u);

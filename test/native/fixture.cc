@@ -52,8 +52,15 @@ Failure try_map(Object* object, const MapOptions& options, View* view) {
   if (options.span == 0) object_size(object, &size);
   view->span = options.span != 0 ? options.span : round_up(size - options.offset, kPageSize);
   view->at = options.at != nullptr ? options.at : own_range(view->span);
-  const MapRequest request{object,         reinterpret_cast<uintptr_t>(view->at), view->span,   view->span,      options.offset,
-                           options.writable, options.private_copy,                options.fill, options.populate};
+  const MapRequest request{object,
+                           reinterpret_cast<uintptr_t>(view->at),
+                           view->span,
+                           view->span,
+                           options.offset,
+                           options.writable,
+                           options.private_copy,
+                           options.fill,
+                           options.populate};
   return map_region(request, &view->region);
 }
 
@@ -75,8 +82,8 @@ std::vector<MapsLine> maps_of(const char* start, size_t bytes) {
   for (std::string line; std::getline(maps, line);) {
     MapsLine entry{};
     char flags[5] = "", path[256] = "";
-    sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %4s %" SCNx64 " %*x:%*x %" SCNu64 " %255[^\n]", &entry.start, &entry.end, flags,
-           &entry.offset, &entry.inode, path);
+    sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %4s %" SCNx64 " %*x:%*x %" SCNu64 " %255[^\n]", &entry.start, &entry.end,
+           flags, &entry.offset, &entry.inode, path);
     entry.flags = flags;
     entry.path = path;
     if (entry.start < to && from < entry.end) found.push_back(entry);

@@ -32,17 +32,19 @@ char* own_range(size_t bytes);
 
 struct MapOptions {
   uint64_t offset = 0;
-  size_t span = 0;             // 0: from `offset` to the end of the object
+  size_t span = 0;  // 0: from `offset` to the end of the object
   bool writable = true;
   bool private_copy = false;
   Fill fill = Fill::zeros;
   bool populate = false;
-  char* at = nullptr;          // nullptr: anywhere
+  char* at = nullptr;  // nullptr: anywhere
 };
 
 // One access to mapped memory. To the thread sanitizer an mmap over a range is a write to all of it, and so an access that
 // meets a revocation a data race; that they may meet is the point, so these two are not instrumented.
-__attribute__((no_sanitize("thread"))) inline uint32_t load_word(const void* at) { return *static_cast<const volatile uint32_t*>(at); }
+__attribute__((no_sanitize("thread"))) inline uint32_t load_word(const void* at) {
+  return *static_cast<const volatile uint32_t*>(at);
+}
 __attribute__((no_sanitize("thread"))) inline void store_word(void* at, uint32_t value) {
   *static_cast<volatile uint32_t*>(at) = value;
 }
@@ -70,7 +72,7 @@ RevokeCounts revoke(Object* object);
 // The lines of /proc/self/maps that overlap [start, end).
 struct MapsLine {
   uintptr_t start, end;
-  std::string flags;     // "rw-s"
+  std::string flags;  // "rw-s"
   uint64_t offset;
   uint64_t inode;
   std::string path;
@@ -94,7 +96,9 @@ class Threads {
  public:
   ~Threads() { join(); }
   template <typename Body>
-  void add(Body body) { threads_.emplace_back(body); }
+  void add(Body body) {
+    threads_.emplace_back(body);
+  }
   void join() {
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();

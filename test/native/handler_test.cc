@@ -37,7 +37,7 @@ struct Seen {
   int reached_end;
 };
 Seen* g_seen;
-char* g_target;      // memory of nobody's mapping whose pages fault
+char* g_target;  // memory of nobody's mapping whose pages fault
 int g_signal;
 size_t g_next_page;  // the page to open by a handler that is not told the address
 
@@ -217,7 +217,8 @@ void chaining_newcomer(int signal, siginfo_t* info, void* context) {
   ++g_newcomer_calls;
   const struct sigaction& saved = g_saved[signal];
   if ((saved.sa_flags & SA_SIGINFO) != 0) saved.sa_sigaction(signal, info, context);
-  else if (saved.sa_handler == SIG_DFL) signal == SIGBUS ? sigaction(SIGBUS, &saved, nullptr) : sigaction(SIGSEGV, &saved, nullptr);
+  else if (saved.sa_handler == SIG_DFL)
+    signal == SIGBUS ? sigaction(SIGBUS, &saved, nullptr) : sigaction(SIGSEGV, &saved, nullptr);
   else saved.sa_handler(signal);
 }
 
@@ -402,7 +403,8 @@ TEST("A9 faults in eight threads at once all reach the previous handler") {
     Threads threads;
     for (size_t i = 0; i < 8; ++i) {
       threads.add([=] {
-        for (size_t page = 0; page < kPages; ++page) *reinterpret_cast<volatile char*>(memory + (i * kPages + page) * kPageSize) = 1;
+        for (size_t page = 0; page < kPages; ++page)
+          *reinterpret_cast<volatile char*>(memory + (i * kPages + page) * kPageSize) = 1;
       });
     }
     threads.join();

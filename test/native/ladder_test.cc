@@ -219,8 +219,8 @@ TEST("R12 RLIMIT_DATA exceeded: a closed range holds zeros, and a later mapping'
     // The owner of the addresses gives them back and gets the same ones again.
     setrlimit(RLIMIT_DATA, &unlimited);
     munmap(first.view.at, first.view.span);
-    REQUIRE(mmap(first.view.at, first.view.span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) !=
-            MAP_FAILED);
+    REQUIRE(mmap(first.view.at, first.view.span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+                 0) != MAP_FAILED);
     const View second = map(second_object, {.at = first.view.at});
     exceed(RLIMIT_DATA);
     CHECK_EQ(second.load(0), 0u);

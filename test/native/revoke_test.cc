@@ -77,7 +77,8 @@ void run_storm(bool owned, Fill fill, int generations) {
 std::string shape(const std::vector<MapsLine>& lines) {
   std::string text;
   for (const MapsLine& line : lines) {
-    text += std::to_string((line.end - line.start) / kPageSize) + " " + line.flags + " @" + std::to_string(line.offset / kPageSize) + "; ";
+    text += std::to_string((line.end - line.start) / kPageSize) + " " + line.flags + " @" +
+            std::to_string(line.offset / kPageSize) + "; ";
   }
   return text;
 }

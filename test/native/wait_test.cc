@@ -208,9 +208,7 @@ TEST("R11 waits and wakes reach across processes") {
   });
   EVENTUALLY(tid.load() != 0 && asleep_in_futex(tid.load()));
   std::atomic<uint32_t> woken{0};
-  threads.add([&] {
-    CHECK(check::eventually([&] { return (woken = wake_word(view.region, 64, 1)) == 1; }));
-  });
+  threads.add([&] { CHECK(check::eventually([&] { return (woken = wake_word(view.region, 64, 1)) == 1; })); });
   const int status = check::run_in_child([&] {
     void* at = mmap(nullptr, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, object->fd, 0);
     CHECK(at != MAP_FAILED);

@@ -13,8 +13,8 @@ describe('L1 closing', () => {
         'mapping.dispose': (_, mapping) => mapping[Symbol.dispose](),
         'object.close': (memory) => memory.close(),
         'object.dispose': (memory) => memory[Symbol.dispose](),
-        'revokeSync': (memory) => memory.revokeSync(),
-        'touch': (_, mapping) => mapping.bytes[0],
+        revokeSync: (memory) => memory.revokeSync(),
+        touch: (_, mapping) => mapping.bytes[0],
       };
       const names = Object.keys(steps);
       const orders: string[][] = [];
@@ -48,7 +48,9 @@ describe('L1 closing', () => {
           const count = (event: string) => events.filter((other) => other === event).length;
           const ends = count('mapping close') === 1 && count('object close') === 1 && events[events.length - 1].endsWith('close');
           const mappingEnd = events.indexOf('mapping close');
-          const revokedAfterClose = events.lastIndexOf('mapping revoked') > mappingEnd || events.lastIndexOf('object revoked') > events.indexOf('object close');
+          const revokedAfterClose =
+            events.lastIndexOf('mapping revoked') > mappingEnd ||
+            events.lastIndexOf('object revoked') > events.indexOf('object close');
           const first = order.findIndex((name) => name.startsWith('mapping.') || name.startsWith('object.'));
           const closedForEver = states.slice(first).every((state) => state.endsWith(' closed'));
           if (!ends || revokedAfterClose || count('mapping revoked') > 1 || count('object revoked') > 1 || !closedForEver) {
@@ -56,7 +58,12 @@ describe('L1 closing', () => {
           }
         }
       }
-      return { orders: orders.length, wrong: wrong.slice(0, 5), live: lib.stats().mappings.live, closed: lib.stats().mappings.closed };
+      return {
+        orders: orders.length,
+        wrong: wrong.slice(0, 5),
+        live: lib.stats().mappings.live,
+        closed: lib.stats().mappings.closed,
+      };
     });
     expect(run).toMatchObject({ status: 0, signal: null, value: { orders: 720, wrong: [], live: 0, closed: 2160 } });
   });

@@ -31,7 +31,12 @@ describe('L2 nothing leaks', () => {
   test.each(ways)('L2 mappings, descriptors and memory are what they were (%s): %s', async (how) => {
     const run = await runChild('l2-leaks.cjs', { args: [how, 10_000], nodeArgs: NODE_ARGS, limit: 110_000 });
     expect(run).toMatchObject({ status: 0, signal: null });
-    const { before, after, open, closed } = JSON.parse(run.stdout) as { before: Sizes; after: Sizes; open: number; closed: number };
+    const { before, after, open, closed } = JSON.parse(run.stdout) as {
+      before: Sizes;
+      after: Sizes;
+      open: number;
+      closed: number;
+    };
     expect(open).toBe(0);
     expect(closed).toBe(how === 'exception' ? 0 : 15_000);
     for (const [kind, count] of Object.entries(before.objects)) {

@@ -11,7 +11,15 @@ describe('L3 threads and exits', () => {
     console.log(run.stdout.split('\n')[0]);
     expect(run).toMatchObject({ status: 0, signal: null });
     const result = JSON.parse(run.stdout.split('\n')[1]) as { storms: number };
-    expect(result).toMatchObject({ terminations: 40, damaged: 0, unfinished: 0, notRevoked: 0, works: true, open: 0, foreignSignals: 0 });
+    expect(result).toMatchObject({
+      terminations: 40,
+      damaged: 0,
+      unfinished: 0,
+      notRevoked: 0,
+      works: true,
+      open: 0,
+      foreignSignals: 0,
+    });
     expect(result.storms).toBeGreaterThan(400);
   });
 

@@ -20,7 +20,10 @@ describe('L4 nothing keeps an idle process alive', () => {
   });
 
   test('L4 an ES module that only imports exits by itself', async () => {
-    const run = await runNode(['--input-type=module', '-e', "import { MemoryObject } from 'revocable-mmap'; console.log(typeof MemoryObject.create)"], { limit: 20_000 });
+    const run = await runNode(
+      ['--input-type=module', '-e', "import { MemoryObject } from 'revocable-mmap'; console.log(typeof MemoryObject.create)"],
+      { limit: 20_000 },
+    );
     expect(run).toMatchObject({ status: 0, signal: null, stdout: 'function\n', stderr: '' });
   });
 

@@ -1,5 +1,4 @@
 import diagnosticsChannel from 'node:diagnostics_channel';
-import { truncateSync } from 'node:fs';
 import { MemoryObject, type Mapping, type MapOptions } from 'revocable-mmap';
 import { runInChild } from '../support/child.js';
 import { temporaryFile } from '../support/temporary.js';
@@ -8,7 +7,8 @@ import { someTurns, until } from '../support/until.js';
 /** Writes down every event of an object and of its mappings, in order. */
 function listen(object: MemoryObject, mappings: Record<string, Mapping>): string[] {
   const events: string[] = [];
-  for (const event of ['revoked', 'suspended', 'resumed', 'fault', 'close'] as const) object.on(event, () => events.push(`object ${event}`));
+  for (const event of ['revoked', 'suspended', 'resumed', 'fault', 'close'] as const)
+    object.on(event, () => events.push(`object ${event}`));
   for (const [name, mapping] of Object.entries(mappings)) {
     for (const event of ['revoked', 'fault', 'close'] as const) mapping.on(event, () => events.push(`${name} ${event}`));
   }
@@ -126,7 +126,9 @@ describe('L5 one terminal event, then silence', () => {
       const events: string[] = [];
       const mappings = Array.from({ length: 20 }, (_, i) => object.map({ fill: i % 2 === 0 ? 'zeros' : 'ones' }));
       object.on('revoked', () => events.push('object')).on('fault', () => events.push('fault of object'));
-      mappings.forEach((mapping, i) => mapping.on('revoked', () => events.push(`mapping ${i}`)).on('fault', () => events.push(`fault ${i}`)));
+      mappings.forEach((mapping, i) =>
+        mapping.on('revoked', () => events.push(`mapping ${i}`)).on('fault', () => events.push(`fault ${i}`)),
+      );
       object.revokeSync();
       for (let round = 0; round < 5; round++) {
         for (const { bytes } of mappings) for (let at = 0; at < bytes.length; at += 4096) bytes[at] ^= 1;
@@ -167,7 +169,12 @@ describe('L5 one terminal event, then silence', () => {
       { input: temporaryFile(4 * 4096) },
     );
     expect(run).toMatchObject({ status: 0, signal: null });
-    expect((run.value as unknown as { events: string[] }).events).toEqual(['fault backing past-end 1 false', 'fault backing past-end 2 true', 'revoked', 'close']);
+    expect((run.value as unknown as { events: string[] }).events).toEqual([
+      'fault backing past-end 1 false',
+      'fault backing past-end 2 true',
+      'revoked',
+      'close',
+    ]);
   });
 
   test('L5 a backing fault that takes the object: one fault, one revocation', async () => {
@@ -177,8 +184,13 @@ describe('L5 one terminal event, then silence', () => {
         const object = lib.MemoryObject.openFile(path, { writable: true, onBackingFault: 'object' });
         const [mapping, other] = [object.map(), object.map()];
         const events: string[] = [];
-        for (const [name, one] of [['mapping', mapping], ['other', other]] as const) {
-          one.on('fault', (info) => events.push(`${name} fault ${info.cause}`)).on('revoked', () => events.push(`${name} revoked`));
+        for (const [name, one] of [
+          ['mapping', mapping],
+          ['other', other],
+        ] as const) {
+          one
+            .on('fault', (info) => events.push(`${name} fault ${info.cause}`))
+            .on('revoked', () => events.push(`${name} revoked`));
         }
         object.on('revoked', (error) => events.push(`object revoked ${(error.cause as { code: string }).code}`));
         fs.truncateSync(path, 0);

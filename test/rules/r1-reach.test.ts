@@ -108,11 +108,12 @@ describe('R1 revocation reaches every mapping', () => {
         const device = lib.MemoryObject.create({ size: 4096 });
         const witness = device.map();
         const object = lib.MemoryObject.fromFd(device.fd, { writable: true });
-        let mapping: Mapping | undefined = object.map();
-        mapping.write32(0, 0xcafe);
-        const gone = new WeakRef(mapping);
-        const view = mapping.bytes;
-        mapping = undefined;
+        const keepTheView = (): [WeakRef<Mapping>, Uint8Array] => {
+          const mapping = object.map();
+          mapping.write32(0, 0xcafe);
+          return [new WeakRef(mapping), mapping.bytes];
+        };
+        const [gone, view] = keepTheView();
         for (let i = 0; i < 200 && gone.deref() !== undefined; i++) {
           await new Promise((resolve) => setImmediate(resolve));
           globalThis.gc!();

@@ -15,7 +15,10 @@ const KERNELS = [
 ] as const;
 
 /** A worker in waitSync; `outcome` is what it returned or the code of what it threw. */
-function waiterThread(mapping: Mapping, more: Record<string, unknown> = {}): { started: Promise<void>; outcome: Promise<unknown>; worker: Worker } {
+function waiterThread(
+  mapping: Mapping,
+  more: Record<string, unknown> = {},
+): { started: Promise<void>; outcome: Promise<unknown>; worker: Worker } {
   const worker = new Worker(WAITER, { workerData: { handle: mapping.share(), ...more } });
   let begun: () => void;
   const started = new Promise<void>((resolve) => (begun = resolve));
@@ -68,7 +71,9 @@ describe('R11 waits end when the memory goes', () => {
         { env },
       );
       expect(run).toMatchObject({ status: 0, signal: null });
-      expect(run.value).toEqual(Array.from({ length: 100 }, (_, i) => ['ERR_MAPPING_REVOKED', 4 * i, 4096 + 4 * i, 'ring', 'unplugged']));
+      expect(run.value).toEqual(
+        Array.from({ length: 100 }, (_, i) => ['ERR_MAPPING_REVOKED', 4 * i, 4096 + 4 * i, 'ring', 'unplugged']),
+      );
     });
 
     test('R11 a wait begun just before the revocation is not forgotten, however often', async () => {

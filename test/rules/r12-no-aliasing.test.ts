@@ -4,36 +4,41 @@ import { runChild, runInChild } from '../support/child.js';
 const ENDS = ['close', 'collect', 'revoke'] as const;
 
 describe('R12 a stale view never shows another mapping', () => {
-  test.each(['shared', 'not shared'])('R12 after close() a view (%s) shows zeros of its own while a thousand new mappings are made', async (kind) => {
-    const run = await runInChild(
-      (lib, _require, shared) => {
-        const stale: { words: Uint32Array; number: number }[] = [];
-        for (let i = 1; i <= 200; i++) {
-          const object = lib.MemoryObject.create({ size: 8192 });
-          const mapping = object.map({ shared, fill: i % 2 === 0 ? 'zeros' : 'ones' });
-          const words = new Uint32Array(mapping.buffer, 0, 2048).fill(i);
-          if (i % 4 === 0) object.revokeSync();
-          if (i % 8 === 0) void words[5];
-          if (i % 3 === 0) object.close();
-          else mapping.close();
-          stale.push({ words, number: i });
-        }
-        const news = Array.from({ length: 1000 }, (_, i) => {
-          const mapping = lib.MemoryObject.create({ size: 8192 }).map({ shared });
-          new Uint32Array(mapping.buffer, 0, 2048).fill(0x10000 + i);
-          return mapping;
-        });
-        const notZero = stale.filter(({ words }) => words.some((word) => word !== 0)).length;
-        for (const { words } of stale) words.fill(0xbad);
-        const own = stale.filter(({ words }) => words.every((word) => word === 0xbad)).length;
-        const damaged = news.filter((mapping, i) => new Uint32Array(mapping.buffer, 0, 2048).some((word) => word !== 0x10000 + i)).length;
-        const overlaps = new Set(news.map(({ address }) => address)).size !== news.length;
-        return { notZero, own, damaged, overlaps };
-      },
-      { input: kind === 'shared' },
-    );
-    expect(run).toMatchObject({ status: 0, signal: null, value: { notZero: 0, own: 200, damaged: 0, overlaps: false } });
-  });
+  test.each(['shared', 'not shared'])(
+    'R12 after close() a view (%s) shows zeros of its own while a thousand new mappings are made',
+    async (kind) => {
+      const run = await runInChild(
+        (lib, _require, shared) => {
+          const stale: { words: Uint32Array; number: number }[] = [];
+          for (let i = 1; i <= 200; i++) {
+            const object = lib.MemoryObject.create({ size: 8192 });
+            const mapping = object.map({ shared, fill: i % 2 === 0 ? 'zeros' : 'ones' });
+            const words = new Uint32Array(mapping.buffer, 0, 2048).fill(i);
+            if (i % 4 === 0) object.revokeSync();
+            if (i % 8 === 0) void words[5];
+            if (i % 3 === 0) object.close();
+            else mapping.close();
+            stale.push({ words, number: i });
+          }
+          const news = Array.from({ length: 1000 }, (_, i) => {
+            const mapping = lib.MemoryObject.create({ size: 8192 }).map({ shared });
+            new Uint32Array(mapping.buffer, 0, 2048).fill(0x10000 + i);
+            return mapping;
+          });
+          const notZero = stale.filter(({ words }) => words.some((word) => word !== 0)).length;
+          for (const { words } of stale) words.fill(0xbad);
+          const own = stale.filter(({ words }) => words.every((word) => word === 0xbad)).length;
+          const damaged = news.filter((mapping, i) =>
+            new Uint32Array(mapping.buffer, 0, 2048).some((word) => word !== 0x10000 + i),
+          ).length;
+          const overlaps = new Set(news.map(({ address }) => address)).size !== news.length;
+          return { notZero, own, damaged, overlaps };
+        },
+        { input: kind === 'shared' },
+      );
+      expect(run).toMatchObject({ status: 0, signal: null, value: { notZero: 0, own: 200, damaged: 0, overlaps: false } });
+    },
+  );
 
   test('R12 a view in another thread outlives the mapping: zeros of its own, never a crash', async () => {
     const run = await runInChild(
@@ -43,12 +48,13 @@ describe('R12 a stale view never shows another mapping', () => {
           const words = new Uint32Array(workerData, 0, 1024);
           parentPort.postMessage(words[0]);
           parentPort.once('message', () => { const word = words[0]; words[1] = 5; parentPort.postMessage([word, words[1]]); });`;
-        let mapping: Mapping | undefined = lib.MemoryObject.create({ size: 4096 }).map();
-        mapping.write32(0, 77);
-        const collected = new WeakRef(mapping);
-        const worker = new Worker(code, { eval: true, workerData: mapping.buffer });
+        const start = (): [WeakRef<Mapping>, InstanceType<typeof Worker>] => {
+          const mapping = lib.MemoryObject.create({ size: 4096 }).map();
+          mapping.write32(0, 77);
+          return [new WeakRef(mapping), new Worker(code, { eval: true, workerData: mapping.buffer })];
+        };
+        const [collected, worker] = start();
         const first = await new Promise((resolve) => worker.once('message', resolve));
-        mapping = undefined;
         for (let i = 0; i < 500 && (collected.deref() !== undefined || lib.stats().mappings.live > 0); i++) {
           await new Promise((resolve) => setTimeout(resolve, 2));
           globalThis.gc!();
@@ -69,7 +75,10 @@ describe('R12 a stale view never shows another mapping', () => {
     const run = await runChild('r12-storm.cjs', { args: [200, how], nodeArgs: ['--expose-gc'], limit: 110_000 });
     console.log(run.stdout.split('\n')[0]);
     expect(run).toMatchObject({ status: 0, signal: null });
-    const { readers, ...all } = JSON.parse(run.stdout.split('\n')[1]) as { readers: { fills: number; own: number }[]; closed: number };
+    const { readers, ...all } = JSON.parse(run.stdout.split('\n')[1]) as {
+      readers: { fills: number; own: number }[];
+      closed: number;
+    };
     expect(all).toMatchObject({ damaged: 0, foreignSignals: 0 });
     expect(all.closed).toBeGreaterThan(15_000);
     for (const reader of readers) {

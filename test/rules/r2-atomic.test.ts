@@ -23,7 +23,15 @@ describe('R2 revocation is atomic', () => {
     const { readers, ...all } = JSON.parse(run.stdout.split('\n')[1]) as { seed: number; readers: Reader[] };
     expect(all).toEqual({ seed: all.seed, revokes: GENERATIONS, foreignSignals: 0, lateWrites: 0 });
     for (const reader of readers) {
-      expect(reader).toMatchObject({ holes: 0, stale: 0, checkedStale: 0, wrong: 0, resurrected: 0, aliased: 0, strangeErrors: [] });
+      expect(reader).toMatchObject({
+        holes: 0,
+        stale: 0,
+        checkedStale: 0,
+        wrong: 0,
+        resurrected: 0,
+        aliased: 0,
+        strangeErrors: [],
+      });
       // They were there: they saw old memory, saw it go, and were refused.
       expect(reader.live).toBeGreaterThan(GENERATIONS / 50);
       expect(reader.transitions).toBeGreaterThan(GENERATIONS / 50);

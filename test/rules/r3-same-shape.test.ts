@@ -5,7 +5,11 @@ import { runInChild } from '../support/child.js';
 
 const PAGE = 4096;
 const libc = koffi.load(null);
-const mprotect = libc.func('int mprotect(intptr_t at, size_t length, int prot)') as (at: bigint, length: number, prot: number) => number;
+const mprotect = libc.func('int mprotect(intptr_t at, size_t length, int prot)') as (
+  at: bigint,
+  length: number,
+  prot: number,
+) => number;
 
 /** What the kernel shows of a mapping, page by page: place, protection, offset in its file. Lines may merge or split. */
 function shape(mapping: Mapping): { page: number; prot: string; offset: number }[] {
@@ -31,7 +35,12 @@ function expectSameShape(object: MemoryObject, mapping: Mapping): void {
   object.revokeSync();
   expect(shape(mapping)).toEqual(before);
   expect(paths(mapping)).toEqual(['/memfd:revoked (deleted)']);
-  expect({ address: mapping.address, length: mapping.length, offset: mapping.offset, access: mapping.access }).toEqual({ address, length, offset, access });
+  expect({ address: mapping.address, length: mapping.length, offset: mapping.offset, access: mapping.access }).toEqual({
+    address,
+    length,
+    offset,
+    access,
+  });
   expect(mapping.bytes.byteLength).toBe(length);
   object.close();
 }
@@ -121,9 +130,18 @@ describe('R3 a revoked mapping keeps its shape', () => {
       const covered = readFileSync('/proc/self/maps', 'utf8')
         .split('\n')
         .filter((line) => line !== '')
-        .map((line) => line.split(' ')[0].split('-').map((hex) => BigInt(`0x${hex}`)))
+        .map((line) =>
+          line
+            .split(' ')[0]
+            .split('-')
+            .map((hex) => BigInt(`0x${hex}`)),
+        )
         .filter(([start, end]) => start < address + 20480n && end > address)
-        .reduce((sum, [start, end]) => sum + Number((end < address + 20480n ? end : address + 20480n) - (start > address ? start : address)), 0);
+        .reduce(
+          (sum, [start, end]) =>
+            sum + Number((end < address + 20480n ? end : address + 20480n) - (start > address ? start : address)),
+          0,
+        );
       return { covered, byte, kept: mapping.bytes[0], same: mapping.address === address, length: mapping.bytes.length };
     });
     expect(run).toMatchObject({ status: 0, signal: null });

@@ -23,9 +23,18 @@ type Touch = 'none' | 'held' | 'many' | 'lifted';
 /** Node itself needs nothing while the limit holds: no compiler thread, and all the memory for young objects from the start. */
 const ROOMY = ['--no-opt', '--no-maglev', '--single-threaded', '--min-semi-space-size=16', '--max-semi-space-size=16'];
 
-function impose(limit: Limit, owned: boolean, touch: Touch, options: { fill?: string; without?: string } = {}): ReturnType<typeof runChild> {
-  const env = options.without === undefined ? {} : { REVOCABLE_MMAP_WITHOUT: options.without };
-  return runChild('r7-limits.cjs', { args: [limit, owned ? 'owned' : 'foreign', touch, options.fill ?? 'zeros'], env, nodeArgs: ROOMY });
+function impose(
+  limit: Limit,
+  owned: boolean,
+  touch: Touch,
+  options: { fill?: string; without?: string } = {},
+): ReturnType<typeof runChild> {
+  const env = { REVOCABLE_MMAP_WITHOUT: options.without ?? '' };
+  return runChild('r7-limits.cjs', {
+    args: [limit, owned ? 'owned' : 'foreign', touch, options.fill ?? 'zeros'],
+    env,
+    nodeArgs: ROOMY,
+  });
 }
 
 /** It ended well, no exception, nothing live, checked access refused: true of every rung of the ladder. */
@@ -60,13 +69,16 @@ describe.each(OWNERS)('R7 revocation cannot fail: memory that is %s', (_, owned)
     expect(outcome.mapsLeft).toBe(owned ? 0 : 1); // the witness
   });
 
-  test.each(['none', 'held', 'many', 'lifted'] as const)('R7 RLIMIT_AS below what is in use: a weaker means is reported, first raw access: %s', async (touch) => {
-    const outcome = expectRevoked(await impose('as', owned, touch), owned);
-    expect(outcome.proof).toBe(-1);
-    expectFill(outcome, 0);
-    expect(outcome.report.means).toMatchObject({ replaced: 0, protected: outcome.report.mappings, failed: 0 });
-    expect(outcome.mapsLeft).toBe(owned ? 0 : 1);
-  });
+  test.each(['none', 'held', 'many', 'lifted'] as const)(
+    'R7 RLIMIT_AS below what is in use: a weaker means is reported, first raw access: %s',
+    async (touch) => {
+      const outcome = expectRevoked(await impose('as', owned, touch), owned);
+      expect(outcome.proof).toBe(-1);
+      expectFill(outcome, 0);
+      expect(outcome.report.means).toMatchObject({ replaced: 0, protected: outcome.report.mappings, failed: 0 });
+      expect(outcome.mapsLeft).toBe(owned ? 0 : 1);
+    },
+  );
 
   test.each(['held', 'lifted'] as const)('R7 RLIMIT_DATA below what is in use, first raw access: %s', async (touch) => {
     const outcome = expectRevoked(await impose('data', owned, touch), owned);
@@ -75,13 +87,16 @@ describe.each(OWNERS)('R7 revocation cannot fail: memory that is %s', (_, owned)
     expect(outcome.mapsLeft).toBe(owned ? 0 : 1);
   });
 
-  test.each(['none', 'held', 'lifted'] as const)('R7 as many mappings as vm.max_map_count allows, first raw access: %s', async (touch) => {
-    const outcome = expectRevoked(await impose('maps', owned, touch), owned);
-    expect(outcome.proof).toBe(-1);
-    expectFill(outcome, 0);
-    expect(outcome.report.means.failed).toBe(0);
-    expect(outcome.mapsLeft).toBe(owned ? 0 : 1);
-  });
+  test.each(['none', 'held', 'lifted'] as const)(
+    'R7 as many mappings as vm.max_map_count allows, first raw access: %s',
+    async (touch) => {
+      const outcome = expectRevoked(await impose('maps', owned, touch), owned);
+      expect(outcome.proof).toBe(-1);
+      expectFill(outcome, 0);
+      expect(outcome.report.means.failed).toBe(0);
+      expect(outcome.mapsLeft).toBe(owned ? 0 : 1);
+    },
+  );
 
   test('R7 no descriptor left', async () => {
     const outcome = expectRevoked(await impose('nofile', owned, 'held'), owned);
@@ -120,41 +135,63 @@ describe('R7 revocation cannot fail: ranges that somebody has sealed', () => {
     expect(outcome.report.means).toEqual({ truncated: false, replaced: 0, protected: 20, failed: 0 });
   });
 
-  testUnless(noMseal, 'R7 mseal, memory of others, no guard pages: counted as failed, and checked access throws all the same', async () => {
-    const outcome = expectRevoked(await impose('mseal', false, 'none', { without: 'guard' }), false);
-    expect(outcome.report.means).toEqual({ truncated: false, replaced: 0, protected: 0, failed: 20 });
-  });
+  testUnless(
+    noMseal,
+    'R7 mseal, memory of others, no guard pages: counted as failed, and checked access throws all the same',
+    async () => {
+      const outcome = expectRevoked(await impose('mseal', false, 'none', { without: 'guard' }), false);
+      expect(outcome.report.means).toEqual({ truncated: false, replaced: 0, protected: 0, failed: 20 });
+    },
+  );
 
-  testUnless(noMseal, 'R7 mseal, raw access: what the kernel lets nobody repair ends the process, and never shows the memory', async () => {
-    for (const owned of [true, false]) {
-      const run = await impose('mseal', owned, 'lifted');
-      expect(run.status).toBeNull();
-      expect(['SIGBUS', 'SIGSEGV']).toContain(run.signal);
-      expect(run.stdout).toBe('');
-    }
-  });
+  testUnless(
+    noMseal,
+    'R7 mseal, raw access: what the kernel lets nobody repair ends the process, and never shows the memory',
+    async () => {
+      for (const owned of [true, false]) {
+        const run = await impose('mseal', owned, 'lifted');
+        expect(run.status).toBeNull();
+        expect(['SIGBUS', 'SIGSEGV']).toContain(run.signal);
+        expect(run.stdout).toBe('');
+      }
+    },
+  );
 });
 
 describe('R7 a revocation under a limit', () => {
   test('R7 revoke() with a promise is as good as revokeSync', async () => {
-    const run = await runInChild(async (lib, require) => {
-      const { lowerSoftLimit, RLIMIT } = require('./test/children/libc.cjs') as {
-        lowerSoftLimit: (resource: number, soft: number) => { lower(): void; restore(): void };
-        RLIMIT: { as: number };
-      };
-      const device = lib.MemoryObject.create({ size: 4096 });
-      const object = lib.MemoryObject.fromFd(device.fd, { writable: true });
-      const mapping = object.map();
-      mapping.write32(0, 0xcafe);
-      const limit = lowerSoftLimit(RLIMIT.as, 64 * 1024 * 1024);
-      limit.lower();
-      const promise = object.revoke();
-      const report = await promise;
-      limit.restore();
-      const again = object.revokeSync();
-      return { mappings: report.mappings, failed: report.means.failed, sum: report.means.protected + report.means.replaced, same: again.mappings, raw: mapping.bytes[0] };
-    }, { nodeArgs: ROOMY });
-    expect(run).toMatchObject({ status: 0, signal: null, stderr: '', value: { mappings: 1, failed: 0, sum: 1, same: 1, raw: 0 } });
+    const run = await runInChild(
+      async (lib, require) => {
+        const { lowerSoftLimit, RLIMIT } = require('./test/children/libc.cjs') as {
+          lowerSoftLimit: (resource: number, soft: number) => { lower(): void; restore(): void };
+          RLIMIT: { as: number };
+        };
+        const device = lib.MemoryObject.create({ size: 4096 });
+        const object = lib.MemoryObject.fromFd(device.fd, { writable: true });
+        const mapping = object.map();
+        mapping.write32(0, 0xcafe);
+        const limit = lowerSoftLimit(RLIMIT.as, 64 * 1024 * 1024);
+        limit.lower();
+        const promise = object.revoke();
+        const report = await promise;
+        limit.restore();
+        const again = object.revokeSync();
+        return {
+          mappings: report.mappings,
+          failed: report.means.failed,
+          sum: report.means.protected + report.means.replaced,
+          same: again.mappings,
+          raw: mapping.bytes[0],
+        };
+      },
+      { nodeArgs: ROOMY },
+    );
+    expect(run).toMatchObject({
+      status: 0,
+      signal: null,
+      stderr: '',
+      value: { mappings: 1, failed: 0, sum: 1, same: 1, raw: 0 },
+    });
   });
 });
 

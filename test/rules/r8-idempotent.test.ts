@@ -37,7 +37,8 @@ describe('R8 revocation is idempotent', () => {
     const synchronous = memory.revokeSync();
     const reports = await Promise.all(promises);
     expect([...reports, synchronous].map((report) => report.revokedByThisCall)).toEqual([true, false, false, false]);
-    for (const report of [...reports, synchronous]) expect(report).toEqual({ ...reports[0], revokedByThisCall: report.revokedByThisCall });
+    for (const report of [...reports, synchronous])
+      expect(report).toEqual({ ...reports[0], revokedByThisCall: report.revokedByThisCall });
     expect(reports[0].mappings).toBe(200);
     memory.close();
   });

@@ -10,7 +10,8 @@ const REVOKED = expect.objectContaining({ code: 'ERR_MAPPING_REVOKED' });
 
 function heard(memory: MemoryObject, mapping?: Mapping): string[] {
   const events: string[] = [];
-  for (const event of ['revoked', 'suspended', 'resumed', 'fault', 'close'] as const) memory.on(event, () => events.push(`object ${event}`));
+  for (const event of ['revoked', 'suspended', 'resumed', 'fault', 'close'] as const)
+    memory.on(event, () => events.push(`object ${event}`));
   for (const event of ['revoked', 'fault', 'close'] as const) mapping?.on(event, () => events.push(`mapping ${event}`));
   return events;
 }
@@ -22,7 +23,12 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     mapping.write32(PAGE, 0xcafe);
     const { buffer, bytes, view, address } = mapping;
     const report = await memory.suspend();
-    expect(report).toMatchObject({ object: 'asleep', revokedByThisCall: true, mappings: 1, means: { truncated: false, replaced: 1, protected: 0, failed: 0 } });
+    expect(report).toMatchObject({
+      object: 'asleep',
+      revokedByThisCall: true,
+      mappings: 1,
+      means: { truncated: false, replaced: 1, protected: 0, failed: 0 },
+    });
     expect([memory.state, mapping.state]).toEqual(['suspended', 'suspended']);
     for (const { access } of CHECKED_ACCESSORS) expect(() => access(mapping, PAGE)).toThrow(SUSPENDED);
     expect(() => mapping.check()).toThrow(SUSPENDED);
@@ -46,7 +52,11 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     const run = await runInChild(
       async (lib, _require, input) => {
         const object = lib.MemoryObject.create({ size: 3 * 4096 });
-        const mappings = [object.map({ fill: input.fill }), object.map({ fill: input.fill, shared: false }), object.map({ fill: input.fill, access: 'r' })];
+        const mappings = [
+          object.map({ fill: input.fill }),
+          object.map({ fill: input.fill, shared: false }),
+          object.map({ fill: input.fill, access: 'r' }),
+        ];
         const witness = mappings[0];
         const cycles: unknown[] = [];
         for (let cycle = 1; cycle <= 4; cycle++) {
@@ -56,7 +66,12 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
           for (const { bytes } of mappings.slice(0, 2)) bytes[5000] = 0x77; // goes into the fill
           const written = mappings.map(({ bytes }) => bytes[5000]);
           await object.resume();
-          cycles.push([asleep, written, mappings.map(({ bytes }) => bytes[5000]), mappings.map((mapping) => mapping.read8(5000))]);
+          cycles.push([
+            asleep,
+            written,
+            mappings.map(({ bytes }) => bytes[5000]),
+            mappings.map((mapping) => mapping.read8(5000)),
+          ]);
         }
         object.revokeSync();
         return { cycles, after: mappings.map(({ bytes }) => bytes[5000]) };
@@ -190,10 +205,19 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     const run = await runChild('r9-storm.cjs', { args: [3000], limit: 110_000 });
     console.log(run.stdout.split('\n')[0]);
     expect(run).toMatchObject({ status: 0, signal: null });
-    const { readers, ...all } = JSON.parse(run.stdout.split('\n')[1]) as { readers: { values: number; fills: number; refused: number }[] };
+    const { readers, ...all } = JSON.parse(run.stdout.split('\n')[1]) as {
+      readers: { values: number; fills: number; refused: number }[];
+    };
     expect(all).toEqual({ suspends: 3000, resumes: 3000, foreignSignals: 0, lateWrites: 0 });
     for (const reader of readers) {
-      expect(reader).toMatchObject({ leaked: 0, old: 0, wrong: 0, backwards: 0, strangeErrors: [], end: ['ERR_MAPPING_REVOKED', 'ERR_MAPPING_REVOKED'] });
+      expect(reader).toMatchObject({
+        leaked: 0,
+        old: 0,
+        wrong: 0,
+        backwards: 0,
+        strangeErrors: [],
+        end: ['ERR_MAPPING_REVOKED', 'ERR_MAPPING_REVOKED'],
+      });
       expect(Math.min(reader.values, reader.fills, reader.refused)).toBeGreaterThan(100);
     }
   });
