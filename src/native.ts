@@ -170,11 +170,10 @@ export interface Native {
   residency(id: number, firstByte: number, bytes: number, target: Uint8Array): Failure | null;
   prefetch(id: number, firstByte: number, bytes: number): Failure | null;
 
-  /** Shuts the gate; whether this call is the one that revokes. One of the next two must follow. */
-  revokeBegin(objectId: number): boolean;
-  revokeSync(objectId: number, mine: boolean): NativeReport;
-  /** On the library's thread; the completion carries the token. */
-  revokeAsync(objectId: number, mine: boolean): number;
+  /** Shuts the gate and revokes; `mine`: whether this call is the one that did. */
+  revokeSync(objectId: number): NativeReport & { mine: boolean };
+  /** The same on the library's thread; the gate is shut when it returns, and the completion carries the token. */
+  revokeAsync(objectId: number): { token: number; mine: boolean };
   suspendAsync(objectId: number): number;
   resumeAsync(objectId: number): number;
   zap(objectId: number, offset: number, length: number): Failure | null;

@@ -24,6 +24,11 @@ void on_environment_gone(napi_async_cleanup_hook_handle hook, void* state) { sta
 
 }  // namespace
 
+void Mailbox::expect() {
+  std::lock_guard guard(lock_);
+  completions_.reserve(++expected_);
+}
+
 void Mailbox::deliver(const Completion& completion) {
   std::lock_guard guard(lock_);
   completions_.push_back(completion);
@@ -37,7 +42,10 @@ void Mailbox::ring() {
 
 std::vector<Completion> Mailbox::take() {
   std::lock_guard guard(lock_);
-  return std::exchange(completions_, {});
+  std::vector<Completion> taken = completions_;
+  expected_ -= taken.size();
+  completions_.clear();  // keeps its capacity
+  return taken;
 }
 
 void Mailbox::shut() {
@@ -57,6 +65,7 @@ EnvState::EnvState(Napi::Env environment) : env(environment), async_(new uv_asyn
 }
 
 void EnvState::pending(int change) {
+  if (change > 0) mailbox->expect();
   pending_ += change;
   auto* handle = reinterpret_cast<uv_handle_t*>(async_);
   pending_ > 0 ? uv_ref(handle) : uv_unref(handle);

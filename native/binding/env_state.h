@@ -32,6 +32,8 @@ struct Completion {
 class Mailbox {
  public:
   explicit Mailbox(uv_async_t* async) : async_(async) {}
+  // Room for one more, taken when the work begins: when it ends there may be no memory, and a removal must not fail for that.
+  void expect();
   void deliver(const Completion& completion);
   void ring();  // events may have been pushed
   std::vector<Completion> take();
@@ -41,6 +43,7 @@ class Mailbox {
   std::mutex lock_;
   uv_async_t* async_;
   std::vector<Completion> completions_;
+  size_t expected_ = 0;
 };
 
 struct Held {

@@ -35,25 +35,29 @@ Pending begin(const Napi::CallbackInfo& info) {
   return {state.mailbox, object_acquire(state.object(info[0])->id), state.next_token++};
 }
 
-// revokeBegin(objectId): shuts the gate; whether this call is the one that revokes
-Napi::Value revoke_begin_js(const Napi::CallbackInfo& info) {
-  handlers_ensure();
-  return Napi::Boolean::New(info.Env(), revoke_begin(EnvState::of(info.Env()).object(info[0])));
-}
-
-// revokeSync(objectId, mine): report
+// revokeSync(objectId): report, with `mine`: whether this call is the one that revoked. The gate and the rest in one call, so
+// that a worker that is terminated cannot leave an object with its gate shut and nobody revoking.
 Napi::Value revoke_sync(const Napi::CallbackInfo& info) {
+  handlers_ensure();
   Object* object = EnvState::of(info.Env()).object(info[0]);
-  return report(info.Env(), revoke_finish(object, to_bool(info[1])));
+  const bool mine = revoke_begin(object);
+  Napi::Object result = report(info.Env(), revoke_finish(object, mine));
+  result["mine"] = Napi::Boolean::New(info.Env(), mine);
+  return result;
 }
 
-// revokeAsync(objectId, mine): token
+// revokeAsync(objectId): { token, mine }. The gate is shut when it returns.
 Napi::Value revoke_async(const Napi::CallbackInfo& info) {
+  handlers_ensure();
   const Pending pending = begin(info);
+  const bool mine = revoke_begin(pending.object);
   const auto deliver = [pending](const RevokeCounts& counts) { pending.deliver({.counts = counts}); };
-  if (to_bool(info[1])) service_post([pending, deliver] { deliver(revoke_finish(pending.object, true)); });
+  if (mine) service_post([pending, deliver] { deliver(revoke_finish(pending.object, true)); });
   else revoke_when_done(pending.object, deliver);
-  return Napi::Number::New(info.Env(), pending.token);
+  Napi::Object result = Napi::Object::New(info.Env());
+  result["token"] = Napi::Number::New(info.Env(), pending.token);
+  result["mine"] = Napi::Boolean::New(info.Env(), mine);
+  return result;
 }
 
 Napi::Value suspend_async(const Napi::CallbackInfo& info) {
@@ -100,7 +104,6 @@ Napi::Value take_completions(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_revocation(Napi::Env env, Napi::Object exports) {
-  exports["revokeBegin"] = Napi::Function::New(env, revoke_begin_js, "revokeBegin");
   exports["revokeSync"] = Napi::Function::New(env, revoke_sync, "revokeSync");
   exports["revokeAsync"] = Napi::Function::New(env, revoke_async, "revokeAsync");
   exports["suspendAsync"] = Napi::Function::New(env, suspend_async, "suspendAsync");

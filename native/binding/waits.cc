@@ -36,6 +36,7 @@ Napi::Value wait_async(const Napi::CallbackInfo& info) {
   Waiter* waiter = wait_begin(region, to_u64(info[1]), to_u32(info[2]));
   const double token = state.next_token++;
   const double milliseconds = info[3].As<Napi::Number>().DoubleValue();
+  state.pending(+1);
   {
     std::lock_guard guard(*state.threaded_waits.lock);
     state.threaded_waits.waiters->emplace(token, waiter);
@@ -55,9 +56,9 @@ Napi::Value wait_async(const Napi::CallbackInfo& info) {
     state.threaded_waits.waiters->erase(token);
     wait_end(waiter);
     release_region_handle(region, false);
+    state.pending(-1);
     return to_js(info.Env(), failure);
   }
-  state.pending(+1);
   return Napi::Number::New(info.Env(), token);
 }
 

@@ -277,15 +277,17 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
    * @param reason becomes the `cause` of this thread's MappingRevokedErrors.
    */
   async revoke(reason?: unknown): Promise<RevokeReport> {
-    const mine = this.#shutGate(reason);
-    const { report } = await completionOf(native.revokeAsync(this.#id, mine));
+    const { token, mine } = native.revokeAsync(this.#id);
+    if (mine) this.#reason = reason;
+    const { report } = await completionOf(token);
     return this.#revoked(mine, toReport(this.name, mine, report));
   }
 
   /** {@link revoke}, in this call. Blocks while the kernel takes the pages away: some microseconds a mapping, 65 ns a present page. */
   revokeSync(reason?: unknown): RevokeReport {
-    const mine = this.#shutGate(reason);
-    return this.#revoked(mine, toReport(this.name, mine, native.revokeSync(this.#id, mine)));
+    const report = native.revokeSync(this.#id);
+    if (report.mine) this.#reason = reason;
+    return this.#revoked(report.mine, toReport(this.name, report.mine, report));
   }
 
   /**
@@ -398,12 +400,6 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   #backingCause(): BackingFaultError | undefined {
     const cause = CAUSES[native.objectState(this.#id) >> 8];
     return cause === 'none' ? undefined : new BackingFaultError({ object: this.name }, cause);
-  }
-
-  #shutGate(reason: unknown): boolean {
-    const mine = native.revokeBegin(this.#id);
-    if (mine) this.#reason = reason;
-    return mine;
   }
 
   #revoked(mine: boolean, report: RevokeReport): RevokeReport {
