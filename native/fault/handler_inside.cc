@@ -244,14 +244,18 @@ bool map_fill_over_own(Region* region, int prot) {
 Plugged plug_extent(Region* region, const Fault& fault) {
   const size_t bytes = region->end - region->start;
   if (region->fill == Fill::ones && bytes > kOnesAtOnce) return plug_window(region, fault);
-  if (region->fill == Fill::ones && bytes > kOnesWindow && !map_ones(region->start, kOnesWindow, PROT_READ | PROT_WRITE)) {
-    const Plugged plugged = plug_window(region, fault);
-    return plugged == Plugged::not_at_all ? plug_page(region, fault) : plugged;
-  }
   // A page that came from the reserve stays: the whole extent would wipe what was written to it.
   const bool by_pages = region->filled_first <= region->filled_last;
   const int prot = PROT_READ | region->base_prot() | fault.need();
-  if (by_pages || !map_fill_over_own(region, prot)) return plug_page(region, fault);
+  // Each window is mapped once: another thread may write to the first one while the last is still being mapped.
+  if (!by_pages && region->extent_count == 0 && region->fill == Fill::ones && bytes > kOnesWindow) {
+    if (!map_ones(region->start, bytes, prot)) {
+      const Plugged plugged = plug_window(region, fault);
+      return plugged == Plugged::not_at_all ? plug_page(region, fault) : plugged;
+    }
+  } else if (by_pages || !map_fill_over_own(region, prot)) {
+    return plug_page(region, fault);
+  }
   region->filled = true;
   region->fill_prot = prot;
   return Plugged::now;
