@@ -899,6 +899,10 @@ export class Mapping extends EventEmitter<MappingEvents> implements Disposable {
   #throwGone(offset: number, why: 'gone' | 'faulted'): never {
     this.#throwUnlessLive(offset);
     if (why === 'faulted') this.read32(offset); // throws why the word cannot be read
-    throw new MappingClosedError(this.#place(offset));
+    // The waiter saw the object's gate, or its truncation, before this mapping's turn came.
+    const gate = this.object.state;
+    if (gate === 'revoked') throw this.#revocationError(offset);
+    if (gate === 'closed') throw new MappingClosedError(this.#place(offset));
+    throw new MappingSuspendedError(this.#place(offset)); // perhaps resumed since
   }
 }
