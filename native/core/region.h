@@ -30,7 +30,7 @@ inline constexpr PageMark kMarkAccessMask = 0x03;  // an Access
 inline constexpr PageMark kMarkStray = 0x04;       // a forbidden raw access was diverted to a private page here
 inline constexpr PageMark kMarkCauseShift = 3;     // a Cause: the page's backing is gone for ever
 inline constexpr PageMark kMarkCauseMask = 0x07 << kMarkCauseShift;
-inline constexpr PageMark kMarkFilled = 0x40;      // revoked: this page, or the window of ones it begins, has its fill
+inline constexpr PageMark kMarkFilled = 0x40;      // revoked: this page, or the unit of fill it begins, has its fill
 inline constexpr PageMark kMarkLostFilled = 0x80;  // live: this lost page has its fill
 
 inline Access mark_access(PageMark mark) { return static_cast<Access>(mark & kMarkAccessMask); }
@@ -116,6 +116,7 @@ struct Region {
   bool unfillable = false;                          // nothing can be mapped over it (mseal): accessors must look before they load
   bool used_zero_file = false;                      // its fill came from the zero file: the pages are punched out when it closes
   size_t filled_first = SIZE_MAX, filled_last = 0;  // pages that may carry kMarkFilled
+  bool by_pages = false;                            // its fill comes page by page, each with its mark
   size_t lost_first = SIZE_MAX, lost_last = 0;      // pages that may carry kMarkLostFilled
   bool tail_filled = false;                         // the pages from lost_from on have their fill
   size_t stray_first = SIZE_MAX, stray_last = 0;    // pages that may carry kMarkStray; first > last when none does
@@ -207,7 +208,7 @@ inline void forget_fill(Region* region) {
   clear_marks(region, region->lost_first, region->lost_last, kMarkLostFilled);
   region->filled_first = region->lost_first = SIZE_MAX;
   region->filled_last = region->lost_last = 0;
-  region->filled = region->tail_filled = false;
+  region->filled = region->by_pages = region->tail_filled = false;
 }
 
 // Allocates the table of marks if there is none: one byte a page, from the kernel, sparse. Async-signal-safe; under the claim.

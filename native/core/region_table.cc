@@ -203,7 +203,7 @@ Region* allocate_region() {
   region->filled = region->unfillable = region->used_zero_file = region->weak = region->told = false;
   region->stray_first = region->filled_first = region->lost_first = SIZE_MAX;
   region->stray_last = region->filled_last = region->lost_last = 0;
-  region->tail_filled = false;
+  region->tail_filled = region->by_pages = false;
   region->marked_pages = 0;
   region->strays.store(0, std::memory_order_relaxed);
   region->fill_prot = 0;

@@ -127,8 +127,8 @@ bool map_zeros(Region* region, uintptr_t start, size_t bytes, int prot) {
   return true;
 }
 
-// Private windows, so that a write stays where it was made. Others see the windows appear one after the other, and wait for
-// the claim at those that have not.
+// Private windows, so that a write stays where it was made. Callers pass one window, or the lost tail of a live mapping: another
+// thread may write to the first window while the last is still being mapped.
 bool map_ones(uintptr_t start, size_t bytes, int prot) {
   for (size_t at = 0; at < bytes; at += kOnesWindow) {
     const size_t part = bytes - at < kOnesWindow ? bytes - at : kOnesWindow;
@@ -149,6 +149,13 @@ bool map_written_ones(Region* region, uintptr_t start, size_t bytes, int prot) {
 bool map_fill(Region* region, uintptr_t start, size_t bytes, int prot) {
   if (region->fill != Fill::ones) return map_zeros(region, start, bytes, prot);
   return map_ones(start, bytes, prot) || map_written_ones(region, start, bytes, prot);
+}
+
+// Whether the page can be read, asked of the kernel without a signal: rt_sigprocmask copies its second argument from user
+// memory (EFAULT) before it refuses the first one (EINVAL), and does nothing.
+bool readable(uintptr_t address) {
+  constexpr int kNoSuchHow = 0x7fff;
+  return syscall(SYS_rt_sigprocmask, kNoSuchHow, round_down(address, kPageSize), nullptr, 8) != 0 && errno == EINVAL;
 }
 
 // --- telling --------------------------------------------------------------------------------------------------------------
@@ -188,16 +195,41 @@ void count_fault(Region* region, std::atomic<uint64_t>& kind) {
 
 // --- revoked and suspended: the whole extent becomes the fill -----------------------------------------------------------------
 
-Outcome widen(Region* region, const Fault& fault) {
-  const int prot = region->fill_prot | fault.need();
-  const size_t bytes = region->end - region->start;
-  const bool widened =
-      mprotect(reinterpret_cast<void*>(region->start), bytes, prot) == 0 ||
-      // Private writable memory is refused (RLIMIT_DATA). Nobody has written to this fill yet: another one will do.
-      map_fill(region, region->start, bytes, prot);
-  if (!widened) return Outcome::foreign;
-  region->fill_prot = prot;
-  return Outcome::handled;
+struct Range {
+  uintptr_t start;
+  uintptr_t end;
+  size_t bytes() const { return end - start; }
+};
+
+// The part of the region around `address` that is ours: somebody else may have mapped something into the range. Empty when
+// `address` is theirs.
+Range own_range(const Region* region, uintptr_t address) {
+  if (region->extent_count == 0) return {region->start, region->end};
+  if (region->extent_count > Region::kExtents) {  // more than the record could note when it was looked at
+    const uintptr_t page = region->page_address(region->page_of(address));
+    return {page, page + region->page_size()};
+  }
+  for (uint32_t i = 0; i < region->extent_count; ++i) {
+    const Piece& piece = region->extents[i];
+    if (address >= piece.start && address < piece.end) return {piece.start, piece.end};
+  }
+  return {address, address};
+}
+
+// What is filled by one system call: what is ours there; of ones, one window of it.
+Range fill_unit(const Region* region, uintptr_t address) {
+  Range unit = own_range(region, address);
+  if (region->fill != Fill::ones) return unit;
+  const uintptr_t window = region->start + round_down(address - region->start, kOnesWindow);
+  if (unit.start < window) unit.start = window;
+  if (unit.end > window + kOnesWindow) unit.end = window + kOnesWindow;
+  return unit;
+}
+
+bool widen(Region* region, Range range, int prot) {
+  return mprotect(reinterpret_cast<void*>(range.start), range.bytes(), prot) == 0 ||
+         // Private writable memory is refused (RLIMIT_DATA). Nobody has written to this fill yet: another one will do.
+         map_fill(region, range.start, range.bytes(), prot);
 }
 
 enum class Plugged { now, before, not_at_all };
@@ -209,63 +241,83 @@ Plugged marked_filled(Region* region, size_t page) {
   return Plugged::now;
 }
 
-// A large mapping of ones, one window at a time. Marks tell which are there, so that a second thread does not wipe what the
-// first one wrote.
-Plugged plug_window(Region* region, const Fault& fault) {
-  const uintptr_t window = region->start + round_down(fault.address - region->start, kOnesWindow);
-  const size_t bytes = region->end - window < kOnesWindow ? region->end - window : kOnesWindow;
-  const size_t page = region->page_of(window);
-  if (!ensure_marks(region)) return Plugged::not_at_all;
-  if ((region->mark_of(page) & kMarkFilled) != 0) return Plugged::before;
-  if (!map_fill(region, window, bytes, PROT_READ | PROT_WRITE)) return Plugged::not_at_all;
-  return marked_filled(region, page);
+bool has_fill_mark(const Region* region, uintptr_t address) {
+  return (region->mark_of(region->page_of(address)) & kMarkFilled) != 0;
 }
 
+// The mark on a unit's first page tells that it is there, so that a second thread does not wipe what the first one wrote.
+Plugged plug_unit(Region* region, uintptr_t address, int prot, int need) {
+  const Range unit = fill_unit(region, address);
+  if (!has_fill_mark(region, unit.start)) {
+    if (!map_fill(region, unit.start, unit.bytes(), prot)) return Plugged::not_at_all;
+    return marked_filled(region, region->page_of(unit.start));
+  }
+  const bool may_lack_write = need == PROT_WRITE && !region->writable;
+  if (may_lack_write && !widen(region, unit, prot | need)) return Plugged::not_at_all;
+  return Plugged::before;
+}
+
+// In the last resort each page has a mark of its own; a unit may have been filled before that, and then its pages can be read.
 Plugged plug_page(Region* region, const Fault& fault) {
-  const size_t page = region->page_of(fault.address);
   // Without marks (the same limits may refuse them) a second thread's fault could move another page over the first one's.
   const bool marks = ensure_marks(region);
-  if (marks && (region->mark_of(page) & kMarkFilled) != 0) return Plugged::before;
-  if (!plug_from_reserve(region, region->page_address(page))) return Plugged::not_at_all;
-  return marks ? marked_filled(region, page) : Plugged::now;
+  const uintptr_t page = region->page_address(region->page_of(fault.address));
+  region->by_pages = true;
+  if (marks && (has_fill_mark(region, page) || (has_fill_mark(region, fill_unit(region, page).start) && readable(page)))) {
+    if (fault.write) mprotect(reinterpret_cast<void*>(page), region->page_size(), PROT_READ | PROT_WRITE);
+    return Plugged::before;
+  }
+  if (!plug_from_reserve(region, page)) return Plugged::not_at_all;
+  return marks ? marked_filled(region, region->page_of(page)) : Plugged::now;
 }
 
-bool map_fill_over_own(Region* region, int prot) {
-  if (region->extent_count == 0) return map_fill(region, region->start, region->end - region->start, prot);
-  if (region->extent_count > Region::kExtents) return false;
-  bool all = true;
-  for (uint32_t i = 0; i < region->extent_count; ++i) {
-    const Piece& piece = region->extents[i];
-    all = map_fill(region, piece.start, piece.end - piece.start, prot) && all;
+// The rest of an extent that comes in units, so that it costs one fault and not one a unit.
+bool plug_other_units(Region* region, int prot) {
+  for (uintptr_t at = region->start; at < region->end;) {
+    const Range unit = fill_unit(region, at);
+    if (unit.bytes() == 0) return false;  // theirs: what is ours behind it has its own fault
+    if (plug_unit(region, at, prot, PROT_READ) == Plugged::not_at_all) return false;
+    at = unit.end;
   }
-  return all;
+  return true;
+}
+
+Plugged plug_by_units(Region* region, const Fault& fault, int prot) {
+  if (!ensure_marks(region)) return plug_page(region, fault);
+  const Plugged plugged = plug_unit(region, fault.address, prot, fault.need());
+  if (plugged == Plugged::not_at_all) return plug_page(region, fault);
+  const bool at_once = plugged == Plugged::now && region->end - region->start <= kOnesAtOnce;
+  if (at_once && plug_other_units(region, prot)) {
+    region->filled = true;
+    region->fill_prot = prot;
+  }
+  return plugged;
 }
 
 Plugged plug_extent(Region* region, const Fault& fault) {
-  const size_t bytes = region->end - region->start;
-  if (region->fill == Fill::ones && bytes > kOnesAtOnce) return plug_window(region, fault);
-  // A page that came from the reserve stays: the whole extent would wipe what was written to it.
-  const bool by_pages = region->filled_first <= region->filled_last;
+  // A page that came from the reserve stays: a larger fill would wipe what was written to it.
+  if (region->by_pages) return plug_page(region, fault);
   const int prot = PROT_READ | region->base_prot() | fault.need();
-  // Each window is mapped once: another thread may write to the first one while the last is still being mapped.
-  if (!by_pages && region->extent_count == 0 && region->fill == Fill::ones && bytes > kOnesWindow) {
-    if (!map_ones(region->start, bytes, prot)) {
-      const Plugged plugged = plug_window(region, fault);
-      return plugged == Plugged::not_at_all ? plug_page(region, fault) : plugged;
-    }
-  } else if (by_pages || !map_fill_over_own(region, prot)) {
-    return plug_page(region, fault);
-  }
+  const Range unit = fill_unit(region, fault.address);
+  if (unit.bytes() != region->end - region->start) return plug_by_units(region, fault, prot);
+  if (!map_fill(region, region->start, unit.bytes(), prot)) return plug_page(region, fault);
   region->filled = true;
   region->fill_prot = prot;
   return Plugged::now;
 }
 
+Outcome plug_again(Region* region, const Fault& fault) {
+  // Another thread faulted on it too and was first; or the fill does not allow this access yet.
+  if ((region->fill_prot & fault.need()) != 0) return futile(region);
+  const int prot = region->fill_prot | fault.need();
+  if (!widen(region, {region->start, region->end}, prot)) return Outcome::foreign;
+  region->fill_prot = prot;
+  return Outcome::handled;
+}
+
 Outcome plug(Region* region, const Fault& fault, std::atomic<uint64_t>& kind) {
-  if (region->filled) {
-    // Another thread faulted on it too and was first; or the fill does not allow this access yet.
-    return (region->fill_prot & fault.need()) != 0 ? futile(region) : widen(region, fault);
-  }
+  if (region->filled) return plug_again(region, fault);
+  if (own_range(region, fault.address).bytes() == 0) return Outcome::foreign;
   if (region->fill == Fill::deadly) return Outcome::foreign;
   // A checked copy is under way. It faults at the byte it has come to, and says so exactly; the fill would let it go on.
   if (region->copiers.load() != 0 && region->waits_for_copiers.fetch_add(1, std::memory_order_relaxed) < kCopierWaits) {
@@ -290,13 +342,6 @@ struct Diagnosis {
   bool revoked_by_owner;
   bool try_again;
 };
-
-// Whether the page can be read, asked of the kernel without a signal: rt_sigprocmask copies its second argument from user
-// memory (EFAULT) before it refuses the first one (EINVAL), and does nothing.
-bool readable(uintptr_t address) {
-  constexpr int kNoSuchHow = 0x7fff;
-  return syscall(SYS_rt_sigprocmask, kNoSuchHow, round_down(address, kPageSize), nullptr, 8) != 0 && errno == EINVAL;
-}
 
 bool file_system_full(int fd) {
   struct statfs status;

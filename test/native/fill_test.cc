@@ -1,6 +1,7 @@
 // A2 and A6: what raw views read and keep after revocation.
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <barrier>
@@ -190,6 +191,49 @@ TEST("A2 large ones touched between truncation and replacement survive the repla
   CHECK_EQ(view.load(0), 5u);
   CHECK_EQ(view.load(8), 0xffffffffu);
   CHECK_EQ(view.load(kOnesWindow), 0xffffffffu);
+}
+
+// A page of somebody else's in the middle of the second window: every fill goes round it.
+void fill_spares_a_stranger(Fill fill, size_t bytes) {
+  const ForeignObject made = foreign_object(bytes);
+  View view = map(made.object, {.fill = fill});
+  const size_t theirs = kOnesWindow + 5 * kPageSize;
+  const int stranger = memfd("stranger");
+  REQUIRE(ftruncate(stranger, static_cast<off_t>(kPageSize)) == 0);
+  mmap(view.at + theirs, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, stranger, 0);
+  view.store(theirs, 4711);
+  revoke(made.object);
+  const uint32_t empty = fill == Fill::ones ? 0xffffffffu : 0u;
+  const size_t places[] = {0, kOnesWindow, theirs - kPageSize, theirs + kPageSize, 2 * kOnesWindow, bytes - kPageSize};
+  for (const size_t at : places) CHECK_EQ(view.load(at), empty);
+  for (const size_t at : places) view.store(at + 8, 1);
+  for (const size_t at : places) CHECK_EQ(view.load(at + 8), 1u);
+  CHECK_EQ(view.load(theirs), 4711u);
+  CHECK_EQ(maps_of(view.at + theirs, kPageSize).at(0).path, std::string("/memfd:stranger (deleted)"));
+  view.close();
+  munmap(view.at, bytes);
+  object_release(made.object);
+}
+
+TEST("A2 R10 a fill goes round what somebody else mapped into the range, whatever its size") {
+  start_library();
+  for (const Fill fill : {Fill::zeros, Fill::ones}) fill_spares_a_stranger(fill, 3 * kOnesWindow);
+  if (!check::kTsan) fill_spares_a_stranger(Fill::ones, kLarge);  // the sanitizer's shadow of 1 GiB is slow to map
+}
+
+TEST("A2 a fault of the stranger's page is the stranger's") {
+  const int status = check::run_in_child([] {
+    start_library();
+    const View view = map(foreign_object(3 * kPageSize).object);
+    const int stranger = memfd("stranger");
+    REQUIRE(ftruncate(stranger, static_cast<off_t>(kPageSize)) == 0);
+    Object* object = view.region->object;
+    mmap(view.at + kPageSize, kPageSize, PROT_READ, MAP_SHARED | MAP_FIXED, stranger, 0);
+    revoke(object);
+    REQUIRE(ftruncate(stranger, 0) == 0);
+    view.load(kPageSize);
+  });
+  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
 }
 
 TEST("R9 large ones can be touched in every suspension") {

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <barrier>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -30,6 +31,19 @@ rlimit exceed(__rlimit_resource resource) {
   // Proof that it bites.
   CHECK(mmap(nullptr, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
   return before;
+}
+
+// Sets RLIMIT_DATA so that `bytes` more of private writable memory can be had.
+void leave_data(size_t bytes) {
+  FILE* file = fopen("/proc/self/status", "r");
+  size_t in_use = 0;
+  char line[256];
+  while (fgets(line, sizeof line, file) != nullptr) sscanf(line, "VmData: %zu kB", &in_use);
+  fclose(file);
+  REQUIRE(in_use > 0);
+  const rlim_t limit = (in_use << 10) + bytes;
+  const rlimit limits{limit, limit};
+  REQUIRE(setrlimit(RLIMIT_DATA, &limits) == 0);
 }
 
 // Maps single pages with alternating protection until the kernel allows no more.
@@ -199,6 +213,36 @@ TEST("R7 RLIMIT_DATA exceeded: memory is replaced, and the zeros come from a fil
     for (size_t at = 0; at < b.view.span; at += kPageSize) CHECK_EQ(b.view.load(at + 8), 0u);
     check_fill_completes(b.view, 0);
     CHECK_EQ(maps_of(a.view.at, 1).at(0).path, std::string("/memfd:revoked-fill (deleted)"));
+  });
+  CHECK_EXITED(status);
+}
+
+TEST("R7 RLIMIT_DATA reached half way through a fill of ones: what was written to the first half stays") {
+  need_no_sanitizer();
+  const int status = check::run_in_child([] {
+    start_library();
+    Object* object = owned_object(4 * kOnesWindow);
+    const View view = map(object, {.fill = Fill::ones});
+    revoke(object);
+    std::barrier start(5);
+    Threads threads;
+    for (uint32_t i = 0; i < 4; ++i) {
+      threads.add([&, i] {
+        start.arrive_and_wait();
+        view.store(i * kOnesWindow, i + 1);
+      });
+    }
+    // Room for one private window and a half: the others come from the zero file.
+    leave_data(3 * kOnesWindow / 2);
+    start.arrive_and_wait();
+    threads.join();
+    int refused = 0;
+    for (uint32_t i = 0; i < 4; ++i) {
+      refused += maps_of(view.at + i * kOnesWindow, 1).at(0).path == "/memfd:revoked-fill (deleted)";
+    }
+    CHECK(refused > 0 && refused < 4);
+    for (uint32_t i = 0; i < 4; ++i) CHECK_EQ(view.load(i * kOnesWindow), i + 1);
+    for (uint32_t i = 0; i < 4; ++i) CHECK_EQ(view.load(i * kOnesWindow + 8), 0xffffffffu);
   });
   CHECK_EXITED(status);
 }
