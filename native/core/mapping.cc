@@ -285,9 +285,15 @@ bool acquire_region(uint32_t slot, uint32_t generation, Region** result) {
   return true;
 }
 
+// As it is counted: the handler may have revoked it since, and left the counting to the service thread.
+State counted_state(const Region* region) {
+  if (region->list == &region->object->live) return State::live;
+  return region->list == &region->object->suspended ? State::suspended : State::revoked;
+}
+
 void close_region_locked(Region* region) {
-  const State before = region->state.load(std::memory_order_relaxed);
-  if (before == State::closed) return;
+  if (region->list == nullptr) return;  // closed before
+  const State before = counted_state(region);
   {
     const Claim claim(region);
     publish_state(region, State::closed);

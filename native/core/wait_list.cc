@@ -62,6 +62,18 @@ long sleep_on_words(const Waiter* waiter, uint32_t status, uint32_t own, uint64_
   return result < 0 ? -errno : 0;
 }
 
+// However a slice ends, the waiter is not asleep any more.
+class Awake {
+ public:
+  explicit Awake(Waiter* waiter) : waiter_(waiter) {}
+  ~Awake() { waiter_->asleep.store(false); }
+  Awake(const Awake&) = delete;
+  Awake& operator=(const Awake&) = delete;
+
+ private:
+  Waiter* waiter_;
+};
+
 bool is_cancelled(const Waiter* waiter) {
   std::lock_guard guard(wait_list().lock);
   return waiter->cancelled;
@@ -111,17 +123,17 @@ void wait_end(Waiter* waiter) {
 }
 
 WaitResult wait_slice(Waiter* waiter, uint64_t limit_ns) {
+  const Awake awake(waiter);
   const uint64_t deadline = monotonic_ns() + limit_ns;
   const auto& status_word = status_words()[waiter->region->slot];
   for (;;) {
+    waiter->asleep.store(true);  // before the look at its own word: see wake_word
     // Read before sleeping, and passed to the kernel as what the words must still be.
     const uint32_t own = waiter->own.load();
     const uint32_t status = status_word.load();
     if ((status & kStatusStateMask) != 0) return WaitResult::gone;
     if (own != 0) return is_cancelled(waiter) ? WaitResult::cancelled : WaitResult::woken;
-    waiter->asleep.store(true);
     const long woken = sleep_on_words(waiter, status, own, deadline);
-    waiter->asleep.store(false);
     if (woken == 0) return WaitResult::woken;
     if (woken > 0 || woken == -EINTR) continue;
     if (status_word.load() != status || waiter->own.load() != own) continue;  // told apart at the top
@@ -174,8 +186,8 @@ uint32_t wake_word(Region* region, size_t offset, uint32_t count) {
       if (waiter->told || waiter->object != object || waiter->object_offset != object_offset) continue;
       waiter->told = true;
       ++told;
-      if (waiter->asleep.load()) ++told_asleep;
       waiter->own.fetch_add(1);
+      if (waiter->asleep.load()) ++told_asleep;  // one that is not yet will see its own word changed, and not go to sleep
       futex_wake_private(&waiter->own);
     }
   }

@@ -170,8 +170,7 @@ const SCENARIOS = {
   // Another addon, which asks nobody: only the watchdog can notice, while there are mappings.
   async displaced(what) {
     const lib = library();
-    const memory = lib.MemoryObject.create({ size: PAGE });
-    memory.map();
+    globalThis.held = lib.MemoryObject.create({ size: PAGE }).map(); // or it may be collected, and nothing is watched any more
     for (let round = 1; round <= 3; round++) {
       signal(SIGBUS, 0);
       await untilRepaired(lib, 2 * round - 1);

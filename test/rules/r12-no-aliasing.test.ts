@@ -48,13 +48,16 @@ describe('R12 a stale view never shows another mapping', () => {
           const words = new Uint32Array(workerData, 0, 1024);
           parentPort.postMessage(words[0]);
           parentPort.once('message', () => { const word = words[0]; words[1] = 5; parentPort.postMessage([word, words[1]]); });`;
+        const held = new Set<Mapping>(); // until the thread has looked
         const start = (): [WeakRef<Mapping>, InstanceType<typeof Worker>] => {
           const mapping = lib.MemoryObject.create({ size: 4096 }).map();
           mapping.write32(0, 77);
+          held.add(mapping);
           return [new WeakRef(mapping), new Worker(code, { eval: true, workerData: mapping.buffer })];
         };
         const [collected, worker] = start();
         const first = await new Promise((resolve) => worker.once('message', resolve));
+        held.clear();
         for (let i = 0; i < 500 && (collected.deref() !== undefined || lib.stats().mappings.live > 0); i++) {
           await new Promise((resolve) => setTimeout(resolve, 2));
           globalThis.gc!();
