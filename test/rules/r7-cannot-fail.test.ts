@@ -21,7 +21,7 @@ type Limit = 'none' | 'as' | 'data' | 'maps' | 'nofile' | 'mseal';
 type Touch = 'none' | 'held' | 'many' | 'lifted';
 
 /** Node itself needs nothing while the limit holds: no compiler thread, and all the memory for young objects from the start. */
-const ROOMY = ['--no-opt', '--no-maglev', '--single-threaded', '--min-semi-space-size=16', '--max-semi-space-size=16'];
+const ROOMY = ['--no-opt', '--no-maglev', '--single-threaded', '--min-semi-space-size=16', '--max-semi-space-size=16', '--expose-gc'];
 
 function impose(
   limit: Limit,
@@ -171,6 +171,7 @@ describe('R7 a revocation under a limit', () => {
         const mapping = object.map();
         mapping.write32(0, 0xcafe);
         const limit = lowerSoftLimit(RLIMIT.as, 64 * 1024 * 1024);
+        globalThis.gc!();
         limit.lower();
         const promise = object.revoke();
         const report = await promise;
