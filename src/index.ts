@@ -7,7 +7,8 @@ export { MemoryObject, revokeMappings } from './memory/memory-object.js';
 export type { CreateOptions, MapOptions, MemoryState, OpenOptions } from './memory/memory-object.js';
 
 export { Mapping } from './memory/mapping.js';
-export type { Advice, FaultInfo, MappingHandle, PageRange } from './memory/mapping.js';
+export type { FaultInfo } from './memory/events.js';
+export type { Advice, MappingHandle, PageRange } from './memory/mapping.js';
 export type { RevokeReport } from './memory/report.js';
 export type { WaitOptions, WaitResult } from './memory/waits.js';
 

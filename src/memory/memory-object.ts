@@ -29,7 +29,8 @@ import {
   type MappingDescription,
 } from '../native.js';
 import { later } from '../turns.js';
-import { Mapping, type FaultInfo } from './mapping.js';
+import type { FaultInfo } from './events.js';
+import { Mapping } from './mapping.js';
 import { toReport, type RevokeReport } from './report.js';
 
 /** Live; suspended for a while; revoked for ever; closed. */

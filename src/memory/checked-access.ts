@@ -1,0 +1,542 @@
+/** Reaching mapped memory so that an access that failed says so: what `Mapping` is built upon. */
+import { EventEmitter } from 'node:events';
+import { constants as osConstants } from 'node:os';
+import { bigintOf64Bits, bytesView, integer, multipleOf } from '../arguments.js';
+import {
+  BackingFaultError,
+  MappingClosedError,
+  MappingSuspendedError,
+  outOfRange,
+  ProtectedPageError,
+  ReadOnlyMappingError,
+  systemError,
+  type AccessPlace,
+  type BackingFaultCause,
+} from '../errors.js';
+import {
+  CAUSES,
+  CLOSED_SLOT,
+  FILLS,
+  native,
+  STATES,
+  status,
+  status64,
+  STATUS_MARKED,
+  STATUS_STATE,
+  VERDICTS,
+  type MappingDescription,
+} from '../native.js';
+import type { MappingEvents } from './events.js';
+import type { MemoryObject, MemoryState } from './memory-object.js';
+
+// Where the typed views do not exist (yet, or never for this mapping), every access takes the slow path.
+interface TypedViews {
+  u8: Uint8Array;
+  u16: Uint16Array;
+  u32: Uint32Array;
+  u64: BigUint64Array;
+}
+const NO_VIEWS: TypedViews = {
+  u8: new Uint8Array(0),
+  u16: new Uint16Array(0),
+  u32: new Uint32Array(0),
+  u64: new BigUint64Array(0),
+};
+
+interface Judgement {
+  verdict: (typeof VERDICTS)[number];
+  cause: (typeof CAUSES)[number];
+  /** The first byte that the verdict is about. */
+  at: number;
+  /** How many pages of the mapping had been diverted when it was asked. */
+  strays: number;
+}
+const judged = new Float64Array(4);
+
+/**
+ * The word a checked read stores to between its load and its look at the status word: see `read32`.
+ * SINK64 is another one of the same thread, by 64 bits.
+ */
+const SINK = native.sink;
+const SINK64 = native.sink / 2 + 1;
+
+/** Whether a processor makes a thread's loads visible in program order, as x86 does and ARM does not. */
+const LOADS_IN_ORDER = process.arch === 'x64';
+
+const byBuffer = new WeakMap<ArrayBufferLike, WeakRef<CheckedAccess>>();
+
+/** The part of {@link Mapping} that accesses memory, and says why it could not. */
+export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
+  /** What is mapped. */
+  readonly object: MemoryObject;
+  /** First byte of the object. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+  /** Where it is mapped in this process; the same in every thread. */
+  readonly address: bigint;
+  /** What accesses are allowed. */
+  readonly access: 'r' | 'rw';
+  /** The memory as a JavaScript buffer; with 2 MiB pages the mapping may begin inside it: see `bytes.byteOffset`. */
+  readonly buffer: SharedArrayBuffer | ArrayBuffer;
+
+  /** Of the status table; CLOSED_SLOT once closed. */
+  #slot: number;
+  /** The slot once the typed views exist, for the fast path; until then, and for ever where there is none, CLOSED_SLOT. */
+  #gate = CLOSED_SLOT;
+  #u8 = NO_VIEWS.u8;
+  #u16 = NO_VIEWS.u16;
+  #u32 = NO_VIEWS.u32;
+  #u64 = NO_VIEWS.u64;
+  readonly #fill: (typeof FILLS)[number];
+  readonly #id: number;
+  /** Where in `buffer` it begins. */
+  readonly #start: number;
+  readonly #writable: boolean;
+  /** @internal */
+  readonly _self: WeakRef<this> = new WeakRef(this);
+
+  /** @internal */
+  constructor(object: MemoryObject, description: MappingDescription, buffer: SharedArrayBuffer | ArrayBuffer) {
+    super();
+    this.object = object;
+    this.offset = description.offset;
+    this.length = description.length;
+    this.address = description.address;
+    this.access = description.writable ? 'rw' : 'r';
+    this.buffer = buffer;
+    this.#slot = description.slot;
+    this.#id = description.id;
+    this.#writable = description.writable;
+    this.#fill = FILLS[description.fill];
+    this.#start = description.start;
+    byBuffer.set(buffer, this._self);
+  }
+
+  /** @internal Names the mapping to native code. */
+  get _id(): number {
+    return this.#id;
+  }
+
+  protected get _slot(): number {
+    return this.#slot;
+  }
+
+  protected get _start(): number {
+    return this.#start;
+  }
+
+  protected get _writable(): boolean {
+    return this.#writable;
+  }
+
+  /** Live; suspended; revoked for ever; closed. Also after the fill has made the raw views readable again. */
+  get state(): MemoryState {
+    return STATES[status[this.#slot] & STATUS_STATE];
+  }
+
+  /**
+   * Reads a byte, checked.
+   *
+   * `read16`, `read32` and `read64` read little-endian words of naturally aligned offsets. Each is one access of exactly that width.
+   *
+   * @throws MappingRevokedError, MappingSuspendedError, MappingClosedError, BackingFaultError, ProtectedPageError at the access that
+   *   failed; RangeError `ERR_OUT_OF_RANGE` for an offset outside or not aligned; TypeError `ERR_INVALID_ARG_TYPE`.
+   */
+  read8(offset: number): number {
+    const gate = this.#gate;
+    const index = typeof offset === 'number' ? offset >>> 0 : -1;
+    if (index === offset && status[gate] === 0) {
+      const value = this.#u8[index];
+      if (value !== undefined) {
+        status[SINK] = value;
+        if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
+        if (status[gate] === 0) return value;
+        return this.#reconsider(offset, 1) as number;
+      }
+    }
+    return this.#readSlow(offset, 1) as number;
+  }
+
+  /** {@link read8} of 16 bits. */
+  read16(offset: number): number {
+    const gate = this.#gate;
+    const index = typeof offset === 'number' ? offset >>> 1 : -1;
+    if (index * 2 === offset && status[gate] === 0) {
+      const value = this.#u16[index];
+      if (value !== undefined) {
+        status[SINK] = value;
+        if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
+        if (status[gate] === 0) return value;
+        return this.#reconsider(offset, 2) as number;
+      }
+    }
+    return this.#readSlow(offset, 2) as number;
+  }
+
+  /** {@link read8} of 32 bits. */
+  read32(offset: number): number {
+    const gate = this.#gate;
+    const index = typeof offset === 'number' ? offset >>> 2 : -1;
+    if (index * 4 === offset && status[gate] === 0) {
+      // The order of the next lines is the product: the handler sets the status word before it lets a faulting load complete,
+      // so a word that is 0 after the load says that the load was real. The store to SINK keeps compilers from answering with
+      // the word they loaded above (Maglev in Node 26 does): it depends on the value and may, for all they know, be to that very
+      // word. Atomics.add orders the two loads on processors that do not (docs/decisions/005-checked-accessors.md).
+      const value = this.#u32[index];
+      if (value !== undefined) {
+        status[SINK] = value;
+        if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
+        if (status[gate] === 0) return value;
+        return this.#reconsider(offset, 4) as number;
+      }
+    }
+    return this.#readSlow(offset, 4) as number;
+  }
+
+  /** {@link read8} of 64 bits, as a bigint. */
+  read64(offset: number): bigint {
+    const gate = this.#gate;
+    const index = typeof offset === 'number' ? offset >>> 3 : -1;
+    if (index * 8 === offset && status[gate] === 0) {
+      const value = this.#u64[index];
+      if (value !== undefined) {
+        status64[SINK64] = value;
+        if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
+        if (status[gate] === 0) return value;
+        return this.#reconsider(offset, 8) as bigint;
+      }
+    }
+    return this.#readSlow(offset, 8) as bigint;
+  }
+
+  /**
+   * Writes a byte, checked.
+   *
+   * `write16`, `write32` and `write64` write little-endian words. Each is one access of exactly that width. A write that throws
+   * may have landed before the memory went.
+   *
+   * @throws what {@link read8} throws, and ReadOnlyMappingError; RangeError for a value that does not fit.
+   */
+  write8(offset: number, value: number): void {
+    const gate = this.#gate;
+    const index = typeof offset === 'number' ? offset >>> 0 : -1;
+    if (
+      index === offset &&
+      typeof value === 'number' &&
+      value === (value & 0xff) &&
+      this.#writable &&
+      index < this.#u8.length &&
+      status[gate] === 0
+    ) {
+      this.#u8[index] = value;
+      if (status[gate] === 0) return;
+      return this.#afterWrite(offset, 1);
+    }
+    this.#writeSlow(offset, 1, value);
+  }
+
+  /** {@link write8} of 16 bits. */
+  write16(offset: number, value: number): void {
+    const gate = this.#gate;
+    const index = typeof offset === 'number' ? offset >>> 1 : -1;
+    if (
+      index * 2 === offset &&
+      typeof value === 'number' &&
+      value === (value & 0xffff) &&
+      this.#writable &&
+      index < this.#u16.length &&
+      status[gate] === 0
+    ) {
+      this.#u16[index] = value;
+      if (status[gate] === 0) return;
+      return this.#afterWrite(offset, 2);
+    }
+    this.#writeSlow(offset, 2, value);
+  }
+
+  /** {@link write8} of 32 bits. */
+  write32(offset: number, value: number): void {
+    const gate = this.#gate;
+    const index = typeof offset === 'number' ? offset >>> 2 : -1;
+    if (
+      index * 4 === offset &&
+      typeof value === 'number' &&
+      value === value >>> 0 &&
+      this.#writable &&
+      index < this.#u32.length &&
+      status[gate] === 0
+    ) {
+      this.#u32[index] = value;
+      if (status[gate] === 0) return;
+      return this.#afterWrite(offset, 4);
+    }
+    this.#writeSlow(offset, 4, value);
+  }
+
+  /** {@link write8} of 64 bits, a bigint. */
+  write64(offset: number, value: bigint): void {
+    this.#writeSlow(offset, 8, value);
+  }
+
+  /**
+   * Copies bytes out, checked: from `offset` on, as many as `target` has room for. Blocks for as long as the copy takes.
+   *
+   * @returns how many bytes: `target.byteLength`.
+   * @throws what {@link read8} throws, with `bytesTransferred`: exactly so many bytes have been copied, in ascending order.
+   */
+  read(offset: number, target: NodeJS.ArrayBufferView): number {
+    return this.#copy(offset, bytesView('target', target), false);
+  }
+
+  /** Copies bytes in, checked. See {@link read}. */
+  write(offset: number, source: NodeJS.ArrayBufferView): number {
+    return this.#copy(offset, bytesView('source', source), true);
+  }
+
+  /** No access reaches the memory through it any more. */
+  protected _endAccess(): void {
+    this.#slot = this.#gate = CLOSED_SLOT;
+    this.#u8 = NO_VIEWS.u8;
+    this.#u16 = NO_VIEWS.u16;
+    this.#u32 = NO_VIEWS.u32;
+    this.#u64 = NO_VIEWS.u64;
+  }
+
+  protected _place(offset: number | undefined, bytesTransferred?: number): AccessPlace {
+    const place: AccessPlace = { object: this.object.name };
+    if (bytesTransferred !== undefined) place.bytesTransferred = bytesTransferred;
+    if (offset === undefined) return place;
+    return { ...place, offset, objectOffset: this.offset + offset, address: this.address + BigInt(offset) };
+  }
+
+  protected _throwUnlessLive(offset: number | undefined, bytesTransferred?: number): void {
+    switch (this.state) {
+      case 'live':
+        return;
+      case 'revoked':
+        throw this._revocationError(offset, bytesTransferred);
+      case 'suspended':
+        throw new MappingSuspendedError(this._place(offset, bytesTransferred));
+      case 'closed':
+        throw new MappingClosedError(this._place(offset, bytesTransferred));
+    }
+  }
+
+  /** Of a page whose loss made the library revoke the whole object: that loss. Elsewhere: the revocation. */
+  protected _revocationError(offset: number | undefined, bytesTransferred?: number): Error {
+    const place = this._place(offset, bytesTransferred);
+    if (offset !== undefined && (status[this.#slot] & STATUS_MARKED) !== 0) {
+      const { verdict, cause } = this._judge(offset, 1, false);
+      if (verdict === 'lost') return new BackingFaultError(place, cause as BackingFaultCause);
+    }
+    return this.object._revokedError(place);
+  }
+
+  protected _judge(offset: number, width: number, write: boolean): Judgement {
+    native.judge(this.#id, offset, width, write, judged);
+    return { verdict: VERDICTS[judged[0]], cause: CAUSES[judged[1]], at: judged[2], strays: judged[3] };
+  }
+
+  /** Throws what the marks of the pages say. False when a diverted page had to be put back: what was read there was not real. */
+  #marksAllow(offset: number, width: number, write: boolean): boolean {
+    const { verdict, cause, at } = this._judge(offset, width, write);
+    switch (verdict) {
+      case 'fine':
+        return true;
+      case 'stray':
+        return false;
+      case 'lost':
+        throw new BackingFaultError(this._place(Math.max(at, offset)), cause as BackingFaultCause);
+      case 'protected':
+        throw new ProtectedPageError(this._place(at));
+      case 'read-only':
+        throw new ReadOnlyMappingError(this._place(at));
+    }
+  }
+
+  protected _checkPlace(offset: number, width: number): void {
+    integer('offset', offset, 0, Math.max(0, this.length - width));
+    if (width > this.length) throw outOfRange('offset', `in a mapping of at least ${width} bytes, not ${this.length}`, offset);
+    if (width > 1) multipleOf('offset', offset, width);
+  }
+
+  /**
+   * Makes the typed views on first use. Never for a deadly fill, whose raw memory no checked access may touch, and not when the user
+   * has transferred the ArrayBuffer away: accesses then go through native code.
+   */
+  #makeViews(): void {
+    if (this.#u8 !== NO_VIEWS.u8 || this.#fill === 'signal' || this.buffer.byteLength === 0) return;
+    this.#u8 = new Uint8Array(this.buffer, this.#start, this.length);
+    this.#u16 = new Uint16Array(this.buffer, this.#start, Math.floor(this.length / 2));
+    this.#u32 = new Uint32Array(this.buffer, this.#start, Math.floor(this.length / 4));
+    this.#u64 = new BigUint64Array(this.buffer, this.#start, Math.floor(this.length / 8));
+    this.#gate = this.#slot;
+  }
+
+  #readSlow(offset: number, width: number): number | bigint {
+    this._throwIfClosed(offset);
+    this._checkPlace(offset, width);
+    this._throwUnlessLive(offset);
+    this.#makeViews();
+    for (;;) {
+      const strays = this.#straysIfAllowed(offset, width);
+      if (strays === undefined) continue;
+      const value = this.#load(offset, width);
+      if (value === undefined) {
+        this.#throwAfterFault(offset, width, false);
+        continue;
+      }
+      if (strays === this.#straysIfAllowed(offset, width)) return value;
+    }
+  }
+
+  /**
+   * Throws what forbids the access; else how many pages have been diverted so far. The same number before and after a load says that
+   * the load was of the object's own page. Undefined when a diverted page has just been put back.
+   */
+  #straysIfAllowed(offset: number, width: number): number | undefined {
+    if (Atomics.load(status, this.#slot) === 0) return 0;
+    return this.#allowed(offset, width, false) ? judged[3] : undefined;
+  }
+
+  /** After a load during which the status word changed: throws why, or makes the load again. */
+  #reconsider(offset: number, width: number): number | bigint {
+    this._throwUnlessLive(offset);
+    return this.#readSlow(offset, width);
+  }
+
+  #allowed(offset: number, width: number, write: boolean): boolean {
+    this._throwUnlessLive(offset);
+    return this.#marksAllow(offset, width, write);
+  }
+
+  #afterWrite(offset: number, width: number): void {
+    this.#allowed(offset, width, true);
+  }
+
+  #writeSlow(offset: number, width: number, value: number | bigint): void {
+    this._throwIfClosed(offset);
+    this._checkPlace(offset, width);
+    if (width === 8) bigintOf64Bits('value', value);
+    else integer('value', value, 0, 2 ** (8 * width) - 1);
+    this._throwUnlessLive(offset);
+    if (!this.#writable) throw new ReadOnlyMappingError(this._place(offset));
+    this.#makeViews();
+    while (status[this.#slot] !== 0 && !this.#allowed(offset, width, true));
+    while (!this.#store(offset, width, value)) this.#throwAfterFault(offset, width, true);
+    if (status[this.#slot] !== 0) this.#afterWrite(offset, width);
+  }
+
+  #load(offset: number, width: number): number | bigint | undefined {
+    if (this.#u8.length === 0) return native.load(this.#id, offset, width);
+    switch (width) {
+      case 1:
+        return this.#u8[offset];
+      case 2:
+        return this.#u16[offset / 2];
+      case 4:
+        return this.#u32[offset / 4];
+      default:
+        return this.#u64[offset / 8];
+    }
+  }
+
+  #store(offset: number, width: number, value: number | bigint): boolean {
+    if (this.#u8.length === 0) return native.store(this.#id, offset, width, value);
+    if (width === 1) this.#u8[offset] = value as number;
+    else if (width === 2) this.#u16[offset / 2] = value as number;
+    else if (width === 4) this.#u32[offset / 4] = value as number;
+    else this.#u64[offset / 8] = value as bigint;
+    return true;
+  }
+
+  /** After a guarded access came back with a fault: throws its reason, or returns when the memory is there again. */
+  #throwAfterFault(offset: number, width: number, write: boolean): void {
+    this._throwUnlessLive(offset);
+    if (!this.object.owned && native.objectRevokedByOwner(this.object._id)) throw this.object._revokedError(this._place(offset));
+    if (status[this.#slot] !== 0) this.#marksAllow(offset, width, write);
+  }
+
+  protected _throwIfClosed(offset: number): void {
+    if (this.#slot === CLOSED_SLOT || this.state === 'closed') {
+      throw new MappingClosedError(this._place(typeof offset === 'number' && Number.isInteger(offset) ? offset : undefined));
+    }
+  }
+
+  #copy(offset: number, other: NodeJS.ArrayBufferView, write: boolean): number {
+    this._throwIfClosed(offset);
+    const bytes = other.byteLength;
+    integer('offset', offset, 0, this.length);
+    if (bytes > this.length - offset) {
+      throw outOfRange(
+        write ? 'source' : 'target',
+        `at most ${this.length - offset} bytes long, what the mapping has from ${offset} on`,
+        bytes,
+      );
+    }
+    this._throwUnlessLive(offset, 0);
+    if (write && !this.#writable) throw new ReadOnlyMappingError(this._place(offset, 0));
+    return bytes === 0 ? 0 : this.#copyChecked(offset, other, bytes, write);
+  }
+
+  #copyChecked(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): number {
+    for (;;) {
+      // Lost and protected pages are where the copy ends, as if they faulted.
+      const { limit, strays } = this.#bytesAllowed(offset, bytes, write);
+      const copied = limit === 0 ? 0 : this.#transfer(offset, other, limit, write);
+      const done = typeof copied === 'number' ? copied : copied.done;
+      if (typeof copied !== 'number' && !copied.mapping) throw this.#otherSideError(other, done, !write);
+      const after = this.#bytesAllowed(offset, bytes, write);
+      if (done === bytes && after.limit === bytes && after.strays === strays) return bytes;
+      this.#throwForCopy(offset, done, bytes, write);
+    }
+  }
+
+  #transfer(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): ReturnType<typeof native.readBytes> {
+    return write ? native.writeBytes(this.#id, offset, other, bytes) : native.readBytes(this.#id, offset, other, bytes);
+  }
+
+  /** How many bytes from `offset` on may be copied, and how many pages had been diverted when it was asked. */
+  #bytesAllowed(offset: number, bytes: number, write: boolean): { limit: number; strays: number } {
+    for (;;) {
+      const word = Atomics.load(status, this.#slot);
+      if (word === 0) return { limit: bytes, strays: 0 };
+      if ((word & STATUS_STATE) !== 0) return { limit: 0, strays: -1 };
+      const { verdict, at, strays } = this._judge(offset, bytes, write);
+      if (verdict === 'stray') continue;
+      return { limit: verdict === 'fine' ? bytes : at - offset, strays };
+    }
+  }
+
+  /** Throws why a copy that moved `done` bytes cannot be counted as whole; returns when it can, or should be made again. */
+  #throwForCopy(offset: number, done: number, bytes: number, write: boolean): void {
+    const at = offset + Math.min(done, bytes - 1);
+    this._throwUnlessLive(at, done);
+    if (!this.object.owned && done < bytes && native.objectRevokedByOwner(this.object._id)) {
+      throw this.object._revokedError(this._place(at, done));
+    }
+    if ((status[this.#slot] & STATUS_MARKED) === 0) return;
+    const { verdict, cause, at: bad } = this._judge(offset, bytes, write);
+    const place = this._place(bad, Math.min(done, bad - offset));
+    if (verdict === 'lost') throw new BackingFaultError(place, cause as BackingFaultCause);
+    if (verdict === 'protected') throw new ProtectedPageError(place);
+    if (verdict === 'read-only') throw new ReadOnlyMappingError(place);
+  }
+
+  /** The copy's other buffer faulted: it is a view of another mapping, or of memory that is not ours. */
+  #otherSideError(other: NodeJS.ArrayBufferView, done: number, write: boolean): Error {
+    const mapping = byBuffer.get(other.buffer)?.deref();
+    if (mapping === undefined)
+      return Object.assign(systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' }), { bytesTransferred: done });
+    const offset = other.byteOffset - mapping.#start;
+    try {
+      mapping.#throwForCopy(offset, done, other.byteLength, write);
+    } catch (error) {
+      return error as Error;
+    }
+    const place = mapping._place(offset + done, done);
+    if (write && !mapping._writable) return new ReadOnlyMappingError(place);
+    return Object.assign(systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' }), { bytesTransferred: done });
+  }
+}
