@@ -26,6 +26,7 @@
         "native/core/revoker.cc",
         "native/core/service.cc",
         "native/core/status_table.cc",
+        "native/core/thread.cc",
         "native/core/vma_reader.cc",
         "native/core/wait_list.cc",
         "native/fault/chain.cc",

@@ -1,7 +1,6 @@
 #include "core/service.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <deque>
 #include <map>
@@ -10,6 +9,7 @@
 #include "core/counters.h"
 #include "core/futex.h"
 #include "core/revoker.h"
+#include "core/thread.h"
 
 namespace revocable {
 namespace {
@@ -82,20 +82,8 @@ Failure service_start() {
   std::lock_guard guard(s.start_lock);
   if (s.started) return {};
   g_wakeups.store(&s.wakeups, std::memory_order_release);
-  // Everything is blocked in the thread, SIGBUS and SIGSEGV too: it touches no mapping, and a signal that is sent to the process
-  // while its own threads block it must go on waiting.
-  sigset_t all, old;
-  sigfillset(&all);
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attributes, size_t{256} << 10);
-  pthread_t thread;
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  const int error = pthread_create(&thread, &attributes, thread_main, &s);
-  pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  pthread_attr_destroy(&attributes);
-  if (error != 0) return {error, "pthread_create"};
+  const Failure failure = start_thread(thread_main, &s, size_t{256} << 10);
+  if (failure) return failure;
   s.started = true;
   return {};
 }

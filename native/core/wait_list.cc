@@ -1,7 +1,6 @@
 #include "core/wait_list.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <time.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include "core/features.h"
 #include "core/linux_abi.h"
 #include "core/registry.h"
+#include "core/thread.h"
 
 namespace revocable {
 namespace {
@@ -148,20 +148,9 @@ WaitResult wait_slice(Waiter* waiter, uint64_t limit_ns) {
 
 Failure wait_on_thread(Waiter* waiter, int64_t timeout_ns, std::function<void(WaitResult)> done) {
   auto* wait = new ThreadedWait{waiter, timeout_ns, std::move(done)};
-  sigset_t all, old;
-  sigfillset(&all);
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attributes, size_t{128} << 10);
-  pthread_t thread;
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  const int error = pthread_create(&thread, &attributes, wait_thread, wait);
-  pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  pthread_attr_destroy(&attributes);
-  if (error == 0) return {};
-  delete wait;
-  return {error, "pthread_create"};
+  const Failure failure = start_thread(wait_thread, wait, size_t{128} << 10);
+  if (failure) delete wait;
+  return failure;
 }
 
 void wait_cancel(Waiter* waiter) {

@@ -248,15 +248,15 @@ TEST("A9 a signal sent while its thread blocks it waits, as it would without the
   compare_triggers(Shape::siginfo, 0, {Trigger::kill_blocked});
 }
 
-TEST("A9 a previous handler may leave by siglongjmp again and again, from any depth") {
+// Leaves 5,000 faults by siglongjmp, for both signals and from several depths, once `arrange` has installed the handlers.
+void jump_out_of_faults(void (*arrange)(int signal)) {
   if (check::kTsan) check::skip("leaving a handler by siglongjmp confuses the sanitizer's stack of calls");
   for (const int signal : {SIGBUS, SIGSEGV}) {
     for (const int step : {0, 1, 7, 99}) {
       prepare_target(signal);
       CHECK_EXITED(check::run_in_child([&] {
         g_jumps = 0;
-        install(signal, jumping_handler);
-        start_library();
+        arrange(signal);
         jump_out(5000, step);
         CHECK_EQ(g_jumps.load(), 5000);
       }));
@@ -264,21 +264,19 @@ TEST("A9 a previous handler may leave by siglongjmp again and again, from any de
   }
 }
 
+TEST("A9 a previous handler may leave by siglongjmp again and again, from any depth") {
+  jump_out_of_faults([](int signal) {
+    install(signal, jumping_handler);
+    start_library();
+  });
+}
+
 TEST("A9 a newcomer may leave by siglongjmp again and again, from any depth") {
-  if (check::kTsan) check::skip("leaving a handler by siglongjmp confuses the sanitizer's stack of calls");
-  for (const int signal : {SIGBUS, SIGSEGV}) {
-    for (const int step : {0, 1, 7, 99}) {
-      prepare_target(signal);
-      CHECK_EXITED(check::run_in_child([&] {
-        g_jumps = 0;
-        start_library();
-        install(signal, jumping_handler);
-        handlers_check();
-        jump_out(5000, step);
-        CHECK_EQ(g_jumps.load(), 5000);
-      }));
-    }
-  }
+  jump_out_of_faults([](int signal) {
+    start_library();
+    install(signal, jumping_handler);
+    handlers_check();
+  });
 }
 
 TEST("A9 a newcomer that displaces us and chains back is repaired, chained and never loops") {
