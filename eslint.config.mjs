@@ -5,10 +5,13 @@ export default tseslint.config(
   { ignores: ['build', 'dist', 'prebuilds', 'node_modules', 'test/matrix/node_modules'] },
   js.configs.recommended,
   {
-    files: ['src/**/*.ts', 'src/**/*.mts', 'test/**/*.ts'],
+    files: ['src/**/*.ts', 'src/**/*.mts', 'test/**/*.ts', 'bench/**/*.mts'],
     extends: [...tseslint.configs.recommendedTypeChecked],
     languageOptions: {
-      parserOptions: { project: ['./tsconfig.json', './test/tsconfig.json'], tsconfigRootDir: import.meta.dirname },
+      parserOptions: {
+        project: ['./tsconfig.json', './test/tsconfig.json', './bench/tsconfig.json'],
+        tsconfigRootDir: import.meta.dirname,
+      },
     },
     rules: {
       '@typescript-eslint/no-floating-promises': 'error',

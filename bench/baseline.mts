@@ -1,0 +1,45 @@
+/** The C programs that the library is measured against: each waits for a line, does its work once and prints how long it took. */
+import { execFileSync, spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { mkdirSync, statSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { Side } from './row.mjs';
+
+// This runs as build/bench/baseline.mjs.
+const SOURCES = new URL('../../bench/baseline/', import.meta.url);
+const PROGRAMS = new URL('./baseline/', import.meta.url);
+
+/** Compiles a program if its source is newer. */
+function build(name: string): string {
+  const source = fileURLToPath(new URL(`${name}.c`, SOURCES));
+  const program = fileURLToPath(new URL(name, PROGRAMS));
+  mkdirSync(PROGRAMS, { recursive: true });
+  if (modified(program) < Math.max(modified(source), modified(fileURLToPath(new URL('sample.h', SOURCES))))) {
+    execFileSync(process.env.CC ?? 'gcc', ['-O2', '-Wall', '-Werror', '-o', program, source], { stdio: 'inherit' });
+  }
+  return program;
+}
+
+function modified(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+}
+
+/** A program that stays for as many samples as are asked for. `scale` turns its nanoseconds into the row's unit. */
+export function cProgram(name: string, args: readonly (string | number)[], scale = 1): Side {
+  const child: ChildProcessWithoutNullStreams = spawn(build(name), args.map(String));
+  child.stderr.pipe(process.stderr);
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  return {
+    async sample() {
+      child.stdin.write('\n');
+      const line = await lines.next();
+      if (line.done === true) throw new Error(`the baseline ${name} ended: status ${child.exitCode}, ${child.signalCode}`);
+      return Number(line.value) * scale;
+    },
+    async close() {
+      const ended = new Promise((resolve) => child.once('exit', resolve));
+      child.stdin.end();
+      await ended;
+    },
+  };
+}

@@ -1,0 +1,67 @@
+import { MemoryObject, type Mapping } from 'revocable-mmap';
+import { inProcess } from '../in_process.mjs';
+import type { Row, Side } from '../row.mjs';
+
+const BYTES = 1 << 20;
+const WORDS = BYTES / 4;
+
+function mapped(): Mapping {
+  return MemoryObject.create({ size: BYTES, name: 'bench' }).map({ populate: true });
+}
+
+// Each loop is made anew for its side: one function that has seen two kinds of array would be slow for both.
+function loop(body: string): (from: unknown) => number {
+  // eslint-disable-next-line @typescript-eslint/no-implied-eval -- the text is ours
+  return new Function('from', `let sum = 0; for (let i = 0; i < ${WORDS}; i++) sum = (sum + ${body}) | 0; return sum;`) as (
+    from: unknown,
+  ) => number;
+}
+
+function side(body: string, from: unknown, close?: () => void): Side {
+  const run = loop(body);
+  for (let i = 0; i < 20; i++) run(from); // until it is optimised
+  return inProcess(WORDS, () => run(from), close);
+}
+
+function ofMapping(body: string, view: (mapping: Mapping) => unknown): () => Side {
+  return () => {
+    const mapping = mapped();
+    return side(body, view(mapping), () => mapping.object.close());
+  };
+}
+
+const checked = ofMapping('from.read32(i * 4)', (mapping) => mapping);
+const raw = ofMapping('from[i]', (mapping) => new Uint32Array(mapping.buffer, mapping.bytes.byteOffset, WORDS));
+
+export const rows: Row[] = [
+  {
+    id: 'checked-read',
+    title: 'checked read32, bounds and alignment validated',
+    unit: 'ns',
+    baselineName: 'raw typed array',
+    target: { atMost: 5 },
+    cases: [{ label: '1 MiB in order', subject: checked, baseline: raw }],
+  },
+  {
+    id: 'checked-read-native',
+    title: 'checked read32',
+    unit: 'ns',
+    baselineName: 'one native call',
+    target: { atMost: 1 / 8 },
+    cases: [{ label: '1 MiB in order', subject: checked, baseline: ofMapping('from.faults', (mapping) => mapping) }],
+  },
+  {
+    id: 'raw-view',
+    title: 'raw typed array while live',
+    unit: 'ns',
+    baselineName: 'plain SharedArrayBuffer',
+    target: { atMost: 1.05 },
+    cases: [
+      {
+        label: '1 MiB in order',
+        subject: raw,
+        baseline: () => side('from[i]', new Uint32Array(new SharedArrayBuffer(BYTES)).fill(1)),
+      },
+    ],
+  },
+];

@@ -1,0 +1,57 @@
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { MemoryObject, type Mapping } from 'revocable-mmap';
+import { cProgram } from '../baseline.mjs';
+import { arranged } from '../in_process.mjs';
+import type { Row } from '../row.mjs';
+
+const FAULTS = 200;
+
+export const rows: Row[] = [
+  {
+    id: 'fault',
+    title: 'first touch of a truncated file, to the caught error',
+    unit: 'ns',
+    baselineName: 'C sigsetjmp/siglongjmp',
+    target: { atMost: 5 },
+    cases: [
+      {
+        label: `${FAULTS} mappings of one page`,
+        subject: () =>
+          arranged(
+            FAULTS,
+            () => {
+              const directory = mkdtempSync(join(tmpdir(), 'revocable-bench-'));
+              const path = join(directory, 'file');
+              writeFileSync(path, new Uint8Array(4096).fill(1));
+              const file = MemoryObject.openFile(path);
+              const mappings = Array.from({ length: FAULTS }, () => file.map());
+              for (const mapping of mappings) mapping.read32(0);
+              truncateSync(path, 0);
+              return { directory, file, mappings };
+            },
+            ({ mappings }) => {
+              let caught = 0;
+              for (const mapping of mappings) caught += throws(mapping);
+              if (caught !== FAULTS) throw new Error(`${caught} of ${FAULTS} accesses threw`);
+            },
+            ({ directory, file }) => {
+              file.close();
+              rmSync(directory, { recursive: true });
+            },
+          ),
+        baseline: () => cProgram('fault', []),
+      },
+    ],
+  },
+];
+
+function throws(mapping: Mapping): number {
+  try {
+    mapping.read32(0);
+    return 0;
+  } catch {
+    return 1;
+  }
+}
