@@ -48,6 +48,7 @@ async function main() {
       readFileSync('/proc/self/maps', 'utf8')
         .split('\n')
         .filter((line) => line.includes('memfd:raced')).length - 1;
+    if (witness.read32(0) !== CANARY) sum.strangeErrors.push('the witness has changed');
     for (const { mapped, refused, live, stale, strangeErrors } of found) {
       sum.mapped += mapped;
       sum.refused += refused;

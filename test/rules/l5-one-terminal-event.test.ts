@@ -15,9 +15,16 @@ function listen(object: MemoryObject, mappings: Record<string, Mapping>): string
   return events;
 }
 
+// Listeners do not keep a mapping: it would be collected, and tell nothing.
+const held: Mapping[] = [];
+afterEach(() => {
+  held.length = 0;
+});
+
 function setUp(options?: MapOptions): { object: MemoryObject; mapping: Mapping; events: string[] } {
   const object = MemoryObject.create({ size: 8192 });
   const mapping = object.map(options);
+  held.push(mapping);
   return { object, mapping, events: listen(object, { mapping }) };
 }
 
