@@ -38,23 +38,21 @@ function expectRevoked(mapping: Mapping): void {
   expect(mapping.state).toBe('revoked');
 }
 
-/** Three mappings side by side, each of an object of its own; V8's allocations usually are neighbours. */
+/** Three mappings side by side, each of an object of its own: V8's allocations are neighbours once they have filled the holes. */
 function neighbours(pages: number): Mapping[] {
-  const bytes = page(pages);
-  const all: Mapping[] = [];
-  for (let i = 0; i < 100; i++) {
-    all.push(numbered(pages).mapping);
-    const sorted = [...all].sort((a, b) => (a.address < b.address ? -1 : 1));
-    const first = sorted.findIndex(
-      ({ address }, at) =>
-        sorted[at + 1]?.address === address + BigInt(bytes) && sorted[at + 2]?.address === address + BigInt(2 * bytes),
-    );
-    if (first < 0) continue;
-    const found = sorted.slice(first, first + 3);
-    for (const mapping of all) if (!found.includes(mapping)) mapping.object.close();
-    return found;
+  const bytes = BigInt(page(pages));
+  const all = new Map<bigint, Mapping>();
+  for (let i = 0; i < 3000; i++) {
+    const { mapping } = numbered(pages);
+    all.set(mapping.address, mapping);
+    for (const start of [mapping.address - 2n * bytes, mapping.address - bytes, mapping.address]) {
+      const found = [0n, 1n, 2n].map((at) => all.get(start + at * bytes)).filter((each) => each !== undefined);
+      if (found.length < 3) continue;
+      for (const other of all.values()) if (!found.includes(other)) other.object.close();
+      return found;
+    }
   }
-  throw new Error('100 mappings, and no three of them are neighbours');
+  throw new Error('3,000 mappings, and no three of them are neighbours');
 }
 
 describe('kernel cases of guard-regions.c', () => {

@@ -3,7 +3,7 @@ import { runChild } from '../support/child.js';
 /** Lines of /proc/self/maps that V8's own heap may come to need or give back between two measurements. */
 const MAPS_TOLERANCE = 400;
 /** V8's heap breathes by some MiB; a leak of one page in each of 10,000 cycles would be 40 MiB; smaller ones show in the counts of objects. */
-const RSS_TOLERANCE_KIB = 16 * 1024;
+const RSS_TOLERANCE_KIB = 24 * 1024;
 
 /** A small young generation, so that its growth is not taken for a leak. */
 const NODE_ARGS = ['--expose-gc', '--no-warnings', '--max-semi-space-size=1'];
