@@ -174,10 +174,6 @@ void for_each_access_run(const Region* region, size_t first, size_t last, Apply 
   }
 }
 
-}  // namespace
-
-namespace {
-
 // What the library's own records say, for a kernel that cannot be asked: a removal must not fail because of that.
 template <typename Visit>
 void visit_recorded_pieces(const Region* region, Visit visit) {
@@ -286,7 +282,7 @@ bool acquire_region(uint32_t slot, uint32_t generation, Region** result) {
 }
 
 // As it is counted: the handler may have revoked it since, and left the counting to the service thread.
-State counted_state(const Region* region) {
+static State counted_state(const Region* region) {
   if (region->list == &region->object->live) return State::live;
   return region->list == &region->object->suspended ? State::suspended : State::revoked;
 }

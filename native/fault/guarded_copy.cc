@@ -66,26 +66,22 @@ revocable_copy_bytes_pad:
 )");
 
 // load: rdi from, rsi where to put the value; store: rdi to, rsi the value -> 0, or 1 after a fault
-#define GUARDED_LOAD(bits, move)                                         \
-  asm(".text\n"                                                          \
-      ".hidden revocable_load" #bits "\n.globl revocable_load" #bits     \
-      "\n"                                                               \
-      ".hidden revocable_load" #bits "_end\n.globl revocable_load" #bits \
-      "_end\n"                                                           \
-      "revocable_load" #bits ":\n  .cfi_startproc\n  " move              \
-      " (%rdi), %rax\n"                                                  \
-      "revocable_load" #bits                                             \
-      "_end:\n"                                                          \
+// Laid out a line of assembly a line.
+// clang-format off
+#define GUARDED_LOAD(bits, move)                                              \
+  asm(".text\n"                                                               \
+      ".hidden revocable_load" #bits "\n.globl revocable_load" #bits "\n"     \
+      ".hidden revocable_load" #bits "_end\n.globl revocable_load" #bits "_end\n" \
+      "revocable_load" #bits ":\n  .cfi_startproc\n  " move " (%rdi), %rax\n" \
+      "revocable_load" #bits "_end:\n"                                        \
       "  movq %rax, (%rsi)\n  xorl %eax, %eax\n  ret\n  .cfi_endproc\n")
-#define GUARDED_STORE(bits, move, source)                                  \
-  asm(".text\n"                                                            \
-      ".hidden revocable_store" #bits "\n.globl revocable_store" #bits     \
-      "\n"                                                                 \
-      ".hidden revocable_store" #bits "_end\n.globl revocable_store" #bits \
-      "_end\n"                                                             \
-      "revocable_store" #bits ":\n  .cfi_startproc\n  " move " " source    \
-      ", (%rdi)\n"                                                         \
+#define GUARDED_STORE(bits, move, source)                                     \
+  asm(".text\n"                                                               \
+      ".hidden revocable_store" #bits "\n.globl revocable_store" #bits "\n"   \
+      ".hidden revocable_store" #bits "_end\n.globl revocable_store" #bits "_end\n" \
+      "revocable_store" #bits ":\n  .cfi_startproc\n  " move " " source ", (%rdi)\n" \
       "revocable_store" #bits "_end:\n  xorl %eax, %eax\n  ret\n  .cfi_endproc\n")
+// clang-format on
 
 GUARDED_LOAD(8, "movzbq");
 GUARDED_LOAD(16, "movzwq");
@@ -160,24 +156,21 @@ revocable_copy_bytes_pad:
   .size revocable_copy, .-revocable_copy
 )");
 
-#define GUARDED_LOAD(bits, move)                                         \
-  asm(".text\n"                                                          \
-      ".hidden revocable_load" #bits "\n.globl revocable_load" #bits     \
-      "\n"                                                               \
-      ".hidden revocable_load" #bits "_end\n.globl revocable_load" #bits \
-      "_end\n"                                                           \
-      "revocable_load" #bits ":\n  .cfi_startproc\n  " move              \
-      ", [x0]\n"                                                         \
+// Laid out a line of assembly a line.
+// clang-format off
+#define GUARDED_LOAD(bits, move)                                              \
+  asm(".text\n"                                                               \
+      ".hidden revocable_load" #bits "\n.globl revocable_load" #bits "\n"     \
+      ".hidden revocable_load" #bits "_end\n.globl revocable_load" #bits "_end\n" \
+      "revocable_load" #bits ":\n  .cfi_startproc\n  " move ", [x0]\n"        \
       "revocable_load" #bits "_end:\n  str x2, [x1]\n  mov x0, #0\n  ret\n  .cfi_endproc\n")
-#define GUARDED_STORE(bits, move)                                          \
-  asm(".text\n"                                                            \
-      ".hidden revocable_store" #bits "\n.globl revocable_store" #bits     \
-      "\n"                                                                 \
-      ".hidden revocable_store" #bits "_end\n.globl revocable_store" #bits \
-      "_end\n"                                                             \
-      "revocable_store" #bits ":\n  .cfi_startproc\n  " move               \
-      ", [x0]\n"                                                           \
+#define GUARDED_STORE(bits, move)                                             \
+  asm(".text\n"                                                               \
+      ".hidden revocable_store" #bits "\n.globl revocable_store" #bits "\n"   \
+      ".hidden revocable_store" #bits "_end\n.globl revocable_store" #bits "_end\n" \
+      "revocable_store" #bits ":\n  .cfi_startproc\n  " move ", [x0]\n"       \
       "revocable_store" #bits "_end:\n  mov x0, #0\n  ret\n  .cfi_endproc\n")
+// clang-format on
 
 GUARDED_LOAD(8, "ldrb w2");
 GUARDED_LOAD(16, "ldrh w2");
