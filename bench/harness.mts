@@ -1,4 +1,6 @@
 /** Runs rows: subject and baseline take turns, so that whatever else the machine does hits both. */
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import type { Case, Row, Side } from './row.mjs';
 import { growth, judge, median, summarise, type Summary, type Verdict } from './statistics.mjs';
 
@@ -12,8 +14,7 @@ export interface CaseResult {
   ratio: Summary;
   target: Case['target'];
   verdict: Verdict;
-  /** Raw, in the order they were taken. */
-  samples: { subject: number[]; baseline: number[] };
+  samples: Samples;
 }
 
 export interface RowResult {
@@ -32,14 +33,25 @@ export interface RunOptions {
   progress(row: Row, item: Case, round: number, rounds: number): void;
 }
 
-const ROUNDS = 31;
-const QUICK_ROUNDS = 15;
+/** Raw, in the order they were taken. */
+export interface Samples {
+  subject: number[];
+  baseline: number[];
+}
+
+/** What the process that measures a case tells. */
+export type Report = { round: number; rounds: number } | { samples: Samples };
+
+/** How many samples of each side, and of how long a warm-up. Where the verdict is not clear after so many, twice as many, and again. */
+const PLANS = { quick: { rounds: 15, warmUpMs: 300 }, whole: { rounds: 31, warmUpMs: 1000 } };
+const LONGER = [1, 2, 4];
 const WARM_UP_ROUNDS = 3;
+const CASE_CHILD = new URL('./case_child.mjs', import.meta.url);
 
 export async function runRow(row: Row, options: RunOptions): Promise<RowResult> {
-  const cases = options.quick ? row.cases.slice(0, row.quickCases ?? 1) : row.cases;
+  const count = options.quick ? (row.quickCases ?? 1) : row.cases.length;
   const results: CaseResult[] = [];
-  for (const item of cases) results.push(await runCase(row, item, options));
+  for (let index = 0; index < Math.min(count, row.cases.length); index++) results.push(await runCase(row, index, options));
   const result: RowResult = { id: row.id, title: row.title, unit: row.unit, baselineName: row.baselineName, cases: results };
   const sized = results.filter((each) => each.size !== undefined);
   if (sized.length > 2) {
@@ -49,24 +61,10 @@ export async function runRow(row: Row, options: RunOptions): Promise<RowResult> 
   return result;
 }
 
-async function runCase(row: Row, item: Case, options: RunOptions): Promise<CaseResult> {
-  const subject = await item.subject();
-  const baseline = await item.baseline();
-  const samples = { subject: [] as number[], baseline: [] as number[] };
-  const rounds = options.quick ? QUICK_ROUNDS : ROUNDS;
-  try {
-    for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
-      options.progress(row, item, Math.max(0, round), rounds);
-      const [a, b] = await takeTurns(subject, baseline, round % 2 === 0);
-      if (round < 0) continue;
-      samples.subject.push(a);
-      samples.baseline.push(b);
-    }
-  } finally {
-    await subject.close?.();
-    await baseline.close?.();
-  }
-  const ratio = summarise(samples.subject.map((a, i) => a / samples.baseline[i]));
+async function runCase(row: Row, index: number, options: RunOptions): Promise<CaseResult> {
+  const item = row.cases[index];
+  const samples = await measureElsewhere(row, index, options);
+  const ratio = summarise(ratios(samples));
   const target = item.target ?? row.target;
   return {
     label: item.label,
@@ -78,6 +76,58 @@ async function runCase(row: Row, item: Case, options: RunOptions): Promise<CaseR
     verdict: judge(ratio, target),
     samples,
   };
+}
+
+/** Of neighbours: what disturbed one disturbed the other. */
+function ratios(samples: Samples): number[] {
+  return samples.subject.map((a, i) => a / samples.baseline[i]);
+}
+
+/** In a process of its own: what one case leaves in the heap or the address space is not the next one's to pay for. */
+async function measureElsewhere(row: Row, index: number, options: RunOptions): Promise<Samples> {
+  const child = fork(CASE_CHILD, [row.id, String(index), options.quick ? 'quick' : 'whole'], { execArgv: ['--expose-gc'] });
+  let samples: Samples | undefined;
+  child.on('message', (report: Report) => {
+    if ('samples' in report) samples = report.samples;
+    else options.progress(row, row.cases[index], report.round, report.rounds);
+  });
+  const [status, signal] = (await once(child, 'close')) as [number | null, string | null];
+  if (samples === undefined) throw new Error(`${row.id}, ${row.cases[index].label}: the process ended with ${signal ?? status}`);
+  return samples;
+}
+
+/** Takes the samples of a case, in this process. */
+export async function measure(
+  row: Row,
+  item: Case,
+  plan: keyof typeof PLANS,
+  progress: (round: number, rounds: number) => void,
+): Promise<Samples> {
+  const subject = await item.subject();
+  const baseline = await item.baseline();
+  const samples: Samples = { subject: [], baseline: [] };
+  const { rounds, warmUpMs } = PLANS[plan];
+  const round = async (): Promise<void> => {
+    const [a, b] = await takeTurns(subject, baseline, samples.subject.length % 2 === 0);
+    samples.subject.push(a);
+    samples.baseline.push(b);
+  };
+  try {
+    const warm = performance.now() + warmUpMs;
+    for (let i = 0; i < WARM_UP_ROUNDS || performance.now() < warm; i++) await round();
+    samples.subject.length = samples.baseline.length = 0;
+    for (const times of LONGER) {
+      while (samples.subject.length < times * rounds) {
+        progress(samples.subject.length, times * rounds);
+        await round();
+      }
+      if (judge(summarise(ratios(samples)), item.target ?? row.target) !== 'noisy') break;
+    }
+  } finally {
+    await subject.close?.();
+    await baseline.close?.();
+  }
+  return samples;
 }
 
 /** A B, then B A: neither is always the one that finds the caches cold. */

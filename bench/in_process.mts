@@ -1,4 +1,6 @@
 /** Samples of work in this process, by tinybench. */
+import { readFileSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import { Bench } from 'tinybench';
 import type { Side } from './row.mjs';
 
@@ -20,6 +22,22 @@ export function inProcess(units: number, work: () => unknown, close?: () => void
   };
 }
 
+/**
+ * Waits until nothing of earlier samples is being let go: V8 unmaps their buffers on another thread, and the kernel lets only one thread
+ * of a process change its mappings at a time.
+ */
+export async function quiet(): Promise<void> {
+  for (let before = 0, now = addressSpace(); now !== before; now = addressSpace()) {
+    before = now;
+    await setTimeout(2);
+  }
+}
+
+/** In pages. */
+function addressSpace(): number {
+  return Number(readFileSync('/proc/self/statm', 'latin1').split(' ')[0]);
+}
+
 /** A side whose work needs a new arrangement each time: only what `work` does is timed. In nanoseconds a unit. */
 export function arranged<T>(
   units: number,
@@ -30,6 +48,7 @@ export function arranged<T>(
   return {
     async sample() {
       const made = arrange();
+      await quiet();
       const start = process.hrtime.bigint();
       const pending = work(made);
       if (pending !== undefined) await pending;

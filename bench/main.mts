@@ -5,15 +5,7 @@ import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { runRow, type CaseResult, type RowResult } from './harness.mjs';
 import type { Row, Target } from './row.mjs';
-import { rows as access } from './rows/access.mjs';
-import { rows as copy } from './rows/copy.mjs';
-import { rows as fault } from './rows/fault.mjs';
-import { rows as mapClose } from './rows/map_close.mjs';
-import { rows as memory } from './rows/memory.mjs';
-import { rows as revoke } from './rows/revoke.mjs';
-import { rows as stall } from './rows/stall.mjs';
-
-const ROWS: Row[] = [...access, ...copy, ...revoke, ...stall, ...fault, ...mapClose, ...memory];
+import { ROWS } from './rows.mjs';
 
 const { values: flags } = parseArgs({
   options: {

@@ -7,13 +7,13 @@ export interface AccessPlace {
   /** Name of the object that was accessed. */
   object: string;
   /** First byte of the access, from the start of the mapping. */
-  offset?: number;
+  offset?: number | undefined;
   /** The same byte, from the start of the object. */
-  objectOffset?: number;
+  objectOffset?: number | undefined;
   /** The same byte, as an address in this process. */
-  address?: bigint;
+  address?: bigint | undefined;
   /** Of a bulk copy: how many bytes were transferred before it failed. */
-  bytesTransferred?: number;
+  bytesTransferred?: number | undefined;
 }
 
 /** What the errors of accesses have in common. */

@@ -7,10 +7,50 @@ import { sharedRegistry } from './native.js';
 
 const objects = sharedRegistry<WeakRef<MemoryObject>>('objects');
 
-/** Mappings of one native mapping: usually one, more when a thread attached to a mapping of its own. */
-class Known extends WeakRef<Mapping> {
+/** One mapping of this thread: in the list of its object, and among those of its native id. */
+export class Known extends WeakRef<Mapping> {
+  /** Another one of the same native mapping: there is one when a thread attached to a mapping of its own. */
+  sameId: Known | undefined;
+  previous: Known | undefined;
   next: Known | undefined;
+  constructor(
+    mapping: Mapping,
+    readonly id: number,
+    readonly list: MappingList,
+  ) {
+    super(mapping);
+  }
 }
+
+/** The mappings of one object. Linked, as thousands may be closed one by one, and hashing a WeakRef costs more than all else. */
+export class MappingList {
+  #first: Known | undefined;
+  #last: Known | undefined;
+
+  add(known: Known): void {
+    known.previous = this.#last;
+    if (this.#last === undefined) this.#first = known;
+    else this.#last.next = known;
+    this.#last = known;
+  }
+
+  remove(known: Known): void {
+    if (known.previous === undefined && this.#first !== known) return; // removed before
+    if (known.previous !== undefined) known.previous.next = known.next;
+    else this.#first = known.next;
+    if (known.next !== undefined) known.next.previous = known.previous;
+    else this.#last = known.previous;
+    known.previous = undefined; // `next` stays: whoever stands here goes on from it
+  }
+
+  *[Symbol.iterator](): Generator<Mapping> {
+    for (let known = this.#first; known !== undefined; known = known.next) {
+      const mapping = known.deref();
+      if (mapping !== undefined) yield mapping;
+    }
+  }
+}
+
 const mappings = sharedRegistry<Known>('mappings');
 
 export function rememberObject(id: number, object: MemoryObject): void {
@@ -26,33 +66,44 @@ export function forgetObject(id: number): void {
   if (objects.get(id)?.deref() === undefined) objects.delete(id);
 }
 
-export function rememberMapping(id: number, mapping: Mapping): void {
-  const known = new Known(mapping);
-  known.next = mappings.get(id);
+export function rememberMapping(id: number, mapping: Mapping, list: MappingList): Known {
+  const known = new Known(mapping, id, list);
+  known.sameId = mappings.get(id);
   mappings.set(id, known);
+  list.add(known);
+  return known;
 }
 
 export function knownMappings(id: number): Mapping[] {
   const found: Mapping[] = [];
-  for (let known = mappings.get(id); known !== undefined; known = known.next) {
+  for (let known = mappings.get(id); known !== undefined; known = known.sameId) {
     const mapping = known.deref();
     if (mapping !== undefined) found.push(mapping);
   }
   return found;
 }
 
-/** Forgets a closed mapping, and collected ones of the same id. */
-export function forgetMapping(id: number, mapping?: Mapping): void {
-  let kept: Known | undefined;
-  for (let known = mappings.get(id); known !== undefined; known = known.next) {
-    const alive = known.deref();
-    if (alive === undefined || alive === mapping) continue;
-    const copy = new Known(alive);
-    copy.next = kept;
-    kept = copy;
+/** A mapping whose memory `buffer` is. */
+export function knownMappingOf(buffer: ArrayBufferLike): Mapping | undefined {
+  for (const id of mappings.keys()) {
+    const found = knownMappings(id).find((mapping) => mapping.buffer === buffer);
+    if (found !== undefined) return found;
   }
-  if (kept === undefined) mappings.delete(id);
-  else mappings.set(id, kept);
+  return undefined;
+}
+
+/** Forgets a mapping that is closed or collected. */
+export function forgetMapping(known: Known): void {
+  known.list.remove(known);
+  const first = mappings.get(known.id);
+  if (first === known) {
+    if (known.sameId === undefined) mappings.delete(known.id);
+    else mappings.set(known.id, known.sameId);
+    return;
+  }
+  for (let before = first; before !== undefined; before = before.sameId) {
+    if (before.sameId === known) before.sameId = known.sameId;
+  }
 }
 
 export function* allKnown(): Generator<MemoryObject | Mapping> {

@@ -37,8 +37,6 @@ export interface MappingDescription {
   writable: boolean;
   private: boolean;
   fill: number;
-  /** Only from `mapExternal`. */
-  buffer?: ArrayBuffer;
 }
 
 export interface ObjectDescription {
@@ -106,8 +104,11 @@ export interface Native {
   readonly sink: number;
   readonly advice: Readonly<Record<string, number>>;
 
-  /** Opens what the library needs and maps the status table over the pages of `status`. Once in each environment. */
-  start(status: Uint8Array): Failure | null;
+  /**
+   * Opens what the library needs and maps the status table over the pages of `status`. Mappings are described in `described`, as
+   * {@link takeDescription} reads it. Once in each environment.
+   */
+  start(status: Uint8Array, described: Float64Array): Failure | null;
   features(): { procmapQuery: boolean; futexWaitv: boolean; guard: boolean };
 
   objectCreate(size: number, hugePages: boolean, name: string): number | Failure;
@@ -123,7 +124,7 @@ export interface Native {
   objectRevokedByOwner(id: number): boolean;
   objectClose(id: number): boolean;
 
-  /** Maps over the memory of `bytes`, from its first address aligned to the object's pages. */
+  /** Maps over the memory of `bytes`, from its first address aligned to the object's pages, and describes the mapping. */
   map(
     bytes: Uint8Array,
     objectId: number,
@@ -133,8 +134,8 @@ export interface Native {
     priv: boolean,
     fill: number,
     populate: boolean,
-  ): MappingDescription | Failure;
-  /** The same with an external ArrayBuffer, returned in `buffer`. */
+  ): Failure | null;
+  /** The same with an external ArrayBuffer. */
   mapExternal(
     objectId: number,
     offset: number,
@@ -143,9 +144,9 @@ export interface Native {
     priv: boolean,
     fill: number,
     populate: boolean,
-  ): MappingDescription | Failure;
-  /** One more handle, in this environment; null when the mapping is gone or `bytes` is not its memory. */
-  attach(id: number, bytes: Uint8Array): MappingDescription | Failure | null;
+  ): ArrayBuffer | Failure;
+  /** One more handle, in this environment, and describes the mapping; false when it is gone or `bytes` is not its memory. */
+  attach(id: number, bytes: Uint8Array): boolean | Failure;
   attached(id: number): boolean;
   /** Gives a handle back. With `close` the mapping ends for every thread. */
   release(id: number, close: boolean): void;
@@ -153,8 +154,8 @@ export interface Native {
   protect(id: number, firstPage: number, pages: number, access: number): Failure | null;
   remapPages(id: number, firstPage: number, pages: number, objectOffset: number): Failure | null;
 
-  readBytes(id: number, offset: number, target: NodeJS.ArrayBufferView, bytes: number): number | PartialCopy;
-  writeBytes(id: number, offset: number, source: NodeJS.ArrayBufferView, bytes: number): number | PartialCopy;
+  readonly readBytes: (id: number, offset: number, target: NodeJS.ArrayBufferView, bytes: number) => number | PartialCopy;
+  readonly writeBytes: (id: number, offset: number, source: NodeJS.ArrayBufferView, bytes: number) => number | PartialCopy;
   /** One guarded load of 1, 2, 4 or 8 bytes; undefined when it faulted. */
   load(id: number, offset: number, width: number): number | bigint | undefined;
   store(id: number, offset: number, width: number, value: number | bigint): boolean;
@@ -242,6 +243,7 @@ export const native: Native = load();
  */
 interface Shared {
   statusBuffer: SharedArrayBuffer;
+  described: Float64Array;
   started: boolean;
   /** Registries of `known.ts` and `loop.ts`, by name. */
   registries: Map<string, Map<number, unknown>>;
@@ -249,8 +251,11 @@ interface Shared {
 
 function newShared(): Shared {
   const statusBuffer = new SharedArrayBuffer(native.statusBytes, { maxByteLength: native.statusBytes });
-  return { statusBuffer, started: false, registries: new Map() };
+  return { statusBuffer, described: new Float64Array(DESCRIBED), started: false, registries: new Map() };
 }
+
+/** How many numbers describe a mapping. */
+const DESCRIBED = 10;
 
 const shared: Shared = ((native as Native & { shared?: Shared }).shared ??= newShared());
 
@@ -263,9 +268,26 @@ export const status64: BigUint64Array = new BigUint64Array(shared.statusBuffer, 
 /** Prepares this thread; a no-op from the second call on. Importing the package alone changes nothing in the process. */
 export function start(): Failure | null {
   if (shared.started) return null;
-  const failure = native.start(new Uint8Array(shared.statusBuffer, 0, native.statusBytes));
+  const failure = native.start(new Uint8Array(shared.statusBuffer, 0, native.statusBytes), shared.described);
   shared.started = failure === null;
   return failure;
+}
+
+/** The mapping that native code has just described. */
+export function takeDescription(): MappingDescription {
+  const d = shared.described;
+  return {
+    id: d[0],
+    slot: d[1],
+    address: BigInt(d[2]),
+    start: d[3],
+    objectId: d[4],
+    offset: d[5],
+    length: d[6],
+    writable: d[7] !== 0,
+    private: d[8] !== 0,
+    fill: d[9],
+  };
 }
 
 /** A map that all copies of the library in this thread share. */

@@ -8,13 +8,38 @@ import { setImmediate } from 'node:timers';
 /** How long one turn may emit for, in milliseconds. */
 const TURN_MS = 1;
 
-let queue: ((() => void) | undefined)[] = [];
+/** The same for many, which are looked at one by one. */
+class Each<T> {
+  readonly #items: Iterator<T>;
+  readonly #emit: (item: T) => void;
+
+  constructor(items: Iterable<T>, emit: (item: T) => void) {
+    this.#items = items[Symbol.iterator]();
+    this.#emit = emit;
+  }
+
+  /** Whether there was one more. */
+  step(): boolean {
+    const next = this.#items.next();
+    if (next.done === true) return false;
+    this.#emit(next.value);
+    return true;
+  }
+}
+
+let queue: ((() => void) | Each<unknown> | undefined)[] = [];
 let head = 0;
 let scheduled = false;
 
 /** Runs `emit` on a later turn, in order. Keeps the process alive until then. */
 export function later(emit: () => void): void {
   queue.push(emit);
+  schedule();
+}
+
+/** Runs `emit` for each of `items`, on as many later turns as that takes. */
+export function laterEach<T>(items: Iterable<T>, emit: (item: T) => void): void {
+  queue.push(new Each(items, emit) as Each<unknown>);
   schedule();
 }
 
@@ -29,9 +54,7 @@ function emitSome(): void {
   const end = performance.now() + TURN_MS;
   try {
     while (head < queue.length) {
-      const emit = queue[head];
-      queue[head++] = undefined; // what it holds on to may go
-      emit?.();
+      emitOne();
       if (performance.now() > end) break;
     }
   } finally {
@@ -43,4 +66,14 @@ function emitSome(): void {
       schedule();
     }
   }
+}
+
+function emitOne(): void {
+  const next = queue[head];
+  if (next instanceof Each) {
+    if (!next.step()) queue[head++] = undefined;
+    return;
+  }
+  queue[head++] = undefined; // what it holds on to may go
+  next?.();
 }

@@ -41,7 +41,7 @@ export const rows: Row[] = [
               rmSync(directory, { recursive: true });
             },
           ),
-        baseline: () => cProgram('fault', []),
+        baseline: () => cProgram('fault', [tmpdir()]),
       },
     ],
   },

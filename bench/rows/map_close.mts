@@ -1,10 +1,10 @@
 import { MemoryObject } from 'revocable-mmap';
 import { cProgram } from '../baseline.mjs';
-import { arranged } from '../in_process.mjs';
+import { inProcess } from '../in_process.mjs';
 import type { Row } from '../row.mjs';
 
 const BYTES = 64 * 1024;
-const TIMES = 200;
+const TIMES = 1000;
 
 export const rows: Row[] = [
   {
@@ -16,15 +16,13 @@ export const rows: Row[] = [
     cases: [
       {
         label: `${TIMES} in a row`,
-        subject: () =>
-          arranged(
-            TIMES,
-            () => MemoryObject.create({ size: BYTES, name: 'bench' }),
-            (object) => {
-              for (let i = 0; i < TIMES; i++) object.map().close();
-            },
-            (object) => object.close(),
-          ),
+        subject: () => {
+          const object = MemoryObject.create({ size: BYTES, name: 'bench' });
+          const work = (): void => {
+            for (let i = 0; i < TIMES; i++) object.map().close();
+          };
+          return inProcess(TIMES, work, () => object.close());
+        },
         baseline: () => cProgram('map_close', [BYTES]),
       },
     ],

@@ -1,27 +1,37 @@
-import { MemoryObject } from 'revocable-mmap';
+import { MemoryObject, type Mapping } from 'revocable-mmap';
 import { cProgram } from '../baseline.mjs';
 import { arranged } from '../in_process.mjs';
 import type { Case, Row, Target } from '../row.mjs';
 
 const PAGE = 4096;
 
+/** Objects a sample: many where one takes microseconds, so that the clock and the caches do not decide. */
+const objectsFor = (mappings: number, pages: number): number => Math.max(1, Math.floor(100 / (mappings * pages)));
+
 function revocation(mappings: number, pages: number, target: Target): Case {
+  const count = objectsFor(mappings, pages);
   return {
     label: `${mappings.toLocaleString('en')} × ${pages.toLocaleString('en')} pages`,
     size: mappings,
     target,
     subject: () =>
       arranged(
-        1,
-        () => {
-          const object = MemoryObject.create({ size: pages * PAGE, name: 'bench' });
-          return { object, held: Array.from({ length: mappings }, () => object.map({ populate: true })) };
+        count,
+        () => Array.from({ length: count }, () => mapped(mappings, pages)),
+        (all) => {
+          for (const { object } of all) object.revokeSync();
         },
-        ({ object }) => void object.revokeSync(),
-        ({ object }) => object.close(),
+        (all) => {
+          for (const { object } of all) object.close();
+        },
       ),
-    baseline: () => cProgram('revoke', [mappings, pages]),
+    baseline: () => cProgram('revoke', [mappings, pages, count]),
   };
+}
+
+function mapped(mappings: number, pages: number): { object: MemoryObject; held: Mapping[] } {
+  const object = MemoryObject.create({ size: pages * PAGE, name: 'bench' });
+  return { object, held: Array.from({ length: mappings }, () => object.map({ populate: true })) };
 }
 
 export const rows: Row[] = [

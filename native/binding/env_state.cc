@@ -53,7 +53,8 @@ void Mailbox::shut() {
   async_ = nullptr;
 }
 
-EnvState::EnvState(Napi::Env environment) : env(environment), async_(new uv_async_t) {
+EnvState::EnvState(Napi::Env environment, Napi::Float64Array where)
+    : env(environment), described(where.Data()), described_holder_(Napi::Persistent(where)), async_(new uv_async_t) {
   uv_loop_t* loop = nullptr;
   napi_get_uv_event_loop(env, &loop);
   uv_async_init(loop, async_, on_wake);
@@ -89,6 +90,7 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
   for (auto& [id, held] : objects) object_release(held.object);
   objects.clear();
   notify.Reset();
+  described_holder_.Reset();
   struct Closing {
     napi_async_cleanup_hook_handle hook;
   };
@@ -107,8 +109,12 @@ Object* EnvState::object(const Napi::Value& id) const {
 }
 
 Region* EnvState::region(const Napi::Value& id) const {
-  const auto found = regions.find(to_u64(id));
-  return found == regions.end() ? nullptr : found->second.region;
+  const uint64_t key = to_u64(id);
+  if (key == last_id_) return last_region_;  // loops copy from one mapping
+  const auto found = regions.find(key);
+  if (found == regions.end()) return nullptr;
+  last_id_ = key;
+  return last_region_ = found->second.region;
 }
 
 Napi::Value to_js(Napi::Env env, const Failure& failure) {

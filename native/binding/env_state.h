@@ -62,9 +62,11 @@ struct ThreadedWaits {
 class EnvState {
  public:
   static EnvState& of(Napi::Env env) { return *env.GetInstanceData<EnvState>(); }
-  explicit EnvState(Napi::Env env);
+  EnvState(Napi::Env env, Napi::Float64Array described);
 
   Napi::Env env;
+  // Where a mapping is described: properties of an object would cost more than mapping it.
+  double* described;
   Napi::FunctionReference notify;  // called on the event loop when there may be something to take
   RingReader events;
   uint64_t events_dropped = 0;
@@ -82,12 +84,17 @@ class EnvState {
   void pending(int change);  // how many promises wait: the loop stays alive while any does
   void close(napi_async_cleanup_hook_handle hook);
 
+  int subscription() const { return subscription_; }  // at the service, which need not tell this one of what it did itself
   Object* object(const Napi::Value& id) const;
   Region* region(const Napi::Value& id) const;
+  void forget_last() { last_id_ = 0, last_region_ = nullptr; }  // when a region is taken out of `regions`
 
  private:
+  Napi::Reference<Napi::Float64Array> described_holder_;
   uv_async_t* async_;
   int subscription_;
+  mutable uint64_t last_id_ = 0;  // no region's: generations begin at 1
+  mutable Region* last_region_ = nullptr;
   int pending_ = 0;
 };
 

@@ -9,20 +9,20 @@
 namespace revocable::binding {
 namespace {
 
-// `buffer` is where the JavaScript buffer begins: the mapping may begin behind it, at the next larger page.
-Napi::Object describe(Napi::Env env, const Region* region, uintptr_t buffer) {
-  Napi::Object result = Napi::Object::New(env);
-  result["id"] = Napi::Number::New(env, region_id(region));
-  result["slot"] = Napi::Number::New(env, region->slot);
-  result["address"] = Napi::BigInt::New(env, uint64_t{region->start});
-  result["start"] = Napi::Number::New(env, static_cast<double>(region->start - buffer));
-  result["objectId"] = Napi::Number::New(env, static_cast<double>(region->object->id));
-  result["offset"] = Napi::Number::New(env, static_cast<double>(region->object_offset));
-  result["length"] = Napi::Number::New(env, static_cast<double>(region->length));
-  result["writable"] = Napi::Boolean::New(env, region->writable);
-  result["private"] = Napi::Boolean::New(env, region->private_copy);
-  result["fill"] = Napi::Number::New(env, static_cast<uint32_t>(region->fill));
-  return result;
+// Fills the environment's `described`, in the order of DESCRIBED in src/native.ts. `buffer` is where the JavaScript buffer begins:
+// the mapping may begin behind it, at the next larger page.
+void describe(const EnvState& state, const Region* region, uintptr_t buffer) {
+  double* put = state.described;
+  *put++ = region_id(region);
+  *put++ = region->slot;
+  *put++ = static_cast<double>(region->start);  // exact: user addresses have 47 bits, 56 at most
+  *put++ = static_cast<double>(region->start - buffer);
+  *put++ = static_cast<double>(region->object->id);
+  *put++ = static_cast<double>(region->object_offset);
+  *put++ = static_cast<double>(region->length);
+  *put++ = region->writable ? 1 : 0;
+  *put++ = region->private_copy ? 1 : 0;
+  *put++ = static_cast<double>(region->fill);
 }
 
 struct MapArguments {
@@ -53,14 +53,13 @@ Failure map_at(const MapArguments& arguments, uintptr_t start, Region** region) 
                     region);
 }
 
-Napi::Value hold(Napi::Env env, Region* region, bool creator, uintptr_t buffer) {
-  Held& held =
-      EnvState::of(env).regions.try_emplace(static_cast<uint64_t>(region_id(region)), Held{region, 0, creator}).first->second;
+void hold(EnvState& state, Region* region, bool creator, uintptr_t buffer) {
+  Held& held = state.regions.try_emplace(static_cast<uint64_t>(region_id(region)), Held{region, 0, creator}).first->second;
   ++held.handles;
-  return describe(env, region, buffer);
+  describe(state, region, buffer);
 }
 
-// map(bytes, objectId, offset, length, writable, private, fill, populate): description | Failure
+// map(bytes, objectId, offset, length, writable, private, fill, populate): null, and the mapping described | Failure
 // `bytes` covers the whole SharedArrayBuffer; the mapping starts at its first address that is aligned to the object's pages.
 Napi::Value map(const Napi::CallbackInfo& info) {
   const auto bytes = info[0].As<Napi::Uint8Array>();
@@ -74,7 +73,8 @@ Napi::Value map(const Napi::CallbackInfo& info) {
     return to_js(info.Env(), {ENOTSUP, "mmap"});
   }
   const Failure failure = map_at(arguments, start, &region);
-  return failure ? to_js(info.Env(), failure) : hold(info.Env(), region, true, base);
+  if (!failure) hold(EnvState::of(info.Env()), region, true, base);
+  return to_js(info.Env(), failure);
 }
 
 struct ExternalRange {
@@ -89,7 +89,7 @@ void free_external(Napi::Env, void*, ExternalRange* range) {
   delete range;
 }
 
-// mapExternal(objectId, offset, length, writable, private, fill, populate): description with `buffer` | Failure
+// mapExternal(objectId, offset, length, writable, private, fill, populate): the ArrayBuffer, and the mapping described | Failure
 Napi::Value map_external(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const MapArguments arguments = map_arguments(info, 0);
@@ -118,12 +118,11 @@ Napi::Value map_external(const Napi::CallbackInfo& info) {
     delete range;
     return to_js(env, {status == napi_no_external_buffers_allowed ? ENOTSUP : EFBIG, "napi_create_external_arraybuffer"});
   }
-  Napi::Object result = hold(env, region, true, region->start).As<Napi::Object>();
-  result["buffer"] = Napi::Value(env, buffer);
-  return result;
+  hold(EnvState::of(env), region, true, region->start);
+  return Napi::Value(env, buffer);
 }
 
-// attach(id, bytes): description | null when the mapping is no longer there or `bytes` is not its memory
+// attach(id, bytes): true, and the mapping described | false when it is no longer there or `bytes` is not its memory | Failure
 Napi::Value attach(const Napi::CallbackInfo& info) {
   const uint64_t id = to_u64(info[0]);
   const auto bytes = info[1].As<Napi::Uint8Array>();
@@ -131,14 +130,15 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
   const Failure failure = handlers_ensure();
   if (failure) return to_js(info.Env(), failure);
   if (!acquire_region(static_cast<uint32_t>(id % kStatusSlots), static_cast<uint32_t>(id / kStatusSlots), &region))
-    return info.Env().Null();
+    return Napi::Boolean::New(info.Env(), false);
   const uintptr_t start = round_up(reinterpret_cast<uintptr_t>(bytes.Data()), region->page_size());
   if (start != region->start || bytes.ByteLength() < region->length) {
     release_region_handle(region, false);
-    return info.Env().Null();
+    return Napi::Boolean::New(info.Env(), false);
   }
   ++region->attaches;
-  return hold(info.Env(), region, false, reinterpret_cast<uintptr_t>(bytes.Data()));
+  hold(EnvState::of(info.Env()), region, false, reinterpret_cast<uintptr_t>(bytes.Data()));
+  return Napi::Boolean::New(info.Env(), true);
 }
 
 // attached(id): whether any thread has ever attached to it
@@ -153,7 +153,10 @@ void release(const Napi::CallbackInfo& info) {
   const auto found = state.regions.find(to_u64(info[0]));
   if (found == state.regions.end()) return;
   Region* region = found->second.region;
-  if (--found->second.handles == 0) state.regions.erase(found);
+  if (--found->second.handles == 0) {
+    state.regions.erase(found);
+    state.forget_last();
+  }
   release_region_handle(region, to_bool(info[1]));
 }
 

@@ -8,8 +8,9 @@
 namespace revocable::binding {
 namespace {
 
-// start(status: Uint8Array): opens what the library needs and maps the status table over the memory of `status`, whole pages
-// of a SharedArrayBuffer. Once in each environment, before anything else.
+// start(status: Uint8Array, described: Float64Array): opens what the library needs and maps the status table over the memory of
+// `status`, whole pages of a SharedArrayBuffer. `described` is where mappings are described. Once in each environment, before
+// anything else.
 Napi::Value start(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (env.GetInstanceData<EnvState>() != nullptr) return env.Null();
@@ -23,7 +24,7 @@ Napi::Value start(const Napi::CallbackInfo& info) {
   if (mmap(at, kStatusBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, status_table_fd(), 0) == MAP_FAILED) {
     return to_js(env, Failure::from_errno("mmap"));
   }
-  env.SetInstanceData(new EnvState(env));
+  env.SetInstanceData(new EnvState(env, info[1].As<Napi::Float64Array>()));
   return env.Null();
 }
 
@@ -112,7 +113,8 @@ Napi::Value object_size_js(const Napi::CallbackInfo& info) {
 
 // objectClose(id): whether this call closed it
 Napi::Value object_close_js(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), object_close(EnvState::of(info.Env()).object(info[0])));
+  const EnvState& state = EnvState::of(info.Env());
+  return Napi::Boolean::New(info.Env(), object_close(state.object(info[0]), state.subscription()));
 }
 
 // objectRevokedByOwner(id): whether another process has revoked this memfd, which nobody here has touched since

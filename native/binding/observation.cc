@@ -1,6 +1,7 @@
 #include "binding/env_state.h"
 #include "core/counters.h"
 #include "core/region_table.h"
+#include "core/service.h"
 #include "fault/handler_install.h"
 
 namespace revocable::binding {
@@ -16,6 +17,7 @@ Napi::Value take_events(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   EnvState& state = EnvState::of(env);
   Napi::Array events = Napi::Array::New(env);
+  service_events_looked_at();
   Event event;
   uint64_t dropped = 0;
   uint32_t count = 0;

@@ -41,7 +41,7 @@ Napi::Value revoke_sync(const Napi::CallbackInfo& info) {
   handlers_ensure();
   Object* object = EnvState::of(info.Env()).object(info[0]);
   const bool mine = revoke_begin(object);
-  Napi::Object result = report(info.Env(), revoke_finish(object, mine));
+  Napi::Object result = report(info.Env(), revoke_finish(object, mine, EnvState::of(info.Env()).subscription()));
   result["mine"] = Napi::Boolean::New(info.Env(), mine);
   return result;
 }

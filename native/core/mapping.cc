@@ -259,11 +259,11 @@ Failure map_region(const MapRequest& request, Region** result) {
     ++object->references;
     list_region(region, &object->live);
     count_state(State::live, true);
-    if (g_counters.live.load(std::memory_order_relaxed) == 1) service_wake();  // its watchdog has something to watch
     bump(g_counters.mapped);
     reclaim();
     *result = region;
   }
+  service_watch();
   // Outside the lock: it may read a whole file. Should the mapping be revoked meanwhile, the call fails and that is all.
   if (request.populate) {
     const bool write = request.writable && !request.private_copy;
@@ -287,7 +287,7 @@ static State counted_state(const Region* region) {
   return region->list == &region->object->suspended ? State::suspended : State::revoked;
 }
 
-void close_region_locked(Region* region) {
+void close_region_locked(Region* region, bool others) {
   if (region->list == nullptr) return;  // closed before
   const State before = counted_state(region);
   {
@@ -302,30 +302,29 @@ void close_region_locked(Region* region) {
   delete region->pieces;
   region->pieces = nullptr;
   retire_region(region);
-  Event event;
-  event.kind = EventKind::mapping_closed;
-  event.slot = region->slot;
-  event.generation = region->generation;
-  event.object = region->object->id;
-  push_event(event);
+  if (others) {
+    Event event;
+    event.kind = EventKind::mapping_closed;
+    event.slot = region->slot;
+    event.generation = region->generation;
+    event.object = region->object->id;
+    push_event(event);
+    service_announce();
+  }
   object_release_locked(region->object);
 }
 
 void release_region_handle(Region* region, bool close) {
   RegistryLock lock;
   --region->handles;
-  if (close || region->handles == 0) {
-    const bool others = region->handles != 0;
-    close_region_locked(region);
-    if (others) service_wake();  // the other threads' event loops learn of it
-  }
+  if (close || region->handles == 0) close_region_locked(region, region->handles != 0);
   if (region->handles == 0) release_region(region);
   reclaim();
 }
 
 void close_regions_within(uintptr_t start, uintptr_t end) {
   RegistryLock lock;
-  while (Region* region = open_region_within(start, end)) close_region_locked(region);
+  while (Region* region = open_region_within(start, end)) close_region_locked(region, region->handles != 0);
   reclaim();
 }
 

@@ -133,6 +133,9 @@ struct Region {
   std::atomic<uint64_t> strayed_at{0};            // CLOCK_MONOTONIC, ns: when a page was last diverted
   std::atomic<uintptr_t> lost_from{UINTPTR_MAX};  // every page from here on is lost (see lose_tail)
   std::atomic<std::atomic<PageMark>*> marks{nullptr};
+  // The table of a small mapping: asking the kernel for one would be a good part of what a first fault costs.
+  static constexpr size_t kFewPages = 16;
+  std::atomic<PageMark> few_marks[kFewPages] = {};
   std::atomic<std::atomic<uint64_t>*> rearranged{nullptr};  // per page: object page + 1, or 0 where it is linear
   std::atomic<uint32_t> faults{0};
   std::atomic<uint64_t> retry_tag{0};  // the last access that was sent back to try again
@@ -211,7 +214,8 @@ inline void forget_fill(Region* region) {
   region->filled = region->by_pages = region->tail_filled = false;
 }
 
-// Allocates the table of marks if there is none: one byte a page, from the kernel, sparse. Async-signal-safe; under the claim.
+// Makes the table of marks if there is none: one byte a page, from the kernel, sparse; of a small mapping in its record.
+// Async-signal-safe; under the claim.
 bool ensure_marks(Region* region);  // handler_inside.cc
 
 // Publishes `state` and whether pages are marked in the status word. Under the claim.

@@ -150,7 +150,11 @@ void for_each_overlap(uintptr_t start, uintptr_t end, Visit visit) {
 }
 
 void recycle(Region* region) {
-  if (auto* marks = region->marks.exchange(nullptr)) munmap(marks, round_up(region->pages(), kPageSize));
+  if (auto* marks = region->marks.exchange(nullptr); marks == region->few_marks) {
+    for (auto& mark : region->few_marks) mark.store(0, std::memory_order_relaxed);
+  } else if (marks != nullptr) {
+    munmap(marks, round_up(region->pages(), kPageSize));
+  }
   if (auto* moved = region->rearranged.exchange(nullptr)) {
     munmap(moved, round_up(region->pages() * sizeof(uint64_t), kPageSize));
   }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <linux/magic.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -150,6 +151,13 @@ void RegistryLock::yield() {
   lock_registry();
 }
 
+void RegistryLock::pause() {
+  registry().lock.unlock();
+  const timespec length{0, 20'000};
+  nanosleep(&length, nullptr);
+  lock_registry();
+}
+
 Failure core_start() {
   static std::mutex once;
   static bool started = false;
@@ -225,12 +233,12 @@ Failure object_size(const Object* object, uint64_t* size) {
   return {};
 }
 
-bool object_close(Object* object) {
+bool object_close(Object* object, int caller) {
   RegistryLock lock;
   if (object->state.exchange(State::closed) == State::closed) return false;
   for (RegionList* list : {&object->live, &object->suspended, &object->dead}) {
     while (list->first != nullptr) {
-      close_region_locked(list->first);
+      close_region_locked(list->first, list->first->handles > 1);
       if (list->count % 64 == 0) lock.yield();
     }
   }
@@ -239,7 +247,7 @@ bool object_close(Object* object) {
   event.kind = EventKind::object_changed;
   event.object = object->id;
   push_event(event);
-  service_wake();
+  service_notify(caller);
   return true;
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/failure.h"
 #include "core/region.h"
+#include "core/service.h"
 
 namespace revocable {
 
@@ -20,6 +21,7 @@ class RegistryLock {
   ~RegistryLock();
   // Lets others in: for loops over many mappings, which must not keep a thread that wants to map something waiting.
   void yield();
+  void pause();  // the same, and sleeps for a moment: for the service thread
   RegistryLock(const RegistryLock&) = delete;
   RegistryLock& operator=(const RegistryLock&) = delete;
 
@@ -57,7 +59,8 @@ bool still_has_descriptor(const Object* object);
 // Async-signal-safe.
 bool object_revoked_by_owner(const Object* object);  // handler_inside.cc
 
-// Closes every mapping of it in every thread, then its descriptor. Not a revocation. True when this call did it.
-bool object_close(Object* object);
+// Closes every mapping of it in every thread, then its descriptor. Not a revocation. True when this call did it. All environments
+// are told but the `caller`'s (a subscription of service.h).
+bool object_close(Object* object, int caller = kNobody);
 
 }  // namespace revocable

@@ -42,12 +42,13 @@ class Slice {
   double end_ = now_us() + (features().procmap_query ? kSliceUs : kSliceWithoutQueryUs);
 };
 
-void announce_change(const Object* object) {
+// To all environments but the one whose call it is: that one knows.
+void announce_change(const Object* object, int caller) {
   Event event;
   event.kind = EventKind::object_changed;
   event.object = object->id;
   push_event(event);
-  service_wake();
+  service_notify(caller);
 }
 
 // Reaches every process.
@@ -126,10 +127,17 @@ void revoke_region(Region* region, const VmaReader& reader, RevokeCounts* counts
   list_region(region, &region->object->dead);
 }
 
+// Between two slices. The service thread has time: it sleeps for a moment, so that a thread that waits to change the process's
+// mappings gets its turn. Without that it waits until the kernel hands it the lock by force, which takes 4 ms
+// (RWSEM_WAIT_TIMEOUT). A thread that revokes in its own call has nobody to be polite to but who waits for the registry.
+enum class Pace { polite, brisk };
+
+void let_others(RegistryLock* lock, Pace pace) { pace == Pace::polite ? lock->pause() : lock->yield(); }
+
 // Takes mappings off `list` with take(region) until it is empty, letting others at the lock now and then; or until the object is
 // no longer in the state that called for it.
 template <typename Take>
-void drain_list(RegistryLock* lock, const Object* object, const RegionList* list, Take take) {
+void drain_list(RegistryLock* lock, const Object* object, const RegionList* list, Pace pace, Take take) {
   const State wanted = object->state.load();
   while (list->first != nullptr && object->state.load() == wanted) {
     VmaReader reader;
@@ -137,7 +145,7 @@ void drain_list(RegistryLock* lock, const Object* object, const RegionList* list
     const Slice slice;
     do take(list->first, reader);
     while (list->first != nullptr && !slice.over());
-    if (list->first != nullptr) lock->yield();
+    if (list->first != nullptr) let_others(lock, pace);
   }
 }
 
@@ -231,7 +239,7 @@ RevokeCounts await_revocation(Object* object) {
   return object->counts;
 }
 
-RevokeCounts take_all_mappings(Object* object) {
+RevokeCounts take_all_mappings(Object* object, Pace pace) {
   const double start = now_us();
   RevokeCounts counts;
   counts.truncated = truncate_owned(object);
@@ -239,8 +247,8 @@ RevokeCounts take_all_mappings(Object* object) {
   const auto take = [&](Region* region, const VmaReader& reader) { revoke_region(region, reader, &counts); };
   // A resume that was under way may have moved mappings back: go round until both are empty.
   while (object->state.load() == State::revoked && (object->live.first != nullptr || object->suspended.first != nullptr)) {
-    drain_list(&lock, object, &object->live, take);
-    drain_list(&lock, object, &object->suspended, take);
+    drain_list(&lock, object, &object->live, pace, take);
+    drain_list(&lock, object, &object->suspended, pace, take);
   }
   counts.duration_us = now_us() - start;
   object->counts = counts;
@@ -250,9 +258,9 @@ RevokeCounts take_all_mappings(Object* object) {
 
 }  // namespace
 
-RevokeCounts revoke_finish(Object* object, bool mine) {
+RevokeCounts revoke_finish(Object* object, bool mine, int caller) {
   if (!mine) return await_revocation(object);
-  const RevokeCounts counts = take_all_mappings(object);
+  const RevokeCounts counts = take_all_mappings(object, caller == kNobody ? Pace::polite : Pace::brisk);
   futex_wake_private(&object->revoke_done);
   std::vector<std::function<void(const RevokeCounts&)>> waiters;
   {
@@ -261,7 +269,7 @@ RevokeCounts revoke_finish(Object* object, bool mine) {
   }
   for (const auto& done : waiters) done(counts);
   bump(g_counters.revokes);
-  announce_change(object);
+  announce_change(object, caller);
   return counts;
 }
 
@@ -289,11 +297,11 @@ Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call) {
   if (!*by_this_call) return {};
   object->state.store(State::suspended);
   // The lock is let go in between: a revoke or close that comes meanwhile does the rest.
-  drain_list(&lock, object, &object->live,
+  drain_list(&lock, object, &object->live, Pace::polite,
              [&](Region* region, const VmaReader& reader) { suspend_region(region, reader, counts); });
   counts->duration_us = now_us() - start;
   bump(g_counters.suspends);
-  announce_change(object);
+  announce_change(object, kNobody);
   return {};
 }
 
@@ -311,19 +319,19 @@ Failure resume(Object* object) {
     while (object->suspended.first != nullptr && !failure && !slice.over()) {
       failure = resume_region(object->suspended.first, reader);
     }
-    if (object->suspended.first != nullptr && !failure) lock.yield();
+    if (object->suspended.first != nullptr && !failure) let_others(&lock, Pace::polite);
     if (object->state.load() != State::suspended) return {ENODEV, "mmap"};
   }
   if (failure) {
     // All or nothing: those that were resumed go back.
     RevokeCounts ignored;
-    drain_list(&lock, object, &object->live,
+    drain_list(&lock, object, &object->live, Pace::polite,
                [&](Region* region, const VmaReader& reader) { suspend_region(region, reader, &ignored); });
     return failure;
   }
   object->state.store(State::live);
   bump(g_counters.resumes);
-  announce_change(object);
+  announce_change(object, kNobody);
   return {};
 }
 
@@ -354,7 +362,7 @@ Object* settle_region(Region* region) {
 void finish_region(Region* region) {
   Object* object = settle_region(region);
   if (object == nullptr) return;
-  revoke_finish(object, true);
+  revoke_finish(object, true, kNobody);
   object_release(object);
 }
 

@@ -14,6 +14,7 @@
 
 #include "core/failure.h"
 #include "core/region.h"
+#include "core/service.h"
 
 namespace revocable {
 
@@ -22,7 +23,8 @@ bool revoke_begin(Object* object);
 
 // Does the work when `mine`, else waits for whoever does. Blocks; linear in mappings and present pages. Cannot fail.
 // For a closed object that was never revoked the counts are zeros.
-RevokeCounts revoke_finish(Object* object, bool mine);
+// All environments are told but the `caller`'s (a subscription of service.h), which learns it from the counts.
+RevokeCounts revoke_finish(Object* object, bool mine, int caller = kNobody);
 
 // Calls `done` with the counts when whoever revokes has finished: at once, or on that thread. For the service thread, which
 // must not wait for a revocation that may be queued behind it.

@@ -38,6 +38,13 @@ Service& service() {
 // The same word, reachable from a signal handler without the function-local static's guard.
 std::atomic<FutexWord*> g_wakeups{nullptr};
 
+// The thread has nothing to watch and sleeps until it is woken.
+std::atomic<bool> g_resting{false};
+
+// Somebody has been woken for events and nobody has looked at the ring since: whoever looks clears it first, so an event that
+// finds it set is found by that look. Everything about it is sequentially consistent.
+std::atomic<bool> g_announced{false};
+
 bool take_job(std::function<void()>* job) {
   std::lock_guard guard(service().jobs_lock);
   if (service().jobs.empty()) return false;
@@ -46,26 +53,36 @@ bool take_job(std::function<void()>* job) {
   return true;
 }
 
-void notify_subscribers() {
-  std::lock_guard guard(service().subscribers_lock);
-  for (auto& [id, notify] : service().subscribers) notify();
+uint64_t watched() {
+  return g_counters.live.load() + g_counters.revoked.load() + g_counters.suspended.load();
+}
+
+// Says that it rests before it looks for the last time, as service_watch counts its mapping before it looks who rests.
+bool may_rest() {
+  g_resting.store(true);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (watched() == 0) return true;
+  g_resting.store(false);
+  return false;
 }
 
 void run(Service& s) {
   uint32_t announced = 0;
+  bool idle = false;  // one tick without a mapping, before it rests: mappings come and go
   for (;;) {
     const uint32_t seen = s.wakeups.load();
     if (auto* check = s.watchdog.load()) check();
     const bool soon = finish_handler_work();
     std::function<void()> job;
     while (take_job(&job)) job();
-    if (seen != announced) notify_subscribers();
+    if (seen != announced) service_notify(kNobody);
     announced = seen;
-    const bool watching = g_counters.live.load(std::memory_order_relaxed) + g_counters.revoked.load(std::memory_order_relaxed) +
-                              g_counters.suspended.load(std::memory_order_relaxed) !=
-                          0;
+    const bool was_idle = idle;
+    idle = watched() == 0;
+    const bool rest = idle && was_idle && !soon && may_rest();
     const timespec tick{0, soon ? 5'000'000 : 100'000'000};
-    futex_wait_private(&s.wakeups, seen, soon || watching ? &tick : nullptr);
+    futex_wait_private(&s.wakeups, seen, rest ? nullptr : &tick);
+    g_resting.store(false);
   }
 }
 
@@ -103,10 +120,29 @@ void service_wake() {
   futex_wake_private(word, 1);
 }
 
+void service_announce() {
+  if (!g_announced.exchange(true)) service_wake();
+}
+
+void service_watch() {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (g_resting.load()) service_wake();
+}
+
+void service_events_looked_at() { g_announced.store(false); }
+
+void service_notify(int except) {
+  std::lock_guard guard(service().subscribers_lock);
+  for (auto& [id, notify] : service().subscribers) {
+    if (id != except) notify();
+  }
+}
+
 int service_subscribe(std::function<void()> notify) {
   std::lock_guard guard(service().subscribers_lock);
   const int id = service().next_subscriber++;
   service().subscribers.emplace(id, std::move(notify));
+  service_events_looked_at();  // the newcomer has not been told of anything
   return id;
 }
 

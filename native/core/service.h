@@ -16,15 +16,29 @@ Failure service_start();
 // Runs `job` on the thread, in order. From any thread but a signal handler.
 void service_post(std::function<void()> job);
 
-// Async-signal-safe: there is something for the thread to do (an event was pushed, an object is to be revoked).
+// Async-signal-safe: there is something for the thread to do.
 void service_wake();
 
-// `notify` is called on the service thread whenever events may have been pushed. Returns an id for removal; after
-// service_unsubscribe returned, it is not running and will not be called.
+// Async-signal-safe: an event was pushed, which every environment is to be told of. Costs a system call only when none has been
+// told since somebody last looked.
+void service_announce();
+
+// There is a mapping to watch over again. A system call only where the thread has gone to rest.
+void service_watch();
+
+// The reader's side of service_announce: whoever is about to read the events says so first.
+void service_events_looked_at();
+
+// Tells all environments but one, from the calling thread. Not from a signal handler.
+void service_notify(int except);
+inline constexpr int kNobody = 0;
+
+// `notify` is called on the service thread, or in service_notify, whenever events may have been pushed. Returns an id, not
+// kNobody; after service_unsubscribe returned, it is not running and will not be called.
 int service_subscribe(std::function<void()> notify);
 void service_unsubscribe(int id);
 
-// Called every 100 ms while mappings exist, and after service_wake().
+// Called every 100 ms while mappings exist, or did at the last look, and after service_wake().
 void service_set_watchdog(void (*check)());
 
 }  // namespace revocable

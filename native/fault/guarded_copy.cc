@@ -3,33 +3,47 @@
 // Labels revocable_*_begin/_end enclose instructions that may fault; _pad is where they land. The handler puts the faulting
 // address into the register that fault_register in machine_context.h names (rdx, x4), which the pads of the copy store away.
 
+// Laid out a line of assembly a line.
+// clang-format off
+#define LABEL(name) asm(".hidden revocable_copy" #name "\n.globl revocable_copy" #name)
+// clang-format on
+LABEL();
+LABEL(_align_begin);
+LABEL(_align_end);
+LABEL(_chunks_begin);
+LABEL(_store1);
+LABEL(_store2);
+LABEL(_store3);
+LABEL(_chunks_end);
+LABEL(_store1_pad);
+LABEL(_store2_pad);
+LABEL(_store3_pad);
+LABEL(_chunks_pad);
+LABEL(_bytes_begin);
+LABEL(_bytes_end);
+LABEL(_bytes_pad);
+asm(".type revocable_copy, %function");
+
 #if defined(__x86_64__)
 
 // rdi to, rsi from, rdx bytes, rcx where to store the fault's address -> bytes left
 asm(R"(
   .text
-  .hidden revocable_copy
-  .hidden revocable_copy_chunks_begin
-  .hidden revocable_copy_chunks_end
-  .hidden revocable_copy_bytes_begin
-  .hidden revocable_copy_bytes_end
-  .hidden revocable_copy_chunks_pad
-  .hidden revocable_copy_bytes_pad
-  .globl revocable_copy
-  .globl revocable_copy_chunks_begin
-  .globl revocable_copy_chunks_end
-  .globl revocable_copy_bytes_begin
-  .globl revocable_copy_bytes_end
-  .globl revocable_copy_chunks_pad
-  .globl revocable_copy_bytes_pad
-  .type revocable_copy, @function
   .p2align 6
 revocable_copy:
   .cfi_startproc
   movq %rcx, %r8
   movq %rdx, %r9
-  cmpq $4096, %r9
-  jae 2f
+  cmpq $256, %r9
+  jb 1f
+  # Long copies store to whole cache lines.
+  movl %edi, %ecx
+  negl %ecx
+  andl $63, %ecx
+  subq %rcx, %r9
+revocable_copy_align_begin:
+  rep movsb
+revocable_copy_align_end:
   .p2align 4
 1:
   cmpq $64, %r9
@@ -40,18 +54,35 @@ revocable_copy_chunks_begin:
   movups 32(%rsi), %xmm2
   movups 48(%rsi), %xmm3
   movups %xmm0, (%rdi)
+revocable_copy_store1:
   movups %xmm1, 16(%rdi)
+revocable_copy_store2:
   movups %xmm2, 32(%rdi)
+revocable_copy_store3:
   movups %xmm3, 48(%rdi)
 revocable_copy_chunks_end:
   addq $64, %rsi
   addq $64, %rdi
   subq $64, %r9
   jmp 1b
+  # The memory may have gone between two stores: what was stored before counts.
+revocable_copy_store3_pad:
+  addq $16, %rsi
+  addq $16, %rdi
+  subq $16, %r9
+revocable_copy_store2_pad:
+  addq $16, %rsi
+  addq $16, %rdi
+  subq $16, %r9
+revocable_copy_store1_pad:
+  addq $16, %rsi
+  addq $16, %rdi
+  subq $16, %r9
 revocable_copy_chunks_pad:
-  # Start the chunk over, byte by byte: it faults again, at the exact byte.
+  # Go on from there byte by byte: it faults again, at the exact byte.
 2:
   movq %r9, %rcx
+  xorl %r9d, %r9d
 revocable_copy_bytes_begin:
   rep movsb
 revocable_copy_bytes_end:
@@ -59,7 +90,7 @@ revocable_copy_bytes_end:
   ret
 revocable_copy_bytes_pad:
   movq %rdx, (%r8)
-  movq %rcx, %rax
+  leaq (%rcx, %r9), %rax
   ret
   .cfi_endproc
   .size revocable_copy, .-revocable_copy
@@ -102,21 +133,6 @@ asm(".text\n.hidden revocable_access_pad\n.globl revocable_access_pad\n"
 // x0 to, x1 from, x2 bytes, x3 where to store the fault's address -> bytes left
 asm(R"(
   .text
-  .hidden revocable_copy
-  .hidden revocable_copy_chunks_begin
-  .hidden revocable_copy_chunks_end
-  .hidden revocable_copy_bytes_begin
-  .hidden revocable_copy_bytes_end
-  .hidden revocable_copy_chunks_pad
-  .hidden revocable_copy_bytes_pad
-  .globl revocable_copy
-  .globl revocable_copy_chunks_begin
-  .globl revocable_copy_chunks_end
-  .globl revocable_copy_bytes_begin
-  .globl revocable_copy_bytes_end
-  .globl revocable_copy_chunks_pad
-  .globl revocable_copy_bytes_pad
-  .type revocable_copy, %function
   .p2align 6
 revocable_copy:
   .cfi_startproc
@@ -126,15 +142,33 @@ revocable_copy:
 revocable_copy_chunks_begin:
   ldp q0, q1, [x1]
   ldp q2, q3, [x1, #32]
-  stp q0, q1, [x0]
-  stp q2, q3, [x0, #32]
+  str q0, [x0]
+revocable_copy_store1:
+  str q1, [x0, #16]
+revocable_copy_store2:
+  str q2, [x0, #32]
+revocable_copy_store3:
+  str q3, [x0, #48]
 revocable_copy_chunks_end:
   add x1, x1, #64
   add x0, x0, #64
   sub x2, x2, #64
   b 1b
+  // The memory may have gone between two stores: what was stored before counts.
+revocable_copy_store3_pad:
+  add x1, x1, #16
+  add x0, x0, #16
+  sub x2, x2, #16
+revocable_copy_store2_pad:
+  add x1, x1, #16
+  add x0, x0, #16
+  sub x2, x2, #16
+revocable_copy_store1_pad:
+  add x1, x1, #16
+  add x0, x0, #16
+  sub x2, x2, #16
 revocable_copy_chunks_pad:
-  // Start the chunk over, byte by byte: it faults again, at the exact byte.
+  // Go on from there byte by byte: it faults again, at the exact byte.
 2:
   cbz x2, 3f
 revocable_copy_bytes_begin:
@@ -145,6 +179,9 @@ revocable_copy_bytes_end:
   add x0, x0, #1
   sub x2, x2, #1
   b 2b
+  // No separate step to align.
+revocable_copy_align_begin:
+revocable_copy_align_end:
 3:
   mov x0, x2
   ret
@@ -189,7 +226,10 @@ asm(".text\n.hidden revocable_access_pad\n.globl revocable_access_pad\n"
 
 extern "C" {
 size_t revocable_copy(void* to, const void* from, size_t bytes, uintptr_t* fault_address);
+extern const char revocable_copy_align_begin[], revocable_copy_align_end[];
 extern const char revocable_copy_chunks_begin[], revocable_copy_chunks_end[], revocable_copy_chunks_pad[];
+extern const char revocable_copy_store1[], revocable_copy_store2[], revocable_copy_store3[];
+extern const char revocable_copy_store1_pad[], revocable_copy_store2_pad[], revocable_copy_store3_pad[];
 extern const char revocable_copy_bytes_begin[], revocable_copy_bytes_end[], revocable_copy_bytes_pad[];
 #define DECLARE_WIDTH(bits)                                    \
   int revocable_load##bits(const void* from, uint64_t* value); \
@@ -239,7 +279,13 @@ bool guarded_store(void* to, unsigned width, uint64_t value) {
 }
 
 uintptr_t landing_pad(uintptr_t pc) {
-  if (pc >= at(revocable_copy_chunks_begin) && pc < at(revocable_copy_chunks_end)) return at(revocable_copy_chunks_pad);
+  if (pc >= at(revocable_copy_chunks_begin) && pc < at(revocable_copy_chunks_end)) {
+    return pc < at(revocable_copy_store1)   ? at(revocable_copy_chunks_pad)
+           : pc < at(revocable_copy_store2) ? at(revocable_copy_store1_pad)
+           : pc < at(revocable_copy_store3) ? at(revocable_copy_store2_pad)
+                                            : at(revocable_copy_store3_pad);
+  }
+  if (pc >= at(revocable_copy_align_begin) && pc < at(revocable_copy_align_end)) return at(revocable_copy_bytes_pad);
   if (pc >= at(revocable_copy_bytes_begin) && pc < at(revocable_copy_bytes_end)) return at(revocable_copy_bytes_pad);
   const bool access = (pc >= entry(revocable_load8) && pc < at(revocable_load8_end)) ||
                       (pc >= entry(revocable_load16) && pc < at(revocable_load16_end)) ||

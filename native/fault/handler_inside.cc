@@ -170,17 +170,19 @@ void tell(const Region* region, const Fault& fault, EventKind kind, Cause cause)
   event.object = region->object->id;
   event.offset = fault.address - region->start;
   push_event(event);
-  service_wake();
+  service_announce();
 }
 
+// Under the claim, which the service thread takes after it has emptied the entry: work left again there is not overlooked.
 void leave_work(Region* region) {
   for (auto& entry : g_handler_work.regions) {
     Region* seen = entry.load(std::memory_order_relaxed);
-    if (seen == region) return;
+    if (seen == region) return;  // the thread has been woken for it
     // Release: the service thread sees what was written to the region and its object before.
-    if (seen == nullptr && entry.compare_exchange_strong(seen, region, std::memory_order_release)) return;
+    if (seen == nullptr && entry.compare_exchange_strong(seen, region, std::memory_order_release)) return service_wake();
   }
   g_handler_work.overflowed.store(true, std::memory_order_release);
+  service_wake();
 }
 
 Outcome futile(Region* region) {
@@ -395,7 +397,6 @@ Outcome lose_object(Region* region, const Fault& fault, Cause cause) {
   }
   publish_state(region, State::revoked);
   leave_work(region);
-  service_wake();
   if (!fault.raw) return Outcome::handled;
   return plug(region, fault, cause == Cause::none ? g_counters.faults_revoked : g_counters.faults_backing);
 }
@@ -607,6 +608,10 @@ bool object_revoked_by_owner(const Object* object) {
 
 bool ensure_marks(Region* region) {
   if (region->marks.load(std::memory_order_relaxed) != nullptr) return true;
+  if (region->pages() <= Region::kFewPages) {
+    region->marks.store(region->few_marks, std::memory_order_release);
+    return true;
+  }
   const size_t bytes = round_up(region->pages(), kPageSize);
   void* table = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (table == MAP_FAILED) return false;

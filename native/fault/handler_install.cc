@@ -73,7 +73,7 @@ Failure repair() {
     Event event;
     event.kind = EventKind::displaced;
     push_event(event);
-    service_wake();
+    service_announce();
   }
   return failure;
 }

@@ -13,6 +13,7 @@ import {
   type AccessPlace,
   type BackingFaultCause,
 } from '../errors.js';
+import { knownMappingOf } from '../known.js';
 import {
   CAUSES,
   CLOSED_SLOT,
@@ -51,6 +52,9 @@ interface Judgement {
   /** How many pages of the mapping had been diverted when it was asked. */
   strays: number;
 }
+type Copied = ReturnType<typeof native.readBytes>;
+// Looked up once: the addon's exports are too many for V8 to inline a look at them.
+const { readBytes, writeBytes } = native;
 const judged = new Float64Array(4);
 
 /**
@@ -62,8 +66,6 @@ const SINK64 = native.sink / 2 + 1;
 
 /** Whether a processor makes a thread's loads visible in program order, as x86 does and ARM does not. */
 const LOADS_IN_ORDER = process.arch === 'x64';
-
-const byBuffer = new WeakMap<ArrayBufferLike, WeakRef<CheckedAccess>>();
 
 /** The part of {@link Mapping} that accesses memory, and says why it could not. */
 export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
@@ -93,8 +95,6 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** Where in `buffer` it begins. */
   readonly #start: number;
   readonly #writable: boolean;
-  /** @internal */
-  readonly _self: WeakRef<this> = new WeakRef(this);
 
   /** @internal */
   constructor(object: MemoryObject, description: MappingDescription, buffer: SharedArrayBuffer | ArrayBuffer) {
@@ -110,7 +110,6 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     this.#writable = description.writable;
     this.#fill = FILLS[description.fill];
     this.#start = description.start;
-    byBuffer.set(buffer, this._self);
   }
 
   /** @internal Names the mapping to native code. */
@@ -304,15 +303,15 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   protected _place(offset: number | undefined, bytesTransferred?: number): AccessPlace {
-    const place: AccessPlace = { object: this.object.name };
-    if (bytesTransferred !== undefined) place.bytesTransferred = bytesTransferred;
-    if (offset === undefined) return place;
-    return { ...place, offset, objectOffset: this.offset + offset, address: this.address + BigInt(offset) };
+    const object = this.object.name;
+    if (offset === undefined) return { object, bytesTransferred };
+    return { object, offset, objectOffset: this.offset + offset, address: this.address + BigInt(offset), bytesTransferred };
   }
 
   protected _throwUnlessLive(offset: number | undefined, bytesTransferred?: number): void {
+    if ((status[this.#slot] & STATUS_STATE) === 0) return;
     switch (this.state) {
-      case 'live':
+      case 'live': // resumed since
         return;
       case 'revoked':
         throw this._revocationError(offset, bytesTransferred);
@@ -403,6 +402,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** After a load during which the status word changed: throws why, or makes the load again. */
   #reconsider(offset: number, width: number): number | bigint {
     this._throwUnlessLive(offset);
+    this.#marksAllow(offset, width, false);
     return this.#readSlow(offset, width);
   }
 
@@ -465,8 +465,25 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   #copy(offset: number, other: NodeJS.ArrayBufferView, write: boolean): number {
-    this._throwIfClosed(offset);
     const bytes = other.byteLength;
+    // Nothing marked, nothing gone, before and after: what was copied is the memory's.
+    if (
+      typeof offset === 'number' &&
+      offset >>> 0 === offset &&
+      bytes <= this.length - offset &&
+      status[this.#slot] === 0 &&
+      bytes > 0 &&
+      (this.#writable || !write)
+    ) {
+      const copied = this.#transfer(offset, other, bytes, write);
+      if (copied === bytes && status[this.#slot] === 0) return bytes;
+      if (this.#isWhole(copied, offset, other, bytes, write, 0)) return bytes;
+    }
+    return this.#copySlow(offset, other, bytes, write);
+  }
+
+  #copySlow(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): number {
+    this._throwIfClosed(offset);
     integer('offset', offset, 0, this.length);
     if (bytes > this.length - offset) {
       throw outOfRange(
@@ -485,16 +502,29 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       // Lost and protected pages are where the copy ends, as if they faulted.
       const { limit, strays } = this.#bytesAllowed(offset, bytes, write);
       const copied = limit === 0 ? 0 : this.#transfer(offset, other, limit, write);
-      const done = typeof copied === 'number' ? copied : copied.done;
-      if (typeof copied !== 'number' && !copied.mapping) throw this.#otherSideError(other, done, !write);
-      const after = this.#bytesAllowed(offset, bytes, write);
-      if (done === bytes && after.limit === bytes && after.strays === strays) return bytes;
-      this.#throwForCopy(offset, done, bytes, write);
+      if (this.#isWhole(copied, offset, other, bytes, write, strays)) return bytes;
     }
   }
 
-  #transfer(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): ReturnType<typeof native.readBytes> {
-    return write ? native.writeBytes(this.#id, offset, other, bytes) : native.readBytes(this.#id, offset, other, bytes);
+  /** Whether all that was copied was the memory's; throws why not, unless it is to be copied again. */
+  #isWhole(
+    copied: Copied,
+    offset: number,
+    other: NodeJS.ArrayBufferView,
+    bytes: number,
+    write: boolean,
+    strays: number,
+  ): boolean {
+    const done = typeof copied === 'number' ? copied : copied.done;
+    if (typeof copied !== 'number' && !copied.mapping) throw this.#otherSideError(other, done, !write);
+    const after = this.#bytesAllowed(offset, bytes, write);
+    if (done === bytes && after.limit === bytes && after.strays === strays) return true;
+    this.#throwForCopy(offset, done, bytes, write);
+    return false;
+  }
+
+  #transfer(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): Copied {
+    return write ? writeBytes(this.#id, offset, other, bytes) : readBytes(this.#id, offset, other, bytes);
   }
 
   /** How many bytes from `offset` on may be copied, and how many pages had been diverted when it was asked. */
@@ -526,7 +556,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** The copy's other buffer faulted: it is a view of another mapping, or of memory that is not ours. */
   #otherSideError(other: NodeJS.ArrayBufferView, done: number, write: boolean): Error {
-    const mapping = byBuffer.get(other.buffer)?.deref();
+    const mapping = knownMappingOf(other.buffer);
     if (mapping === undefined)
       return Object.assign(systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' }), { bytesTransferred: done });
     const offset = other.byteOffset - mapping.#start;

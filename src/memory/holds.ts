@@ -6,12 +6,12 @@
  * (structuredClone), and drops it only after the native handle has been given back.
  */
 import { isSharedBuffer } from '../arguments.js';
-import { forgetMapping } from '../known.js';
+import { forgetMapping, type Known } from '../known.js';
 import { native } from '../native.js';
 
 /** One thread's handle on a mapping. */
 export interface Hold {
-  id: number;
+  known: Known;
   /** Undefined for an external ArrayBuffer: its own finalizer closes the mapping before the memory is unmapped. */
   keeper: SharedArrayBuffer | undefined;
   /** A handle for other threads has been made. */
@@ -25,9 +25,9 @@ const collected = new FinalizationRegistry(forgotten);
 const onTheirWay = new Set<Hold>();
 
 /** Holds the mapping until {@link letGo}, or until `buffer` has been collected. */
-export function holdBuffer(id: number, buffer: SharedArrayBuffer | ArrayBuffer): Hold {
+export function holdBuffer(known: Known, buffer: SharedArrayBuffer | ArrayBuffer): Hold {
   const keeper = isSharedBuffer(buffer) ? structuredClone(buffer) : undefined;
-  const hold: Hold = { id, keeper, shared: false, released: false };
+  const hold: Hold = { known, keeper, shared: false, released: false };
   collected.register(buffer, hold, hold);
   if (onTheirWay.size > 0) settleThoseOnTheirWay();
   return hold;
@@ -41,20 +41,20 @@ export function markShared(hold: Hold): void {
 export function letGo(hold: Hold, close: boolean): void {
   if (hold.released) return;
   hold.released = true;
-  native.release(hold.id, close);
+  native.release(hold.known.id, close);
   hold.keeper = undefined;
   collected.unregister(hold);
 }
 
 function forgotten(hold: Hold): void {
-  forgetMapping(hold.id);
-  if (hold.shared && !native.attached(hold.id)) onTheirWay.add(hold);
+  forgetMapping(hold.known);
+  if (hold.shared && !native.attached(hold.known.id)) onTheirWay.add(hold);
   else letGo(hold, false);
 }
 
 function settleThoseOnTheirWay(): void {
   for (const hold of onTheirWay) {
-    if (!native.attached(hold.id)) continue;
+    if (!native.attached(hold.known.id)) continue;
     onTheirWay.delete(hold);
     letGo(hold, false);
   }

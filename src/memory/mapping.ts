@@ -8,13 +8,23 @@ import {
   invalidValue,
   MappingClosedError,
   MappingSuspendedError,
+  type MappingRevokedError,
   outOfRange,
   systemError,
   type BackingFaultCause,
 } from '../errors.js';
-import { forgetMapping, rememberMapping } from '../known.js';
+import { forgetMapping, rememberMapping, type Known } from '../known.js';
 import { prepare, unwrap } from '../loop.js';
-import { ACCESS, CLOSED_SLOT, native, status, STATUS_MARKED, type Failure, type MappingDescription } from '../native.js';
+import {
+  ACCESS,
+  CLOSED_SLOT,
+  native,
+  status,
+  STATUS_MARKED,
+  takeDescription,
+  type Failure,
+  type MappingDescription,
+} from '../native.js';
 import { later } from '../turns.js';
 import { holdBuffer, letGo, markShared, type Hold } from './holds.js';
 import { CheckedAccess } from './checked-access.js';
@@ -79,6 +89,7 @@ export class Mapping extends CheckedAccess implements Disposable {
   readonly #private: boolean;
   readonly #creator: boolean;
   readonly #hold: Hold;
+  readonly #known: Known;
   #revokedTold = false;
   #closeTold = false;
   #faultsAtClose = 0;
@@ -88,9 +99,8 @@ export class Mapping extends CheckedAccess implements Disposable {
     super(object, description, buffer);
     this.#private = description.private;
     this.#creator = creator;
-    this.#hold = holdBuffer(this._id, buffer);
-    object._remember(this, this._self);
-    rememberMapping(this._id, this);
+    this.#known = rememberMapping(this._id, this, object._mappings);
+    this.#hold = holdBuffer(this.#known, buffer);
   }
 
   /**
@@ -111,8 +121,9 @@ export class Mapping extends CheckedAccess implements Disposable {
     const id = integer('handle.id', handle.id, 0, Number.MAX_SAFE_INTEGER);
     if (!isSharedBuffer(handle.buffer)) throw invalidType('handle.buffer', 'a SharedArrayBuffer', handle.buffer);
     prepare();
-    const description = unwrap(native.attach(id, new Uint8Array(handle.buffer, 0, handle.buffer.byteLength)));
-    if (description === null) throw new MappingClosedError({ object: 'shared mapping' });
+    const found = unwrap(native.attach(id, new Uint8Array(handle.buffer, 0, handle.buffer.byteLength)));
+    if (!found) throw new MappingClosedError({ object: 'shared mapping' });
+    const description = takeDescription();
     return new Mapping(MemoryObject._attach(description.objectId), description, handle.buffer, false);
   }
 
@@ -300,14 +311,15 @@ export class Mapping extends CheckedAccess implements Disposable {
   /** @internal Emits what has changed since it was last looked at. */
   _synchronize(): void {
     const state = this.state;
-    if (state === 'revoked' && !this.#revokedTold) {
-      this.#revokedTold = true;
-      const error = this.object._revokedError();
-      later(() => {
-        if (!this.#closeEmitted) this.emit('revoked', error);
-      });
-    }
+    if (state === 'revoked') later(() => this._announceRevocation(this.object._revokedError()));
     if (state === 'closed') this.#closeHere(false);
+  }
+
+  /** @internal Emits it, once. On a turn for events. */
+  _announceRevocation(error: MappingRevokedError): void {
+    if (this.#revokedTold || this.state !== 'revoked') return;
+    this.#revokedTold = true;
+    this.emit('revoked', error);
   }
 
   /** @internal A fault that the handler has settled. */
@@ -333,8 +345,7 @@ export class Mapping extends CheckedAccess implements Disposable {
     this.#faultsAtClose = native.faults(this._id);
     this._endAccess();
     letGo(this.#hold, explicit && this.#creator);
-    this.object._forget(this._self);
-    forgetMapping(this._id, this);
+    forgetMapping(this.#known);
     publish('close', () => ({ mapping: this, object: this.object }));
     later(() => {
       this.#closeEmitted = true;

@@ -15,20 +15,10 @@ import {
   outOfRange,
   systemError,
 } from '../errors.js';
-import { forgetObject, knownObject, rememberObject } from '../known.js';
+import { forgetObject, knownObject, MappingList, rememberObject } from '../known.js';
 import { completionOf, prepare, unwrap } from '../loop.js';
-import {
-  CAUSES,
-  FILLS,
-  isFailure,
-  native,
-  REVOKE_DONE,
-  STATES,
-  STATUS_STATE,
-  type Failure,
-  type MappingDescription,
-} from '../native.js';
-import { later } from '../turns.js';
+import { CAUSES, FILLS, isFailure, native, REVOKE_DONE, STATES, STATUS_STATE, takeDescription, type Failure } from '../native.js';
+import { later, laterEach } from '../turns.js';
 import type { FaultInfo } from './events.js';
 import { Mapping } from './mapping.js';
 import { toReport, type RevokeReport } from './report.js';
@@ -118,7 +108,8 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   readonly #writable: boolean;
   readonly #pageSize: number;
   readonly #regular: boolean;
-  readonly #mappings = new Map<WeakRef<Mapping>, number>();
+  /** @internal Of this thread. */
+  readonly _mappings = new MappingList();
   #lastSize: number;
   #announced: MemoryState = 'live';
   #reason: unknown;
@@ -219,7 +210,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   /** This thread's open mappings of it: a snapshot. */
   get mappings(): ReadonlySet<Mapping> {
     const open = new Set<Mapping>();
-    for (const mapping of this.#eachMapping()) if (mapping.state !== 'closed') open.add(mapping);
+    for (const mapping of this._mappings) if (mapping.state !== 'closed') open.add(mapping);
     return open;
   }
 
@@ -258,12 +249,11 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const priv = boolean('options.private', given.private, false);
     const fill = FILLS.indexOf(oneOf('options.fill', given.fill, FILLS, 'zeros'));
     const populate = boolean('options.populate', given.populate, false);
-    const described = shared
+    const mapped = shared
       ? this.#mapShared(offset, length, writable, priv, fill, populate)
-      : { buffer: undefined, description: native.mapExternal(this.#id, offset, length, writable, priv, fill, populate) };
-    if (isFailure(described.description)) throw this.#mapError(described.description, length);
-    const description = described.description;
-    const mapping = new Mapping(this, description, described.buffer ?? description.buffer!, true);
+      : native.mapExternal(this.#id, offset, length, writable, priv, fill, populate);
+    if (isFailure(mapped)) throw this.#mapError(mapped, length);
+    const mapping = new Mapping(this, takeDescription(), mapped, true);
     publish('map', () => ({ mapping, object: this }));
     return mapping;
   }
@@ -356,15 +346,6 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return this.#regular && !this.owned ? roundUp(this.size, this.#pageSize) : Infinity;
   }
 
-  /** @internal */
-  _remember(mapping: Mapping, reference: WeakRef<Mapping>): void {
-    this.#mappings.set(reference, mapping._id);
-  }
-  /** @internal */
-  _forget(reference: WeakRef<Mapping>): void {
-    this.#mappings.delete(reference);
-  }
-
   /** @internal The error of this object's revocation; of `place` when given. */
   _revokedError(place: ConstructorParameters<typeof MappingRevokedError>[0] = { object: this.name }): MappingRevokedError {
     return new MappingRevokedError(place, this.#reason ?? this.#backingCause());
@@ -391,13 +372,6 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return 'MemoryObject';
   }
 
-  *#eachMapping(): Generator<Mapping> {
-    for (const reference of this.#mappings.keys()) {
-      const mapping = reference.deref();
-      if (mapping !== undefined) yield mapping;
-    }
-  }
-
   #backingCause(): BackingFaultError | undefined {
     const cause = CAUSES[native.objectState(this.#id) >> 8];
     return cause === 'none' ? undefined : new BackingFaultError({ object: this.name }, cause);
@@ -415,11 +389,11 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
       this.#controller?.abort(error);
       this.emit('revoked', error);
     });
-    for (const mapping of this.#eachMapping()) later(() => mapping._synchronize());
+    laterEach(this._mappings, (mapping) => mapping._announceRevocation(error));
   }
 
   #announceClose(): void {
-    for (const mapping of this.#eachMapping()) mapping._synchronize();
+    for (const mapping of this._mappings) mapping._synchronize();
     later(() => this.emit('close'));
   }
 
@@ -480,12 +454,12 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     priv: boolean,
     fill: number,
     populate: boolean,
-  ): { buffer: SharedArrayBuffer; description: MappingDescription | Failure } {
+  ): SharedArrayBuffer | Failure {
     // Pages larger than those V8 aligns to need room to align in.
     const slack = this.#pageSize > native.pageSize ? this.#pageSize + roundUp(length, this.#pageSize) - length : 0;
     const buffer = allocate(length + slack);
     const bytes = new Uint8Array(buffer, 0, buffer.byteLength);
-    return { buffer, description: native.map(bytes, this.#id, offset, length, writable, priv, fill, populate) };
+    return native.map(bytes, this.#id, offset, length, writable, priv, fill, populate) ?? buffer;
   }
 }
 
