@@ -8,7 +8,10 @@
       "target_name": "revocable_mmap",
       "sources": [
         "native/addon.cc",
+        "native/bench/thread_counters.cc",
+        "native/bench/touch.cc",
         "native/binding/access.cc",
+        "native/binding/bench.cc",
         "native/binding/env_state.cc",
         "native/binding/mappings.cc",
         "native/binding/memory_calls.cc",

@@ -1,8 +1,9 @@
 /** Runs rows: subject and baseline take turns, so that whatever else the machine does hits both. */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import type { Case, Row, Side } from './row.mjs';
-import { growth, judge, median, summarise, type Summary, type Verdict } from './statistics.mjs';
+import { compare, median, summarise, type Summary } from 'revocable-mmap/bench';
+import type { Case, Row } from './row.mjs';
+import { growth, judge, type Verdict } from './statistics.mjs';
 
 export interface CaseResult {
   label: string;
@@ -45,7 +46,6 @@ export type Report = { round: number; rounds: number } | { samples: Samples };
 /** How many samples of each side, and of how long a warm-up. Where the verdict is not clear after so many, twice as many, and again. */
 const PLANS = { quick: { rounds: 15, warmUpMs: 300 }, whole: { rounds: 31, warmUpMs: 1000 } };
 const LONGER = [1, 2, 4];
-const WARM_UP_ROUNDS = 3;
 const CASE_CHILD = new URL('./case_child.mjs', import.meta.url);
 
 export async function runRow(row: Row, options: RunOptions): Promise<RowResult> {
@@ -107,20 +107,19 @@ export async function measure(
   const baseline = await item.baseline();
   const samples: Samples = { subject: [], baseline: [] };
   const { rounds, warmUpMs } = PLANS[plan];
-  const round = async (): Promise<void> => {
-    const [a, b] = await takeTurns(subject, baseline, samples.subject.length % 2 === 0);
-    samples.subject.push(a);
-    samples.baseline.push(b);
+  let total = rounds;
+  const sampleSubject = (): number | Promise<number> => {
+    progress(Math.min(samples.subject.length, total - 1), total);
+    return subject.sample();
   };
   try {
-    const warm = performance.now() + warmUpMs;
-    for (let i = 0; i < WARM_UP_ROUNDS || performance.now() < warm; i++) await round();
-    samples.subject.length = samples.baseline.length = 0;
     for (const times of LONGER) {
-      while (samples.subject.length < times * rounds) {
-        progress(samples.subject.length, times * rounds);
-        await round();
-      }
+      total = times * rounds;
+      const more = total - samples.subject.length;
+      const warmUp = times === LONGER[0] ? { warmUpMs } : { warmUpRounds: 0 };
+      const { a, b } = await compare(sampleSubject, () => baseline.sample(), { rounds: more, ...warmUp });
+      samples.subject.push(...a.samples);
+      samples.baseline.push(...b.samples);
       if (judge(summarise(ratios(samples)), item.target ?? row.target) !== 'noisy') break;
     }
   } finally {
@@ -128,14 +127,4 @@ export async function measure(
     await baseline.close?.();
   }
   return samples;
-}
-
-/** A B, then B A: neither is always the one that finds the caches cold. */
-async function takeTurns(subject: Side, baseline: Side, subjectFirst: boolean): Promise<[number, number]> {
-  if (subjectFirst) {
-    const a = await subject.sample();
-    return [a, await baseline.sample()];
-  }
-  const b = await baseline.sample();
-  return [await subject.sample(), b];
 }

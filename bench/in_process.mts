@@ -22,14 +22,19 @@ export function inProcess(units: number, work: () => unknown, close?: () => void
   };
 }
 
+const POLL_MS = 2;
+const CALM_MS = 20;
+
 /**
  * Waits until nothing of earlier samples is being let go: V8 unmaps their buffers on another thread, and the kernel lets only one thread
  * of a process change its mappings at a time.
  */
 export async function quiet(): Promise<void> {
-  for (let before = 0, now = addressSpace(); now !== before; now = addressSpace()) {
-    before = now;
-    await setTimeout(2);
+  for (let last = addressSpace(), calm = 0; calm < CALM_MS; calm += POLL_MS) {
+    await setTimeout(POLL_MS);
+    const now = addressSpace();
+    if (now !== last) calm = 0;
+    last = now;
   }
 }
 

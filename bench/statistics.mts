@@ -1,43 +1,8 @@
-/** Medians and their confidence intervals: nothing here assumes that noise has a shape. */
+/** What the summaries of `revocable-mmap/bench` mean for a target, and how costs grow. */
+import type { Summary } from 'revocable-mmap/bench';
 import type { Target } from './row.mjs';
 
-export interface Summary {
-  median: number;
-  /** Between these lies the true median, at 99 %. */
-  low: number;
-  high: number;
-}
-
 export type Verdict = 'met' | 'missed' | 'noisy' | 'no target';
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
-
-/**
- * The interval between two order statistics that holds the median with 99 % probability: each sample is above it or below it like a
- * tossed coin, so the ranks come from the binomial distribution.
- */
-export function summarise(values: readonly number[]): Summary {
-  const sorted = [...values].sort((a, b) => a - b);
-  const rank = lowerRank(sorted.length, 0.005);
-  return { median: median(sorted), low: sorted[rank], high: sorted[sorted.length - 1 - rank] };
-}
-
-/** The highest rank below which the median lies with a probability of at most `tail`. */
-function lowerRank(count: number, tail: number): number {
-  let probability = 0.5 ** count;
-  let sum = probability;
-  let rank = 0;
-  while (sum + (probability * (count - rank)) / (rank + 1) <= tail && rank < count / 2 - 1) {
-    probability *= (count - rank) / (rank + 1);
-    sum += probability;
-    rank++;
-  }
-  return rank;
-}
 
 /** Met or missed only when the whole interval says so: then the next run will say the same. */
 export function judge(ratio: Summary, target: Target | undefined): Verdict {

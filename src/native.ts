@@ -195,6 +195,33 @@ export interface Native {
   /** True for the first caller in the process. */
   claimWarning(): boolean;
   stats(): NativeStats;
+
+  /**
+   * Touches `count` places of the mapping, from the `from`-th of the order on; `times` gets the nanoseconds of each.
+   * Returns the nanoseconds of all.
+   */
+  touch(
+    id: number,
+    firstByte: number,
+    places: number,
+    stride: number,
+    width: number,
+    write: boolean,
+    random: boolean,
+    seed: number,
+    from: number,
+    count: number,
+    times: Uint32Array | null,
+  ): number;
+  /** What timing nothing costs. */
+  clockNs(): number;
+  /** Of the calling thread: faults minor and major, context switches voluntary and not, microseconds of user and system time. */
+  threadUsage(result: Float64Array): void;
+  perfOpen(type: number, config: number): { fd: number; userOnly: boolean } | Failure;
+  perfRead(fd: number): number | Failure;
+  perfClose(fd: number): void;
+  threadPin(processors: readonly number[]): Failure | null;
+  threadProcessors(): number[] | Failure;
 }
 
 export const STATES = ['live', 'suspended', 'revoked', 'closed'] as const;

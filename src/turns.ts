@@ -6,7 +6,7 @@
 import { setImmediate } from 'node:timers';
 
 /** How long one turn may emit for, in milliseconds. */
-const TURN_MS = 1;
+const TURN_MS = 0.5;
 
 /** The same for many, which are looked at one by one. */
 class Each<T> {

@@ -115,5 +115,6 @@ void export_memory_calls(Napi::Env env, Napi::Object exports);
 void export_revocation(Napi::Env env, Napi::Object exports);
 void export_waits(Napi::Env env, Napi::Object exports);
 void export_observation(Napi::Env env, Napi::Object exports);
+void export_bench(Napi::Env env, Napi::Object exports);
 
 }  // namespace revocable::binding

@@ -117,6 +117,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return this.#id;
   }
 
+  /** @internal Its memory, once revoked, kills whoever touches it raw. */
+  get _deadly(): boolean {
+    return this.#fill === 'signal';
+  }
+
   protected get _slot(): number {
     return this.#slot;
   }
@@ -308,7 +313,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return { object, offset, objectOffset: this.offset + offset, address: this.address + BigInt(offset), bytesTransferred };
   }
 
-  protected _throwUnlessLive(offset: number | undefined, bytesTransferred?: number): void {
+  /** @internal */
+  _throwUnlessLive(offset: number | undefined, bytesTransferred?: number): void {
     if ((status[this.#slot] & STATUS_STATE) === 0) return;
     switch (this.state) {
       case 'live': // resumed since

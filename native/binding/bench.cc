@@ -1,0 +1,86 @@
+// What `revocable-mmap/bench` is built upon.
+#include "bench/thread_counters.h"
+#include "bench/touch.h"
+#include "binding/env_state.h"
+
+namespace revocable::binding {
+namespace {
+
+// touch(id, firstByte, places, stride, width, write, random, seed, from, count, times: Uint32Array | null): nanoseconds
+Napi::Value touch_js(const Napi::CallbackInfo& info) {
+  const Region* region = EnvState::of(info.Env()).region(info[0]);
+  TouchPlan plan;
+  plan.start = reinterpret_cast<char*>(region->start + to_u64(info[1]));
+  plan.places = to_u64(info[2]);
+  plan.stride = to_u64(info[3]);
+  plan.width = to_u32(info[4]);
+  plan.write = to_bool(info[5]);
+  plan.random = to_bool(info[6]);
+  plan.seed = to_u64(info[7]);
+  uint32_t* times = info[10].IsNull() ? nullptr : info[10].As<Napi::Uint32Array>().Data();
+  return Napi::Number::New(info.Env(), static_cast<double>(touch(plan, to_u64(info[8]), to_u64(info[9]), times)));
+}
+
+Napi::Value clock_ns(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), touch_clock_ns()); }
+
+// threadUsage(result: Float64Array): faults minor and major, switches voluntary and not, microseconds of user and system
+void thread_usage_js(const Napi::CallbackInfo& info) {
+  auto result = info[0].As<Napi::Float64Array>();
+  const ThreadUsage usage = thread_usage();
+  const uint64_t values[] = {usage.minor_faults,         usage.major_faults, usage.voluntary_switches,
+                             usage.involuntary_switches, usage.user_us,      usage.system_us};
+  for (size_t i = 0; i < std::size(values); ++i) result[i] = static_cast<double>(values[i]);
+}
+
+// perfOpen(type, config): { fd, userOnly } | Failure
+Napi::Value perf_open_js(const Napi::CallbackInfo& info) {
+  PerfEvent event;
+  const Failure failure = perf_open(to_u32(info[0]), to_u64(info[1]), &event);
+  if (failure) return to_js(info.Env(), failure);
+  Napi::Object result = Napi::Object::New(info.Env());
+  result["fd"] = Napi::Number::New(info.Env(), event.fd);
+  result["userOnly"] = Napi::Boolean::New(info.Env(), event.user_only);
+  return result;
+}
+
+// perfRead(fd): count | Failure
+Napi::Value perf_read_js(const Napi::CallbackInfo& info) {
+  double count = 0;
+  const Failure failure = perf_read(info[0].As<Napi::Number>().Int32Value(), &count);
+  return failure ? to_js(info.Env(), failure) : Napi::Number::New(info.Env(), count).As<Napi::Value>();
+}
+
+void perf_close_js(const Napi::CallbackInfo& info) { perf_close(info[0].As<Napi::Number>().Int32Value()); }
+
+// threadPin(processors: number[]): null | Failure
+Napi::Value thread_pin_js(const Napi::CallbackInfo& info) {
+  const auto list = info[0].As<Napi::Array>();
+  std::vector<uint32_t> processors;
+  for (uint32_t i = 0; i < list.Length(); ++i) processors.push_back(to_u32(list.Get(i)));
+  return to_js(info.Env(), thread_pin(processors));
+}
+
+// threadProcessors(): number[] | Failure
+Napi::Value thread_processors_js(const Napi::CallbackInfo& info) {
+  std::vector<uint32_t> processors;
+  const Failure failure = thread_processors(&processors);
+  if (failure) return to_js(info.Env(), failure);
+  Napi::Array result = Napi::Array::New(info.Env(), processors.size());
+  for (uint32_t i = 0; i < processors.size(); ++i) result[i] = Napi::Number::New(info.Env(), processors[i]);
+  return result;
+}
+
+}  // namespace
+
+void export_bench(Napi::Env env, Napi::Object exports) {
+  exports["touch"] = Napi::Function::New(env, touch_js, "touch");
+  exports["clockNs"] = Napi::Function::New(env, clock_ns, "clockNs");
+  exports["threadUsage"] = Napi::Function::New(env, thread_usage_js, "threadUsage");
+  exports["perfOpen"] = Napi::Function::New(env, perf_open_js, "perfOpen");
+  exports["perfRead"] = Napi::Function::New(env, perf_read_js, "perfRead");
+  exports["perfClose"] = Napi::Function::New(env, perf_close_js, "perfClose");
+  exports["threadPin"] = Napi::Function::New(env, thread_pin_js, "threadPin");
+  exports["threadProcessors"] = Napi::Function::New(env, thread_processors_js, "threadProcessors");
+}
+
+}  // namespace revocable::binding

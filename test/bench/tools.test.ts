@@ -1,0 +1,292 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { MemoryObject, type Mapping } from 'revocable-mmap';
+import {
+  clockCost,
+  compare,
+  median,
+  openPerfCounters,
+  pinThread,
+  repeat,
+  summarise,
+  threadProcessors,
+  threadUsage,
+  touch,
+  type TouchOptions,
+} from 'revocable-mmap/bench';
+import { runInChild, runNode } from '../support/child.js';
+
+const PAGE = 4096;
+const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
+
+function ones(bytes: number, options: Parameters<MemoryObject['map']>[0] = {}): Mapping {
+  const mapping = MemoryObject.create({ size: bytes, name: 'touched' }).map(options);
+  mapping.write(0, new Uint8Array(bytes).fill(0xff));
+  return mapping;
+}
+
+/** Offsets of bytes that are zero. */
+function zeroed(mapping: Mapping): number[] {
+  return [...mapping.bytes.keys()].filter((offset) => mapping.bytes[offset] === 0);
+}
+
+describe('touch', () => {
+  test.each([
+    ['in order', { order: 'sequential' }],
+    [`at random (SEED=${SEED})`, { order: 'random', seed: SEED }],
+  ] as const)('stores to each place once and to nothing else, %s', (_, order) => {
+    for (const [length, stride, width, offset] of [
+      [20_000, 64, 8, 0],
+      [4096, 8, 8, 0],
+      [4097, 24, 4, 128],
+      [1, 1, 1, 5],
+      [30_001, 130, 2, 2],
+    ] as const) {
+      const mapping = ones(65_536);
+      const options: TouchOptions = { ...order, offset, length, stride, width, write: true };
+      const { accesses } = touch(mapping, options);
+      const expected: number[] = [];
+      for (let at = offset; at + width <= offset + length; at += stride) for (let i = 0; i < width; i++) expected.push(at + i);
+      expect({ options, accesses, zeroed: zeroed(mapping) }).toEqual({
+        options,
+        accesses: expected.length / width,
+        zeroed: expected,
+      });
+      mapping.object.close();
+    }
+  });
+
+  test('a random order visits each of many places once', () => {
+    // More places than one native call touches, and not a power of two of them: each page written once faults once.
+    const pages = 70_001;
+    const mapping = MemoryObject.create({ size: pages * PAGE, name: 'many' }).map();
+    const { accesses, usage } = touch(mapping, { order: 'random', seed: SEED, write: true });
+    expect(accesses).toBe(pages);
+    expect(usage.minorFaults).toBeGreaterThanOrEqual(pages);
+    expect(usage.minorFaults).toBeLessThan(pages * 1.1);
+    mapping.object.close();
+  });
+
+  test('loads change nothing, and the second time nothing faults', () => {
+    const mapping = ones(256 * PAGE);
+    touch(mapping, { stride: 8 });
+    const { usage, totalNs, meanNs, accesses, histogram } = touch(mapping, { stride: 8 });
+    expect(zeroed(mapping)).toEqual([]);
+    expect(usage.minorFaults).toBeLessThan(64);
+    expect(accesses).toBe(256 * 512);
+    expect(totalNs).toBeGreaterThan(0);
+    expect(meanNs).toBeCloseTo(totalNs / accesses);
+    expect(histogram).toBeUndefined();
+    mapping.object.close();
+  });
+
+  test('the histogram has every access, none quicker than the clock allows', () => {
+    const mapping = ones(64 * PAGE);
+    const { histogram, accesses } = touch(mapping, { stride: 64, histogram: true });
+    expect(histogram!.count).toBe(accesses);
+    expect(clockCost()).toBeGreaterThan(0);
+    // Three significant digits.
+    expect(histogram!.min).toBeGreaterThanOrEqual(Math.floor(clockCost() * 0.99) - 1);
+    expect(histogram!.max).toBeGreaterThanOrEqual(histogram!.min);
+    mapping.object.close();
+  });
+
+  test('a revoked, suspended or closed mapping: the error of every other access', async () => {
+    const mapping = ones(PAGE);
+    await mapping.object.suspend();
+    expect(() => touch(mapping)).toThrow(expect.objectContaining({ code: 'ERR_MAPPING_SUSPENDED' }));
+    await mapping.object.resume();
+    mapping.object.revokeSync();
+    expect(() => touch(mapping)).toThrow(expect.objectContaining({ code: 'ERR_MAPPING_REVOKED' }));
+    mapping.close();
+    expect(() => touch(mapping)).toThrow(expect.objectContaining({ code: 'ERR_MAPPING_CLOSED' }));
+  });
+
+  test('a revocation in the middle of it ends it with that error, and the process lives', async () => {
+    const { status, signal, value, stderr } = await runInChild(async ({ MemoryObject }, require) => {
+      const { touch } = require('revocable-mmap/bench') as typeof import('revocable-mmap/bench');
+      const codes: string[] = [];
+      for (let round = 0; round < 10; round++) {
+        const object = MemoryObject.create({ size: 1 << 24 });
+        const mapping = object.map();
+        const gone = object.signal;
+        setTimeout(() => void object.revoke(), round);
+        while (!gone.aborted) {
+          try {
+            touch(mapping, { stride: 64, write: true, order: round % 2 === 0 ? 'random' : 'sequential' });
+          } catch (error) {
+            codes.push((error as { code: string }).code);
+            break;
+          }
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        if (gone.aborted && codes.length === round) codes.push('between two');
+        object.close();
+      }
+      return codes;
+    });
+    expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
+    expect(value).toHaveLength(10);
+    for (const code of value!) expect(['ERR_MAPPING_REVOKED', 'between two']).toContain(code);
+  });
+
+  test('what it refuses', () => {
+    const mapping = ones(PAGE);
+    const readOnly = mapping.object.map({ access: 'r' });
+    const deadly = mapping.object.map({ fill: 'signal' });
+    const refused: [unknown, string][] = [
+      [() => touch({} as Mapping), 'ERR_INVALID_ARG_TYPE'],
+      [() => touch(mapping, null as never), 'ERR_INVALID_ARG_TYPE'],
+      [() => touch(mapping, { width: 3 as never }), 'ERR_OUT_OF_RANGE'],
+      [() => touch(mapping, { offset: PAGE }), 'ERR_OUT_OF_RANGE'],
+      [() => touch(mapping, { offset: 4 }), 'ERR_OUT_OF_RANGE'],
+      [() => touch(mapping, { length: PAGE + 8 }), 'ERR_OUT_OF_RANGE'],
+      [() => touch(mapping, { offset: 8, length: PAGE }), 'ERR_OUT_OF_RANGE'],
+      [() => touch(mapping, { stride: 0 }), 'ERR_OUT_OF_RANGE'],
+      [() => touch(mapping, { stride: 12 }), 'ERR_OUT_OF_RANGE'],
+      [() => touch(mapping, { seed: -1 }), 'ERR_OUT_OF_RANGE'],
+      [() => touch(mapping, { order: 'sideways' as never }), 'ERR_INVALID_ARG_VALUE'],
+      [() => touch(mapping, { write: 1 as never }), 'ERR_INVALID_ARG_TYPE'],
+      [() => touch(readOnly, { write: true }), 'ERR_MAPPING_READ_ONLY'],
+      [() => touch(deadly), 'ERR_INVALID_ARG_VALUE'],
+    ];
+    for (const [call, code] of refused) expect(call).toThrow(expect.objectContaining({ code }));
+    mapping.object.close();
+  });
+});
+
+describe('counters of the thread', () => {
+  test('usage only grows, and sees the faults of this thread', () => {
+    const before = threadUsage();
+    const mapping = MemoryObject.create({ size: 100 * PAGE }).map();
+    touch(mapping, { write: true });
+    const after = threadUsage();
+    expect(after.minorFaults - before.minorFaults).toBeGreaterThanOrEqual(100);
+    for (const name of Object.keys(before) as (keyof typeof before)[]) expect(after[name]).toBeGreaterThanOrEqual(before[name]);
+    mapping.object.close();
+  });
+
+  test('perf events are counted, or listed with the reason why not', () => {
+    const events = ['page-faults', 'minor-faults', 'task-clock', 'cycles', 'dtlb-load-misses'] as const;
+    const counters = openPerfCounters(events);
+    const mapping = MemoryObject.create({ size: 100 * PAGE }).map();
+    touch(mapping, { write: true });
+    const counts = counters.read();
+    for (const event of events) {
+      const refused = counters.unavailable.get(event);
+      if (refused === undefined) expect(counts[event]).toBeGreaterThanOrEqual(event.endsWith('faults') ? 100 : 0);
+      else expect(refused).toMatchObject({ syscall: 'perf_event_open', code: expect.stringMatching(/^E[A-Z]+$/) as string });
+      expect(counts[event] === undefined).toBe(refused !== undefined);
+    }
+    for (const event of counters.userOnly) expect(counters.unavailable.has(event)).toBe(false);
+    counters.close();
+    counters.close();
+    expect(counters.read()).toEqual({});
+    mapping.object.close();
+  });
+
+  test('closing gives the descriptors back', () => {
+    const descriptors = (): number => readdirSync('/proc/self/fd').length;
+    const before = descriptors();
+    for (let i = 0; i < 3000; i++) openPerfCounters(['page-faults', 'task-clock']).close();
+    expect(descriptors()).toBe(before);
+  });
+
+  test('an event of another name is refused', () => {
+    expect(() => openPerfCounters(['toString' as never])).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }));
+    expect(() => openPerfCounters('cycles' as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
+  });
+});
+
+describe('pinning', () => {
+  test('to one processor, and back', () => {
+    const all = threadProcessors();
+    const last = all[all.length - 1];
+    expect(pinThread(last)).toEqual(all);
+    expect(threadProcessors()).toEqual([last]);
+    expect(pinThread(all)).toEqual([last]);
+    expect(threadProcessors()).toEqual(all);
+  });
+
+  test('to none that exists', () => {
+    expect(() => pinThread(8191)).toThrow(expect.objectContaining({ code: 'EINVAL', errno: -22, syscall: 'sched_setaffinity' }));
+    expect(() => pinThread([])).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    expect(() => pinThread(8192)).toThrow(expect.objectContaining({ code: 'ERR_OUT_OF_RANGE' }));
+    expect(() => pinThread('1' as never)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }));
+  });
+});
+
+describe('repeating', () => {
+  test('samples are those after the warm-up, in order', async () => {
+    let calls = 0;
+    const { samples, median: middle } = await repeat(() => ++calls, { rounds: 5, warmUpRounds: 2 });
+    expect(samples).toEqual([3, 4, 5, 6, 7]);
+    expect(middle).toBe(5);
+  });
+
+  test('two sides take turns, and their ratios are of neighbours', async () => {
+    const order: string[] = [];
+    const { a, b, ratio } = await compare(
+      () => order.push('a'),
+      () => Promise.resolve(order.push('b')),
+      { rounds: 3, warmUpRounds: 0 },
+    );
+    expect(order.join('')).toBe('abbaab');
+    expect([a.samples, b.samples]).toEqual([
+      [1, 4, 5],
+      [2, 3, 6],
+    ]);
+    expect(ratio.samples).toEqual([1 / 2, 4 / 3, 5 / 6]);
+    expect(ratio.median).toBe(5 / 6);
+  });
+
+  test('what a sample throws comes out', async () => {
+    await expect(repeat(() => Promise.reject(new Error('no')))).rejects.toThrow('no');
+    await expect(repeat(null as never)).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
+    await expect(repeat(() => 1, { rounds: 0 })).rejects.toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
+    await expect(compare(() => 1, undefined as never)).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
+  });
+
+  test('medians', () => {
+    expect(median([3, 1, 2])).toBe(2);
+    expect(median([4, 1, 2, 3])).toBe(2.5);
+    expect(median([])).toBeNaN();
+    expect(summarise([5])).toEqual({ median: 5, low: 5, high: 5 });
+  });
+
+  test(`the interval holds the true median at least 98 times in 100, whatever the noise (SEED=${SEED})`, () => {
+    let state = SEED;
+    const uniform = (): number => {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+      return state / 2 ** 32;
+    };
+    // Skewed, with a tail: its median is 1.
+    const noise = (): number => 2 ** Math.tan(Math.PI * (uniform() - 0.5));
+    for (const count of [15, 31, 62]) {
+      let held = 0;
+      const trials = 4000;
+      for (let i = 0; i < trials; i++) {
+        const { low, high } = summarise(Array.from({ length: count }, noise));
+        if (low <= 1 && high >= 1) ++held;
+      }
+      expect(held / trials).toBeGreaterThan(0.98);
+      expect(held / trials).toBeLessThan(1);
+    }
+  });
+});
+
+test('an ES module gets the same tools', async () => {
+  const code = `
+    import { MemoryObject } from 'revocable-mmap';
+    import { touch } from 'revocable-mmap/bench';
+    console.log(touch(MemoryObject.create({ size: 8192 }).map()).accesses);`;
+  const { status, stdout } = await runNode(['--input-type=module', '-e', code]);
+  expect({ status, stdout }).toEqual({ status: 0, stdout: '2\n' });
+});
+
+test('the example of the documentation runs', async () => {
+  const { status, stdout, stderr } = await runNode([join(__dirname, '..', '..', 'docs', 'examples', 'first-touch.mjs')]);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  expect(stdout).toMatch(/^4 KiB pages: \d+ ns a MiB, 16\d\d\d faults for 64 MiB$/m);
+  expect(stdout).toMatch(/^2 MiB pages: /m);
+});
