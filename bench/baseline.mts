@@ -1,20 +1,23 @@
 /** The C programs that the library is measured against: each waits for a line, does its work once and prints how long it took. */
 import { execFileSync, spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { MemoryObject } from 'revocable-mmap';
 import type { Side } from './row.mjs';
 
 // This runs as build/bench/baseline.mjs.
 const SOURCES = new URL('../../bench/baseline/', import.meta.url);
 const PROGRAMS = new URL('./baseline/', import.meta.url);
 
-/** Compiles a program if its source is newer. */
-function build(name: string): string {
+/** Compiles a program if its source, or a header, is newer. */
+export function build(name: string): string {
   const source = fileURLToPath(new URL(`${name}.c`, SOURCES));
   const program = fileURLToPath(new URL(name, PROGRAMS));
   mkdirSync(PROGRAMS, { recursive: true });
-  if (modified(program) < Math.max(modified(source), modified(fileURLToPath(new URL('sample.h', SOURCES))))) {
+  const headers = ['sample.h', 'hold.h'].map((header) => fileURLToPath(new URL(header, SOURCES)));
+  if (modified(program) < Math.max(...[source, ...headers].map(modified))) {
     execFileSync(process.env.CC ?? 'gcc', ['-O2', '-Wall', '-Werror', '-o', program, source], { stdio: 'inherit' });
   }
   return program;
@@ -38,6 +41,21 @@ export function cProgram(name: string, args: readonly (string | number)[], scale
     },
     async close() {
       const ended = new Promise((resolve) => child.once('exit', resolve));
+      child.stdin.end();
+      await ended;
+    },
+  };
+}
+
+/** Other processes, each of which has mapped and touched all of `object`. */
+export async function holders(object: MemoryObject, count: number): Promise<{ end(): Promise<void> }> {
+  const path = `/proc/${process.pid}/fd/${object.fd}`;
+  const child = spawn(build('hold'), [path, String(object.size), String(count)], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = once(child, 'exit');
+  await Promise.race([once(child.stdout, 'data'), ended]);
+  if (child.exitCode !== null) throw new Error(`the processes that share the memory did not start: status ${child.exitCode}`);
+  return {
+    async end() {
       child.stdin.end();
       await ended;
     },

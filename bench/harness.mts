@@ -46,6 +46,11 @@ export type Report = { round: number; rounds: number } | { samples: Samples };
 /** How many samples of each side, and of how long a warm-up. Where the verdict is not clear after so many, twice as many, and again. */
 const PLANS = { quick: { rounds: 15, warmUpMs: 300 }, whole: { rounds: 31, warmUpMs: 1000 } };
 const LONGER = [1, 2, 4];
+const WARM_UP_ROUNDS = 2;
+const PORTION = 2; // even, so that each side is first in half of them
+/** A case that takes longer ends, once it has as many samples as an interval needs. */
+const BUDGET_MS = 30_000;
+const LEAST_SAMPLES = 10;
 const CASE_CHILD = new URL('./case_child.mjs', import.meta.url);
 
 export async function runRow(row: Row, options: RunOptions): Promise<RowResult> {
@@ -107,19 +112,25 @@ export async function measure(
   const baseline = await item.baseline();
   const samples: Samples = { subject: [], baseline: [] };
   const { rounds, warmUpMs } = PLANS[plan];
-  let total = rounds;
-  const sampleSubject = (): number | Promise<number> => {
-    progress(Math.min(samples.subject.length, total - 1), total);
-    return subject.sample();
+  const started = performance.now();
+  // In portions, so that a case whose samples take seconds ends with fewer of them.
+  const take = async (upTo: number): Promise<void> => {
+    while (samples.subject.length < upTo && !overBudget(started, samples)) {
+      progress(samples.subject.length, upTo);
+      const warmUp = samples.subject.length === 0 ? { warmUpRounds: WARM_UP_ROUNDS, warmUpMs } : { warmUpRounds: 0 };
+      const portion = Math.min(PORTION, upTo - samples.subject.length);
+      const { a, b } = await compare(
+        () => subject.sample(),
+        () => baseline.sample(),
+        { rounds: portion, ...warmUp },
+      );
+      samples.subject.push(...a.samples);
+      samples.baseline.push(...b.samples);
+    }
   };
   try {
     for (const times of LONGER) {
-      total = times * rounds;
-      const more = total - samples.subject.length;
-      const warmUp = times === LONGER[0] ? { warmUpMs } : { warmUpRounds: 0 };
-      const { a, b } = await compare(sampleSubject, () => baseline.sample(), { rounds: more, ...warmUp });
-      samples.subject.push(...a.samples);
-      samples.baseline.push(...b.samples);
+      await take(times * rounds);
       if (judge(summarise(ratios(samples)), item.target ?? row.target) !== 'noisy') break;
     }
   } finally {
@@ -127,4 +138,8 @@ export async function measure(
     await baseline.close?.();
   }
   return samples;
+}
+
+function overBudget(started: number, samples: Samples): boolean {
+  return performance.now() - started > BUDGET_MS && samples.subject.length >= LEAST_SAMPLES;
 }

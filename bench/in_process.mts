@@ -46,19 +46,19 @@ function addressSpace(): number {
 /** A side whose work needs a new arrangement each time: only what `work` does is timed. In nanoseconds a unit. */
 export function arranged<T>(
   units: number,
-  arrange: () => T,
+  arrange: () => T | Promise<T>,
   work: (made: T) => void | Promise<unknown>,
-  tidy: (made: T) => void,
+  tidy: (made: T) => void | Promise<void>,
 ): Side {
   return {
     async sample() {
-      const made = arrange();
+      const made = await arrange();
       await quiet();
       const start = process.hrtime.bigint();
       const pending = work(made);
       if (pending !== undefined) await pending;
       const end = process.hrtime.bigint();
-      tidy(made);
+      await tidy(made);
       return Number(end - start) / units;
     },
   };

@@ -3,9 +3,10 @@ import type { Row } from './row.mjs';
 import { rows as access } from './rows/access.mjs';
 import { rows as copy } from './rows/copy.mjs';
 import { rows as fault } from './rows/fault.mjs';
+import { rows as growth } from './rows/growth.mjs';
 import { rows as mapClose } from './rows/map_close.mjs';
 import { rows as memory } from './rows/memory.mjs';
 import { rows as revoke } from './rows/revoke.mjs';
 import { rows as stall } from './rows/stall.mjs';
 
-export const ROWS: Row[] = [...access, ...copy, ...revoke, ...stall, ...fault, ...mapClose, ...memory];
+export const ROWS: Row[] = [...access, ...copy, ...revoke, ...stall, ...fault, ...mapClose, ...growth, ...memory];

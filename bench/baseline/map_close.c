@@ -1,4 +1,4 @@
-// map_close BYTES: mmap and munmap of a memfd. Mean of 1,000.
+// map_close BYTES OTHERS: mmap and munmap of a memfd, while so many pages of another one are mapped too. Mean of 1,000.
 #define _GNU_SOURCE
 #include <sys/mman.h>
 #include <unistd.h>
@@ -18,10 +18,19 @@ static double sample(void) {
   return (double)(now_ns() - start) / kTimes;
 }
 
+static int memory(size_t size) {
+  const int made = memfd_create("device", MFD_CLOEXEC);
+  must(made >= 0 && ftruncate(made, (off_t)size) == 0, "memfd");
+  return made;
+}
+
 int main(int argc, char** argv) {
-  must(argc == 2, "arguments");
+  must(argc == 3, "arguments");
   bytes = strtoul(argv[1], NULL, 10);
-  fd = memfd_create("device", MFD_CLOEXEC);
-  must(fd >= 0 && ftruncate(fd, (off_t)bytes) == 0, "memfd");
+  fd = memory(bytes);
+  const int others = memory(4096);
+  for (size_t i = strtoul(argv[2], NULL, 10); i > 0; --i) {
+    must(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, others, 0) != MAP_FAILED, "mmap");
+  }
   return serve(sample);
 }

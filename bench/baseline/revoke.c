@@ -1,5 +1,6 @@
-// revoke MAPPINGS PAGES OBJECTS: truncates a memfd and replaces each mapping of it by one of an empty memfd, asking the kernel
-// before each whether the range is still that memfd's, as the library must. Mean of so many memfds.
+// revoke MAPPINGS PAGES OBJECTS PROCESSES: truncates a memfd and replaces each mapping of it by one of an empty memfd, asking the
+// kernel before each whether the range is still that memfd's, as the library must. Mean of so many memfds; the first is mapped by
+// so many other processes too.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/types.h>
@@ -9,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "hold.h"
 #include "sample.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -22,7 +24,7 @@ struct query {  // struct procmap_query of Linux 6.11
 };
 #define PROCMAP_QUERY _IOWR('f', 17, struct query)
 
-static size_t mappings, bytes, objects;
+static size_t mappings, bytes, objects, processes;
 static int maps_fd, tombstone;
 
 static int is_ours(const char* at, ino_t inode) {
@@ -70,20 +72,25 @@ static void dispose(struct object* object) {
 
 static double sample(void) {
   struct object* made = malloc(objects * sizeof *made);
+  pid_t* children = malloc(processes * sizeof *children);
   for (size_t i = 0; i < objects; ++i) made[i] = make();
+  if (processes > 0) hold(made[0].fd, bytes, children, processes);
   const uint64_t start = now_ns();
   for (size_t i = 0; i < objects; ++i) take_away(&made[i]);
   const uint64_t end = now_ns();
+  if (processes > 0) let_go(children, processes);
   for (size_t i = 0; i < objects; ++i) dispose(&made[i]);
+  free(children);
   free(made);
   return (double)(end - start) / (double)objects;
 }
 
 int main(int argc, char** argv) {
-  must(argc == 4, "arguments");
+  must(argc == 5, "arguments");
   mappings = strtoul(argv[1], NULL, 10);
   bytes = strtoul(argv[2], NULL, 10) * 4096;
   objects = strtoul(argv[3], NULL, 10);
+  processes = strtoul(argv[4], NULL, 10);
   maps_fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
   tombstone = memfd_create("revoked", MFD_CLOEXEC);
   return serve(sample);

@@ -23,7 +23,7 @@ export const rows: Row[] = [
           };
           return inProcess(TIMES, work, () => object.close());
         },
-        baseline: () => cProgram('map_close', [BYTES]),
+        baseline: () => cProgram('map_close', [BYTES, 0]),
       },
     ],
   },
