@@ -305,16 +305,21 @@ export function takeDescription(): MappingDescription {
   const d = shared.described;
   return {
     id: d[0],
-    slot: d[1],
+    slot: d[1] | 0,
     address: BigInt(d[2]),
-    start: d[3],
-    objectId: d[4],
-    offset: d[5],
-    length: d[6],
+    start: small(d[3]),
+    objectId: small(d[4]),
+    offset: small(d[5]),
+    length: small(d[6]),
     writable: d[7] !== 0,
     private: d[8] !== 0,
-    fill: d[9],
+    fill: d[9] | 0,
   };
+}
+
+/** The same number. Out of a Float64Array V8 keeps each as a double on its heap, to be converted at every use. */
+function small(value: number): number {
+  return (value | 0) === value ? value | 0 : value;
 }
 
 /** A map that all copies of the library in this thread share. */

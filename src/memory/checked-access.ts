@@ -20,8 +20,8 @@ import {
   FILLS,
   native,
   STATES,
-  status,
-  status64,
+  status as sharedStatus,
+  status64 as sharedStatus64,
   STATUS_MARKED,
   STATUS_STATE,
   VERDICTS,
@@ -53,8 +53,10 @@ interface Judgement {
   strays: number;
 }
 type Copied = ReturnType<typeof native.readBytes>;
-// Looked up once: the addon's exports are too many for V8 to inline a look at them.
+// Looked up once: V8 does not fold what is read of another module's exports each time.
 const { readBytes, writeBytes } = native;
+const status = sharedStatus;
+const status64 = sharedStatus64;
 const judged = new Float64Array(4);
 
 /**
