@@ -27,16 +27,21 @@ function modified(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 }
 
-/** A program that stays for as many samples as are asked for. `scale` turns its nanoseconds into the row's unit. */
+/** One of bench/baseline/, compiled when that is needed. */
 export function cProgram(name: string, args: readonly (string | number)[], scale = 1): Side {
-  const child: ChildProcessWithoutNullStreams = spawn(build(name), args.map(String));
+  return program(build(name), args, scale);
+}
+
+/** A program that stays for as many samples as are asked for. `scale` turns its nanoseconds into the row's unit. */
+export function program(path: string, args: readonly (string | number)[], scale = 1): Side {
+  const child: ChildProcessWithoutNullStreams = spawn(path, args.map(String));
   child.stderr.pipe(process.stderr);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return {
     async sample() {
       child.stdin.write('\n');
       const line = await lines.next();
-      if (line.done === true) throw new Error(`the baseline ${name} ended: status ${child.exitCode}, ${child.signalCode}`);
+      if (line.done === true) throw new Error(`${path} ended: status ${child.exitCode}, ${child.signalCode}`);
       return Number(line.value) * scale;
     },
     async close() {

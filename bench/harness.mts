@@ -23,7 +23,10 @@ export interface RowResult {
   title: string;
   unit: string;
   baselineName: string;
+  sizeName?: string;
   cases: CaseResult[];
+  /** Cases that cannot be measured here, and why. */
+  unavailable?: { label: string; reason: string }[];
   /** The exponents k of cost ~ size^k, where sizes grow. */
   growth?: { subject: number; baseline: number };
 }
@@ -56,8 +59,15 @@ const CASE_CHILD = new URL('./case_child.mjs', import.meta.url);
 export async function runRow(row: Row, options: RunOptions): Promise<RowResult> {
   const count = options.quick ? (row.quickCases ?? 1) : row.cases.length;
   const results: CaseResult[] = [];
-  for (let index = 0; index < Math.min(count, row.cases.length); index++) results.push(await runCase(row, index, options));
-  const result: RowResult = { id: row.id, title: row.title, unit: row.unit, baselineName: row.baselineName, cases: results };
+  const unavailable: { label: string; reason: string }[] = [];
+  for (let index = 0; index < Math.min(count, row.cases.length); index++) {
+    const { label, unavailable: reason } = row.cases[index];
+    if (reason === undefined) results.push(await runCase(row, index, options));
+    else unavailable.push({ label, reason });
+  }
+  const { id, title, unit, baselineName, sizeName } = row;
+  const result: RowResult = { id, title, unit, baselineName, sizeName, cases: results };
+  if (unavailable.length > 0) result.unavailable = unavailable;
   const sized = results.filter((each) => each.size !== undefined);
   if (sized.length > 2) {
     const fit = (of: 'subject' | 'baseline'): number => growth(sized.map((each) => [each.size as number, each[of]] as const));

@@ -29,7 +29,7 @@ const CALM_MS = 20;
  * Waits until nothing of earlier samples is being let go: V8 unmaps their buffers on another thread, and the kernel lets only one thread
  * of a process change its mappings at a time.
  */
-export async function quiet(): Promise<void> {
+async function quiet(): Promise<void> {
   for (let last = addressSpace(), calm = 0; calm < CALM_MS; calm += POLL_MS) {
     await setTimeout(POLL_MS);
     const now = addressSpace();

@@ -1,24 +1,34 @@
-/** npm run bench -- [--only ROW] [--quick] [--json FILE] [--list] */
+/** npm run bench -- [--only ROW] [--quick] [--json FILE] [--from FILE] [--plots DIRECTORY] [--rivals] [--list] */
 import { writeFileSync } from 'node:fs';
-import { cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { runRow, type CaseResult, type RowResult } from './harness.mjs';
+import { canDraw, drawPlots } from './plots.mjs';
 import type { Row, Target } from './row.mjs';
 import { ROWS } from './rows.mjs';
+import { readRun, runHere, type Run } from './run.mjs';
+import { whatATruncationDoes, type Truncation } from './truncation.mjs';
 
 const { values: flags } = parseArgs({
   options: {
     only: { type: 'string', multiple: true },
     quick: { type: 'boolean', default: false },
     json: { type: 'string' },
+    from: { type: 'string' },
+    plots: { type: 'string' },
+    rivals: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
   },
 });
 
+function isChosen(id: string): boolean {
+  return flags.only?.some((part) => id.startsWith(part)) ?? true;
+}
+
 function chosen(): Row[] {
-  if (flags.only === undefined) return ROWS;
-  const found = ROWS.filter((row) => flags.only?.some((part) => row.id.startsWith(part)));
+  // Alone, --rivals asks for the table of truncations only.
+  if (flags.only === undefined) return flags.rivals ? [] : ROWS.filter((row) => row.byDefault?.(flags.quick) ?? true);
+  const found = ROWS.filter(({ id }) => isChosen(id));
   if (found.length > 0) return found;
   console.error(`no row begins with ${flags.only.join(' or ')}; there are: ${ROWS.map(({ id }) => id).join(', ')}`);
   process.exit(2);
@@ -54,7 +64,11 @@ function print(results: RowResult[]): void {
     head: ['what', 'subject', 'baseline', 'ratio\n99 % interval', 'target', 'verdict'],
     style: { head: [] },
   });
-  for (const row of results) for (const item of row.cases) table.push(cells(row, item));
+  for (const row of results) {
+    for (const item of row.cases) table.push(cells(row, item));
+    for (const { label, reason } of row.unavailable ?? [])
+      table.push([`${row.title}\n  ${label}`, { colSpan: 5, content: reason }]);
+  }
   console.log(table.toString());
   for (const { id, growth } of results) {
     if (growth !== undefined)
@@ -62,11 +76,16 @@ function print(results: RowResult[]): void {
   }
 }
 
-if (flags.list) {
-  for (const { id, title } of ROWS) console.log(`${id.padEnd(22)} ${title}`);
-} else {
+function printTruncations(truncations: Truncation[]): void {
+  const table = new Table({ head: ['another process truncates the file', 'and the next read'], style: { head: [] } });
+  for (const { rival, loads, outcome } of truncations) table.push([rival, loads === 'yes' ? outcome : loads]);
+  console.log(table.toString());
+}
+
+async function measureChosen(): Promise<Run> {
   const results: RowResult[] = [];
-  for (const row of chosen()) {
+  const rows = chosen();
+  for (const row of rows) {
     results.push(
       await runRow(row, {
         quick: flags.quick,
@@ -75,15 +94,39 @@ if (flags.list) {
     );
   }
   if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-  print(results);
-  if (flags.json !== undefined) {
-    const machine = {
-      cpu: cpus()[0].model,
-      cpus: cpus().length,
-      kernel: release(),
-      node: process.version,
-      v8: process.versions.v8,
-    };
-    writeFileSync(flags.json, JSON.stringify({ machine, date: new Date().toISOString(), quick: flags.quick, results }, null, 2));
+  const run = runHere(results, flags.quick);
+  const hasRivals = flags.rivals || rows.some(({ id }) => id.startsWith('rivals'));
+  return hasRivals ? { ...run, truncations: await whatATruncationDoes() } : run;
+}
+
+/** An earlier run, or those of its rows that are chosen. */
+function earlier(path: string): Run {
+  try {
+    const run = readRun(path);
+    return { ...run, results: run.results.filter(({ id }) => isChosen(id)) };
+  } catch (error) {
+    console.error((error as Error).message);
+    process.exit(2);
   }
+}
+
+async function draw(run: Run, directory: string): Promise<void> {
+  const { files, missing } = await drawPlots(run, directory);
+  for (const file of files) console.log(`drawn: ${file}`);
+  for (const reason of missing) console.log(`not drawn: ${reason}`);
+}
+
+if (flags.list) {
+  for (const { id, title } of ROWS) console.log(`${id.padEnd(22)} ${title}`);
+} else {
+  // Told before measuring: that takes minutes.
+  if (flags.plots !== undefined && !canDraw()) {
+    console.error('plots need "npm run bench:setup" first');
+    process.exit(2);
+  }
+  const run = flags.from === undefined ? await measureChosen() : earlier(flags.from);
+  if (run.results.length > 0) print(run.results);
+  if (run.truncations !== undefined) printTruncations(run.truncations);
+  if (flags.json !== undefined) writeFileSync(flags.json, JSON.stringify(run, null, 2));
+  if (flags.plots !== undefined) await draw(run, flags.plots);
 }

@@ -11,11 +11,13 @@ export interface Side {
 export interface Case {
   label: string;
   /** What grows from case to case, where the row shows how the cost grows. */
-  size?: number;
+  size?: number | undefined;
   subject(): Side | Promise<Side>;
   baseline(): Side | Promise<Side>;
   /** Where it differs from the row's. */
   target?: Target;
+  /** Why it cannot be measured here: it is listed with that, and neither side is made. */
+  readonly unavailable?: string;
 }
 
 /** A bound on subject ÷ baseline. */
@@ -28,8 +30,12 @@ export interface Row {
   /** Of the samples. */
   unit: string;
   baselineName: string;
+  /** What the cases' sizes count, for the axis of a plot. Of one that ends in "bytes" the ticks are KiB, MiB and GiB. */
+  sizeName?: string;
   target?: Target;
   /** `--quick` runs the first case only, unless the row says how many. */
   quickCases?: number;
+  /** Whether a run that names no rows has this one; without it, every run has. */
+  byDefault?(quick: boolean): boolean;
   cases: Case[];
 }

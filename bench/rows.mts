@@ -7,6 +7,7 @@ import { rows as growth } from './rows/growth.mjs';
 import { rows as mapClose } from './rows/map_close.mjs';
 import { rows as memory } from './rows/memory.mjs';
 import { rows as revoke } from './rows/revoke.mjs';
+import { rows as rivals } from './rows/rivals.mjs';
 import { rows as stall } from './rows/stall.mjs';
 
-export const ROWS: Row[] = [...access, ...copy, ...revoke, ...stall, ...fault, ...mapClose, ...growth, ...memory];
+export const ROWS: Row[] = [...access, ...copy, ...revoke, ...stall, ...fault, ...mapClose, ...growth, ...memory, ...rivals];

@@ -26,6 +26,7 @@ static double sample(void) {
   }
   must(ftruncate(fd, 0) == 0, "ftruncate");
   volatile int caught = 0;
+  settle();
   const uint64_t start = now_ns();
   for (volatile int i = 0; i < kFaults; ++i) {
     if (sigsetjmp(way_out, 1) == 0) (void)*(volatile char*)at[i];

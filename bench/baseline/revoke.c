@@ -75,6 +75,7 @@ static double sample(void) {
   pid_t* children = malloc(processes * sizeof *children);
   for (size_t i = 0; i < objects; ++i) made[i] = make();
   if (processes > 0) hold(made[0].fd, bytes, children, processes);
+  settle();
   const uint64_t start = now_ns();
   for (size_t i = 0; i < objects; ++i) take_away(&made[i]);
   const uint64_t end = now_ns();

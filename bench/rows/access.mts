@@ -2,22 +2,24 @@ import { MemoryObject, type Mapping } from 'revocable-mmap';
 import { inProcess } from '../in_process.mjs';
 import type { Row, Side } from '../row.mjs';
 
-const BYTES = 1 << 20;
-const WORDS = BYTES / 4;
+export const BYTES = 1 << 20;
+export const WORDS = BYTES / 4;
 
 function mapped(): Mapping {
   return MemoryObject.create({ size: BYTES, name: 'bench' }).map({ populate: true });
 }
 
-// Each loop is made anew for its side: one function that has seen two kinds of array would be slow for both.
+let loops = 0;
+
+// Each loop is made anew for its side, and of a text of its own: functions that share a text share what V8 has learned about it, and one
+// that has seen two kinds of array is slow for both.
 function loop(body: string): (from: unknown) => number {
+  const text = `let sum = 0; for (let i = 0; i < ${WORDS}; i++) sum = (sum + ${body}) | 0; return sum; // ${loops++}`;
   // eslint-disable-next-line @typescript-eslint/no-implied-eval -- the text is ours
-  return new Function('from', `let sum = 0; for (let i = 0; i < ${WORDS}; i++) sum = (sum + ${body}) | 0; return sum;`) as (
-    from: unknown,
-  ) => number;
+  return new Function('from', text) as (from: unknown) => number;
 }
 
-function side(body: string, from: unknown, close?: () => void): Side {
+export function side(body: string, from: unknown, close?: () => void): Side {
   const run = loop(body);
   for (let i = 0; i < 20; i++) run(from); // until it is optimised
   return inProcess(WORDS, () => run(from), close);
@@ -30,7 +32,7 @@ function ofMapping(body: string, view: (mapping: Mapping) => unknown): () => Sid
   };
 }
 
-const checked = ofMapping('from.read32(i * 4)', (mapping) => mapping);
+export const checked = ofMapping('from.read32(i * 4)', (mapping) => mapping);
 const raw = ofMapping('from[i]', (mapping) => new Uint32Array(mapping.buffer, mapping.bytes.byteOffset, WORDS));
 
 export const rows: Row[] = [

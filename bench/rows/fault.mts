@@ -4,9 +4,38 @@ import { join } from 'node:path';
 import { MemoryObject, type Mapping } from 'revocable-mmap';
 import { cProgram } from '../baseline.mjs';
 import { arranged } from '../in_process.mjs';
-import type { Row } from '../row.mjs';
+import type { Row, Side } from '../row.mjs';
 
 const FAULTS = 200;
+
+/** First touches of mappings of a file that has been truncated, each to the error it throws; while so many others are mapped. */
+export function caughtFaults(others = 0): Side {
+  const rest = MemoryObject.create({ size: 4096, name: 'others' });
+  const held = Array.from({ length: others }, () => rest.map());
+  return arranged(
+    FAULTS,
+    () => {
+      const directory = mkdtempSync(join(tmpdir(), 'revocable-bench-'));
+      const path = join(directory, 'file');
+      writeFileSync(path, new Uint8Array(4096).fill(1));
+      const file = MemoryObject.openFile(path);
+      const mappings = Array.from({ length: FAULTS }, () => file.map());
+      for (const mapping of mappings) mapping.read32(0);
+      truncateSync(path, 0);
+      return { directory, file, mappings };
+    },
+    ({ mappings }) => {
+      let caught = 0;
+      for (const mapping of mappings) caught += throws(mapping);
+      if (held.length !== others) throw new Error('mappings were lost');
+      if (caught !== FAULTS) throw new Error(`${caught} of ${FAULTS} accesses threw`);
+    },
+    ({ directory, file }) => {
+      file.close();
+      rmSync(directory, { recursive: true });
+    },
+  );
+}
 
 export const rows: Row[] = [
   {
@@ -18,32 +47,23 @@ export const rows: Row[] = [
     cases: [
       {
         label: `${FAULTS} mappings of one page`,
-        subject: () =>
-          arranged(
-            FAULTS,
-            () => {
-              const directory = mkdtempSync(join(tmpdir(), 'revocable-bench-'));
-              const path = join(directory, 'file');
-              writeFileSync(path, new Uint8Array(4096).fill(1));
-              const file = MemoryObject.openFile(path);
-              const mappings = Array.from({ length: FAULTS }, () => file.map());
-              for (const mapping of mappings) mapping.read32(0);
-              truncateSync(path, 0);
-              return { directory, file, mappings };
-            },
-            ({ mappings }) => {
-              let caught = 0;
-              for (const mapping of mappings) caught += throws(mapping);
-              if (caught !== FAULTS) throw new Error(`${caught} of ${FAULTS} accesses threw`);
-            },
-            ({ directory, file }) => {
-              file.close();
-              rmSync(directory, { recursive: true });
-            },
-          ),
+        subject: () => caughtFaults(),
         baseline: () => cProgram('fault', [tmpdir()]),
       },
     ],
+  },
+  {
+    id: 'fault-among',
+    title: 'first touch to the caught error, as other mappings grow',
+    unit: 'ns',
+    baselineName: 'C sigsetjmp/siglongjmp',
+    sizeName: 'other mappings',
+    cases: [1, 10, 100, 1000, 10_000, 40_000].map((others) => ({
+      label: `${others.toLocaleString('en')} others`,
+      size: others,
+      subject: () => caughtFaults(others),
+      baseline: () => cProgram('fault', [tmpdir()]),
+    })),
   },
 ];
 

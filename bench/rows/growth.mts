@@ -53,6 +53,7 @@ export const rows: Row[] = [
     title: 'map() and close(), as the size grows',
     unit: 'ns',
     baselineName: 'C mmap and munmap',
+    sizeName: 'size of the mapping, bytes',
     cases: SIZES.map((size) =>
       ofSize(
         size,
@@ -66,6 +67,7 @@ export const rows: Row[] = [
     title: 'map() and close() of 64 KiB, as other mappings grow',
     unit: 'ns',
     baselineName: 'C mmap and munmap',
+    sizeName: 'other mappings',
     cases: [1, 10, 100, 1000, 10_000, 40_000].map((others) => ({
       label: `${others.toLocaleString('en')} others`,
       size: others,
@@ -78,6 +80,7 @@ export const rows: Row[] = [
     title: 'first touch of a page, by the loop of revocable-mmap/bench',
     unit: 'ns',
     baselineName: 'C loop',
+    sizeName: 'size of the mapping, bytes',
     cases: [4 * KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB].map((size) =>
       ofSize(
         size,

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Row, Side } from '../row.mjs';
 
-const MAPPINGS = 5000;
+const MAPPINGS = 20_000;
 const ALLOWED_KIB = 3;
 
 // A process of its own each time: one that has had mappings before has memory left from them.

@@ -1,0 +1,26 @@
+/** node --expose-gc stall_child.mjs COUNT: prints the longest stall of the event loop, in ms, while COUNT mappings are revoked. */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout } from 'node:timers/promises';
+import { MemoryObject } from 'revocable-mmap';
+
+const RESOLUTION_MS = 1;
+const CALM_MS = 100;
+/** Events are told after the promise has resolved. */
+const AFTERWARDS_MS = 100;
+
+const count = Number(process.argv[2]);
+const object = MemoryObject.create({ size: 4096, name: 'bench' });
+const held = Array.from({ length: count }, () => object.map({ populate: true }));
+// As in a program that has been running: the mappings are not young any more, so that no scavenge has to copy them.
+globalThis.gc?.();
+await setTimeout(CALM_MS);
+
+const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
+delays.enable();
+await setTimeout(10 * RESOLUTION_MS);
+delays.reset();
+const { mappings } = await object.revoke();
+await setTimeout(AFTERWARDS_MS);
+delays.disable();
+if (mappings !== held.length) throw new Error(`${mappings} of ${held.length} mappings were revoked`);
+console.log((delays.max / 1e6 - RESOLUTION_MS).toFixed(3));
