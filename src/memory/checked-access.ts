@@ -168,7 +168,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   read16(offset: number): number {
     const gate = this.#gate;
     const index = typeof offset === 'number' ? offset >>> 1 : -1;
-    if (index * 2 === offset && status[gate] === 0) {
+    if (((index << 1 === offset && offset >= 0) || index * 2 === offset) && status[gate] === 0) {
       const value = this.#u16[index];
       if (value !== undefined) {
         status[SINK] = value;
@@ -184,7 +184,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   read32(offset: number): number {
     const gate = this.#gate;
     const index = typeof offset === 'number' ? offset >>> 2 : -1;
-    if (index * 4 === offset && status[gate] === 0) {
+    if (((index << 2 === offset && offset >= 0) || index * 4 === offset) && status[gate] === 0) {
+      // (The first comparison is of integers, at half the price; the second is for offsets from 2 GiB on.)
       // The order of the next lines is the product: the handler sets the status word before it lets a faulting load complete,
       // so a word that is 0 after the load says that the load was real. The store to SINK keeps compilers from answering with
       // the word they loaded above (Maglev in Node 26 does): it depends on the value and may, for all they know, be to that very
@@ -204,7 +205,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   read64(offset: number): bigint {
     const gate = this.#gate;
     const index = typeof offset === 'number' ? offset >>> 3 : -1;
-    if (index * 8 === offset && status[gate] === 0) {
+    if (((index << 3 === offset && offset >= 0) || index * 8 === offset) && status[gate] === 0) {
       const value = this.#u64[index];
       if (value !== undefined) {
         status64[SINK64] = value;
@@ -247,7 +248,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     const gate = this.#gate;
     const index = typeof offset === 'number' ? offset >>> 1 : -1;
     if (
-      index * 2 === offset &&
+      ((index << 1 === offset && offset >= 0) || index * 2 === offset) &&
       typeof value === 'number' &&
       value === (value & 0xffff) &&
       this.#writable &&
@@ -266,7 +267,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     const gate = this.#gate;
     const index = typeof offset === 'number' ? offset >>> 2 : -1;
     if (
-      index * 4 === offset &&
+      ((index << 2 === offset && offset >= 0) || index * 4 === offset) &&
       typeof value === 'number' &&
       value === value >>> 0 &&
       this.#writable &&

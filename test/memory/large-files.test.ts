@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync, truncateSync, writeSync } from 'node:fs';
-import { MemoryObject } from 'revocable-mmap';
+import { MemoryObject, type Mapping } from 'revocable-mmap';
 import { testUnless } from '../support/conditions.js';
 import { mapsAt } from '../support/maps.js';
 import { temporaryFile } from '../support/temporary.js';
@@ -22,6 +22,12 @@ function whyNoLongBuffer(): string | undefined {
   } catch {
     return `no buffer of Node ${process.versions.node} is longer than 4 GiB`;
   }
+}
+
+function expect32(mapping: Mapping, at: number, value: number): void {
+  mapping.write32(at, value);
+  if (mapping.read32(at) !== value || mapping.view.getUint32(at, true) !== value)
+    throw new Error(`offset ${at} in round ${value}`);
 }
 
 describe('offsets above 4 GiB', () => {
@@ -80,6 +86,19 @@ describe('offsets above 4 GiB', () => {
       mapping.write16(at + 4, 2);
       mapping.write8(at + 6, 3);
       expect([mapping.read64(at), mapping.bytes[at + 6], mapping.view.getUint32(at, true)]).toEqual([0x1103000200000001n, 3, 1]);
+    }
+    // Whole numbers on both sides of 2^31, and what would be a place of this mapping if it were taken for unsigned.
+    for (let round = 0; round < 20_000; round++) expect32(mapping, (2 * GIB - 8 + (round % 4) * 4) % (4 * GIB), round);
+    for (const wrong of [-8, -4, -2, 4 * GIB - 6.5, 2 * GIB + 0.5, NaN]) {
+      for (const access of [
+        () => mapping.read16(wrong),
+        () => mapping.read32(wrong),
+        () => mapping.read64(wrong),
+        () => mapping.write16(wrong, 1),
+        () => mapping.write32(wrong, 1),
+      ]) {
+        expect(thrownBy(access)).toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
+      }
     }
     expect(mapping.read32(0)).toBe(0); // nothing wrapped around
     expect(mapping.read32(8)).toBe(0);
