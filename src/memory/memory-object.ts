@@ -274,7 +274,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return this.#revoked(mine, toReport(this.name, mine, report));
   }
 
-  /** {@link revoke}, in this call. Blocks while the kernel takes the pages away: some microseconds a mapping, 65 ns a present page. */
+  /** {@link revoke}, in this call. Blocks while the kernel takes the pages away: some microseconds a mapping, up to one a present page. */
   revokeSync(reason?: unknown): RevokeReport {
     const report = native.revokeSync(this.#id);
     if (report.mine) this.#reason = reason;
