@@ -43,11 +43,36 @@ export class MappingList {
     known.previous = undefined; // `next` stays: whoever stands here goes on from it
   }
 
-  *[Symbol.iterator](): Generator<Mapping> {
-    for (let known = this.#first; known !== undefined; known = known.next) {
-      const mapping = known.deref();
-      if (mapping !== undefined) yield mapping;
-    }
+  /**
+   * Those there are now, for a loop that may take many turns of the event loop. The first thousand cannot be collected meanwhile; to look
+   * at tens of thousands of WeakRefs at once would stall the loop.
+   */
+  each(): Iterable<Mapping> {
+    return inPortions(portion(this.#first));
+  }
+}
+
+const PORTION = 1000;
+
+interface Portion {
+  mappings: Mapping[];
+  next: Known | undefined;
+}
+
+function portion(from: Known | undefined): Portion {
+  const found: Mapping[] = [];
+  let known = from;
+  for (let i = 0; i < PORTION && known !== undefined; i++, known = known.next) {
+    const mapping = known.deref();
+    if (mapping !== undefined) found.push(mapping);
+  }
+  return { mappings: found, next: known };
+}
+
+function* inPortions(first: Portion): Generator<Mapping> {
+  for (let each = first; ; each = portion(each.next)) {
+    yield* each.mappings;
+    if (each.next === undefined) return;
   }
 }
 

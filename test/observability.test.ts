@@ -250,7 +250,10 @@ describe('diagnostics channels', () => {
     const mapping = memory.map();
     memory.revokeSync();
     if (mapping.bytes[7] !== 0) throw new Error('no fill');
-    setTimeout(() => memory.close(), 50);
+    setTimeout(() => {
+      memory.close();
+      if (mapping.state !== 'closed') throw new Error(mapping.state); // it is held until here
+    }, 50);
   };
 
   test('NODE_DEBUG=revocable-mmap prints them', async () => {

@@ -9,8 +9,8 @@
 namespace revocable::binding {
 namespace {
 
-// Fills the environment's `described`, in the order of DESCRIBED in src/native.ts. `buffer` is where the JavaScript buffer begins:
-// the mapping may begin behind it, at the next larger page.
+// Fills the environment's `described`, in the order of DESCRIBED in src/native.ts. `buffer` is where the JavaScript buffer
+// begins: the mapping may begin behind it, at the next larger page.
 void describe(const EnvState& state, const Region* region, uintptr_t buffer) {
   double* put = state.described;
   *put++ = region_id(region);

@@ -36,8 +36,8 @@ void release_region_handle(Region* region, bool close);
 // Closes whatever is still open within [start, end): its owner is about to unmap it.
 void close_regions_within(uintptr_t start, uintptr_t end);
 
-// Leaves private zero pages where the mapping was. The range stays its owner's. `others`: somebody besides the caller has a handle
-// on it, and is told.
+// Leaves private zero pages where the mapping was. The range stays its owner's. `others`: somebody besides the caller has a
+// handle on it, and is told.
 void close_region_locked(Region* region, bool others);
 
 // One run of the region's range that is mapped in one way, clipped to the range.

@@ -53,9 +53,7 @@ bool take_job(std::function<void()>* job) {
   return true;
 }
 
-uint64_t watched() {
-  return g_counters.live.load() + g_counters.revoked.load() + g_counters.suspended.load();
-}
+uint64_t watched() { return g_counters.live.load() + g_counters.revoked.load() + g_counters.suspended.load(); }
 
 // Says that it rests before it looks for the last time, as service_watch counts its mapping before it looks who rests.
 bool may_rest() {

@@ -210,7 +210,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   /** This thread's open mappings of it: a snapshot. */
   get mappings(): ReadonlySet<Mapping> {
     const open = new Set<Mapping>();
-    for (const mapping of this._mappings) if (mapping.state !== 'closed') open.add(mapping);
+    for (const mapping of this._mappings.each()) if (mapping.state !== 'closed') open.add(mapping);
     return open;
   }
 
@@ -389,11 +389,11 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
       this.#controller?.abort(error);
       this.emit('revoked', error);
     });
-    laterEach(this._mappings, (mapping) => mapping._announceRevocation(error));
+    laterEach(this._mappings.each(), (mapping) => mapping._announceRevocation(error));
   }
 
   #announceClose(): void {
-    for (const mapping of this._mappings) mapping._synchronize();
+    for (const mapping of this._mappings.each()) mapping._synchronize();
     later(() => this.emit('close'));
   }
 
