@@ -40,7 +40,8 @@ export class MappingList {
     else this.#first = known.next;
     if (known.next !== undefined) known.next.previous = known.previous;
     else this.#last = known.previous;
-    known.previous = undefined; // `next` stays: whoever stands here goes on from it
+    // Also its `next`: a closed mapping that somebody keeps would keep the chain of all that came after it.
+    known.previous = known.next = undefined;
   }
 
   /**
@@ -48,32 +49,26 @@ export class MappingList {
    * at tens of thousands of WeakRefs at once would stall the loop.
    */
   each(): Iterable<Mapping> {
-    return inPortions(portion(this.#first));
+    const all: Known[] = [];
+    for (let known = this.#first; known !== undefined; known = known.next) all.push(known);
+    return inPortions(all, portion(all, 0));
   }
 }
 
 const PORTION = 1000;
 
-interface Portion {
-  mappings: Mapping[];
-  next: Known | undefined;
-}
-
-function portion(from: Known | undefined): Portion {
+function portion(all: Known[], from: number): Mapping[] {
   const found: Mapping[] = [];
-  let known = from;
-  for (let i = 0; i < PORTION && known !== undefined; i++, known = known.next) {
+  for (const known of all.slice(from, from + PORTION)) {
     const mapping = known.deref();
     if (mapping !== undefined) found.push(mapping);
   }
-  return { mappings: found, next: known };
+  return found;
 }
 
-function* inPortions(first: Portion): Generator<Mapping> {
-  for (let each = first; ; each = portion(each.next)) {
-    yield* each.mappings;
-    if (each.next === undefined) return;
-  }
+function* inPortions(all: Known[], first: Mapping[]): Generator<Mapping> {
+  yield* first;
+  for (let from = PORTION; from < all.length; from += PORTION) yield* portion(all, from);
 }
 
 const mappings = sharedRegistry<Known>('mappings');

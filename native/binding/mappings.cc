@@ -15,7 +15,7 @@ void describe(const EnvState& state, const Region* region, uintptr_t buffer) {
   double* put = state.described;
   *put++ = region_id(region);
   *put++ = region->slot;
-  *put++ = static_cast<double>(region->start);  // exact: user addresses have 47 bits, 56 at most
+  *put++ = static_cast<double>(region->start);  // exact: the address of a page
   *put++ = static_cast<double>(region->start - buffer);
   *put++ = static_cast<double>(region->object->id);
   *put++ = static_cast<double>(region->object_offset);

@@ -1,4 +1,4 @@
-import { runChild } from '../support/child.js';
+import { runChild, runInChild } from '../support/child.js';
 
 /** Lines of /proc/self/maps that V8's own heap may come to need or give back between two measurements. */
 const MAPS_TOLERANCE = 400;
@@ -47,4 +47,34 @@ describe('L2 nothing leaks', () => {
     expect(after.maps - before.maps).toBeLessThanOrEqual(MAPS_TOLERANCE);
     expect(after.rssKiB - before.rssKiB).toBeLessThanOrEqual(RSS_TOLERANCE_KIB);
   });
+});
+
+test('L2 a closed mapping that somebody keeps does not keep those that came and went after it', async () => {
+  const { status, value, stderr } = await runInChild(
+    async ({ MemoryObject }) => {
+      const object = MemoryObject.create({ size: 4096 });
+      const first = object.map();
+      let window = object.map();
+      first.close();
+      const used: number[] = [];
+      for (let round = 0; round < 3; round++) {
+        for (let i = 0; i < 20_000; i++) {
+          const next = object.map(); // before the one before it goes: there is always one
+          window.close();
+          window = next;
+          if (i % 500 === 0) await new Promise((resolve) => setImmediate(resolve));
+        }
+        for (let i = 0; i < 4; i++) {
+          globalThis.gc!();
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        used.push(process.memoryUsage().heapUsed);
+      }
+      return { used, state: first.state };
+    },
+    { nodeArgs: ['--expose-gc'] },
+  );
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  expect(value!.state).toBe('closed');
+  expect(value!.used[2] - value!.used[0]).toBeLessThan(1_000_000); // 70 bytes each would be 2.8 million
 });
