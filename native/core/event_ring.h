@@ -14,7 +14,15 @@
 
 namespace revocable {
 
-enum class EventKind : uint32_t { object_changed, mapping_closed, fault_backing, fault_protection, fault_revoked, displaced };
+enum class EventKind : uint32_t {
+  object_changed,
+  mapping_closed,
+  fault_backing,
+  fault_protection,
+  fault_revoked,
+  displaced,
+  fault_self
+};
 
 struct Event {
   EventKind kind = EventKind::object_changed;

@@ -55,6 +55,8 @@ Features probe() {
       .procmap_query = !switched_off("procmap-query") && probe_procmap_query(),
       .futex_waitv = !switched_off("futex-waitv") && probe_futex_waitv(),
       .guard = !switched_off("guard") && probe_guard(),
+      .userfaultfd = !switched_off("userfaultfd"),
+      .userfaultfd_wp = !switched_off("userfaultfd-wp"),
   };
 }
 

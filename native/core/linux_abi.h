@@ -52,6 +52,10 @@ inline constexpr int kMadvGuardInstall = 102, kMadvGuardRemove = 103;  // Linux 
 inline constexpr unsigned kMfdNoexecSeal = 8;                          // Linux 6.3
 inline constexpr unsigned kMfdHugeShift = 26;                          // log2 of the page size goes here
 
+// include/uapi/linux/userfaultfd.h, Linux 6.4: pages that are mapped write-protected right away. The feature that came with it.
+inline constexpr uint64_t kUffdContinueModeWp = 2;
+inline constexpr uint64_t kUffdFeatureWpUnpopulated = uint64_t{1} << 13;
+
 inline int tid() { return static_cast<int>(syscall(SYS_gettid)); }
 
 }  // namespace revocable::abi

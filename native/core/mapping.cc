@@ -8,11 +8,13 @@
 #include <cerrno>
 
 #include "core/counters.h"
+#include "core/device.h"
 #include "core/event_ring.h"
 #include "core/features.h"
 #include "core/linux_abi.h"
 #include "core/memfd.h"
 #include "core/page.h"
+#include "core/pager.h"
 #include "core/region_table.h"
 #include "core/registry.h"
 #include "core/revoker.h"
@@ -45,6 +47,9 @@ bool is_anonymous(uintptr_t start, uintptr_t end) {
 }
 
 int map_flags(const Region* region) { return MAP_FIXED | MAP_NORESERVE | (region->private_copy ? MAP_PRIVATE : MAP_SHARED); }
+
+// Whether a device supplies its pages at their first touch.
+bool is_supplied(const Region* region) { return region->device_mapping != nullptr && region->device_mapping->pages != nullptr; }
 
 bool map_object(const Region* region, uintptr_t start, size_t bytes, int prot, uint64_t object_offset) {
   // Not MAP_NORESERVE for 2 MiB pages: the reservation is what makes a shortage an error here and not a SIGBUS later.
@@ -188,6 +193,14 @@ void visit_recorded_pieces(const Region* region, Visit visit) {
 
 }  // namespace
 
+Failure map_object_pages(Region* region, uintptr_t start, size_t bytes, int prot, uint64_t object_offset) {
+  // Without permissions until it is registered: a touch before that would get a page nobody was asked for. It faults, and waits
+  // for the claim.
+  if (!map_object(region, start, bytes, is_supplied(region) ? PROT_NONE : prot, object_offset))
+    return Failure::from_errno("mmap");
+  return is_supplied(region) ? pager_arm(region, start, bytes, prot) : Failure{};
+}
+
 void for_each_own_piece(const Region* region, const VmaReader& reader, const PieceVisitor& visit) {
   if (!reader.usable()) return visit_recorded_pieces(region, visit);
   for (uintptr_t at = region->start; at < region->end;) {
@@ -223,6 +236,19 @@ void list_region(Region* region, RegionList* list) {
   ++list->count;
 }
 
+// A mapping that has come to nothing.
+static void undo_mapping(Region* region) {
+  {
+    const Claim claim(region);
+    publish_state(region, State::closed);
+    map_zeros(region->start, region->end - region->start, region);
+  }
+  device_mapping_undo(region);
+  region->handles = 0;
+  retire_region(region);
+  reclaim();
+}
+
 Failure map_region(const MapRequest& request, Region** result) {
   Failure failure;
   {
@@ -244,15 +270,16 @@ Failure map_region(const MapRequest& request, Region** result) {
     region->writable = request.writable;
     region->private_copy = request.private_copy;
     region->fill = request.fill;
+    if (object->device != nullptr && !request.for_device && !device_mapping_begin(region)) {
+      forget_region(region);
+      return {ENOMEM, "mmap"};
+    }
     region->handles = 1;
     publish_state(region, State::live);
     publish_region(region);  // before the mapping exists, so that no access to it can fault unknown
-    if (!map_object(region, region->start, request.span, region->base_prot(), region->object_offset)) {
-      failure = Failure::from_errno("mmap");
-      publish_state(region, State::closed);
-      region->handles = 0;
-      retire_region(region);
-      reclaim();
+    failure = map_object_pages(region, region->start, request.span, region->base_prot(), region->object_offset);
+    if (failure) {
+      undo_mapping(region);
       return failure;
     }
     learn_vma_identity(object, region->start);
@@ -295,7 +322,9 @@ void close_region_locked(Region* region, bool others) {
     publish_state(region, State::closed);
     wake_waiters(region);
     leave_zeros(region);
+    pager_let_go(region);
   }
+  device_mapping_ended(region);
   count_state(before, false);
   bump(g_counters.closed);
   list_region(region, nullptr);
@@ -375,14 +404,14 @@ Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_
   for_each_access_run(region, first, first + count, [&](size_t page, size_t pages, int prot) {
     if (refused) return;
     const uint64_t offset = object_offset + (uint64_t{page - first} << region->page_shift);
-    if (map_object(region, region->page_address(page), pages << region->page_shift, prot, offset)) moved += pages;
-    else refused = Failure::from_errno("mmap");
+    refused = map_object_pages(region, region->page_address(page), pages << region->page_shift, prot, offset);
+    if (!refused) moved += pages;
   });
   if (refused) {
     // All or nothing: the runs that were moved go back.
     for (size_t i = 0; i < moved; ++i) {
       const int prot = prot_of(mark_access(region->mark_of(first + i)), *region);
-      map_object(region, region->page_address(first + i), region->page_size(), prot, before[i]);
+      map_object_pages(region, region->page_address(first + i), region->page_size(), prot, before[i]);
     }
     return refused;
   }
@@ -398,10 +427,20 @@ Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_
 }
 
 // A page that may be its user's own copy was not replaced, only opened (divert in handler_inside.cc).
-static bool put_back(const Region* region, size_t page, int prot) {
+static bool put_back(Region* region, size_t page, int prot) {
   const uintptr_t address = region->page_address(page);
   if (region->has_own_copies()) return mprotect(reinterpret_cast<void*>(address), region->page_size(), prot) == 0;
-  return map_object(region, address, region->page_size(), prot, region->object_offset_of(page));
+  return !map_object_pages(region, address, region->page_size(), prot, region->object_offset_of(page));
+}
+
+void restore_refused_pages(Region* region, size_t first, size_t count) {
+  if (!is_supplied(region) || region->marks.load(std::memory_order_relaxed) == nullptr) return;
+  for (size_t page = first; page < first + count; ++page) {
+    const PageMark mark = region->mark_of(page);
+    if (mark_cause(mark) < Cause::refused) continue;
+    if (put_back(region, page, prot_of(mark_access(mark), *region))) set_mark(region, page, mark & kMarkAccessMask);
+  }
+  republish(region);
 }
 
 void settle_strays_claimed(Region* region) {

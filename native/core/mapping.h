@@ -21,6 +21,7 @@ struct MapRequest {
   bool private_copy;
   Fill fill;
   bool populate;
+  bool for_device = false;  // the device's own view of its region: asks nobody for pages, and is not told of when it ends
 };
 
 // Maps it and takes one handle. ENODEV from a revoked object, whichever thread revoked it, ECANCELED from a suspended one,
@@ -67,12 +68,18 @@ void for_each_own_piece(const Region* region, const VmaReader& reader, const Pie
 // Moves it to another of its object's lists (or none). Under the registry lock.
 void list_region(Region* region, RegionList* list);
 
+// Maps the object's pages over a part of a live region, and asks its device for them anew. Under the claim.
+Failure map_object_pages(Region* region, uintptr_t start, size_t bytes, int prot, uint64_t object_offset);
+
 Failure protect_pages(Region* region, size_t first, size_t count, Access access);
 Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_offset);
 
 // Puts pages back to which forbidden accesses were diverted. Cheap when there are none.
 void settle_strays(Region* region);
 void settle_strays_claimed(Region* region);  // under the registry lock and the claim
+
+// Pages that a device refused are the object's again, and their next touch asks it anew. Under the claim.
+void restore_refused_pages(Region* region, size_t first, size_t count);
 
 // What a checked access to these bytes has to report, from the marks of the pages. `stray` means: settled now, look again.
 enum class Verdict : uint32_t { fine, stray, protected_, read_only, lost };

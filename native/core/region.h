@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,8 @@
 namespace revocable {
 
 enum class Fill : uint8_t { zeros, ones, deadly };  // `deadly` is the public 'signal'
-enum class Cause : uint8_t { none, past_end, no_space, poisoned, unknown };
+// The last three are a device's: its fault op said no, failed, or did not answer in time.
+enum class Cause : uint8_t { none, past_end, no_space, poisoned, unknown, refused, failed, no_answer };
 enum class FaultScope : uint8_t { by_cause, page, object };    // what one backing fault takes away
 enum class Access : uint8_t { base, none, read, read_write };  // a page's protection, where protect() changed it
 
@@ -37,6 +39,9 @@ inline Access mark_access(PageMark mark) { return static_cast<Access>(mark & kMa
 inline Cause mark_cause(PageMark mark) { return static_cast<Cause>((mark & kMarkCauseMask) >> kMarkCauseShift); }
 
 struct Region;
+struct Device;         // device.h
+struct DeviceMapping;  // device.h
+struct Supply;         // pager.h
 
 struct RegionList {
   Region* first = nullptr;
@@ -62,9 +67,14 @@ struct Object {
   std::atomic<bool> regular{false};   // has a size that bounds its pages
   unsigned page_shift = 0;            // 12, or 21 for 2 MiB pages
   FaultScope scope = FaultScope::by_cause;
-  dev_t device = 0;  // identity of the file behind fd, checked before it is truncated
+  dev_t file_dev = 0;  // identity of the file behind fd, checked before it is truncated
   ino_t inode = 0;
   std::string name;
+
+  // Constant while it exists; neither for the handler. A region of a simulated device, and where its pages come from.
+  std::shared_ptr<Device> device;
+  uint32_t device_region = 0;
+  std::shared_ptr<const Supply> supply;  // null: shared memory as any other
 
   // The gate: anything but `live` refuses new mappings. Set before anything else happens; read by the handler.
   std::atomic<State> state{State::live};
@@ -148,6 +158,10 @@ struct Region {
 
   // Threads waiting for a futex word of this mapping, which revocation must wake through the status word.
   std::atomic<uint32_t> waiters{0};
+
+  // Of a device's region: what the device is told when this ends, and how far each page has come. Null for all others.
+  // Constant while published; its pages under the claim.
+  DeviceMapping* device_mapping = nullptr;
 
   // Under the registry lock.
   RegionList* list = nullptr;

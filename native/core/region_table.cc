@@ -9,6 +9,7 @@
 #include <deque>
 #include <vector>
 
+#include "core/device.h"
 #include "core/memfd.h"
 #include "core/page.h"
 #include "core/registry.h"
@@ -161,6 +162,7 @@ void recycle(Region* region) {
   delete region->pieces;
   region->pieces = nullptr;
   region->extent_count = 0;
+  device_mapping_free(region);
   writer().free_slots.push_back(region->slot);
   --writer().slots_in_use;
 }
@@ -220,6 +222,8 @@ Region* allocate_region() {
   region->attaches = 0;
   return region;
 }
+
+void forget_region(Region* region) { recycle(region); }
 
 Region* open_region_within(uintptr_t start, uintptr_t end) {
   Region* found = nullptr;

@@ -74,6 +74,7 @@ Region* find_region(uintptr_t address);
 // --- writers, under the registry lock -----------------------------------------------------------------------------------
 
 Region* allocate_region();                                   // nullptr when all 2^20 slots are in use
+void forget_region(Region* region);                          // allocated, never published
 void publish_region(Region* region);                         // makes it findable; closed ranges it overlaps leave the table
 Region* open_region_within(uintptr_t start, uintptr_t end);  // one that overlaps the range and is not closed, or nullptr
 void retire_region(Region* region);                          // it has been closed: stays findable for a while

@@ -59,7 +59,7 @@ Failure inspect_file(Object* object) {
   struct stat status;
   if (fstat(object->fd, &status) != 0) return Failure::from_errno("fstat");
   if (S_ISDIR(status.st_mode)) return {EISDIR, "open"};
-  object->device = status.st_dev;
+  object->file_dev = status.st_dev;
   object->inode = status.st_ino;
   object->regular = S_ISREG(status.st_mode);
   struct statfs file_system;
@@ -125,8 +125,11 @@ Failure adopt(int fd, const ObjectOptions& options, bool owned, Object** result)
   object->sealable = probe.sealable.load();
   object->regular = probe.regular.load();
   object->page_shift = probe.page_shift;
-  object->device = probe.device;
+  object->file_dev = probe.file_dev;
   object->inode = probe.inode;
+  object->device = options.device;
+  object->device_region = options.device_region;
+  object->supply = options.supply;
   object->state.store(State::live);
   *result = object;
   return {};
@@ -202,7 +205,7 @@ Failure object_from_fd(int fd, const ObjectOptions& options, Object** object) {
 
 bool still_has_descriptor(const Object* object) {
   struct stat status;
-  return fstat(object->fd, &status) == 0 && status.st_dev == object->device && status.st_ino == object->inode;
+  return fstat(object->fd, &status) == 0 && status.st_dev == object->file_dev && status.st_ino == object->inode;
 }
 
 Object* object_acquire(uint64_t id) {
@@ -217,6 +220,8 @@ void object_release_locked(Object* object) {
   if (--object->references != 0) return;
   close_descriptor(object);
   object->state.store(State::closed);
+  object->device.reset();
+  object->supply.reset();
   registry().objects.erase(object->id);
   registry().unused.push_back(object);
 }

@@ -38,6 +38,9 @@ struct ObjectOptions {
   bool writable = true;
   FaultScope scope = FaultScope::by_cause;
   const char* name = "";
+  std::shared_ptr<Device> device = nullptr;  // whose region it is
+  uint32_t device_region = 0;
+  std::shared_ptr<const Supply> supply = nullptr;
 };
 
 Failure object_create(uint64_t size, bool huge_pages, const ObjectOptions& options, Object** object);  // memfd, ours

@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "core/counters.h"
+#include "core/device.h"
 #include "core/event_ring.h"
 #include "core/features.h"
 #include "core/handler_work.h"
 #include "core/linux_abi.h"
 #include "core/mapping.h"
 #include "core/memfd.h"
+#include "core/pager.h"
 #include "core/region_table.h"
 #include "core/registry.h"
 #include "core/service.h"
@@ -121,7 +123,9 @@ void revoke_region(Region* region, const VmaReader& reader, RevokeCounts* counts
   const bool touched = region->state.load(std::memory_order_relaxed) == State::revoked;
   publish_state(region, State::revoked);
   count_means(counts, region->filled ? Means::replaced : replace_region(region, reader, counts->truncated, touched));
+  pager_let_go(region);
   wake_waiters(region);
+  device_mapping_ended(region);
   drop(before == State::live ? g_counters.live : g_counters.suspended);
   bump(g_counters.revoked);
   list_region(region, &region->object->dead);
@@ -158,26 +162,25 @@ void suspend_region(Region* region, const VmaReader& reader, RevokeCounts* count
   });
   publish_state(region, State::suspended);
   count_means(counts, replace_region(region, reader, false));
+  pager_let_go(region);
   wake_waiters(region);
   drop(g_counters.live);
   bump(g_counters.suspended);
   list_region(region, &region->object->suspended);
 }
 
-bool restore_pieces(const Region* region) {
+Failure restore_pieces(Region* region) {
   for (const Piece& piece : *region->pieces) {
-    if (mmap(reinterpret_cast<void*>(piece.start), piece.end - piece.start, piece.prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
-             region->object->fd, static_cast<off_t>(piece.object_offset)) == MAP_FAILED) {
-      return false;
-    }
+    const Failure failure = map_object_pages(region, piece.start, piece.end - piece.start, piece.prot, piece.object_offset);
+    if (failure) return failure;
   }
-  return true;
+  return {};
 }
 
 Failure resume_region(Region* region, const VmaReader& reader) {
   const Claim claim(region);
-  if (!restore_pieces(region)) {
-    const Failure failure = Failure::from_errno("mmap");
+  const Failure failure = restore_pieces(region);
+  if (failure) {
     replace_region(region, reader, false);  // half of it may be back: it stays suspended as a whole
     return failure;
   }
@@ -206,9 +209,14 @@ Failure zap_region(Region* region, uint64_t offset, uint64_t length) {
   const Claim claim(region);
   if (region->state.load() != State::live) return {};
   void* at = reinterpret_cast<void*>(from);
-  if (madvise(at, to - from, MADV_DONTNEED) == 0) return {};
-  if (errno == EINVAL && madvise(at, to - from, abi::kMadvDontneedLocked) == 0) return {};  // locked pages
-  return Failure::from_errno("madvise");
+  // Locked pages need another call.
+  const bool left =
+      madvise(at, to - from, MADV_DONTNEED) == 0 || (errno == EINVAL && madvise(at, to - from, abi::kMadvDontneedLocked) == 0);
+  if (!left) return Failure::from_errno("madvise");
+  const size_t first = region->page_of(from), pages = (to - from) >> region->page_shift;
+  pager_forget(region, first, pages);
+  restore_refused_pages(region, first, pages);
+  return {};
 }
 
 }  // namespace

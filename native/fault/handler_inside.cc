@@ -481,6 +481,24 @@ bool divert(Region* region, size_t page, bool readable_page) {
   return map_fill(region, address, region->page_size(), prot);
 }
 
+// Diverts a page, and leaves it to be put back. Its table of marks exists.
+bool stray(Region* region, size_t page, const Fault& fault, bool readable_page, EventKind kind) {
+  set_mark(region, page, region->mark_of(page) | kMarkStray);
+  region->strays.fetch_add(1);  // before the page is diverted: whoever then reads it finds the count changed
+  if (page < region->stray_first) region->stray_first = page;
+  if (page > region->stray_last) region->stray_last = page;
+  publish_state(region, State::live);
+  if (!divert(region, page, readable_page)) return false;
+  count_fault(region, g_counters.faults_protection);
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  region->strayed_at.store(static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec),
+                           std::memory_order_relaxed);
+  leave_work(region);
+  tell(region, fault, kind, Cause::none);
+  return true;
+}
+
 Outcome protection_fault(Region* region, const Fault& fault) {
   if (fault.code != SEGV_ACCERR) return Outcome::foreign;  // a hole: somebody unmapped it
   const size_t page = region->page_of(fault.address);
@@ -494,20 +512,7 @@ Outcome protection_fault(Region* region, const Fault& fault) {
   // Permitted by our records: protect() or a settled page changed it in this moment, or somebody called mprotect(2) on it.
   if ((prot & fault.need()) != 0 || (mark & kMarkStray) != 0) return futile(region);
   if (region->fill == Fill::deadly || !ensure_marks(region)) return Outcome::foreign;
-  set_mark(region, page, mark | kMarkStray);
-  region->strays.fetch_add(1);  // before the page is diverted: whoever then reads it finds the count changed
-  if (page < region->stray_first) region->stray_first = page;
-  if (page > region->stray_last) region->stray_last = page;
-  publish_state(region, State::live);
-  if (!divert(region, page, (prot & PROT_READ) != 0)) return Outcome::foreign;
-  count_fault(region, g_counters.faults_protection);
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  region->strayed_at.store(static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec),
-                           std::memory_order_relaxed);
-  leave_work(region);
-  tell(region, fault, EventKind::fault_protection, Cause::none);
-  return Outcome::handled;
+  return stray(region, page, fault, (prot & PROT_READ) != 0, EventKind::fault_protection) ? Outcome::handled : Outcome::foreign;
 }
 
 // --- the decision -----------------------------------------------------------------------------------------------------------
@@ -648,6 +653,29 @@ bool handler_reserve() {
 void absorb_backing_fault(Region* region, uintptr_t address, bool write) {
   const RegistryLock lock;  // blocks asynchronous signals while the claim is held
   settle(region, {address, SIGBUS, BUS_ADRERR, write, false});
+}
+
+void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t address, bool write) {
+  const Fault fault{address, SIGBUS, BUS_ADRERR, write, false};
+  if (!ensure_marks(region)) {
+    lose_object(region, fault, cause);
+    return;
+  }
+  const PageMark mark = region->mark_of(page);
+  set_mark(region, page, static_cast<PageMark>((mark & kMarkAccessMask) | (static_cast<PageMark>(cause) << kMarkCauseShift)));
+  publish_state(region, State::live);
+  const int prot = prot_of(mark_access(mark), *region);
+  count_fault(region, g_counters.faults_backing);
+  tell(region, fault, EventKind::fault_backing, cause);
+  // The tombstone, not the fill: a checked copy ends at this page, and system calls fail on it.
+  if (map_over(region->page_address(page), region->page_size(), prot, MAP_SHARED, tombstone_fd(), 0)) return;
+  lose_object(region, fault, cause);
+}
+
+void divert_self_fault(Region* region, uintptr_t address, bool write) {
+  const Fault fault{address, SIGBUS, BUS_ADRERR, write, true};
+  if (ensure_marks(region) && stray(region, region->page_of(address), fault, false, EventKind::fault_self)) return;
+  lose_object(region, fault, Cause::unknown);
 }
 
 extern "C" void revocable_mmap_fault_handler(int signal, siginfo_t* info, void* context) {

@@ -19,4 +19,12 @@ bool handler_reserve();
 // pad: the page is marked, and filled unless its fill is deadly. Normal code, without the registry lock.
 void absorb_backing_fault(Region* region, uintptr_t address, bool write);
 
+// What a device's answer does to a page that a thread waits for (core/pager.cc); who waits is woken by the caller, after it.
+// Normal code with asynchronous signals blocked, under the claim; the region is live.
+//
+// The page is lost for `cause`, as if the kernel had said SIGBUS for it.
+void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t address, bool write);
+// The access goes to a page of fill, and what it means is told; the object's page is put back by the service thread.
+void divert_self_fault(Region* region, uintptr_t address, bool write);
+
 }  // namespace revocable

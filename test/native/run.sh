@@ -50,8 +50,8 @@ run_lane() {
   case "$1" in
     plain)
       run plain "plain"
-      run plain "plain, without procmap-query, futex-waitv and guard" TEST_ROUNDS="${TEST_ROUNDS:-30}" \
-        REVOCABLE_MMAP_WITHOUT=procmap-query,futex-waitv,guard ;;
+      run plain "plain, without procmap-query, futex-waitv, guard and userfaultfd-wp" TEST_ROUNDS="${TEST_ROUNDS:-30}" \
+        REVOCABLE_MMAP_WITHOUT=procmap-query,futex-waitv,guard,userfaultfd-wp ;;
     # The library's own handler must see the signals; its records are recycled and never freed, so leaks mean nothing.
     asan)
       run asan "asan and ubsan" \

@@ -1,0 +1,618 @@
+// Pages of simulated devices: asked for at the first touch, once a mapping, and never after a removal.
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <set>
+#include <utility>
+
+#include "core/counters.h"
+#include "core/device.h"
+#include "core/features.h"
+#include "core/linux_abi.h"
+#include "core/memfd.h"
+#include "core/pager.h"
+#include "core/userfault.h"
+#include "fault/guarded_copy.h"
+#include "fixture.h"
+
+using namespace revocable;
+
+namespace {
+
+bool have_userfault() {
+  const Failure failure = userfault_open();
+  if (!failure) return true;
+  check::skip("no userfaultfd here");
+}
+
+// A device whose owner is a thread of the test: `answer` is called there for each page asked for.
+class Model {
+ public:
+  using Op = std::function<void(const Work&)>;
+  explicit Model(Op op, uint32_t limit_ms = 5000) : op_(std::move(op)) {
+    std::mutex started;
+    std::condition_variable ready;
+    thread_ = std::thread([&, this, limit_ms] {
+      auto device = device_create("model", limit_ms, [this] { ring(); });
+      {
+        std::lock_guard guard(started);
+        device_ = device;
+        ready.notify_one();
+      }
+      serve();
+    });
+    std::unique_lock wait(started);
+    ready.wait(wait, [this] { return device_ != nullptr; });
+  }
+  ~Model() { stop(); }
+  void stop() {
+    if (!thread_.joinable()) return;
+    {
+      std::lock_guard guard(lock_);
+      stopping_ = true;
+      bell_.notify_one();
+    }
+    thread_.join();
+    device_abandon(*device_);
+    device_forget(*device_);
+  }
+  const DeviceRef& device() const { return device_; }
+  uint64_t faults() const { return faults_; }
+  uint64_t write_faults() const { return write_faults_; }
+  uint64_t expired() const { return expired_; }
+  uint64_t ends() const { return ends_; }
+
+ private:
+  void ring() {
+    std::lock_guard guard(lock_);
+    rung_ = true;
+    bell_.notify_one();
+  }
+  void serve() {
+    for (;;) {
+      {
+        std::unique_lock wait(lock_);
+        bell_.wait(wait, [this] { return rung_ || stopping_; });
+        if (stopping_ && !rung_) return;
+        rung_ = false;
+      }
+      for (const Work& work : device_take_work(*device_, 64)) {
+        if (work.kind == WorkKind::fault) ++faults_;
+        if (work.kind == WorkKind::write_fault) ++write_faults_;
+        if (work.kind == WorkKind::expired) ++expired_;
+        if (work.kind == WorkKind::mapping_ended) ++ends_;
+        op_(work);
+      }
+    }
+  }
+
+  Op op_;
+  DeviceRef device_;
+  std::thread thread_;
+  std::mutex lock_;
+  std::condition_variable bell_;
+  bool rung_ = false, stopping_ = false;
+  std::atomic<uint64_t> faults_{0}, write_faults_{0}, expired_{0}, ends_{0};
+};
+
+// Content of a page: its number in the object, plus one, in each word.
+std::vector<uint32_t> content_of(uint64_t object_offset) {
+  return std::vector<uint32_t>(kPageSize / 4, static_cast<uint32_t>(object_offset / kPageSize) + 1);
+}
+
+void supply(const Work& work) {
+  if (work.kind != WorkKind::fault && work.kind != WorkKind::write_fault) return;
+  const auto content = content_of(work.numbers[3]);
+  pager_answer(work.token, {Answer::Kind::content, content.data(), kPageSize});
+}
+
+Object* region_of(const DeviceRef& device, size_t pages, Supply supply = {}) {
+  CHECK_OK(pager_start(supply.ask_before_write));
+  Object* object = nullptr;
+  const Failure failure =
+      object_create(pages * kPageSize, false, {.device = device, .supply = std::make_shared<Supply>(std::move(supply))}, &object);
+  CHECK_OK(failure);
+  return object;
+}
+
+uint64_t count(const std::atomic<uint64_t>& counter) { return counter.load(); }
+
+// What a removal does, but for what only JavaScript knows.
+void unplug(Model& model, Object* object) {
+  CHECK(device_shut(*model.device()));
+  revoke(object);
+}
+
+}  // namespace
+
+TEST("a fault op is asked once for each mapping and page, also when several threads touch one page at once") {
+  start_library();
+  have_userfault();
+  constexpr size_t kPages = 64;
+  std::mutex lock;
+  std::map<std::pair<uint64_t, uint64_t>, int> asked;
+  std::set<uint64_t> threads;
+  Model model([&](const Work& work) {
+    if (work.kind == WorkKind::fault) {
+      std::lock_guard guard(lock);
+      ++asked[{work.numbers[0], work.numbers[2]}];
+      threads.insert(work.numbers[4]);
+    }
+    supply(work);
+  });
+  Object* object = region_of(model.device(), kPages);
+  const View a = map(object), b = map(object);
+  std::atomic<size_t> bad{0};
+  std::mutex tids_lock;
+  std::set<uint64_t> tids;
+  {
+    Threads all;
+    for (int i = 0; i < 4; ++i) {
+      all.add([&] {
+        {
+          std::lock_guard guard(tids_lock);
+          tids.insert(static_cast<uint64_t>(abi::tid()));
+        }
+        for (size_t page = 0; page < kPages; ++page) {
+          for (const View& view : {a, b}) bad += view.load(page * kPageSize) != page + 1;
+        }
+      });
+    }
+  }
+  CHECK_EQ(bad.load(), size_t{0});
+  CHECK_EQ(model.faults(), uint64_t{2 * kPages});
+  CHECK_EQ(asked.size(), 2 * kPages);
+  for (const auto& [key, times] : asked) CHECK_EQ(times, 1);
+  for (const uint64_t tid : threads) CHECK(tids.contains(tid));
+  EVENTUALLY(count(g_counters.pages_supplied) == uint64_t{2 * kPages});  // counted after the thread has been woken
+}
+
+TEST("first writes are asked about once a page and mapping, and reads are not") {
+  start_library();
+  have_userfault();
+  if (!userfault_write_protects()) check::skip("no write protection of shared memory");
+  Model model(supply);
+  Object* object = region_of(model.device(), 8, {.ask_before_write = true});
+  const View view = map(object);
+  for (size_t page = 0; page < 8; ++page) CHECK_EQ(view.load(page * kPageSize), static_cast<uint32_t>(page + 1));
+  CHECK_EQ(model.write_faults(), uint64_t{0});
+  for (int round = 0; round < 3; ++round) {
+    for (size_t page = 0; page < 4; ++page) view.store(page * kPageSize, 100);
+  }
+  CHECK_EQ(model.write_faults(), uint64_t{4});
+  CHECK_EQ(model.faults(), uint64_t{8});
+  CHECK_EQ(view.load(), 100u);
+  CHECK_EQ(view.load(4 * kPageSize), 5u);
+}
+
+TEST("a first touch that writes asks for the page, then about the write") {
+  start_library();
+  have_userfault();
+  if (!userfault_write_protects()) check::skip("no write protection of shared memory");
+  std::atomic<uint32_t> order{0};  // a digit for each
+  Model model([&](const Work& work) {
+    order = order * 10 + (work.kind == WorkKind::fault ? 1 : work.kind == WorkKind::write_fault ? 2 : 3);
+    supply(work);
+  });
+  Object* object = region_of(model.device(), 1, {.ask_before_write = true});
+  const View view = map(object);
+  view.store(4, 9);
+  CHECK_EQ(order.load(), 12u);
+  CHECK_EQ(view.load(0), 1u);
+  CHECK_EQ(view.load(4), 9u);
+}
+
+TEST("a first write that is refused reaches nobody, and readers go on") {
+  start_library();
+  have_userfault();
+  if (!userfault_write_protects()) check::skip("no write protection of shared memory");
+  Model model([&](const Work& work) {
+    if (work.kind == WorkKind::write_fault) pager_answer(work.token, {.kind = Answer::Kind::refused});
+    else supply(work);
+  });
+  Object* object = region_of(model.device(), 2, {.ask_before_write = true});
+  const View view = map(object);
+  CHECK_EQ(view.load(0), 1u);
+  view.store(0, 77);
+  CHECK_EQ(judge_access(view.region, 0, 4, true).verdict, Verdict::read_only);
+  EVENTUALLY(settled(view));
+  CHECK_EQ(view.load(0), 1u);
+  CHECK_EQ(view.load(kPageSize), 2u);
+  uint32_t value = 0;
+  CHECK_EQ(pread(object->fd, &value, 4, 0), ssize_t{4});
+  CHECK_EQ(value, 1u);
+}
+
+TEST("pages are supplied without asking: zeros, a constant, an image, a model; several at once") {
+  start_library();
+  have_userfault();
+  Model model([](const Work& work) { CHECK_EQ(work.kind, WorkKind::mapping_ended); });
+  const auto check_all = [&](Supply supply, uint32_t around, auto expected) {
+    supply.around = around;
+    Object* object = region_of(model.device(), 40, std::move(supply));
+    const View view = map(object), second = map(object);
+    for (size_t page = 0; page < 40; ++page) {
+      CHECK_EQ(view.load(page * kPageSize + 8), expected(page));
+      CHECK_EQ(second.load(page * kPageSize + 8), expected(page));
+    }
+    object_close(object);
+    object_release(object);
+  };
+  for (const uint32_t around : {1u, 16u}) {
+    check_all({.kind = Supply::Kind::zeros}, around, [](size_t) { return 0u; });
+    check_all({.kind = Supply::Kind::constant, .content = std::vector<char>(around * kPageSize, 0x11)}, around,
+              [](size_t) { return 0x11111111u; });
+    check_all({.kind = Supply::Kind::image, .content = std::vector<char>(3 * kPageSize + 20, 0x22)}, around,
+              [](size_t page) { return page <= 3 ? 0x22222222u : 0u; });
+    check_all({.kind = Supply::Kind::model, .model = model_offsets}, around,
+              [](size_t page) { return static_cast<uint32_t>(page * kPageSize + 8); });
+  }
+  CHECK_EQ(model.faults(), uint64_t{0});
+}
+
+TEST("a C++ op serves 100,000 pages, each with its own content") {
+  start_library();
+  have_userfault();
+  Model model([](const Work&) {});
+  constexpr size_t kPages = 100'000;
+  Object* object = region_of(model.device(), kPages, {.kind = Supply::Kind::model, .model = model_offsets});
+  const View view = map(object);
+  size_t bad = 0;
+  for (size_t page = 0; page < kPages; ++page) bad += view.load(page * kPageSize) != static_cast<uint32_t>(page * kPageSize);
+  CHECK_EQ(bad, size_t{0});
+  EVENTUALLY(count(g_counters.pages_supplied) == uint64_t{kPages});
+  CHECK_EQ(model.faults(), uint64_t{0});
+}
+
+TEST("kernel case 28: even pages are refused with SIGBUS, odd ones supplied, and the counts are exact") {
+  start_library();
+  have_userfault();
+  constexpr size_t kPages = 32;
+  Model model([&](const Work& work) {
+    if (work.kind == WorkKind::fault && work.numbers[2] % 2 == 0) pager_answer(work.token, {.kind = Answer::Kind::refused});
+    else supply(work);
+  });
+  Object* object = region_of(model.device(), kPages);
+  const View view = map(object);
+  size_t refused = 0;
+  for (size_t page = 0; page < kPages; ++page) {
+    uint64_t value = 0;
+    if (guarded_load(view.at + page * kPageSize, 4, &value)) CHECK_EQ(value, uint64_t{page + 1});
+    else ++refused;
+  }
+  CHECK_EQ(refused, kPages / 2);
+  CHECK_EQ(view.region->faults.load(), static_cast<uint32_t>(kPages / 2));
+  CHECK_EQ(model.faults(), uint64_t{kPages});
+  // A raw view reads the fill there, and nothing is asked or counted again.
+  for (size_t page = 0; page < kPages; page += 2) CHECK_EQ(view.load(page * kPageSize), 0u);
+  CHECK_EQ(view.region->faults.load(), static_cast<uint32_t>(kPages / 2));
+  CHECK_EQ(model.faults(), uint64_t{kPages});
+  CHECK_EQ(view.region->lost_cause(2), Cause::refused);
+}
+
+TEST("kernel case 26: a page that was refused is asked for again after zap, and once supplied is there") {
+  start_library();
+  have_userfault();
+  std::atomic<bool> refuse{true};
+  Model model([&](const Work& work) {
+    if (refuse) pager_answer(work.token, {.kind = Answer::Kind::refused});
+    else supply(work);
+  });
+  Object* object = region_of(model.device(), 4);
+  const View view = map(object);
+  for (int round = 0; round < 3; ++round) {
+    uint64_t value = 0;
+    CHECK(!guarded_load(view.at + kPageSize, 4, &value));
+    CHECK_EQ(model.faults(), static_cast<uint64_t>(round + 1));
+    CHECK_OK(zap(object, 0, 4 * kPageSize));
+  }
+  refuse = false;
+  CHECK_EQ(view.load(kPageSize), 2u);
+  CHECK_EQ(view.status(), 0u);
+}
+
+TEST("kernel case 29: after zap each page is asked for again, and has what was written to it") {
+  start_library();
+  have_userfault();
+  constexpr size_t kPages = 16;
+  std::atomic<uint64_t> present{0};
+  Model model([&](const Work& work) {
+    if ((work.numbers[5] & 2) != 0) ++present;
+    supply(work);
+  });
+  Object* object = region_of(model.device(), kPages);
+  const View view = map(object);
+  for (size_t page = 0; page < kPages; ++page) view.store(page * kPageSize, 1000 + static_cast<uint32_t>(page));
+  CHECK_EQ(model.faults(), uint64_t{kPages});
+  CHECK_OK(zap(object, 0, kPages * kPageSize));
+  for (size_t page = 0; page < kPages; ++page) CHECK_EQ(view.load(page * kPageSize), 1000 + static_cast<uint32_t>(page));
+  CHECK_EQ(model.faults(), uint64_t{2 * kPages});
+  CHECK_EQ(present.load(), uint64_t{kPages});
+  CHECK_OK(zap(object, 0, 4 * kPageSize));
+  for (size_t page = 0; page < kPages; ++page) view.load(page * kPageSize);
+  CHECK_EQ(model.faults(), uint64_t{2 * kPages + 4});
+}
+
+TEST("an op that does not answer in time loses the page, and its late answer is discarded") {
+  start_library();
+  have_userfault();
+  std::vector<uint64_t> tokens;
+  Model model([&](const Work& work) { tokens.push_back(work.token); }, 100);
+  Object* object = region_of(model.device(), 2);
+  const View view = map(object);
+  uint64_t value = 0;
+  CHECK(!guarded_load(view.at, 4, &value));
+  CHECK_EQ(view.region->lost_cause(0), Cause::no_answer);
+  EVENTUALLY(model.expired() == 1);
+  const auto content = content_of(0);
+  CHECK(!pager_answer(tokens.at(0), {Answer::Kind::content, content.data(), kPageSize}));
+  CHECK_EQ(view.load(), 0u);
+}
+
+TEST("an owner that touches its own page gets the fill and is told, and others get the page") {
+  start_library();
+  have_userfault();
+  std::atomic<uint32_t> own_view{1234};
+  View view;
+  Model model([&](const Work& work) {
+    if (work.kind == WorkKind::fault && work.numbers[2] == 0) own_view = view.load(kPageSize);
+    supply(work);
+  });
+  Object* object = region_of(model.device(), 2);
+  view = map(object);
+  CHECK_EQ(view.load(0), 1u);
+  CHECK_EQ(own_view.load(), 0u);
+  CHECK_EQ(view.region->device_mapping->self_faults.load(), 1u);
+  EVENTUALLY(settled(view));
+  CHECK_EQ(view.load(kPageSize), 2u);
+  CHECK_EQ(model.faults(), uint64_t{2});
+}
+
+TEST("R11 a thread blocked in a page that never comes is released by revoke, with ones, 1,000 of 1,000 times") {
+  start_library();
+  have_userfault();
+  const int rounds = check::rounds(1000);
+  std::atomic<uint64_t> asked{0};
+  Model model([&](const Work& work) { asked += work.kind == WorkKind::fault; });  // never answers
+  int ones = 0, released = 0;
+  for (int round = 0; round < rounds; ++round) {
+    Object* object = region_of(model.device(), 1);
+    const View raw = map(object, {.fill = Fill::ones}), checked = map(object);
+    const uint64_t before = asked.load();
+    std::atomic<uint32_t> seen{0};
+    std::atomic<bool> threw{false};
+    {
+      Threads threads;
+      threads.add([&] { seen = raw.load(); });
+      threads.add([&] {
+        uint64_t value = 0;
+        threw = !guarded_load(checked.at, 4, &value);
+      });
+      if (!EVENTUALLY(asked.load() == before + 2)) _exit(1);
+      revoke(object);
+    }
+    ones += seen == 0xffffffffu;
+    released += threw;
+    object_close(object);
+    object_release(object);
+  }
+  CHECK_EQ(ones, rounds);
+  CHECK_EQ(released, rounds);
+}
+
+TEST("R11 revoke at any moment of a first touch: content or ones, never zeros") {
+  start_library();
+  have_userfault();
+  Model model(supply);
+  const int rounds = check::rounds(2000);
+  int content = 0, fill = 0, other = 0;
+  for (int round = 0; round < rounds; ++round) {
+    Object* object = region_of(model.device(), 1);
+    const View view = map(object, {.fill = Fill::ones});
+    std::atomic<bool> go{false};
+    std::atomic<uint32_t> seen{0};
+    {
+      Threads threads;
+      threads.add([&] {
+        while (!go) {
+        }
+        seen = view.load();
+      });
+      go = true;
+      for (int spin = 0; spin < (round % 100) * 50; ++spin) asm volatile("");
+      revoke(object);
+    }
+    ++(seen == 1 ? content : seen == 0xffffffffu ? fill : other);
+    object_close(object);
+    object_release(object);
+  }
+  CHECK_EQ(other, 0);
+  CHECK_EQ(content + fill, rounds);
+}
+
+TEST("closing the userfaultfd before the mapping is replaced would let the waiter read zeros") {
+  have_userfault();
+  const int fd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY));
+  REQUIRE(fd >= 0);
+  uffdio_api api{UFFD_API, 0, 0};
+  REQUIRE(ioctl(fd, UFFDIO_API, &api) == 0);
+  const int memory = memfd("early");
+  REQUIRE(ftruncate(memory, static_cast<off_t>(kPageSize)) == 0);
+  auto* at = static_cast<char*>(mmap(nullptr, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0));
+  uffdio_register registration{{reinterpret_cast<uintptr_t>(at), kPageSize}, UFFDIO_REGISTER_MODE_MISSING, 0};
+  REQUIRE(ioctl(fd, UFFDIO_REGISTER, &registration) == 0);
+  std::atomic<uint32_t> seen{1};
+  Threads threads;
+  threads.add([&] { seen = load_word(at); });
+  pollfd ready{fd, POLLIN, 0};
+  CHECK_EQ(poll(&ready, 1, 20'000), 1);  // it waits
+  close(fd);
+  threads.join();
+  CHECK_EQ(seen.load(), 0u);
+}
+
+TEST("R6 a mapping's end is told exactly once, by close or by revoke, and not of the device's own view") {
+  start_library();
+  Model model([](const Work&) {});
+  Object* object = nullptr;
+  REQUIRE_OK(object_create(4 * kPageSize, false, {.device = model.device()}, &object));
+  View first = map(object), second = map(object), third = map(object);
+  first.close();
+  EVENTUALLY(model.ends() == 1);
+  unplug(model, object);
+  EVENTUALLY(model.ends() == 3);
+  second.close();
+  third.close();
+  CHECK_EQ(model.device()->open_mappings, 0u);
+  model.stop();
+  CHECK_EQ(model.ends(), uint64_t{3});
+}
+
+TEST("R9 pages are asked for again after a suspension, and have what they had") {
+  start_library();
+  have_userfault();
+  Model model(supply);
+  Object* object = region_of(model.device(), 4);
+  const View view = map(object);
+  view.store(0, 55);
+  CHECK_EQ(view.load(kPageSize), 2u);
+  for (int round = 0; round < 10; ++round) {
+    RevokeCounts counts;
+    bool mine = false;
+    CHECK_OK(suspend(object, &counts, &mine));
+    CHECK_EQ(view.load(), 0u);
+    CHECK_OK(resume(object));
+    CHECK_EQ(view.load(), 55u);
+    CHECK_EQ(view.load(kPageSize), 2u);
+  }
+  CHECK_EQ(model.faults(), uint64_t{22});
+}
+
+TEST("R11 a thread blocked in a page that never comes is released by suspend, and asks again after resume") {
+  start_library();
+  have_userfault();
+  std::atomic<bool> answer{false};
+  std::atomic<uint64_t> asked{0};
+  Model model([&](const Work& work) {
+    asked += work.kind == WorkKind::fault;
+    if (answer) supply(work);
+  });
+  Object* object = region_of(model.device(), 1);
+  const View view = map(object);
+  std::atomic<bool> released{false};
+  Threads threads;
+  threads.add([&] {
+    uint64_t value = 0;
+    released = !guarded_load(view.at, 4, &value);
+  });
+  REQUIRE(EVENTUALLY(asked == 1));
+  RevokeCounts counts;
+  bool mine = false;
+  CHECK_OK(suspend(object, &counts, &mine));
+  threads.join();
+  CHECK(released.load());
+  answer = true;
+  CHECK_OK(resume(object));
+  CHECK_EQ(view.load(), 1u);
+}
+
+TEST("a thread blocked in a page that never comes is released when the mapping is closed") {
+  start_library();
+  have_userfault();
+  std::atomic<uint64_t> asked{0};
+  Model model([&](const Work& work) { asked += work.kind == WorkKind::fault; });
+  Object* object = region_of(model.device(), 1);
+  View view = map(object);
+  std::atomic<uint32_t> seen{1};
+  Threads threads;
+  threads.add([&] { seen = load_word(view.at); });
+  REQUIRE(EVENTUALLY(asked == 1));
+  view.close();
+  threads.join();
+  CHECK_EQ(seen.load(), 0u);
+}
+
+TEST("rearranged pages are asked for by what they show") {
+  start_library();
+  have_userfault();
+  Model model(supply);
+  Object* object = region_of(model.device(), 8);
+  const View view = map(object);
+  CHECK_OK(remap_pages(view.region, 0, 2, 5 * kPageSize));
+  CHECK_EQ(view.load(0), 6u);
+  CHECK_EQ(view.load(kPageSize), 7u);
+  CHECK_EQ(view.load(2 * kPageSize), 3u);
+}
+
+TEST("a call from another thread gets the owner's answer, and ends when the device goes") {
+  start_library();
+  DeviceRef device;
+  std::atomic<bool> answer{true};
+  Model model([&](const Work& work) {
+    if (work.kind == WorkKind::call && answer) device_answer_call(*device, work.token, 0, work.numbers[1] + 1, "");
+  });
+  device = model.device();
+  const auto call = [&](uint64_t value) {
+    const uint64_t token = device_token();
+    auto made = device_call(*device, token, {0, value});
+    if (made == nullptr) return std::pair{CallResult::gone, uint64_t{0}};
+    while (device_call_wait(*made, 1'000'000) == CallResult::pending) {
+    }
+    device_call_end(*device, token);
+    return std::pair{made->result, made->value};
+  };
+  for (uint64_t i = 0; i < 100; ++i) CHECK(call(i) == std::pair(CallResult::done, i + 1));
+  answer = false;
+  std::atomic<bool> gone{false};
+  Threads threads;
+  threads.add([&] { gone = call(1).first == CallResult::gone; });
+  usleep(1000);
+  CHECK(device_shut(*device));
+  threads.join();
+  CHECK(gone.load());
+  CHECK(call(1).first == CallResult::gone);
+}
+
+TEST("first touches, zaps and suspensions in a storm: no page is ever read with another's content") {
+  start_library();
+  have_userfault();
+  constexpr size_t kPages = 32;
+  Model model(supply);
+  Object* object = region_of(model.device(), kPages);
+  const View view = map(object);
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> wrong{0}, good{0};
+  {
+    Threads threads;
+    const Finally end([&] { stop = true; });
+    for (int i = 0; i < 3; ++i) {
+      threads.add([&, i] {
+        for (size_t page = static_cast<size_t>(i); !stop; page = (page + 7) % kPages) {
+          const uint32_t value = view.load(page * kPageSize);
+          if (value == page + 1) ++good;
+          else if (value != 0) ++wrong;  // 0: the fill, while it is suspended
+        }
+      });
+    }
+    for (int round = 0; round < check::rounds(3000); ++round) {
+      CHECK_OK(zap(object, (static_cast<uint64_t>(round) % kPages) * kPageSize, kPageSize));
+      if (round % 10 != 0) continue;
+      RevokeCounts counts;
+      bool mine = false;
+      CHECK_OK(suspend(object, &counts, &mine));
+      CHECK_OK(resume(object));
+    }
+  }
+  CHECK_EQ(wrong.load(), uint64_t{0});
+  CHECK(good.load() > 0);
+}
