@@ -33,6 +33,11 @@ export function string(name: string, value: unknown, fallback: string): string {
   return value;
 }
 
+export function requiredString(name: string, value: unknown): string {
+  if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
+  return string(name, value, '');
+}
+
 export function oneOf<T extends string>(name: string, value: unknown, allowed: readonly T[], fallback?: T): T {
   if (value === undefined && fallback !== undefined) return fallback;
   if (typeof value !== 'string') throw invalidType(name, 'of type string', value);

@@ -79,13 +79,19 @@ export class MappingClosedError extends AccessError {
 }
 
 /** Why the backing of a page is gone; `unknown` when the kernel says no more than SIGBUS. */
-export type BackingFaultCause = 'past-end' | 'no-space' | 'poisoned' | 'unknown';
+export type BackingFaultCause = 'past-end' | 'no-space' | 'poisoned' | 'unknown' | DeviceFaultCause;
+
+/** Why a simulated device did not supply a page: its `fault` op answered `'sigbus'`, threw, or did not answer in time. */
+export type DeviceFaultCause = 'refused' | 'failed' | 'no-answer';
 
 const BACKING_FAULTS: Record<BackingFaultCause, string> = {
   'past-end': 'the page is past the end of the file',
   'no-space': 'there is no space for the page on its file system',
   poisoned: 'the page is in memory that the hardware reports as broken',
   unknown: 'the page could not be read from its device',
+  refused: 'the device answered the page fault with SIGBUS',
+  failed: "the device's fault op failed",
+  'no-answer': "the device's fault op did not answer in time",
 };
 
 /** The kernel could not supply a page of a mapping that nobody revoked. The page stays lost, even when its file grows back. */
@@ -112,6 +118,55 @@ export class ProtectedPageError extends AccessError {
   readonly code = 'ERR_MAPPING_PROTECTED';
   constructor(place: AccessPlace) {
     super('the page is protected', place);
+  }
+}
+
+/**
+ * A thread touched a page that only it could have supplied: the ops of the simulated device run in the thread that made the access. The
+ * access did not wait, and did not reach the memory.
+ */
+export class SelfFaultError extends AccessError {
+  readonly code = 'ERR_DEVICE_SELF_FAULT';
+  constructor(place: AccessPlace) {
+    super(
+      'the page is not there yet, and the op that supplies it runs in this very thread: run the device in a worker (Device.spawn), ' +
+        'touch its memory in another thread, or use readAsync and writeAsync; accessed',
+      place,
+    );
+  }
+}
+
+/** Raw views of registers: accesses to them would not reach the device's model. */
+export class RawRegistersError extends Error {
+  /** A string that never changes, for programs to compare. */
+  readonly code = 'ERR_DEVICE_REGISTERS';
+  constructor(object: string) {
+    super(`${object}: registers have no raw views, use read8 … write64`);
+  }
+  override get name(): string {
+    return this.constructor.name;
+  }
+}
+
+/**
+ * An op of a simulated device failed: it threw something that is no system error, or (`ERR_DEVICE_OP_TIMEOUT`) did not answer in time.
+ * `cause` is what it threw, where the op ran in the same thread.
+ */
+export class DeviceOpError extends Error {
+  /** A string that never changes, for programs to compare. */
+  readonly code: 'ERR_DEVICE_OP_FAILED' | 'ERR_DEVICE_OP_TIMEOUT';
+  /** Name of the device. */
+  readonly device: string;
+  /** Name of the op, as in {@link DeviceOps}. */
+  readonly op: string;
+  constructor(device: string, op: string, what: string, code: DeviceOpError['code'] = 'ERR_DEVICE_OP_FAILED', cause?: unknown) {
+    super(`${device}: ${op}: ${what}`, cause === undefined ? undefined : { cause });
+    this.device = device;
+    this.op = op;
+    this.code = code;
+  }
+  override get name(): string {
+    return this.constructor.name;
   }
 }
 

@@ -22,7 +22,9 @@ export {
   ProtectedPageError,
   ReadOnlyMappingError,
 } from './errors.js';
-export type { BackingFaultCause } from './errors.js';
+export type { BackingFaultCause, DeviceFaultCause } from './errors.js';
+
+export * from './device/index.js';
 
 export { stats } from './stats.js';
 export type { Stats } from './stats.js';

@@ -106,7 +106,7 @@ export function knownMappings(id: number): Mapping[] {
 /** A mapping whose memory `buffer` is. */
 export function knownMappingOf(buffer: ArrayBufferLike): Mapping | undefined {
   for (const id of mappings.keys()) {
-    const found = knownMappings(id).find((mapping) => mapping.buffer === buffer);
+    const found = knownMappings(id).find((mapping) => mapping._buffer === buffer);
     if (found !== undefined) return found;
   }
   return undefined;

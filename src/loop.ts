@@ -25,6 +25,15 @@ export function completionOf(token: number): Promise<Completion> {
 
 let prepared = false;
 
+/** What else is to be looked at when native code rings: the work of this thread's simulated devices. */
+const looks = sharedRegistry<() => void>('looks');
+
+/** `look` is called whenever native code may have something for `id`. */
+export function lookWhenRung(id: number, look: (() => void) | undefined): void {
+  if (look === undefined) looks.delete(id);
+  else looks.set(id, look);
+}
+
 /** Prepares this thread for mappings, once. Throws a system error when the process cannot have what the library needs. */
 export function prepare(): void {
   if (prepared) return;
@@ -55,6 +64,7 @@ function drain(): void {
     pending.delete(completion.token);
     resolve?.(completion);
   }
+  for (const look of looks.values()) look();
   const { events, dropped } = native.takeEvents();
   for (const event of events) dispatch(event);
   // States matter more than the list of what happened: whoever missed something compares what it knows.

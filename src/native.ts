@@ -93,7 +93,11 @@ export type NativeStats = Record<
   | 'fills'
   | 'foreign'
   | 'eventsDropped'
-  | 'displacements',
+  | 'displacements'
+  | 'pagesSupplied'
+  | 'pagesAsked'
+  | 'selfFaults'
+  | 'answersDiscarded',
   number
 >;
 
@@ -123,6 +127,8 @@ export interface Native {
   objectSize(id: number): number | Failure;
   objectRevokedByOwner(id: number): boolean;
   objectClose(id: number): boolean;
+  /** Forgets the content of whole pages. */
+  objectDiscard(id: number, offset: number, length: number): Failure | null;
 
   /** Maps over the memory of `bytes`, from its first address aligned to the object's pages, and describes the mapping. */
   map(
@@ -134,6 +140,8 @@ export interface Native {
     priv: boolean,
     fill: number,
     populate: boolean,
+    deviceFile: number,
+    forDevice: boolean,
   ): Failure | null;
   /** The same with an external ArrayBuffer. */
   mapExternal(
@@ -144,6 +152,8 @@ export interface Native {
     priv: boolean,
     fill: number,
     populate: boolean,
+    deviceFile: number,
+    forDevice: boolean,
   ): ArrayBuffer | Failure;
   /** One more handle, in this environment, and describes the mapping; false when it is gone or `bytes` is not its memory. */
   attach(id: number, bytes: Uint8Array): boolean | Failure;
@@ -156,6 +166,10 @@ export interface Native {
 
   readonly readBytes: (id: number, offset: number, target: NodeJS.ArrayBufferView, bytes: number) => number | PartialCopy;
   readonly writeBytes: (id: number, offset: number, source: NodeJS.ArrayBufferView, bytes: number) => number | PartialCopy;
+  /** Copies on another thread, out of the mapping or, with `source`, into it; the completion carries the token. */
+  copyAsync(id: number, offset: number, bytes: number, source?: NodeJS.ArrayBufferView): number | Failure;
+  /** The outcome, as of {@link readBytes}; what was read goes to `target`. */
+  copyEnd(token: number, target?: NodeJS.ArrayBufferView): number | PartialCopy;
   /** One guarded load of 1, 2, 4 or 8 bytes; undefined when it faulted. */
   load(id: number, offset: number, width: number): number | bigint | undefined;
   store(id: number, offset: number, width: number, value: number | bigint): boolean;
@@ -188,6 +202,54 @@ export interface Native {
   waitAsync(id: number, offset: number, expected: number, milliseconds: number): number | Failure;
   waitCancel(token: number): void;
   wake(id: number, offset: number, count: number): number;
+
+  /** A simulated device whose ops run in this thread. */
+  deviceCreate(name: string, limitMs: number): number;
+  /** Starts what supplies pages: needed before the first region with a supply. */
+  pagerStart(writeFaults: boolean): Failure | null;
+  /** A region's memory object. `supply` is an index into {@link SUPPLIES}, or -1: shared memory as any other. */
+  deviceRegion(
+    deviceId: number,
+    index: number,
+    size: number,
+    name: string,
+    registers: boolean,
+    supply: number,
+    content: Uint8Array | undefined,
+    seed: number,
+    around: number,
+    askBeforeWrite: boolean,
+  ): number | Failure;
+  /** How many milliseconds an op may take; its name. */
+  deviceLimit(deviceId: number): number;
+  deviceName(deviceId: number): string;
+  /** 0: there. 1: shut. 2: forgotten. */
+  deviceState(deviceId: number): number;
+  /** From now on nothing is mapped, asked or called; true when this call did it. */
+  deviceShut(deviceId: number): boolean;
+  deviceForget(deviceId: number): void;
+  /** How many of its mappings are open, in all threads. */
+  deviceMappings(deviceId: number): number;
+  /** What there is to do, {@link WORK_NUMBERS} numbers each: {@link WORK_KINDS}, token, and what the kind says. */
+  takeDeviceWork(deviceId: number, numbers: Float64Array): number;
+  /** Answers a fault: an index into {@link FAULT_ANSWERS}. False when nobody waits for it any more. */
+  answerFault(token: number, kind: number, content?: Uint8Array): boolean;
+  selfFaults(id: number): number;
+  /** Asks the device's owner, with seven numbers; a token to wait with, or 0 when the device is gone. */
+  deviceCall(deviceId: number, numbers: Float64Array): number;
+  /** Index into {@link CALL_RESULTS}; when done, `numbers` has errno and the value's low and high 32 bits. */
+  deviceCallWait(token: number, milliseconds: number, numbers: Float64Array): number;
+  /** The message of an error that has no errno. */
+  deviceCallEnd(token: number): string;
+  answerCall(deviceId: number, token: number, errno: number, low: number, high: number, message: string): boolean;
+  /** A number that no other call in this process gets. */
+  token(): number;
+  /** The kernel's id of the calling thread. */
+  threadId(): number;
+  /** Which device's region an object is. `asks`: the device's ops may be asked at a touch. */
+  objectDevice(objectId: number): { device: number; region: number; registers: boolean; asks: boolean } | null;
+  eventfdOpen(): number | Failure;
+  eventfdSignal(fd: number): void;
 
   setNotify(callback: () => void): void;
   takeEvents(): { events: NativeEvent[]; dropped: number };
@@ -228,10 +290,15 @@ export const STATES = ['live', 'suspended', 'revoked', 'closed'] as const;
 export const FILLS = ['zeros', 'ones', 'signal'] as const;
 export const SCOPES = ['by-cause', 'page', 'object'] as const;
 export const ACCESS = ['base', 'none', 'r', 'rw'] as const;
-export const CAUSES = ['none', 'past-end', 'no-space', 'poisoned', 'unknown'] as const;
+export const CAUSES = ['none', 'past-end', 'no-space', 'poisoned', 'unknown', 'refused', 'failed', 'no-answer'] as const;
 export const VERDICTS = ['fine', 'stray', 'protected', 'read-only', 'lost'] as const;
 export const WAIT_RESULTS = ['ok', 'not-equal', 'timed-out', 'gone', 'faulted', 'cancelled', 'pending'] as const;
-export const EVENT_KINDS = ['object-changed', 'mapping-closed', 'backing', 'protection', 'revoked', 'displaced'] as const;
+export const EVENT_KINDS = ['object-changed', 'mapping-closed', 'backing', 'protection', 'revoked', 'displaced', 'self'] as const;
+export const SUPPLIES = ['ask', 'zeros', 'constant', 'image', 'offsets', 'random'] as const;
+export const FAULT_ANSWERS = ['content', 'as-it-is', 'refused', 'failed'] as const;
+export const WORK_KINDS = ['fault', 'write-fault', 'expired', 'call', 'mapping-ended'] as const;
+export const WORK_NUMBERS = 10;
+export const CALL_RESULTS = ['pending', 'done', 'gone'] as const;
 
 /** Low bits of a status word: the state. 0 as a whole word means live with nothing special: the fast path. */
 export const STATUS_STATE = 3;

@@ -3,8 +3,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "binding/env_state.h"
+#include "core/copy_thread.h"
 #include "core/mapping.h"
 #include "core/region_table.h"
 #include "fault/guarded_copy.h"
@@ -93,6 +95,53 @@ Napi::Value write_bytes(const Napi::CallbackInfo& info) {
   return copy_result(info.Env(), region, copy_while_live(region, to, view_bytes(info[2]), to_u64(info[3])), true);
 }
 
+// copyAsync(id, offset, bytes, source or undefined): token | Failure. Copies on another thread, from `source` or to memory of its
+// own.
+Napi::Value copy_async(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  const Region* held = state.region(info[0]);
+  auto copy = std::make_shared<Copy>();
+  copy->offset = to_u64(info[1]);
+  copy->write = !info[3].IsUndefined();
+  copy->bytes.resize(to_u64(info[2]));
+  if (copy->write) memcpy(copy->bytes.data(), view_bytes(info[3]), copy->bytes.size());
+  if (!acquire_region(held->slot, held->generation, &copy->region)) return to_js(info.Env(), {EBADF, "copy"});
+  const double token = state.next_token++;
+  state.pending(+1);
+  const Failure failure = run_on_copy_thread([copy, box = state.mailbox, token] {
+    auto* at = reinterpret_cast<char*>(copy->region->start + copy->offset);
+    char* own = copy->bytes.data();
+    copy->result = copy_while_live(copy->region, copy->write ? at : own, copy->write ? own : at, copy->bytes.size());
+    if (copy->result.fault_address != 0) report(copy->region, copy->result.fault_address, copy->write);
+    copy->done.store(1);
+    futex_wake_private(&copy->done);
+    release_region_handle(copy->region, false);
+    box->deliver({.token = token});
+  });
+  if (failure) {
+    release_region_handle(copy->region, false);
+    state.pending(-1);
+    return to_js(info.Env(), failure);
+  }
+  state.copies.emplace(token, std::move(copy));
+  return Napi::Number::New(info.Env(), token);
+}
+
+// copyEnd(token, target or undefined): bytes done, and whether all were: as readBytes answers. Copies what was read to `target`.
+Napi::Value copy_end(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  const auto found = state.copies.find(info[0].As<Napi::Number>().DoubleValue());
+  const std::shared_ptr<Copy> copy = found->second;
+  state.copies.erase(found);
+  if (!info[1].IsUndefined()) guarded_copy(view_bytes(info[1]), copy->bytes.data(), copy->result.done);
+  const Napi::Number done = Napi::Number::New(info.Env(), static_cast<double>(copy->result.done));
+  if (copy->result.fault_address == 0) return done;
+  Napi::Object result = Napi::Object::New(info.Env());
+  result["done"] = done;
+  result["mapping"] = Napi::Boolean::New(info.Env(), true);
+  return result;
+}
+
 // load(id, offset, width): the value, a bigint for width 8; undefined when it faulted
 Napi::Value load(const Napi::CallbackInfo& info) {
   Region* region = EnvState::of(info.Env()).region(info[0]);
@@ -143,6 +192,8 @@ Napi::Value first_byte_past_js(const Napi::CallbackInfo& info) {
 void export_access(Napi::Env env, Napi::Object exports) {
   exports["readBytes"] = Napi::Function::New(env, read_bytes, "readBytes");
   exports["writeBytes"] = Napi::Function::New(env, write_bytes, "writeBytes");
+  exports["copyAsync"] = Napi::Function::New(env, copy_async, "copyAsync");
+  exports["copyEnd"] = Napi::Function::New(env, copy_end, "copyEnd");
   exports["load"] = Napi::Function::New(env, load, "load");
   exports["store"] = Napi::Function::New(env, store, "store");
   exports["firstBytePast"] = Napi::Function::New(env, first_byte_past_js, "firstBytePast");

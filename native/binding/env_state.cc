@@ -1,6 +1,7 @@
 #include "binding/env_state.h"
 
 #include "core/mapping.h"
+#include "core/pager.h"
 #include "core/service.h"
 
 namespace revocable::binding {
@@ -18,6 +19,14 @@ void on_wake(uv_async_t* async) {
   napi_make_callback(state->env, nullptr, global, state->notify.Value(), 0, nullptr, nullptr);
   if (napi_is_exception_pending(state->env, &thrown) != napi_ok || !thrown) return;
   if (napi_get_and_clear_last_exception(state->env, &error) == napi_ok) napi_fatal_exception(state->env, error);
+}
+
+// Its owner goes, and nobody can answer for it any more: to all others it has been unplugged.
+void abandon_device(const DeviceRef& device) {
+  device_abandon(*device);
+  pager_drop_device(*device);
+  revoke_regions_of(*device);
+  device_forget(*device);
 }
 
 void on_environment_gone(napi_async_cleanup_hook_handle hook, void* state) { static_cast<EnvState*>(state)->close(hook); }
@@ -79,6 +88,8 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
   mailbox->shut();
   for (Waiter* waiter : waiting) wait_end(waiter);
   waiting.clear();
+  for (auto& [token, held] : device_calls) device_call_end(*held.device, token);
+  for (const DeviceRef& device : devices) abandon_device(device);
   {
     std::lock_guard guard(*threaded_waits.lock);
     for (auto& [token, waiter] : *threaded_waits.waiters) wait_cancel(waiter);
@@ -86,6 +97,12 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
   for (auto& [id, held] : regions) {
     for (uint32_t i = 0; i < held.handles; ++i) release_region_handle(held.region, held.creator && i == 0);
   }
+  // V8 is about to unmap the buffers' memory. The copies have been woken, and end within their chunk.
+  for (auto& [token, copy] : copies) {
+    const auto found = regions.find(static_cast<uint64_t>(region_id(copy->region)));
+    while (found != regions.end() && found->second.creator && copy->done.load() == 0) futex_wait_private(&copy->done, 0, nullptr);
+  }
+  copies.clear();
   regions.clear();
   for (auto& [id, held] : objects) object_release(held.object);
   objects.clear();

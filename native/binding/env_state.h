@@ -12,10 +12,12 @@
 #include <unordered_set>
 #include <vector>
 
+#include "core/device.h"
 #include "core/event_ring.h"
 #include "core/registry.h"
 #include "core/revoker.h"
 #include "core/wait_list.h"
+#include "fault/guarded_copy.h"
 
 namespace revocable::binding {
 
@@ -59,6 +61,16 @@ struct ThreadedWaits {
   std::shared_ptr<std::unordered_map<double, Waiter*>> waiters = std::make_shared<std::unordered_map<double, Waiter*>>();
 };
 
+// A copy on another thread, between the mapping and memory of its own.
+struct Copy {
+  Region* region;
+  size_t offset;
+  bool write;
+  std::vector<char> bytes;
+  CopyResult result{0, 0};
+  FutexWord done{0};
+};
+
 class EnvState {
  public:
   static EnvState& of(Napi::Env env) { return *env.GetInstanceData<EnvState>(); }
@@ -79,6 +91,13 @@ class EnvState {
   std::unordered_map<uint64_t, Held> regions;  // by region id
   std::unordered_set<Waiter*> waiting;         // synchronous waits under way
   ThreadedWaits threaded_waits;
+  std::vector<DeviceRef> devices;  // owned by this thread
+  struct HeldCall {
+    DeviceRef device;
+    std::shared_ptr<DeviceCall> call;
+  };
+  std::unordered_map<uint64_t, HeldCall> device_calls;       // this thread waits for their answers
+  std::unordered_map<double, std::shared_ptr<Copy>> copies;  // asynchronous ones, by token
   double next_token = 1;
 
   void pending(int change);  // how many promises wait: the loop stays alive while any does
@@ -115,6 +134,7 @@ void export_memory_calls(Napi::Env env, Napi::Object exports);
 void export_revocation(Napi::Env env, Napi::Object exports);
 void export_waits(Napi::Env env, Napi::Object exports);
 void export_observation(Napi::Env env, Napi::Object exports);
+void export_devices(Napi::Env env, Napi::Object exports);
 void export_bench(Napi::Env env, Napi::Object exports);
 
 }  // namespace revocable::binding

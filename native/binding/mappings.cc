@@ -32,6 +32,8 @@ struct MapArguments {
   bool writable, private_copy;
   Fill fill;
   bool populate;
+  uint64_t device_file;
+  bool for_device;
 };
 
 MapArguments map_arguments(const Napi::CallbackInfo& info, size_t first) {
@@ -41,7 +43,9 @@ MapArguments map_arguments(const Napi::CallbackInfo& info, size_t first) {
           to_bool(info[first + 3]),
           to_bool(info[first + 4]),
           static_cast<Fill>(to_u32(info[first + 5])),
-          to_bool(info[first + 6])};
+          to_bool(info[first + 6]),
+          to_u64(info[first + 7]),
+          to_bool(info[first + 8])};
 }
 
 Failure map_at(const MapArguments& arguments, uintptr_t start, Region** region) {
@@ -49,7 +53,7 @@ Failure map_at(const MapArguments& arguments, uintptr_t start, Region** region) 
   if (failure) return failure;
   const size_t span = round_up(arguments.length, size_t{1} << arguments.object->page_shift);
   return map_region({arguments.object, start, span, arguments.length, arguments.offset, arguments.writable,
-                     arguments.private_copy, arguments.fill, arguments.populate},
+                     arguments.private_copy, arguments.fill, arguments.populate, arguments.device_file, arguments.for_device},
                     region);
 }
 
@@ -59,8 +63,9 @@ void hold(EnvState& state, Region* region, bool creator, uintptr_t buffer) {
   describe(state, region, buffer);
 }
 
-// map(bytes, objectId, offset, length, writable, private, fill, populate): null, and the mapping described | Failure
-// `bytes` covers the whole SharedArrayBuffer; the mapping starts at its first address that is aligned to the object's pages.
+// map(bytes, objectId, offset, length, writable, private, fill, populate, deviceFile, forDevice): null, and the mapping described
+// | Failure `bytes` covers the whole SharedArrayBuffer; the mapping starts at its first address that is aligned to the object's
+// pages.
 Napi::Value map(const Napi::CallbackInfo& info) {
   const auto bytes = info[0].As<Napi::Uint8Array>();
   const MapArguments arguments = map_arguments(info, 1);
@@ -89,7 +94,8 @@ void free_external(Napi::Env, void*, ExternalRange* range) {
   delete range;
 }
 
-// mapExternal(objectId, offset, length, writable, private, fill, populate): the ArrayBuffer, and the mapping described | Failure
+// mapExternal(objectId, offset, length, writable, private, fill, populate, deviceFile, forDevice): the ArrayBuffer, and the
+// mapping described | Failure
 Napi::Value map_external(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const MapArguments arguments = map_arguments(info, 0);

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #include "binding/env_state.h"
@@ -117,6 +118,14 @@ Napi::Value object_close_js(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), object_close(state.object(info[0]), state.subscription()));
 }
 
+// objectDiscard(id, offset, length): null | Failure. The pages' content is forgotten, in every mapping.
+Napi::Value object_discard(const Napi::CallbackInfo& info) {
+  const Object* object = EnvState::of(info.Env()).object(info[0]);
+  const int result = fallocate(object->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(to_u64(info[1])),
+                               static_cast<off_t>(to_u64(info[2])));
+  return to_js(info.Env(), result == 0 ? Failure{} : Failure::from_errno("fallocate"));
+}
+
 // objectRevokedByOwner(id): whether another process has revoked this memfd, which nobody here has touched since
 Napi::Value object_revoked_by_owner_js(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), object_revoked_by_owner(EnvState::of(info.Env()).object(info[0])));
@@ -147,6 +156,7 @@ void export_objects(Napi::Env env, Napi::Object exports) {
   exports["objectState"] = Napi::Function::New(env, object_state, "objectState");
   exports["objectSize"] = Napi::Function::New(env, object_size_js, "objectSize");
   exports["objectRevokedByOwner"] = Napi::Function::New(env, object_revoked_by_owner_js, "objectRevokedByOwner");
+  exports["objectDiscard"] = Napi::Function::New(env, object_discard, "objectDiscard");
   exports["objectClose"] = Napi::Function::New(env, object_close_js, "objectClose");
 }
 

@@ -70,6 +70,10 @@ Napi::Value stats(const Napi::CallbackInfo& info) {
   put("foreign", g_counters.foreign);
   put("eventsDropped", g_counters.events_dropped);
   put("displacements", g_counters.displacements);
+  put("pagesSupplied", g_counters.pages_supplied);
+  put("pagesAsked", g_counters.pages_asked);
+  put("selfFaults", g_counters.self_faults);
+  put("answersDiscarded", g_counters.answers_discarded);
   return result;
 }
 

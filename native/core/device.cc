@@ -88,7 +88,7 @@ std::vector<Work> device_take_work(Device& device, size_t most) {
       const std::unique_ptr<MappingEnd> end(device.ended);
       device.ended = end->next;
       if (device.ended == nullptr) device.ended_last = &device.ended;
-      taken.push_back({WorkKind::mapping_ended, 0, {end->mapping, end->device_region, end->offset, end->length}});
+      taken.push_back({WorkKind::mapping_ended, 0, {end->mapping, end->device_region, end->offset, end->length, end->file}});
     }
     while (!device.work.empty() && taken.size() < most) {
       taken.push_back(device.work.front());
@@ -144,7 +144,7 @@ bool device_answer_call(Device& device, uint64_t token, int errnum, uint64_t val
   return true;
 }
 
-bool device_mapping_begin(Region* region) {
+bool device_mapping_begin(Region* region, uint64_t file) {
   const Object* object = region->object;
   auto* mapping = new (std::nothrow) DeviceMapping;
   if (mapping == nullptr) return false;
@@ -159,8 +159,12 @@ bool device_mapping_begin(Region* region) {
     return false;
   }
   mapping->pages = static_cast<PageProgress*>(pages);
-  *mapping->end = {nullptr, uint64_t{region->generation} * kStatusSlots + region->slot, object->device_region,
-                   region->object_offset, region->length};
+  *mapping->end = {nullptr,
+                   uint64_t{region->generation} * kStatusSlots + region->slot,
+                   object->device_region,
+                   region->object_offset,
+                   region->length,
+                   file};
   region->device_mapping = mapping;
   std::lock_guard guard(object->device->lock);
   ++object->device->open_mappings;

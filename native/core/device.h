@@ -28,6 +28,7 @@ struct MappingEnd {
   uint32_t device_region = 0;
   uint64_t offset = 0;
   size_t length = 0;
+  uint64_t file = 0;  // through which it was mapped; 0: none
 };
 
 enum class PageProgress : uint8_t {
@@ -110,7 +111,7 @@ bool device_answer_call(Device& device, uint64_t token, int errnum, uint64_t val
 // --- mappings of a device's region, under the registry lock ---------------------------------------------------------------
 
 // Gives the region what it needs as a mapping of its object's device; false when there is no memory for it.
-bool device_mapping_begin(Region* region);
+bool device_mapping_begin(Region* region, uint64_t file);
 void device_mapping_ended(Region* region);  // its owner is told, once
 void device_mapping_undo(Region* region);   // it has come to nothing: the owner is not told
 void device_mapping_free(Region* region);

@@ -270,7 +270,7 @@ Failure map_region(const MapRequest& request, Region** result) {
     region->writable = request.writable;
     region->private_copy = request.private_copy;
     region->fill = request.fill;
-    if (object->device != nullptr && !request.for_device && !device_mapping_begin(region)) {
+    if (object->device != nullptr && !request.for_device && !device_mapping_begin(region, request.device_file)) {
       forget_region(region);
       return {ENOMEM, "mmap"};
     }

@@ -21,7 +21,8 @@ struct MapRequest {
   bool private_copy;
   Fill fill;
   bool populate;
-  bool for_device = false;  // the device's own view of its region: asks nobody for pages, and is not told of when it ends
+  uint64_t device_file = 0;  // through which open file of a device, which is told with the mapping's end
+  bool for_device = false;   // the device's own view of its region: asks nobody for pages, and is not told of when it ends
 };
 
 // Maps it and takes one handle. ENODEV from a revoked object, whichever thread revoked it, ECANCELED from a suspended one,

@@ -74,6 +74,7 @@ struct Object {
   // Constant while it exists; neither for the handler. A region of a simulated device, and where its pages come from.
   std::shared_ptr<Device> device;
   uint32_t device_region = 0;
+  bool registers = false;                // accesses go to the device's model, not to memory
   std::shared_ptr<const Supply> supply;  // null: shared memory as any other
 
   // The gate: anything but `live` refuses new mappings. Set before anything else happens; read by the handler.

@@ -129,6 +129,7 @@ Failure adopt(int fd, const ObjectOptions& options, bool owned, Object** result)
   object->inode = probe.inode;
   object->device = options.device;
   object->device_region = options.device_region;
+  object->registers = options.registers;
   object->supply = options.supply;
   object->state.store(State::live);
   *result = object;
@@ -236,6 +237,17 @@ Failure object_size(const Object* object, uint64_t* size) {
   if (fstat(object->fd, &status) != 0) return Failure::from_errno("fstat");
   *size = static_cast<uint64_t>(status.st_size);
   return {};
+}
+
+std::vector<Object*> objects_of(const Device& device) {
+  RegistryLock lock;
+  std::vector<Object*> found;
+  for (auto& [id, object] : registry().objects) {
+    if (object->device.get() != &device) continue;
+    ++object->references;
+    found.push_back(object);
+  }
+  return found;
 }
 
 bool object_close(Object* object, int caller) {

@@ -40,6 +40,7 @@ struct ObjectOptions {
   const char* name = "";
   std::shared_ptr<Device> device = nullptr;  // whose region it is
   uint32_t device_region = 0;
+  bool registers = false;
   std::shared_ptr<const Supply> supply = nullptr;
 };
 
@@ -61,6 +62,9 @@ bool still_has_descriptor(const Object* object);
 // Whether the owner of this memfd, another process, has truncated it to nothing under a seal: that is a revocation.
 // Async-signal-safe.
 bool object_revoked_by_owner(const Object* object);  // handler_inside.cc
+
+// Its regions, with a reference each.
+std::vector<Object*> objects_of(const Device& device);
 
 // Closes every mapping of it in every thread, then its descriptor. Not a revocation. True when this call did it. All environments
 // are told but the `caller`'s (a subscription of service.h).

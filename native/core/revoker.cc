@@ -281,6 +281,13 @@ RevokeCounts revoke_finish(Object* object, bool mine, int caller) {
   return counts;
 }
 
+void revoke_regions_of(const Device& device) {
+  for (Object* object : objects_of(device)) {
+    if (revoke_begin(object)) revoke_finish(object, true);
+    object_release(object);
+  }
+}
+
 void revoke_when_done(Object* object, std::function<void(const RevokeCounts&)> done) {
   {
     RegistryLock lock;

@@ -30,6 +30,9 @@ RevokeCounts revoke_finish(Object* object, bool mine, int caller = kNobody);
 // must not wait for a revocation that may be queued behind it.
 void revoke_when_done(Object* object, std::function<void(const RevokeCounts&)> done);
 
+// Revokes every region of a device, in this call. Its gate has been shut.
+void revoke_regions_of(const Device& device);
+
 // The temporary kind. EBUSY when a private mapping exists (its own copies would be lost), ENODEV, EBADF.
 // Suspending twice is fine.
 Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call);

@@ -8,7 +8,9 @@ import {
   MappingSuspendedError,
   outOfRange,
   ProtectedPageError,
+  RawRegistersError,
   ReadOnlyMappingError,
+  SelfFaultError,
   systemError,
   type AccessPlace,
   type BackingFaultCause,
@@ -27,6 +29,8 @@ import {
   VERDICTS,
   type MappingDescription,
 } from '../native.js';
+import { completionOf, unwrap } from '../loop.js';
+import type { RegisterPort } from '../device/link.js';
 import type { MappingEvents } from './events.js';
 import type { MemoryObject, MemoryState } from './memory-object.js';
 
@@ -69,6 +73,13 @@ const SINK64 = native.sink / 2 + 1;
 /** Whether a processor makes a thread's loads visible in program order, as x86 does and ARM does not. */
 const LOADS_IN_ORDER = process.arch === 'x64';
 
+/** The error of a part of a copy, with what had been copied before that part. */
+function movedOn(error: unknown, done: number): unknown {
+  const partial = error as { bytesTransferred?: number };
+  if (typeof partial.bytesTransferred === 'number') partial.bytesTransferred += done;
+  return error;
+}
+
 /** The part of {@link Mapping} that accesses memory, and says why it could not. */
 export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** What is mapped. */
@@ -81,8 +92,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   readonly address: bigint;
   /** What accesses are allowed. */
   readonly access: 'r' | 'rw';
-  /** The memory as a JavaScript buffer; with 2 MiB pages the mapping may begin inside it: see `bytes.byteOffset`. */
-  readonly buffer: SharedArrayBuffer | ArrayBuffer;
+  readonly #buffer: SharedArrayBuffer | ArrayBuffer;
+  /** Where accesses go instead of to memory: to the model of a device's registers. */
+  readonly #registers: RegisterPort | undefined;
+  /** This thread would have to supply the pages that it touches. */
+  readonly #servedHere: boolean;
 
   /** Of the status table; CLOSED_SLOT once closed. */
   #slot: number;
@@ -106,12 +120,29 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     this.length = description.length;
     this.address = description.address;
     this.access = description.writable ? 'rw' : 'r';
-    this.buffer = buffer;
+    this.#buffer = buffer;
+    this.#registers = object._device?.registers;
+    this.#servedHere = object._device?.servedHere === true;
     this.#slot = description.slot;
     this.#id = description.id;
     this.#writable = description.writable;
     this.#fill = FILLS[description.fill];
     this.#start = description.start;
+  }
+
+  /**
+   * The memory as a JavaScript buffer; with 2 MiB pages the mapping may begin inside it: see `bytes.byteOffset`.
+   *
+   * @throws RawRegistersError `ERR_DEVICE_REGISTERS` for a device's registers, which raw accesses would not reach.
+   */
+  get buffer(): SharedArrayBuffer | ArrayBuffer {
+    if (this.#registers !== undefined) throw new RawRegistersError(this.object.name);
+    return this.#buffer;
+  }
+
+  /** @internal Also of registers. */
+  get _buffer(): SharedArrayBuffer | ArrayBuffer {
+    return this.#buffer;
   }
 
   /** @internal Names the mapping to native code. */
@@ -374,11 +405,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
    * has transferred the ArrayBuffer away: accesses then go through native code.
    */
   #makeViews(): void {
-    if (this.#u8 !== NO_VIEWS.u8 || this.#fill === 'signal' || this.buffer.byteLength === 0) return;
-    this.#u8 = new Uint8Array(this.buffer, this.#start, this.length);
-    this.#u16 = new Uint16Array(this.buffer, this.#start, Math.floor(this.length / 2));
-    this.#u32 = new Uint32Array(this.buffer, this.#start, Math.floor(this.length / 4));
-    this.#u64 = new BigUint64Array(this.buffer, this.#start, Math.floor(this.length / 8));
+    if (this.#u8 !== NO_VIEWS.u8 || this.#fill === 'signal' || this.#buffer.byteLength === 0) return;
+    this.#u8 = new Uint8Array(this.#buffer, this.#start, this.length);
+    this.#u16 = new Uint16Array(this.#buffer, this.#start, Math.floor(this.length / 2));
+    this.#u32 = new Uint32Array(this.#buffer, this.#start, Math.floor(this.length / 4));
+    this.#u64 = new BigUint64Array(this.#buffer, this.#start, Math.floor(this.length / 8));
     this.#gate = this.#slot;
   }
 
@@ -386,11 +417,14 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     this._throwIfClosed(offset);
     this._checkPlace(offset, width);
     this._throwUnlessLive(offset);
+    if (this.#registers !== undefined) return this.#readRegister(this.#registers, offset, width);
     this.#makeViews();
     for (;;) {
       const strays = this.#straysIfAllowed(offset, width);
       if (strays === undefined) continue;
+      const selfFaults = this.#selfFaults();
       const value = this.#load(offset, width);
+      this.#throwIfSelfFaulted(selfFaults, offset);
       if (value === undefined) {
         this.#throwAfterFault(offset, width, false);
         continue;
@@ -411,6 +445,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** After a load during which the status word changed: throws why, or makes the load again. */
   #reconsider(offset: number, width: number): number | bigint {
     this._throwUnlessLive(offset);
+    this.#throwIfSelfFaulted(0, offset);
     this.#marksAllow(offset, width, false);
     return this.#readSlow(offset, width);
   }
@@ -420,7 +455,9 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return this.#marksAllow(offset, width, write);
   }
 
+  /** After a store during which the status word changed from nothing special. */
   #afterWrite(offset: number, width: number): void {
+    this.#throwIfSelfFaulted(0, offset);
     this.#allowed(offset, width, true);
   }
 
@@ -431,10 +468,40 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     else integer('value', value, 0, 2 ** (8 * width) - 1);
     this._throwUnlessLive(offset);
     if (!this.#writable) throw new ReadOnlyMappingError(this._place(offset));
+    if (this.#registers !== undefined) return this.#writeRegister(this.#registers, offset, width, value);
     this.#makeViews();
     while (status[this.#slot] !== 0 && !this.#allowed(offset, width, true));
+    const selfFaults = this.#selfFaults();
     while (!this.#store(offset, width, value)) this.#throwAfterFault(offset, width, true);
-    if (status[this.#slot] !== 0) this.#afterWrite(offset, width);
+    this.#throwIfSelfFaulted(selfFaults, offset);
+    if (status[this.#slot] !== 0) this.#allowed(offset, width, true);
+  }
+
+  #readRegister(port: RegisterPort, offset: number, width: number): number | bigint {
+    const value = port.read(this.offset + offset, width);
+    if (value === undefined) this.#throwGone(offset);
+    return value;
+  }
+
+  #writeRegister(port: RegisterPort, offset: number, width: number, value: number | bigint): void {
+    if (!port.write(this.offset + offset, width, value)) this.#throwGone(offset);
+  }
+
+  /** The device went while its model was being asked. */
+  #throwGone(offset: number): never {
+    this._throwUnlessLive(offset);
+    throw this.object._revokedError(this._place(offset));
+  }
+
+  /** Only this thread's own touches count there, where it supplies the pages: the difference is the last access's. */
+  #selfFaults(): number {
+    return this.#servedHere ? native.selfFaults(this.#id) : 0;
+  }
+
+  #throwIfSelfFaulted(before: number, offset: number, bytesTransferred?: number): void {
+    if (this.#servedHere && native.selfFaults(this.#id) !== before) {
+      throw new SelfFaultError(this._place(offset, bytesTransferred));
+    }
   }
 
   #load(offset: number, width: number): number | bigint | undefined {
@@ -473,8 +540,66 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     }
   }
 
+  /**
+   * {@link read}, on another thread: a copy that has to wait for pages holds up nothing here. So the ops of a device in this thread can
+   * supply them. `target` is written to when all has been copied.
+   *
+   * @throws (rejects) what {@link read} throws.
+   */
+  readAsync(offset: number, target: NodeJS.ArrayBufferView): Promise<number> {
+    return this.#copyAsync(offset, bytesView('target', target), false);
+  }
+
+  /** {@link write}, on another thread. What `source` holds now is written. */
+  writeAsync(offset: number, source: NodeJS.ArrayBufferView): Promise<number> {
+    return this.#copyAsync(offset, bytesView('source', source), true);
+  }
+
+  async #copyAsync(offset: number, other: NodeJS.ArrayBufferView, write: boolean): Promise<number> {
+    const bytes = other.byteLength;
+    this.#checkCopy(offset, bytes, write);
+    if (bytes === 0) return 0;
+    if (this.#registers !== undefined) return this.#copyRegisters(this.#registers, offset, other, write);
+    for (;;) {
+      const { limit, strays } = this.#bytesAllowed(offset, bytes, write);
+      const copied = limit === 0 ? 0 : await this.#transferAsync(offset, other, limit, write);
+      if (this.#isWhole(copied, offset, other, bytes, write, strays)) return bytes;
+    }
+  }
+
+  async #transferAsync(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): Promise<Copied> {
+    const part = new Uint8Array(other.buffer, other.byteOffset, bytes);
+    const token = unwrap(native.copyAsync(this.#id, offset, bytes, write ? part : undefined));
+    await completionOf(token);
+    return native.copyEnd(token, write ? undefined : part);
+  }
+
+  #copyRegisters(port: RegisterPort, offset: number, other: NodeJS.ArrayBufferView, write: boolean): number {
+    const view = new DataView(other.buffer, other.byteOffset, other.byteLength);
+    for (let done = 0; done < view.byteLength;) {
+      const at = offset + done;
+      const width = at % 4 === 0 && view.byteLength - done >= 4 ? 4 : 1;
+      this._throwUnlessLive(at, done);
+      const gone = (): never => {
+        this._throwUnlessLive(at, done);
+        throw this.object._revokedError(this._place(at, done));
+      };
+      if (write) {
+        const value = width === 4 ? view.getUint32(done, true) : view.getUint8(done);
+        if (!port.write(this.offset + at, width, value)) gone();
+      } else {
+        const value = Number(port.read(this.offset + at, width) ?? gone());
+        if (width === 4) view.setUint32(done, value, true);
+        else view.setUint8(done, value);
+      }
+      done += width;
+    }
+    return view.byteLength;
+  }
+
   #copy(offset: number, other: NodeJS.ArrayBufferView, write: boolean): number {
     const bytes = other.byteLength;
+    if (this.#servedHere || this.#registers !== undefined) return this.#copyFromDevice(offset, other, write);
     // Nothing marked, nothing gone, before and after: what was copied is the memory's.
     if (
       typeof offset === 'number' &&
@@ -491,7 +616,31 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return this.#copySlow(offset, other, bytes, write);
   }
 
-  #copySlow(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): number {
+  #copyFromDevice(offset: number, other: NodeJS.ArrayBufferView, write: boolean): number {
+    const bytes = other.byteLength;
+    this.#checkCopy(offset, bytes, write);
+    if (this.#registers !== undefined) return this.#copyRegisters(this.#registers, offset, other, write);
+    // Page by page: a page that this thread would have to supply is where the copy ends.
+    for (let done = 0; done < bytes;) {
+      const at = offset + done;
+      const part = Math.min(bytes - done, native.pageSize - (at % native.pageSize));
+      const selfFaults = this.#selfFaults();
+      try {
+        this.#copySlow(at, new Uint8Array(other.buffer, other.byteOffset + done, part), part, write, selfFaults);
+      } catch (error) {
+        throw movedOn(error, done);
+      }
+      done += part;
+    }
+    return bytes;
+  }
+
+  #copySlow(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, selfFaults?: number): number {
+    this.#checkCopy(offset, bytes, write);
+    return bytes === 0 ? 0 : this.#copyChecked(offset, other, bytes, write, selfFaults);
+  }
+
+  #checkCopy(offset: number, bytes: number, write: boolean): void {
     this._throwIfClosed(offset);
     integer('offset', offset, 0, this.length);
     if (bytes > this.length - offset) {
@@ -503,14 +652,14 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     }
     this._throwUnlessLive(offset, 0);
     if (write && !this.#writable) throw new ReadOnlyMappingError(this._place(offset, 0));
-    return bytes === 0 ? 0 : this.#copyChecked(offset, other, bytes, write);
   }
 
-  #copyChecked(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): number {
+  #copyChecked(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, selfFaults?: number): number {
     for (;;) {
       // Lost and protected pages are where the copy ends, as if they faulted.
       const { limit, strays } = this.#bytesAllowed(offset, bytes, write);
       const copied = limit === 0 ? 0 : this.#transfer(offset, other, limit, write);
+      if (selfFaults !== undefined) this.#throwIfSelfFaulted(selfFaults, offset, 0);
       if (this.#isWhole(copied, offset, other, bytes, write, strays)) return bytes;
     }
   }

@@ -280,10 +280,10 @@ export class Mapping extends CheckedAccess implements Disposable {
    */
   share(): MappingHandle {
     this._throwUnlessLive(undefined);
-    if (!isSharedBuffer(this.buffer))
+    if (!isSharedBuffer(this._buffer))
       throw invalidValue('shared', 'must be true for a mapping that is shared between threads', false);
     markShared(this.#hold);
-    return { type: 'revocable-mmap.MappingHandle', id: this._id, buffer: this.buffer };
+    return { type: 'revocable-mmap.MappingHandle', id: this._id, buffer: this._buffer };
   }
 
   /**

@@ -20,6 +20,7 @@ import { completionOf, prepare, unwrap } from '../loop.js';
 import { CAUSES, FILLS, isFailure, native, REVOKE_DONE, STATES, STATUS_STATE, takeDescription, type Failure } from '../native.js';
 import { later, laterEach } from '../turns.js';
 import type { FaultInfo } from './events.js';
+import { linkOf, type DeviceLink } from '../device/link.js';
 import { Mapping } from './mapping.js';
 import { toReport, type RevokeReport } from './report.js';
 
@@ -129,6 +130,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     this.#regular = regular;
     const size = native.objectSize(id);
     this.#lastSize = isFailure(size) ? 0 : size;
+    this._device = linkOf(id);
     rememberObject(id, this);
     collected.register(this, id);
   }
@@ -181,6 +183,11 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const scope = toScope(given.onBackingFault);
     prepare();
     return new MemoryObject(construct, unwrap(native.objectFromFd(fd, writable, scope, name)));
+  }
+
+  /** @internal A region of a simulated device, as native code made it. */
+  static _ofDevice(id: number): MemoryObject {
+    return new MemoryObject(construct, id);
   }
 
   /** @internal The object behind a mapping that another thread made. */
@@ -241,17 +248,23 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
    * ```
    */
   map(options?: MapOptions): Mapping {
+    return this._map(options, 0, false);
+  }
+
+  /** @internal {@link map}, through an open file of a device; or as the device's own view, which asks nobody for pages. */
+  _map(options: MapOptions | undefined, deviceFile: number, forDevice: boolean): Mapping {
     const given = checkOptions('options', options);
     this.#refuseUnlessLive();
     const { offset, length } = this.#range(given);
     const writable = oneOf('options.access', given.access, ['r', 'rw'], this.#writable ? 'rw' : 'r') === 'rw';
     const shared = boolean('options.shared', given.shared, true);
     const priv = boolean('options.private', given.private, false);
+    if (priv && this._device !== undefined) throw invalidValue('options.private', "must be false for a device's memory", priv);
     const fill = FILLS.indexOf(oneOf('options.fill', given.fill, FILLS, 'zeros'));
     const populate = boolean('options.populate', given.populate, false);
     const mapped = shared
-      ? this.#mapShared(offset, length, writable, priv, fill, populate)
-      : native.mapExternal(this.#id, offset, length, writable, priv, fill, populate);
+      ? this.#mapShared(offset, length, writable, priv, fill, populate, deviceFile, forDevice)
+      : native.mapExternal(this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice);
     if (isFailure(mapped)) throw this.#mapError(mapped, length);
     const mapping = new Mapping(this, takeDescription(), mapped, true);
     publish('map', () => ({ mapping, object: this }));
@@ -268,6 +281,13 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
    * @param reason becomes the `cause` of this thread's MappingRevokedErrors.
    */
   async revoke(reason?: unknown): Promise<RevokeReport> {
+    const report = await this._revokeOnly(reason);
+    await this._device?.drained();
+    return report;
+  }
+
+  /** @internal {@link revoke}, without waiting for the ops of a device. */
+  async _revokeOnly(reason?: unknown): Promise<RevokeReport> {
     const { token, mine } = native.revokeAsync(this.#id);
     if (mine) this.#reason = reason;
     const { report } = await completionOf(token);
@@ -331,6 +351,9 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   [Symbol.dispose](): void {
     this.close();
   }
+
+  /** @internal Of the simulated device whose region it is. */
+  readonly _device: DeviceLink | undefined;
 
   /** @internal */
   get _id(): number {
@@ -454,12 +477,14 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     priv: boolean,
     fill: number,
     populate: boolean,
+    deviceFile: number,
+    forDevice: boolean,
   ): SharedArrayBuffer | Failure {
     // Pages larger than those V8 aligns to need room to align in.
     const slack = this.#pageSize > native.pageSize ? this.#pageSize + roundUp(length, this.#pageSize) - length : 0;
     const buffer = allocate(length + slack);
     const bytes = new Uint8Array(buffer, 0, buffer.byteLength);
-    return native.map(bytes, this.#id, offset, length, writable, priv, fill, populate) ?? buffer;
+    return native.map(bytes, this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice) ?? buffer;
   }
 }
 

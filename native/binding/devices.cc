@@ -1,0 +1,252 @@
+// Simulated devices: their regions, what their owner is to do, and calls of their ops from other threads. Numbers that describe
+// work or calls travel in Float64Arrays: see src/native.ts.
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "binding/env_state.h"
+#include "core/device.h"
+#include "core/linux_abi.h"
+#include "core/mapping.h"
+#include "core/page.h"
+#include "core/pager.h"
+#include "core/region_table.h"
+
+namespace revocable::binding {
+namespace {
+
+// deviceCreate(name, limitMs): id. Its owner is the calling thread.
+Napi::Value device_create_js(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  const std::string name = info[0].As<Napi::String>();
+  const DeviceRef device = device_create(name, to_u32(info[1]), [box = state.mailbox] { box->ring(); });
+  state.devices.push_back(device);
+  return Napi::Number::New(info.Env(), static_cast<double>(device->id));
+}
+
+// pagerStart(writeFaults): null | Failure
+Napi::Value pager_start_js(const Napi::CallbackInfo& info) { return to_js(info.Env(), pager_start(to_bool(info[0]))); }
+
+Supply supply_of(uint32_t kind, const Napi::Value& content, double seed, uint32_t around, bool ask_before_write) {
+  enum { kAsk, kZeros, kConstant, kImage, kOffsets, kRandom };
+  Supply supply;
+  supply.around = around;
+  supply.ask_before_write = ask_before_write;
+  supply.seed = static_cast<uint64_t>(seed);
+  switch (kind) {
+    case kAsk: supply.kind = Supply::Kind::ask; break;
+    case kZeros: supply.kind = Supply::Kind::zeros; break;
+    case kConstant: supply.kind = Supply::Kind::constant; break;
+    case kImage: supply.kind = Supply::Kind::image; break;
+    case kOffsets: supply.kind = Supply::Kind::model, supply.model = model_offsets; break;
+    case kRandom: supply.kind = Supply::Kind::model, supply.model = model_random; break;
+  }
+  if (content.IsTypedArray()) {
+    const auto bytes = content.As<Napi::Uint8Array>();
+    supply.content.assign(bytes.Data(), bytes.Data() + bytes.ByteLength());
+  }
+  return supply;
+}
+
+// deviceRegion(deviceId, index, size, name, registers, supply or -1, content, seed, around, askBeforeWrite): object id | Failure
+Napi::Value device_region(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string name = info[3].As<Napi::String>();
+  ObjectOptions options{.name = name.c_str(),
+                        .device = device_find(to_u64(info[0])),
+                        .device_region = to_u32(info[1]),
+                        .registers = to_bool(info[4])};
+  const double kind = info[5].As<Napi::Number>().DoubleValue();
+  if (kind >= 0) {
+    options.supply = std::make_shared<Supply>(
+        supply_of(static_cast<uint32_t>(kind), info[6], info[7].As<Napi::Number>(), to_u32(info[8]), to_bool(info[9])));
+  }
+  Object* object = nullptr;
+  const Failure failure = object_create(to_u64(info[2]), false, options, &object);
+  if (failure) return to_js(env, failure);
+  EnvState::of(env).objects.emplace(object->id, EnvState::HeldObject{object, 1});
+  return Napi::Number::New(env, static_cast<double>(object->id));
+}
+
+Napi::Value device_limit(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  return Napi::Number::New(info.Env(), device == nullptr ? 0 : device->limit_ms);
+}
+
+Napi::Value device_name(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  return Napi::String::New(info.Env(), device == nullptr ? "device" : device->name);
+}
+
+// deviceState(deviceId): 0 there, 1 shut, 2 unknown or forgotten
+Napi::Value device_state(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  return Napi::Number::New(info.Env(), device == nullptr ? 2 : device->removed.load() ? 1 : 0);
+}
+
+// deviceShut(deviceId): whether this call did it
+Napi::Value device_shut_js(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  return Napi::Boolean::New(info.Env(), device != nullptr && device_shut(*device));
+}
+
+// deviceForget(deviceId): it has been removed, and nothing is delivered to its owner any more
+void device_forget_js(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  if (device == nullptr) return;
+  device_abandon(*device);
+  device_forget(*device);
+  std::erase(EnvState::of(info.Env()).devices, device);
+}
+
+// deviceMappings(deviceId): how many are open, in all threads
+Napi::Value device_mappings(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  if (device == nullptr) return Napi::Number::New(info.Env(), 0);
+  std::lock_guard guard(device->lock);
+  return Napi::Number::New(info.Env(), device->open_mappings);
+}
+
+constexpr size_t kWorkNumbers = 10;
+
+// takeDeviceWork(deviceId, numbers): how many things there are to do, ten numbers each
+Napi::Value take_device_work(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  auto numbers = info[1].As<Napi::Float64Array>();
+  if (device == nullptr) return Napi::Number::New(info.Env(), 0);
+  double* put = numbers.Data();
+  const std::vector<Work> taken = device_take_work(*device, numbers.ElementLength() / kWorkNumbers);
+  for (const Work& work : taken) {
+    *put++ = static_cast<double>(work.kind);
+    *put++ = static_cast<double>(work.token);
+    put = std::copy(work.numbers.begin(), work.numbers.end(), put);
+  }
+  return Napi::Number::New(info.Env(), static_cast<double>(taken.size()));
+}
+
+// answerFault(token, kind, content or undefined): whether somebody still waited for it
+Napi::Value answer_fault(const Napi::CallbackInfo& info) {
+  Answer answer{.kind = static_cast<Answer::Kind>(to_u32(info[1]))};
+  std::vector<char> pages;
+  if (info[2].IsTypedArray()) {
+    // A copy of whole pages: the view may be of memory that goes away, and the claim is held while the kernel reads it.
+    const auto bytes = info[2].As<Napi::Uint8Array>();
+    pages.assign(round_up(std::max<size_t>(bytes.ByteLength(), 1), kPageSize), 0);
+    memcpy(pages.data(), bytes.Data(), bytes.ByteLength());
+    answer.bytes = bytes.ByteLength();
+  } else {
+    pages.assign(kPageSize, 0);
+  }
+  answer.content = pages.data();
+  return Napi::Boolean::New(info.Env(), pager_answer(to_u64(info[0]), answer));
+}
+
+// selfFaults(id): touches of the mapping by the thread that would have had to answer
+Napi::Value self_faults(const Napi::CallbackInfo& info) {
+  const Region* region = EnvState::of(info.Env()).region(info[0]);
+  const DeviceMapping* mapping = region == nullptr ? nullptr : region->device_mapping;
+  return Napi::Number::New(info.Env(), mapping == nullptr ? 0 : mapping->self_faults.load());
+}
+
+// deviceCall(deviceId, numbers): token, or 0 when the device is gone. `numbers`: seven arguments.
+Napi::Value device_call_js(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  const DeviceRef device = device_find(to_u64(info[0]));
+  const auto numbers = info[1].As<Napi::Float64Array>();
+  std::array<uint64_t, 7> arguments{};
+  for (size_t i = 0; i < arguments.size(); ++i) arguments[i] = static_cast<uint64_t>(numbers[i]);
+  const uint64_t token = device_token();
+  auto call = device == nullptr ? nullptr : device_call(*device, token, arguments);
+  if (call == nullptr) return Napi::Number::New(info.Env(), 0);
+  state.device_calls.emplace(token, EnvState::HeldCall{device, std::move(call)});
+  return Napi::Number::New(info.Env(), static_cast<double>(token));
+}
+
+// deviceCallWait(token, milliseconds, numbers): CallResult; when done, `numbers` has errno and the value's low and high words
+Napi::Value device_call_wait_js(const Napi::CallbackInfo& info) {
+  const DeviceCall& call = *EnvState::of(info.Env()).device_calls.at(to_u64(info[0])).call;
+  const CallResult result = device_call_wait(call, static_cast<uint64_t>(info[1].As<Napi::Number>().DoubleValue() * 1e6));
+  if (result == CallResult::done) {
+    auto numbers = info[2].As<Napi::Float64Array>();
+    numbers[0] = call.errnum;
+    numbers[1] = static_cast<double>(call.value & 0xffffffffu);
+    numbers[2] = static_cast<double>(call.value >> 32);
+  }
+  return Napi::Number::New(info.Env(), static_cast<uint32_t>(result));
+}
+
+// deviceCallEnd(token): the message of an error without an errno, else ''. The caller waits no longer.
+Napi::Value device_call_end_js(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  const auto found = state.device_calls.find(to_u64(info[0]));
+  const EnvState::HeldCall held = found->second;
+  state.device_calls.erase(found);
+  device_call_end(*held.device, to_u64(info[0]));
+  return Napi::String::New(info.Env(), held.call->message);
+}
+
+// answerCall(deviceId, token, errno, low, high, message)
+Napi::Value answer_call(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  const uint64_t value = uint64_t{to_u32(info[3])} | uint64_t{to_u32(info[4])} << 32;
+  const std::string message = info[5].As<Napi::String>();
+  const bool answered =
+      device != nullptr && device_answer_call(*device, to_u64(info[1]), info[2].As<Napi::Number>().Int32Value(), value, message);
+  return Napi::Boolean::New(info.Env(), answered);
+}
+
+// token(): a number that no other call in this process gets
+Napi::Value token(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(device_token())); }
+
+Napi::Value thread_id(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), abi::tid()); }
+
+// objectDevice(objectId): { device, region } | null
+Napi::Value object_device(const Napi::CallbackInfo& info) {
+  const Object* object = EnvState::of(info.Env()).object(info[0]);
+  if (object == nullptr || object->device == nullptr) return info.Env().Null();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result["device"] = Napi::Number::New(info.Env(), static_cast<double>(object->device->id));
+  result["region"] = Napi::Number::New(info.Env(), object->device_region);
+  result["registers"] = Napi::Boolean::New(info.Env(), object->registers);
+  result["asks"] = Napi::Boolean::New(
+      info.Env(), object->supply != nullptr && (object->supply->kind == Supply::Kind::ask || object->supply->ask_before_write));
+  return result;
+}
+
+// eventfdOpen(): fd | Failure
+Napi::Value eventfd_open(const Napi::CallbackInfo& info) {
+  const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  return fd < 0 ? to_js(info.Env(), Failure::from_errno("eventfd")) : Napi::Number::New(info.Env(), fd).As<Napi::Value>();
+}
+
+void eventfd_signal(const Napi::CallbackInfo& info) { eventfd_write(info[0].As<Napi::Number>().Int32Value(), 1); }
+
+}  // namespace
+
+void export_devices(Napi::Env env, Napi::Object exports) {
+  exports["deviceCreate"] = Napi::Function::New(env, device_create_js, "deviceCreate");
+  exports["pagerStart"] = Napi::Function::New(env, pager_start_js, "pagerStart");
+  exports["deviceRegion"] = Napi::Function::New(env, device_region, "deviceRegion");
+  exports["deviceLimit"] = Napi::Function::New(env, device_limit, "deviceLimit");
+  exports["deviceName"] = Napi::Function::New(env, device_name, "deviceName");
+  exports["deviceState"] = Napi::Function::New(env, device_state, "deviceState");
+  exports["deviceShut"] = Napi::Function::New(env, device_shut_js, "deviceShut");
+  exports["deviceForget"] = Napi::Function::New(env, device_forget_js, "deviceForget");
+  exports["deviceMappings"] = Napi::Function::New(env, device_mappings, "deviceMappings");
+  exports["takeDeviceWork"] = Napi::Function::New(env, take_device_work, "takeDeviceWork");
+  exports["answerFault"] = Napi::Function::New(env, answer_fault, "answerFault");
+  exports["selfFaults"] = Napi::Function::New(env, self_faults, "selfFaults");
+  exports["deviceCall"] = Napi::Function::New(env, device_call_js, "deviceCall");
+  exports["deviceCallWait"] = Napi::Function::New(env, device_call_wait_js, "deviceCallWait");
+  exports["deviceCallEnd"] = Napi::Function::New(env, device_call_end_js, "deviceCallEnd");
+  exports["answerCall"] = Napi::Function::New(env, answer_call, "answerCall");
+  exports["token"] = Napi::Function::New(env, token, "token");
+  exports["threadId"] = Napi::Function::New(env, thread_id, "threadId");
+  exports["objectDevice"] = Napi::Function::New(env, object_device, "objectDevice");
+  exports["eventfdOpen"] = Napi::Function::New(env, eventfd_open, "eventfdOpen");
+  exports["eventfdSignal"] = Napi::Function::New(env, eventfd_signal, "eventfdSignal");
+}
+
+}  // namespace revocable::binding

@@ -1,0 +1,56 @@
+/** Calling a device's ops from a thread where they do not run: the caller blocks until the owner answers, or the device is gone. */
+import { DeviceOpError, systemError } from '../errors.js';
+import { CALL_RESULTS, native } from '../native.js';
+import type { RegisterPort } from './link.js';
+
+/** What can be called that way. The seven numbers of a call are the op, and these arguments. */
+export const CALLS = ['readRegister', 'writeRegister', 'open', 'release', 'mmap', 'unmap'] as const;
+export type CallName = (typeof CALLS)[number];
+
+/** How long a caller sleeps before it looks whether it has been terminated. */
+const SLICE_MS = 50;
+
+const numbers = new Float64Array(7);
+
+/** The answer's low and high 32 bits; undefined when the device is gone, or goes meanwhile. */
+export function callElsewhere(device: number, name: string, op: CallName, ...values: number[]): [number, number] | undefined {
+  numbers.fill(0);
+  numbers[0] = CALLS.indexOf(op);
+  values.forEach((value, i) => (numbers[i + 1] = value));
+  const token = native.deviceCall(device, numbers);
+  if (token === 0) return undefined;
+  let message: string;
+  let result: (typeof CALL_RESULTS)[number] = 'pending';
+  const end = performance.now() + native.deviceLimit(device);
+  try {
+    while (result === 'pending') {
+      result = CALL_RESULTS[native.deviceCallWait(token, SLICE_MS, numbers)];
+      if (result === 'pending' && performance.now() > end) {
+        throw new DeviceOpError(name, op, 'did not answer in time', 'ERR_DEVICE_OP_TIMEOUT');
+      }
+    }
+  } finally {
+    message = native.deviceCallEnd(token);
+  }
+  if (result === 'gone') return undefined;
+  if (numbers[0] !== 0) throw systemError({ errno: -numbers[0], syscall: op });
+  if (message !== '') throw new DeviceOpError(name, op, message);
+  return [numbers[1], numbers[2]];
+}
+
+export function registersFromElsewhere(device: number, region: number): RegisterPort {
+  const name = native.deviceName(device);
+  return {
+    read: (offset, width) => {
+      const value = callElsewhere(device, name, 'readRegister', region, offset, width);
+      if (value === undefined) return undefined;
+      return width === 8 ? (BigInt(value[1]) << 32n) | BigInt(value[0]) : value[0];
+    },
+    write: (offset, width, value) => {
+      const bits = BigInt(value);
+      const low = Number(bits & 0xffff_ffffn);
+      const high = Number(bits >> 32n);
+      return callElsewhere(device, name, 'writeRegister', region, offset, width, low, high) !== undefined;
+    },
+  };
+}

@@ -1,0 +1,176 @@
+import { EventEmitter } from 'node:events';
+import { inspect } from 'node:util';
+import { constants as osConstants } from 'node:os';
+import { systemError } from '../errors.js';
+import type { MemoryObject } from '../memory/memory-object.js';
+import type { RevokeReport } from '../memory/report.js';
+import { native } from '../native.js';
+import type { DeviceFile } from './device-file.js';
+
+export type DeviceState = 'live' | 'suspended' | 'removed';
+
+/** What a removal did. */
+export interface RemovalReport {
+  /** Name of the device. */
+  device: string;
+  /** Whether this call removed it. */
+  removedByThisCall: boolean;
+  /** Of each region, in order. */
+  regions: RevokeReport[];
+  /** Mappings that were open. */
+  mappings: number;
+  /** Files that were open. */
+  files: number;
+  /** Ops that had not settled when their time was up: what they answer is discarded. */
+  abandonedOps: number;
+}
+
+/** A fault op, or another op without a caller, that did not do its work. */
+export interface DeviceFaultInfo {
+  op: string;
+  /** `'failed'`: it threw `error`. `'no-answer'`: its time was up. `'refused'`: it answered `'sigbus'`. */
+  cause: 'failed' | 'no-answer' | 'refused';
+  error?: unknown;
+  /** The page, where it was asked for one. */
+  region?: number;
+  index?: number;
+  thread?: number;
+}
+
+export interface DeviceEvents {
+  /** `remove()` was called: let go of files and mappings. */
+  'remove-requested': [];
+  suspended: [];
+  resumed: [];
+  fault: [info: DeviceFaultInfo];
+  /** It is gone. Once, and nothing after. */
+  removed: [report: RemovalReport];
+}
+
+/** A part of a device that can be mapped. */
+export interface DeviceRegion {
+  readonly name: string;
+  readonly index: number;
+  /** Bytes. */
+  readonly size: number;
+  readonly kind: 'memory' | 'registers';
+  /** What is mapped. */
+  readonly object: MemoryObject;
+}
+
+/** What a device is to those who use it, in whichever thread its ops run. */
+export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements AsyncDisposable {
+  readonly name: string;
+  abstract readonly regions: readonly DeviceRegion[];
+  /** @internal Files opened in this thread and not closed. */
+  readonly _files = new Set<DeviceFile>();
+  /** @internal */
+  readonly _id: number;
+  #suspended = false;
+  readonly #controller = new AbortController();
+
+  /** @internal */
+  constructor(id: number, name: string) {
+    super();
+    this._id = id;
+    this.name = name;
+  }
+
+  get state(): DeviceState {
+    if (native.deviceState(this._id) !== 0) return 'removed';
+    return this.#suspended ? 'suspended' : 'live';
+  }
+
+  /** Aborted by removal, with the `ENODEV` error as its reason. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** A region by its name or number. @throws RangeError when there is none. */
+  region(which: string | number): DeviceRegion {
+    const found = this.regions.find((region) => region.index === which || region.name === which);
+    if (found === undefined) throw new RangeError(`${this.name} has no region ${inspect(which)}`);
+    return found;
+  }
+
+  /**
+   * Opens the device, as open(2) does: calls the `open` op, and blocks until it has answered where the ops run in another thread.
+   *
+   * @throws `ENODEV` once it is being removed; what the op throws; DeviceOpError.
+   */
+  abstract open(): DeviceFile;
+
+  /**
+   * Surprise removal: from the first instant nothing is opened, mapped or called any more; every region is revoked, whoever waits is
+   * woken with an error, running ops are waited for (at most `opTimeout`), `close` is called once for each mapping and `release` once
+   * for each file. When the promise resolves none of the device's ops runs or will run, but the one that called this.
+   *
+   * Never rejects. Callers after the first wait for the same removal.
+   */
+  abstract unplug(reason?: unknown): Promise<RemovalReport>;
+
+  /**
+   * Orderly removal: `'remove-requested'` is emitted on the device and its files, and when all files and mappings have been closed, or
+   * `timeout` milliseconds have passed (default 5000), it goes as by {@link unplug}.
+   */
+  abstract remove(options?: { timeout?: number }): Promise<RemovalReport>;
+
+  /** An interrupt: all files' consumers get it. Does nothing once it is removed. */
+  abstract raise(vector?: number): void;
+
+  /**
+   * Takes all regions away until {@link resume}: checked accesses throw MappingSuspendedError. What is written to the regions meanwhile
+   * is there afterwards.
+   */
+  async suspend(): Promise<void> {
+    this._throwIfGone('suspend');
+    await Promise.all(this.regions.map((region) => region.object.suspend()));
+    this.#suspended = true;
+    this.emit('suspended');
+  }
+
+  /** Gives them back: the same mappings go on. Pages are asked for again at their next touch. */
+  async resume(): Promise<void> {
+    this._throwIfGone('resume');
+    await Promise.all(this.regions.map((region) => region.object.resume()));
+    this.#suspended = false;
+    this.emit('resumed');
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.unplug().then(() => undefined);
+  }
+
+  [inspect.custom](): string {
+    const regions = this.regions.map((region) => `${region.name} ${region.size} B`).join(', ');
+    return `Device <${this.name} ${this.state}: ${regions}>`;
+  }
+
+  /** @internal */
+  _throwIfGone(syscall: string): void {
+    if (native.deviceState(this._id) !== 0) throw goneError(syscall);
+  }
+
+  /** @internal In this thread: files and waits end. */
+  _endHere(): void {
+    this.#controller.abort(goneError('unplug'));
+    for (const file of this._files) file._gone();
+  }
+}
+
+/** What every operation on a device that is gone gives: `ENODEV`. */
+export function goneError(syscall: string): NodeJS.ErrnoException {
+  return systemError({ errno: -osConstants.errno.ENODEV, syscall });
+}
+
+/**
+ * A system error for an op to throw.
+ *
+ * @example
+ * ```js
+ * open(file) { if (busy) throw deviceError('EBUSY', 'open'); }
+ * ```
+ */
+export function deviceError(code: keyof typeof osConstants.errno, syscall: string): NodeJS.ErrnoException {
+  return systemError({ errno: -osConstants.errno[code], syscall });
+}

@@ -1,0 +1,276 @@
+import { EventEmitter } from 'node:events';
+import { closeSync } from 'node:fs';
+import { constants as osConstants } from 'node:os';
+import { inspect } from 'node:util';
+import { abortSignal, bytesView, integer, oneOf, options as checkOptions } from '../arguments.js';
+import { invalidType, outOfRange, systemError } from '../errors.js';
+import { unwrap } from '../loop.js';
+import type { Mapping } from '../memory/mapping.js';
+import type { MapOptions } from '../memory/memory-object.js';
+import { native } from '../native.js';
+import { later } from '../turns.js';
+import { goneError, type DeviceBase } from './device-base.js';
+import { PushIterator } from './push-iterator.js';
+
+export interface DeviceMapOptions extends Omit<MapOptions, 'private'> {
+  /** Name or number. Default 0, the first. */
+  region?: string | number;
+}
+
+export interface CallOptions {
+  /** Ends the call, which then rejects with the signal's reason. The op is told by its own signal. */
+  signal?: AbortSignal;
+}
+
+export interface PollOptions extends CallOptions {
+  /** What to wait for, of {@link POLL}. Default everything. */
+  events?: number;
+  /** Milliseconds; then it resolves with 0. Default no limit. */
+  timeout?: number;
+}
+
+/** Beyond that, a vector that waits already is not counted again, as a level is not. */
+const MOST_INTERRUPTS_WAITING = 65_536;
+
+interface FileEvents {
+  /** The device is to be removed: let go of this file, and of mappings. */
+  'remove-requested': [];
+  /** The device is gone. Once. */
+  gone: [];
+  close: [];
+}
+
+/** How the calls of a file reach the ops: directly, or in another thread. */
+export interface FileBackend {
+  map(file: number, region: number, offset: number, length: number, access: 'r' | 'rw'): 'r' | 'rw';
+  /** What `map` allowed has come to nothing. */
+  unmap(file: number): void;
+  read(file: number, target: Uint8Array, position: number, signal: AbortSignal): Promise<number>;
+  write(file: number, source: Uint8Array, position: number, signal: AbortSignal): Promise<number>;
+  ioctl(file: number, command: number, argument: unknown, signal: AbortSignal): Promise<unknown>;
+  poll(file: number): Promise<number>;
+  /** Resolves when readiness may have changed. */
+  notified(signal: AbortSignal): Promise<void>;
+  release(file: number): void;
+}
+
+/**
+ * An open file of a simulated device: what a file descriptor of a device node is.
+ *
+ * Once the device is gone every operation fails with `ENODEV`, and those under way end with it. After `close()` they fail with `EBADF`.
+ */
+export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
+  readonly device: DeviceBase;
+  readonly #id: number;
+  readonly #backend: FileBackend;
+  readonly #queues = new Set<PushIterator<number>>();
+  readonly #descriptors = new Map<number, number>();
+  /** Ends everything under way. */
+  readonly #end = new AbortController();
+  #state: 'open' | 'closed' | 'gone' = 'open';
+
+  /** @internal Files are made by {@link DeviceBase.open}. */
+  constructor(device: DeviceBase, id: number, backend: FileBackend) {
+    super();
+    this.device = device;
+    this.#id = id;
+    this.#backend = backend;
+    device._files.add(this);
+  }
+
+  get state(): 'open' | 'closed' | 'gone' {
+    return this.#state === 'open' && this.device.state === 'removed' ? 'gone' : this.#state;
+  }
+
+  /**
+   * Maps a region. The `mmap` op may refuse it, or allow less. The mapping outlives the file.
+   *
+   * @throws `ENODEV`, `EBADF`; what the op throws; what {@link MemoryObject.map} throws.
+   */
+  map(options?: DeviceMapOptions): Mapping {
+    this.#throwUnlessOpen('mmap');
+    const { region: which, ...given } = checkOptions('options', options);
+    if (which !== undefined && typeof which !== 'string' && typeof which !== 'number')
+      throw invalidType('options.region', 'of type string or number', which);
+    const region = this.device.region(which ?? 0);
+    const access = oneOf('options.access', given.access, ['r', 'rw'], 'rw');
+    const offset = integer('options.offset', given.offset ?? 0, 0, region.size - 1);
+    const length = integer('options.length', given.length ?? region.size - offset, 1, region.size - offset);
+    const allowed = this.#backend.map(this.#id, region.index, offset, length, access);
+    try {
+      return region.object._map({ ...given, offset, length, access: allowed }, this.#id, false);
+    } catch (error) {
+      this.#backend.unmap(this.#id);
+      throw error;
+    }
+  }
+
+  /**
+   * Reads by the device's `read` op into `target`.
+   *
+   * @returns how many bytes; 0 at the end.
+   * Waits for as long as the op does: reads of devices block.
+   *
+   * @throws (rejects) `ENODEV`, `EBADF`, `EINVAL` where the device has no such op; what the op throws; DeviceOpError.
+   */
+  read(target: NodeJS.ArrayBufferView, position = 0, options?: CallOptions): Promise<number> {
+    return this.#call('read', options, (signal) => {
+      integer('position', position, 0, Number.MAX_SAFE_INTEGER);
+      return this.#backend.read(this.#id, toBytes('target', target), position, signal);
+    });
+  }
+
+  /** Writes by the device's `write` op. See {@link read}. */
+  write(source: NodeJS.ArrayBufferView, position = 0, options?: CallOptions): Promise<number> {
+    return this.#call('write', options, (signal) => {
+      integer('position', position, 0, Number.MAX_SAFE_INTEGER);
+      return this.#backend.write(this.#id, toBytes('source', source), position, signal);
+    });
+  }
+
+  /** A command of the device's own. Argument and answer are cloned where the ops run in another thread. See {@link read}. */
+  ioctl(command: number, argument?: unknown, options?: CallOptions): Promise<unknown> {
+    return this.#call('ioctl', options, (signal) => {
+      integer('command', command, 0, 0xffff_ffff);
+      return this.#backend.ioctl(this.#id, command, argument, signal);
+    });
+  }
+
+  /** Waits until the device is ready for one of `events`; resolves with those it is ready for, or 0 when the time is up. */
+  poll(options?: PollOptions): Promise<number> {
+    const { events, timeout, signal } = checkOptions<PollOptions>('options', options);
+    return this.#call('poll', signal === undefined ? undefined : { signal }, async (ended) => {
+      const wanted = integer('options.events', events ?? 0xffff, 0, 0xffff);
+      if (timeout !== undefined && typeof timeout !== 'number') throw invalidType('options.timeout', 'of type number', timeout);
+      if (timeout !== undefined && !(timeout >= 0)) throw outOfRange('options.timeout', '>= 0', timeout);
+      const limit = timeout === undefined || timeout > 0x7fff_ffff ? undefined : AbortSignal.timeout(timeout);
+      const over = limit === undefined ? ended : AbortSignal.any([ended, limit]);
+      for (;;) {
+        const notified = this.#backend.notified(over);
+        notified.catch(() => undefined); // also when the answer comes first
+        const ready = (await this.#backend.poll(this.#id)) & wanted;
+        if (ready !== 0) return ready;
+        if (limit?.aborted === true && !ended.aborted) return 0;
+        await notified.catch((error: unknown) => {
+          if (limit?.aborted !== true || ended.aborted) throw error;
+        });
+      }
+    });
+  }
+
+  /**
+   * The interrupts raised from now on, in order: `for await (const vector of file.interrupts())`. The iteration ends by throwing
+   * `ENODEV` when the device goes, `EBADF` when the file is closed, the signal's reason when that aborts.
+   */
+  interrupts(options?: CallOptions): AsyncIterableIterator<number> {
+    const signal = abortSignal('options.signal', checkOptions<CallOptions>('options', options).signal);
+    this.#throwUnlessOpen('interrupts');
+    signal?.throwIfAborted();
+    const stop = (): void => queue.end({ reason: signal!.reason as Error });
+    const queue = new PushIterator<number>(() => {
+      this.#queues.delete(queue);
+      signal?.removeEventListener('abort', stop);
+    }, MOST_INTERRUPTS_WAITING);
+    this.#queues.add(queue);
+    signal?.addEventListener('abort', stop, { once: true });
+    return queue;
+  }
+
+  /**
+   * A descriptor that counts the interrupts of one vector, as UIO has: eventfd(2), non-blocking; a read takes the count (8 bytes, native
+   * order). It is signalled a last time when the device goes, and closed with the file.
+   */
+  interruptFd(vector = 0): number {
+    integer('vector', vector, 0, 0xffff);
+    this.#throwUnlessOpen('interruptFd');
+    const known = this.#descriptors.get(vector);
+    if (known !== undefined) return known;
+    const fd = unwrap(native.eventfdOpen());
+    this.#descriptors.set(vector, fd);
+    return fd;
+  }
+
+  /** Closes it. The `release` op follows when every mapping made through it has gone too. Idempotent. */
+  close(): void {
+    if (this.#state === 'closed') return;
+    const wasOpen = this.state === 'open';
+    this.#state = 'closed';
+    this.device._files.delete(this);
+    this.#endCalls(systemError({ errno: -osConstants.errno.EBADF, syscall: 'close' }));
+    for (const fd of this.#descriptors.values()) closeSync(fd);
+    this.#descriptors.clear();
+    if (wasOpen) this.#backend.release(this.#id);
+    later(() => this.emit('close'));
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  [inspect.custom](): string {
+    return `DeviceFile <${this.device.name} ${this.state}>`;
+  }
+
+  /** @internal */
+  _raise(vector: number): void {
+    for (const queue of this.#queues) queue.push(vector);
+    const fd = this.#descriptors.get(vector);
+    if (fd !== undefined) native.eventfdSignal(fd);
+  }
+
+  /** @internal */
+  _removeRequested(): void {
+    later(() => this.emit('remove-requested'));
+  }
+
+  /** @internal The device is gone. */
+  _gone(): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'gone';
+    this.#endCalls(goneError('unplug'));
+    for (const fd of this.#descriptors.values()) native.eventfdSignal(fd);
+    later(() => this.emit('gone'));
+  }
+
+  #endCalls(error: Error): void {
+    for (const queue of this.#queues) queue.end({ reason: error });
+    this.#end.abort(error);
+  }
+
+  #throwUnlessOpen(syscall: string): void {
+    const state = this.state;
+    if (state === 'closed') throw systemError({ errno: -osConstants.errno.EBADF, syscall });
+    if (state === 'gone') throw goneError(syscall);
+  }
+
+  /** Makes a call that ends with the device, the file, or the caller's signal. */
+  async #call<T>(syscall: string, options: CallOptions | undefined, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const given = abortSignal('options.signal', checkOptions<CallOptions>('options', options).signal);
+    this.#throwUnlessOpen(syscall);
+    given?.throwIfAborted();
+    const signal = given === undefined ? this.#end.signal : AbortSignal.any([this.#end.signal, given]);
+    let stop: (() => void) | undefined;
+    const stopped = new Promise<never>((_, reject) => {
+      stop = () => reject(this.#endError(syscall, signal));
+      signal.addEventListener('abort', stop, { once: true });
+    });
+    try {
+      return await Promise.race([call(signal), stopped]);
+    } catch (error) {
+      throw signal.aborted ? this.#endError(syscall, signal) : error;
+    } finally {
+      signal.removeEventListener('abort', stop!);
+    }
+  }
+
+  #endError(syscall: string, signal: AbortSignal): Error {
+    if (!this.#end.signal.aborted) return signal.reason as Error;
+    const { errno } = this.#end.signal.reason as NodeJS.ErrnoException;
+    return systemError({ errno: errno!, syscall });
+  }
+}
+
+function toBytes(name: string, value: NodeJS.ArrayBufferView): Uint8Array {
+  const view = bytesView(name, value);
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}

@@ -1,0 +1,662 @@
+import { constants as osConstants } from 'node:os';
+import { integer, multipleOf, oneOf, options as checkOptions, requiredObject, requiredString, string } from '../arguments.js';
+import { DeviceOpError, invalidType, invalidValue, systemError } from '../errors.js';
+import { lookWhenRung, prepare, unwrap } from '../loop.js';
+import type { Mapping } from '../memory/mapping.js';
+import { MemoryObject } from '../memory/memory-object.js';
+import { FAULT_ANSWERS, native, SUPPLIES, WORK_KINDS, WORK_NUMBERS } from '../native.js';
+import { later } from '../turns.js';
+import { CALLS } from './calls.js';
+import { DeviceBase, goneError, type DeviceFaultInfo, type DeviceRegion, type RemovalReport } from './device-base.js';
+import { DeviceFile, type FileBackend } from './device-file.js';
+import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
+import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile, PageSupply, RegionOptions } from './ops.js';
+import { bareMessage, isSystemError, messageOf } from './op-errors.js';
+import { RunningOp, RunningOps } from './running.js';
+import { SpawnedDevice, type SpawnOptions } from './spawned-device.js';
+
+const DEFAULT_OP_TIMEOUT = 5000;
+const DEFAULT_REMOVE_TIMEOUT = 5000;
+const LONGEST_MS = 0x7fff_ffff;
+
+/** A region in the thread where the device's ops run. */
+export class OwnRegion implements DeviceRegion {
+  readonly name: string;
+  readonly index: number;
+  readonly size: number;
+  readonly kind: 'memory' | 'registers';
+  readonly object: MemoryObject;
+  #own: Mapping | undefined;
+
+  /** @internal */
+  constructor(index: number, options: Required<Pick<RegionOptions, 'name' | 'size' | 'kind'>>, object: MemoryObject) {
+    this.index = index;
+    this.name = options.name;
+    this.size = options.size;
+    this.kind = options.kind;
+    this.object = object;
+  }
+
+  /**
+   * The device's own view of the memory: it asks nobody for pages, so a page that it touches first is there, with zeros, for all
+   * (`present` when a mapping touches it). It is no mapping of a file: no `close` follows. It ends with the device.
+   */
+  get memory(): Mapping {
+    if (this.kind === 'registers') throw invalidValue('region', 'must be memory: registers have none', this.name);
+    return (this.#own ??= this.object._map({ access: 'rw' }, 0, true));
+  }
+
+  /** {@link memory}, raw. */
+  get bytes(): Uint8Array {
+    return this.memory.bytes;
+  }
+
+  /**
+   * Lets pages go from all mappings: the next touch asks the `fault` op again, as after `unmap_mapping_range` in the kernel. The region
+   * keeps their content. Pages that were refused are asked for again too.
+   */
+  zap(range?: { offset: number; length: number }): void {
+    this.object.zap(range);
+  }
+
+  /** {@link zap}, and forgets the content: the next touch brings new pages. */
+  discard(range?: { offset: number; length: number }): void {
+    const { offset, length } = range === undefined ? { offset: 0, length: this.size } : requiredObject('range', range);
+    const page = this.object._pageSize;
+    multipleOf('range.offset', integer('range.offset', offset, 0, this.size - 1), page);
+    integer('range.length', length, 1, this.size - offset);
+    if (offset + length !== this.size) multipleOf('range.length', length, page);
+    unwrap(native.objectDiscard(this.object._id, offset, Math.ceil(length / page) * page));
+    this.object.zap({ offset, length: Math.ceil(length / page) * page });
+  }
+}
+
+type OpCounts = Record<keyof DeviceOps, number>;
+
+/** An open file as the device sees it, and how many mappings it has. */
+class Opened implements OpenFile {
+  data: unknown = undefined;
+  mappings = 0;
+  closed = false;
+  constructor(readonly id: number) {}
+}
+
+/**
+ * A simulated device: memory whose pages are real page faults, registers, files, interrupts, and real removal. Its ops run in the thread that
+ * makes it; {@link Device.spawn} makes one in a worker.
+ *
+ * A device exists until it is removed: by `unplug()`, `remove()`, `await using`, or the end of its thread. It keeps no process alive.
+ *
+ * @example
+ * ```js
+ * const device = new Device({
+ *   name: 'ram0',
+ *   regions: [{ size: 65536 }],
+ *   ops: { fault: (page) => new Uint8Array(4096).fill(page.index) },
+ * });
+ * const mapping = device.open().map();
+ * const target = new Uint8Array(1);
+ * await mapping.readAsync(3 * 4096, target); // this thread supplies the page: 3
+ * await device.unplug();
+ * ```
+ */
+export class Device extends DeviceBase implements LinkedHere {
+  readonly regions: readonly OwnRegion[];
+  readonly opTimeout: number;
+  /** How often each op has been called. */
+  readonly opCounts: Readonly<OpCounts>;
+
+  readonly #ops: DeviceOps;
+  readonly #counts: OpCounts;
+  readonly #opened = new Map<number, Opened>();
+  readonly #running = new RunningOps();
+  readonly #work = new Float64Array(64 * WORK_NUMBERS);
+  #notified = new AbortController();
+  #removal: Promise<RemovalReport> | undefined;
+  /** Mappings that have ended while the removal waits for running ops: `close` comes after. */
+  #endedMeanwhile: (() => void)[] | undefined;
+  /** @internal Those in other threads who use it, and hear of interrupts. */
+  readonly _clients = new Set<{ raise(vector: number): void; notify(): void; removeRequested(): void }>();
+
+  /**
+   * @throws TypeError, RangeError on bad options; `ENOSYS`, `EPERM`, `EOPNOTSUPP` where the device has page-fault ops and the process may not
+   *   have a userfaultfd: the message says what forbids it; the system errors of {@link MemoryObject.create}.
+   */
+  constructor(options: DeviceOptions) {
+    const given = requiredObject('options', options);
+    const name = requiredString('options.name', given.name);
+    const ops = given.ops === undefined ? {} : requiredObject('options.ops', given.ops);
+    checkOps(ops);
+    const opTimeout = integer('options.opTimeout', given.opTimeout ?? DEFAULT_OP_TIMEOUT, 1, LONGEST_MS);
+    const regions = checkRegions(name, given.regions, ops);
+    prepare();
+    if (regions.some((region) => region.supply >= 0)) startPager(ops.pageMkwrite !== undefined);
+    super(native.deviceCreate(name, opTimeout), name);
+    this.#ops = ops;
+    this.opTimeout = opTimeout;
+    this.#counts = Object.fromEntries(OP_NAMES.map((op) => [op, 0])) as OpCounts;
+    this.opCounts = this.#counts;
+    devicesHere.set(this._id, this);
+    lookWhenRung(this._id, () => this.#look());
+    try {
+      this.regions = regions.map((region, index) => makeRegion(this._id, index, region));
+    } catch (error) {
+      this.#forget();
+      throw error;
+    }
+  }
+
+  /**
+   * A device whose ops run in a worker of its own: so that its user may wait for it, in a page fault or for a register, while the ops
+   * answer. The module's default export is a {@link DeviceOptions}, or a function of `options.data` that returns one (or a promise).
+   *
+   * @throws (rejects) what the module or the device's constructor throws.
+   *
+   * @example
+   * ```js
+   * const device = await Device.spawn(new URL('./model.js', import.meta.url));
+   * ```
+   */
+  static spawn(model: URL | string, options?: SpawnOptions): Promise<SpawnedDevice> {
+    return SpawnedDevice._start(model, options);
+  }
+
+  override region(which: string | number): OwnRegion {
+    return super.region(which) as OwnRegion;
+  }
+
+  open(): DeviceFile {
+    this._throwIfGone('open');
+    const id = native.token();
+    this._open(id);
+    return new DeviceFile(this, id, this._backend);
+  }
+
+  raise(vector = 0): void {
+    integer('vector', vector, 0, 0xffff);
+    if (this.state === 'removed') return;
+    for (const file of this._files) file._raise(vector);
+    for (const client of this._clients) client.raise(vector);
+  }
+
+  /** Readiness has changed: those who poll ask the `poll` op again. What wake_up on a driver's wait queue is. */
+  notify(): void {
+    const before = this.#notified;
+    this.#notified = new AbortController();
+    before.abort();
+    for (const client of this._clients) client.notify();
+  }
+
+  /** {@link OwnRegion.zap} of all regions of memory. */
+  zap(): void {
+    for (const region of this.regions) if (region.kind === 'memory') region.zap();
+  }
+
+  unplug(reason?: unknown): Promise<RemovalReport> {
+    const mine = native.deviceShut(this._id);
+    this.#removal ??= this.#remove(reason);
+    return mine ? this.#removal : this.#removal.then((report) => ({ ...report, removedByThisCall: false }));
+  }
+
+  async remove(options?: { timeout?: number }): Promise<RemovalReport> {
+    const { timeout } = checkOptions('options', options);
+    const limit = integer('options.timeout', timeout ?? DEFAULT_REMOVE_TIMEOUT, 0, LONGEST_MS);
+    if (this.state !== 'removed') {
+      later(() => this.emit('remove-requested'));
+      for (const file of this._files) file._removeRequested();
+      for (const client of this._clients) client.removeRequested();
+      await this.#untilUnused(limit);
+    }
+    return this.unplug();
+  }
+
+  /** @internal */
+  registerPort(region: number): RegisterPort {
+    return {
+      read: (offset, width) => (this.state === 'removed' ? undefined : this.#readRegister(region, offset, width)),
+      write: (offset, width, value) => {
+        if (this.state === 'removed') return false;
+        this.#writeRegister(region, offset, width, value);
+        return true;
+      },
+    };
+  }
+
+  /** @internal Ops asked about the region have settled, and the mappings' ends have been told. */
+  async drained(region: number): Promise<void> {
+    await this.#running.drain(this.opTimeout, region);
+    this.#look();
+  }
+
+  // --- files, also of other threads ---
+
+  /** @internal */
+  _open(id: number): void {
+    const file = new Opened(id);
+    this.#opened.set(id, file);
+    try {
+      this.#sync('open', () => this.#ops.open?.(file));
+    } catch (error) {
+      this.#opened.delete(id);
+      throw error;
+    }
+  }
+
+  /** @internal */
+  readonly _backend: FileBackend = {
+    map: (file, region, offset, length, access) => this.#mmap(this.#file(file), region, offset, length, access),
+    unmap: (file) => this.#unmapped(file),
+    read: (file, target, position, signal) =>
+      this.#async('read', signal, (context) => this.#need('read')(this.#file(file), target, position, context)),
+    write: (file, source, position, signal) =>
+      this.#async('write', signal, (context) => this.#need('write')(this.#file(file), source, position, context)),
+    ioctl: (file, command, argument, signal) =>
+      this.#async('ioctl', signal, (context) => this.#need('ioctl')(this.#file(file), command, argument, context)),
+    poll: (file) => Promise.resolve(this.#sync('poll', () => this.#need('poll')(this.#file(file)))),
+    notified: (signal) => aborted(AbortSignal.any([this.#notified.signal, signal]), signal),
+    release: (file) => this.#closeFile(file),
+  };
+
+  #file(id: number): Opened {
+    const file = this.#opened.get(id);
+    if (file === undefined) throw systemError({ errno: -osConstants.errno.EBADF, syscall: 'device' });
+    return file;
+  }
+
+  /** The op, which is called on the user's object. A device without it answers as a driver without that method does. */
+  #need<K extends keyof DeviceOps>(name: K): NonNullable<DeviceOps[K]> {
+    const op = this.#ops[name];
+    if (op === undefined) throw systemError({ errno: -osConstants.errno[name === 'ioctl' ? 'ENOTTY' : 'EINVAL'], syscall: name });
+    return op.bind(this.#ops) as NonNullable<DeviceOps[K]>;
+  }
+
+  #mmap(file: Opened, region: number, offset: number, length: number, access: 'r' | 'rw'): 'r' | 'rw' {
+    this._throwIfGone('mmap');
+    const answer = this.#sync('mmap', () => this.#ops.mmap?.(file, { region, offset, length, access }));
+    ++file.mappings;
+    return access === 'rw' && answer?.access === 'r' ? 'r' : access;
+  }
+
+  #unmapped(id: number): void {
+    const file = this.#opened.get(id);
+    if (file === undefined) return;
+    --file.mappings;
+    this.#releaseIfUnused(file);
+  }
+
+  #closeFile(id: number): void {
+    const file = this.#opened.get(id);
+    if (file === undefined) return;
+    file.closed = true;
+    if (this.#removal === undefined) this.#releaseIfUnused(file);
+  }
+
+  #releaseIfUnused(file: Opened): void {
+    if (!file.closed || file.mappings > 0 || this.#removal !== undefined) return;
+    this.#release(file);
+  }
+
+  #release(file: Opened): void {
+    if (!this.#opened.delete(file.id)) return;
+    this.#quietly('release', () => this.#ops.release?.(file));
+  }
+
+  // --- calling ops ---
+
+  #count(name: keyof DeviceOps): void {
+    if (this.#ops[name] !== undefined) ++this.#counts[name];
+  }
+
+  #sync<T>(name: keyof DeviceOps, call: () => T): T {
+    this.#count(name);
+    try {
+      return call();
+    } catch (error) {
+      throw this.#opError(name, error);
+    }
+  }
+
+  /** An op that nobody waits for. */
+  #quietly(name: keyof DeviceOps, call: () => void): void {
+    try {
+      this.#sync(name, call);
+    } catch (error) {
+      this.#failed({ op: name, cause: 'failed', error });
+    }
+  }
+
+  async #async<T>(
+    name: 'read' | 'write' | 'ioctl',
+    caller: AbortSignal,
+    call: (context: { signal: AbortSignal }) => T | Promise<T>,
+  ): Promise<T> {
+    this._throwIfGone(name);
+    const op = new RunningOp(name, -1, 0);
+    const stop = (): void => op.abort(caller.reason);
+    caller.addEventListener('abort', stop, { once: true });
+    this.#count(name);
+    try {
+      return await this.#running.run(op, () => call({ signal: op.signal }));
+    } catch (error) {
+      throw this.#opError(name, error);
+    } finally {
+      caller.removeEventListener('abort', stop);
+    }
+  }
+
+  /** System errors go to the caller as they are. */
+  #opError(name: string, error: unknown): unknown {
+    if (error instanceof DeviceOpError || isSystemError(error)) return error;
+    return new DeviceOpError(this.name, name, messageOf(error), 'ERR_DEVICE_OP_FAILED', error);
+  }
+
+  #failed(info: DeviceFaultInfo): void {
+    later(() => {
+      if (this.listenerCount('fault') > 0) this.emit('fault', info);
+      else if (info.error !== undefined) process.emitWarning(info.error as Error);
+    });
+  }
+
+  #readRegister(region: number, offset: number, width: number): number | bigint {
+    const value: unknown = this.#sync('readRegister', () => this.#need('readRegister')(offset, width, region));
+    if (typeof value !== 'number' && typeof value !== 'bigint') {
+      throw new DeviceOpError(this.name, 'readRegister', `answered ${typeof value}, not a number or bigint`);
+    }
+    const bits = BigInt.asUintN(8 * width, BigInt(value));
+    return width === 8 ? bits : Number(bits);
+  }
+
+  #writeRegister(region: number, offset: number, width: number, value: number | bigint): void {
+    this.#sync('writeRegister', () => this.#need('writeRegister')(offset, width, value, region));
+  }
+
+  // --- work from other threads ---
+
+  #look(): void {
+    for (;;) {
+      const count = native.takeDeviceWork(this._id, this.#work);
+      if (count === 0) return;
+      // Copied out: an op may look again.
+      const numbers = this.#work.slice(0, count * WORK_NUMBERS);
+      for (let at = 0; at < numbers.length; at += WORK_NUMBERS) this.#do(numbers.subarray(at, at + WORK_NUMBERS));
+    }
+  }
+
+  #do(work: Float64Array): void {
+    const token = work[1];
+    switch (WORK_KINDS[work[0]]) {
+      case 'fault':
+        return this.#fault('fault', token, work);
+      case 'write-fault':
+        return this.#fault('pageMkwrite', token, work);
+      case 'expired':
+        return this.#expired(token);
+      case 'call':
+        return this.#answerCall(token, work.subarray(2));
+      case 'mapping-ended':
+        return this.#mappingEnded(work[2], work[3], work[4], work[5], work[6]);
+    }
+  }
+
+  /** Asked and not answered, by token. */
+  readonly #pages = new Map<number, { name: string; page: FaultedPage }>();
+
+  #fault(name: 'fault' | 'pageMkwrite', token: number, work: Float64Array): void {
+    const [, , mapping, region, mappingIndex, offset, thread, flags] = work;
+    const op = new RunningOp(name, region, token);
+    const page: FaultedPage = {
+      region,
+      index: offset / native.pageSize,
+      offset,
+      mappingIndex,
+      mapping,
+      thread,
+      write: (flags & 1) !== 0,
+      present: (flags & 2) !== 0,
+      signal: op.signal,
+    };
+    this.#pages.set(token, { name, page });
+    this.#count(name);
+    const answer = this.#running.run(op, () => this.#ops[name]?.call(this.#ops, page));
+    void answer
+      .then(
+        (content) => this.#answerFault(name, token, page, content),
+        (error: unknown) => {
+          native.answerFault(token, FAULT_ANSWERS.indexOf('failed'));
+          this.#failed({ op: name, cause: 'failed', error, ...placeOf(page) });
+        },
+      )
+      .finally(() => this.#pages.delete(token));
+  }
+
+  #answerFault(name: string, token: number, page: FaultedPage, content: FaultAnswer): void {
+    if (content === 'sigbus') {
+      native.answerFault(token, FAULT_ANSWERS.indexOf('refused'));
+      this.#failed({ op: name, cause: 'refused', ...placeOf(page) });
+    } else if (content === undefined || content === null) {
+      native.answerFault(token, FAULT_ANSWERS.indexOf('as-it-is'));
+    } else if (content instanceof Uint8Array || ArrayBuffer.isView(content)) {
+      native.answerFault(token, FAULT_ANSWERS.indexOf('content'), asBytes(content));
+    } else {
+      native.answerFault(token, FAULT_ANSWERS.indexOf('failed'));
+      const error = new DeviceOpError(this.name, name, `answered ${typeof content}, not a Uint8Array, 'sigbus' or undefined`);
+      this.#failed({ op: name, cause: 'failed', error, ...placeOf(page) });
+    }
+  }
+
+  #expired(token: number): void {
+    // Unknown when it was not even called: the thread was busy all the time.
+    const asked = this.#pages.get(token);
+    const op = asked?.name ?? 'fault';
+    this.#running.abort(token, new DeviceOpError(this.name, op, 'did not answer in time', 'ERR_DEVICE_OP_TIMEOUT'));
+    this.#failed({ op, cause: 'no-answer', ...(asked === undefined ? {} : placeOf(asked.page)) });
+  }
+
+  #answerCall(token: number, [call, ...values]: Float64Array): void {
+    try {
+      const value = BigInt(this.#called(CALLS[call], values) ?? 0);
+      native.answerCall(this._id, token, 0, Number(value & 0xffff_ffffn), Number(value >> 32n), '');
+    } catch (error) {
+      const errno = isSystemError(error) ? -error.errno! : 0;
+      native.answerCall(this._id, token, errno, 0, 0, errno === 0 ? bareMessage(error) : '');
+    }
+  }
+
+  #called(name: (typeof CALLS)[number], [a, b, c, d, e]: number[]): number | bigint | undefined {
+    switch (name) {
+      case 'readRegister':
+        return this.#readRegister(a, b, c);
+      case 'writeRegister':
+        this.#writeRegister(a, b, c, c === 8 ? (BigInt(e) << 32n) | BigInt(d) : d);
+        return undefined;
+      case 'open':
+        this._open(a);
+        return undefined;
+      case 'release':
+        this.#closeFile(a);
+        return undefined;
+      case 'mmap':
+        return this.#mmap(this.#file(a), b, c, d, e === 1 ? 'rw' : 'r') === 'rw' ? 1 : 0;
+      case 'unmap':
+        this.#unmapped(a);
+        return undefined;
+    }
+  }
+
+  #mappingEnded(mapping: number, region: number, offset: number, length: number, file: number): void {
+    const tell = (): void => {
+      this.#quietly('close', () => this.#ops.close?.({ mapping, region, offset, length }));
+      this.#unmapped(file);
+    };
+    if (this.#endedMeanwhile === undefined) tell();
+    else this.#endedMeanwhile.push(tell);
+  }
+
+  // --- removal ---
+
+  /** Until no file is open and nothing mapped, or the time is up. */
+  async #untilUnused(milliseconds: number): Promise<void> {
+    const end = performance.now() + milliseconds;
+    while (this.state !== 'removed' && (this.#opened.size > 0 || native.deviceMappings(this._id) > 0)) {
+      const left = end - performance.now();
+      if (left <= 0) return;
+      await new Promise<void>((resolve) => setTimeout(resolve, Math.min(left, 5)));
+    }
+  }
+
+  /** The gate has been shut. */
+  async #remove(reason: unknown): Promise<RemovalReport> {
+    const mappings = native.deviceMappings(this._id);
+    const files = this.#opened.size;
+    this.#endedMeanwhile = [];
+    const gone = goneError('unplug');
+    this.#notified.abort();
+    this._endHere();
+    this.#running.abortAll(gone);
+    const regions = await Promise.all(this.regions.map((region) => region.object._revokeOnly(reason ?? gone)));
+    const abandonedOps = await this.#running.drain(this.opTimeout);
+    this.#look();
+    for (const tell of this.#endedMeanwhile) tell();
+    this.#endedMeanwhile = undefined;
+    for (const file of [...this.#opened.values()]) this.#release(file);
+    this.#forget();
+    const report = { device: this.name, removedByThisCall: true, regions, mappings, files, abandonedOps };
+    later(() => this.emit('removed', report));
+    return report;
+  }
+
+  #forget(): void {
+    devicesHere.delete(this._id);
+    lookWhenRung(this._id, undefined);
+    native.deviceForget(this._id);
+  }
+}
+
+const OP_NAMES: readonly (keyof DeviceOps)[] = [
+  'open',
+  'release',
+  'mmap',
+  'close',
+  'fault',
+  'pageMkwrite',
+  'read',
+  'write',
+  'ioctl',
+  'poll',
+  'readRegister',
+  'writeRegister',
+];
+
+function checkOps(ops: DeviceOps): void {
+  for (const name of OP_NAMES) {
+    const op = (ops as Record<string, unknown>)[name];
+    if (op !== undefined && typeof op !== 'function') throw invalidType(`options.ops.${name}`, 'of type function', op);
+  }
+}
+
+interface CheckedRegion {
+  name: string;
+  size: number;
+  kind: 'memory' | 'registers';
+  /** Index into SUPPLIES, or -1. */
+  supply: number;
+  content: Uint8Array | undefined;
+  seed: number;
+  around: number;
+  askBeforeWrite: boolean;
+}
+
+function checkRegions(device: string, regions: unknown, ops: DeviceOps): CheckedRegion[] {
+  if (!Array.isArray(regions)) throw invalidType('options.regions', 'an instance of Array', regions);
+  if (regions.length === 0) throw invalidValue('options.regions', 'must have at least one region', '[]');
+  return regions.map((region: RegionOptions, index) =>
+    checkRegion(`${device}/${index}`, `options.regions[${index}]`, region, ops),
+  );
+}
+
+function checkRegion(fallback: string, at: string, region: RegionOptions, ops: DeviceOps): CheckedRegion {
+  requiredObject(at, region);
+  const name = string(`${at}.name`, region.name, fallback);
+  const size = integer(`${at}.size`, region.size, 1, Number.MAX_SAFE_INTEGER);
+  const kind = oneOf(`${at}.kind`, region.kind, ['memory', 'registers'], 'memory');
+  const around = integer(`${at}.around`, region.around ?? 1, 1, 512);
+  if (kind === 'registers') {
+    if (region.pages !== undefined) throw invalidValue(`${at}.pages`, 'must be left out for registers', region.pages);
+    return { name, size, kind, supply: -1, content: undefined, seed: 0, around, askBeforeWrite: false };
+  }
+  const pages = region.pages ?? (ops.fault !== undefined ? 'ask' : ops.pageMkwrite !== undefined ? 'zeros' : undefined);
+  if (pages === 'ask' && ops.fault === undefined) throw invalidValue(`${at}.pages`, "needs a fault op for 'ask'", pages);
+  return {
+    name,
+    size,
+    kind,
+    around,
+    askBeforeWrite: ops.pageMkwrite !== undefined,
+    ...checkSupply(`${at}.pages`, pages, around),
+  };
+}
+
+function checkSupply(
+  at: string,
+  pages: PageSupply | undefined,
+  around: number,
+): Pick<CheckedRegion, 'supply' | 'content' | 'seed'> {
+  const nothing = { content: undefined, seed: 0 };
+  if (pages === undefined) return { supply: -1, ...nothing };
+  if (typeof pages === 'string') return { supply: SUPPLIES.indexOf(oneOf(at, pages, ['ask', 'zeros'])), ...nothing };
+  requiredObject(at, pages);
+  if ('constant' in pages) {
+    const byte = integer(`${at}.constant`, pages.constant, 0, 255);
+    return { supply: SUPPLIES.indexOf('constant'), content: new Uint8Array(around * native.pageSize).fill(byte), seed: 0 };
+  }
+  if ('image' in pages) {
+    if (!(pages.image instanceof Uint8Array) && !ArrayBuffer.isView(pages.image))
+      throw invalidType(`${at}.image`, 'an instance of Uint8Array', pages.image);
+    return { supply: SUPPLIES.indexOf('image'), content: asBytes(pages.image), seed: 0 };
+  }
+  const model = oneOf(`${at}.model`, pages.model, ['offsets', 'random']);
+  const seed = integer(`${at}.seed`, pages.seed ?? 0, 0, Number.MAX_SAFE_INTEGER);
+  return { supply: SUPPLIES.indexOf(model), content: undefined, seed };
+}
+
+function makeRegion(device: number, index: number, region: CheckedRegion): OwnRegion {
+  const { name, size, kind, supply, content, seed, around, askBeforeWrite } = region;
+  const id = unwrap(
+    native.deviceRegion(device, index, size, name, kind === 'registers', supply, content, seed, around, askBeforeWrite),
+  );
+  return new OwnRegion(index, region, MemoryObject._ofDevice(id));
+}
+
+const WITHOUT_USERFAULTFD: Record<string, string> = {
+  EPERM: 'a sandbox (seccomp) forbids userfaultfd(2): allow it, or give the device no fault and pageMkwrite ops',
+  ENOSYS: 'this kernel has no userfaultfd(2), or a sandbox hides it: give the device no fault and pageMkwrite ops',
+  EOPNOTSUPP: 'this kernel has no minor faults on shared memory: Linux 5.14 or newer is needed for fault ops',
+  ENOTSUP: 'this kernel cannot write-protect shared memory: Linux 6.4 or newer is needed for a pageMkwrite op',
+};
+
+function startPager(writeFaults: boolean): void {
+  const failure = native.pagerStart(writeFaults);
+  if (failure === null) return;
+  // ENOTSUP and EOPNOTSUPP are one number: what was asked for tells which.
+  const plain = systemError(failure);
+  const code = plain.code === 'ENOTSUP' || plain.code === 'EOPNOTSUPP' ? (writeFaults ? 'ENOTSUP' : 'EOPNOTSUPP') : plain.code!;
+  const hint = WITHOUT_USERFAULTFD[code];
+  throw systemError(failure, hint === undefined ? {} : { hint });
+}
+
+function placeOf(page: FaultedPage): Pick<DeviceFaultInfo, 'region' | 'index' | 'thread'> {
+  return { region: page.region, index: page.index, thread: page.thread };
+}
+
+function asBytes(view: NodeJS.ArrayBufferView): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
+/** Resolves when `signal` is aborted; rejects when `end` is. */
+function aborted(signal: AbortSignal, end: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (): void => (end.aborted ? reject(end.reason as Error) : resolve());
+    if (signal.aborted) settle();
+    else signal.addEventListener('abort', settle, { once: true });
+  });
+}

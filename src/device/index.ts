@@ -1,0 +1,28 @@
+/**
+ * Simulated devices: memory with real page faults, registers, files, interrupts; and their removal.
+ *
+ * @packageDocumentation
+ */
+export { Bus } from './bus.js';
+export type { HotplugAction, HotplugEvent } from './bus.js';
+export { Device } from './device.js';
+export type { OwnRegion } from './device.js';
+export { DeviceBase, deviceError } from './device-base.js';
+export type { DeviceEvents, DeviceFaultInfo, DeviceRegion, DeviceState, RemovalReport } from './device-base.js';
+export { DeviceFile } from './device-file.js';
+export type { CallOptions, DeviceMapOptions, PollOptions } from './device-file.js';
+export { POLL } from './ops.js';
+export type {
+  DeviceMappingInfo,
+  DeviceOps,
+  DeviceOptions,
+  FaultAnswer,
+  FaultedPage,
+  MmapRequest,
+  OpContext,
+  OpenFile,
+  PageSupply,
+  RegionOptions,
+} from './ops.js';
+export type { SpawnedDevice, SpawnOptions } from './spawned-device.js';
+export { DeviceOpError, RawRegistersError, SelfFaultError } from '../errors.js';

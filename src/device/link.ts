@@ -1,0 +1,55 @@
+/**
+ * How a memory object reaches the simulated device whose region it is: from this thread, where the device's ops may run, or from
+ * another one.
+ */
+import { native } from '../native.js';
+import { sharedRegistry } from '../native.js';
+import { registersFromElsewhere } from './calls.js';
+
+/** The model of a device's registers. Offsets are of the region. */
+export interface RegisterPort {
+  /** Undefined when the device is gone. */
+  read(offset: number, width: number): number | bigint | undefined;
+  /** False when the device is gone. */
+  write(offset: number, width: number, value: number | bigint): boolean;
+}
+
+export interface DeviceLink {
+  /** Only for a region of registers. */
+  registers: RegisterPort | undefined;
+  /** The ops that supply its pages run in this thread. */
+  servedHere: boolean;
+  /** Resolves when no op that was asked for a page of it runs any more. */
+  drained(): Promise<void>;
+}
+
+/** What a device offers the memory objects of its own thread. */
+export interface LinkedHere {
+  registerPort(region: number): RegisterPort;
+  drained(region: number): Promise<void>;
+}
+
+/** The devices whose ops run in this thread, by native id. */
+export const devicesHere = sharedRegistry<LinkedHere>('devices');
+
+/** How to wait for a device elsewhere to be done with its ops, by native id. */
+export const drainsElsewhere = sharedRegistry<() => Promise<void>>('drains');
+
+export function linkOf(objectId: number): DeviceLink | undefined {
+  const found = native.objectDevice(objectId);
+  if (found === null) return undefined;
+  const { device, region } = found;
+  const here = devicesHere.get(device);
+  if (here !== undefined) {
+    return {
+      registers: found.registers ? here.registerPort(region) : undefined,
+      servedHere: found.asks,
+      drained: () => here.drained(region),
+    };
+  }
+  return {
+    registers: found.registers ? registersFromElsewhere(device, region) : undefined,
+    servedHere: false,
+    drained: async () => drainsElsewhere.get(device)?.(),
+  };
+}

@@ -1,0 +1,55 @@
+/** What a spawned device's worker and the thread that spawned it say to each other. */
+import { DeviceOpError, systemError } from '../errors.js';
+import type { DeviceFaultInfo, RemovalReport } from './device-base.js';
+import { bareMessage, isSystemError } from './op-errors.js';
+
+export interface SpawnData {
+  model: string;
+  data: unknown;
+}
+
+/** To the worker. All but `cancel` and `raise` are answered. */
+export type Request =
+  | { type: 'read'; id: number; file: number; length: number; position: number }
+  | { type: 'write'; id: number; file: number; source: Uint8Array; position: number }
+  | { type: 'ioctl'; id: number; file: number; command: number; argument: unknown }
+  | { type: 'poll'; id: number; file: number }
+  | { type: 'drain'; id: number }
+  | { type: 'unplug'; id: number; reason: unknown }
+  | { type: 'remove'; id: number; timeout: number }
+  | { type: 'cancel'; id: number; reason: unknown }
+  | { type: 'raise'; vector: number };
+
+/** From the worker. */
+export type Notice =
+  | { type: 'ready'; device: number; name: string; opTimeout: number; regions: RegionNotice[] }
+  | { type: 'answer'; id: number; value?: unknown; error?: ErrorNotice }
+  | { type: 'interrupt'; vector: number }
+  | { type: 'notify' }
+  | { type: 'remove-requested' }
+  | { type: 'fault'; info: Omit<DeviceFaultInfo, 'error'>; error?: ErrorNotice }
+  | { type: 'removed'; report: RemovalReport };
+
+export interface RegionNotice {
+  name: string;
+  size: number;
+  kind: 'memory' | 'registers';
+  object: number;
+}
+
+/** An error without its class, which structured clones lose. */
+export interface ErrorNotice {
+  message: string;
+  errno?: number;
+  syscall?: string;
+}
+
+export function describeError(error: unknown): ErrorNotice {
+  if (isSystemError(error)) return { message: error.message, errno: error.errno!, syscall: error.syscall ?? 'device' };
+  return { message: bareMessage(error) };
+}
+
+export function revivedError(notice: ErrorNotice, device: string, op: string): Error {
+  if (notice.errno !== undefined) return systemError({ errno: notice.errno, syscall: notice.syscall! });
+  return new DeviceOpError(device, op, notice.message);
+}

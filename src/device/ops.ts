@@ -1,0 +1,135 @@
+/** What a simulated device is made of: its regions, and its ops, which mirror the kernel's. */
+
+/** How a region's pages come about. */
+export type PageSupply =
+  /** The `fault` op is asked for each. */
+  | 'ask'
+  | 'zeros'
+  /** Every byte is this one. */
+  | { constant: number }
+  /** What is in the array when the device is made; behind its end, zeros. */
+  | { image: Uint8Array }
+  /** `'offsets'`: each 64-bit word holds its own offset. `'random'`: noise that depends on seed and offset only. */
+  | { model: 'offsets' | 'random'; seed?: number };
+
+export interface RegionOptions {
+  /** Shown in `/proc/PID/maps` and in errors. Default: the device's name and the region's number. */
+  name?: string;
+  /** Bytes, at least 1. */
+  size: number;
+  /** Memory, or registers: each checked access calls `readRegister` or `writeRegister`. Default `'memory'`. */
+  kind?: 'memory' | 'registers';
+  /**
+   * Where the pages of memory come from at their first touch. All but `'ask'` are supplied by native code. Default: `'ask'` where the
+   * device has a `fault` op, `'zeros'` where it has a `pageMkwrite` op only, else none of this: shared memory as any other.
+   */
+  pages?: PageSupply;
+  /** How many pages one fault may bring, where native code supplies them; 1 to 512. Default 1. */
+  around?: number;
+}
+
+/** A page of one mapping that a thread has touched for the first time (`fault`), or is about to write to (`pageMkwrite`). */
+export interface FaultedPage {
+  /** Index of the region. */
+  readonly region: number;
+  /** Number of the page in the region: `offset` in pages. */
+  readonly index: number;
+  /** First byte of the page, from the start of the region. */
+  readonly offset: number;
+  /** Number of the page in the mapping. */
+  readonly mappingIndex: number;
+  /** Names the mapping; the same number its `close` op is called with. */
+  readonly mapping: number;
+  /** The kernel's id of the thread that waits. */
+  readonly thread: number;
+  /** It is a write. */
+  readonly write: boolean;
+  /**
+   * The region has the page already: another mapping touched it, the device wrote to it, or it was zapped. Its content stays, whatever
+   * the op answers.
+   */
+  readonly present: boolean;
+  /** Aborted when nobody waits for the answer any more: the device or the mapping is gone, or the time is up. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * What becomes of the page: content (more than a page of it also supplies the pages behind, as far as they are untouched; less is
+ * followed by zeros), nothing (as it is in the region: zeros where it is new), or the end of the access.
+ */
+export type FaultAnswer = Uint8Array | 'sigbus' | undefined | void;
+
+/** A mapping of one of the device's regions. */
+export interface DeviceMappingInfo {
+  /** Names the mapping. */
+  readonly mapping: number;
+  /** Index of the region. */
+  readonly region: number;
+  /** First byte, from the start of the region. */
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface MmapRequest {
+  readonly region: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly access: 'r' | 'rw';
+}
+
+/** An open file, as the device sees it: the same object for all ops of one {@link DeviceFile}. A place to keep state in. */
+export interface OpenFile {
+  readonly id: number;
+  /** The device's own. */
+  data: unknown;
+}
+
+/** What an asynchronous op gets besides its arguments. */
+export interface OpContext {
+  /** Aborted when the device is removed, the file is closed, or the time is up: the caller has its error already. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * A device's ops. All are optional. They run in the thread that made the device, one at a time but for what they await.
+ *
+ * An op refuses by throwing an error with an `errno` (see {@link deviceError}): its caller gets it. Anything else that is thrown becomes a
+ * {@link DeviceOpError}.
+ */
+export interface DeviceOps {
+  /** A file is opened. Synchronous: the opener waits. */
+  open?(file: OpenFile): void;
+  /** The last of a file: it is closed, and so is every mapping made through it. Once a file. */
+  release?(file: OpenFile): void;
+  /** A file is mapped: may refuse, or choose less access. Synchronous. */
+  mmap?(file: OpenFile, request: MmapRequest): { access?: 'r' | 'rw' } | void;
+  /** A mapping is gone: closed, revoked or collected. Exactly once a mapping. */
+  close?(mapping: DeviceMappingInfo): void;
+  /** The first touch of a page in a mapping. The toucher waits, at most `opTimeout`. */
+  fault?(page: FaultedPage): FaultAnswer | Promise<FaultAnswer>;
+  /** The first write to a page in a mapping. `'sigbus'` forbids it: the page becomes read-only there. */
+  pageMkwrite?(page: FaultedPage): 'sigbus' | undefined | void | Promise<'sigbus' | undefined | void>;
+  /** Fills `target`; answers how many bytes, 0 for the end. */
+  read?(file: OpenFile, target: Uint8Array, position: number, context: OpContext): number | Promise<number>;
+  /** Takes bytes; answers how many. */
+  write?(file: OpenFile, source: Uint8Array, position: number, context: OpContext): number | Promise<number>;
+  ioctl?(file: OpenFile, command: number, argument: unknown, context: OpContext): unknown;
+  /** What the file is ready for, of {@link POLL}. Asked again after `device.notify()`. Synchronous. */
+  poll?(file: OpenFile): number;
+  /** A checked read of a register: `width` 1, 2, 4 or 8 bytes; a bigint is taken for 8, a number for all. Synchronous. */
+  readRegister?(offset: number, width: number, region: number): number | bigint;
+  /** A checked write. `value` is a bigint for 8 bytes. Synchronous. */
+  writeRegister?(offset: number, width: number, value: number | bigint, region: number): void;
+}
+
+export interface DeviceOptions {
+  name: string;
+  /** At least one. */
+  regions: RegionOptions[];
+  ops?: DeviceOps;
+  /** How long an op may take, in milliseconds. Default 5000. */
+  opTimeout?: number;
+}
+
+/** Readiness of a {@link DeviceFile}, with the values of poll(2). */
+export const POLL = { IN: 0x1, PRI: 0x2, OUT: 0x4, ERR: 0x8, HUP: 0x10 } as const;

@@ -1,0 +1,269 @@
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { integer, options as checkOptions } from '../arguments.js';
+import { DeviceOpError, invalidType } from '../errors.js';
+import { prepare } from '../loop.js';
+import { MemoryObject } from '../memory/memory-object.js';
+import { native } from '../native.js';
+import { later } from '../turns.js';
+import { callElsewhere } from './calls.js';
+import { DeviceBase, goneError, type DeviceRegion, type RemovalReport } from './device-base.js';
+import { DeviceFile, type FileBackend } from './device-file.js';
+import { drainsElsewhere } from './link.js';
+import { revivedError, type ErrorNotice, type Notice, type RegionNotice, type Request, type SpawnData } from './messages.js';
+
+export interface SpawnOptions {
+  /** Given to the module's default export, when that is a function. Cloned. */
+  data?: unknown;
+}
+
+interface Pending {
+  op: string;
+  resolve: (value: unknown) => void;
+  reject: (error: unknown) => void;
+}
+
+/** Without an answer for so long beyond what ops may take, a worker counts as hung. */
+const GRACE_MS = 1000;
+const DEFAULT_REMOVE_TIMEOUT = 5000;
+const LONGEST_MS = 0x7fff_ffff;
+
+/** A device whose ops run in a worker of its own, as seen from the thread that spawned it. */
+export class SpawnedDevice extends DeviceBase {
+  readonly regions: readonly DeviceRegion[];
+  readonly opTimeout: number;
+  readonly #worker: Worker;
+  readonly #pending = new Map<number, Pending>();
+  #next = 1;
+  #notified = new AbortController();
+  #removal: Promise<RemovalReport> | undefined;
+  #removedTold = false;
+
+  /** @internal */
+  private constructor(worker: Worker, ready: Notice & { type: 'ready' }) {
+    super(ready.device, ready.name);
+    this.#worker = worker;
+    this.opTimeout = ready.opTimeout;
+    this.regions = ready.regions.map((region, index) => attachRegion(index, region));
+    drainsElsewhere.set(this._id, () => this.#drain());
+    worker.on('message', (notice: Notice) => this.#hear(notice));
+    worker.on('error', (error) => this.#failed(error));
+    worker.on('exit', () => this.#workerGone());
+    worker.unref();
+  }
+
+  /** @internal Device.spawn. */
+  static async _start(model: URL | string, options?: SpawnOptions): Promise<SpawnedDevice> {
+    const { data } = checkOptions<SpawnOptions>('options', options);
+    if (typeof model !== 'string' && !(model instanceof URL))
+      throw invalidType('model', 'of type string or an instance of URL', model);
+    prepare();
+    const workerData: SpawnData = { model: model instanceof URL ? model.href : pathToFileURL(model).href, data };
+    const worker = new Worker(join(__dirname, 'spawned.js'), { workerData });
+    // Rejects with what the module or the device's constructor throws.
+    const [first] = (await Promise.race([once(worker, 'message'), endedEarly(worker)])) as [Notice & { type: 'ready' }];
+    return new SpawnedDevice(worker, first);
+  }
+
+  open(): DeviceFile {
+    this._throwIfGone('open');
+    const id = native.token();
+    if (callElsewhere(this._id, this.name, 'open', id) === undefined) throw goneError('open');
+    return new DeviceFile(this, id, this.#backend);
+  }
+
+  raise(vector = 0): void {
+    integer('vector', vector, 0, 0xffff);
+    this.#say({ type: 'raise', vector });
+  }
+
+  unplug(reason?: unknown): Promise<RemovalReport> {
+    const mine = native.deviceShut(this._id);
+    this.#removal ??= this.#remove(reason);
+    return this.#removal.then((report) => ({ ...report, removedByThisCall: mine }));
+  }
+
+  async remove(options?: { timeout?: number }): Promise<RemovalReport> {
+    const { timeout } = checkOptions('options', options);
+    const limit = integer('options.timeout', timeout ?? DEFAULT_REMOVE_TIMEOUT, 0, LONGEST_MS);
+    if (this.state === 'removed') return this.unplug();
+    // The worker waits for its files and mappings, then shuts the gate; should it hang, this thread goes on alone.
+    const asked = this.#ask('remove', { type: 'remove', timeout: limit });
+    const { removedByThisCall } = ((await within(limit + this.opTimeout + GRACE_MS, asked)) as RemovalReport | undefined) ?? {
+      removedByThisCall: false,
+    };
+    const report = await this.unplug();
+    return { ...report, removedByThisCall: removedByThisCall || report.removedByThisCall };
+  }
+
+  readonly #backend: FileBackend = {
+    map: (file, region, offset, length, access) => {
+      const allowed = callElsewhere(this._id, this.name, 'mmap', file, region, offset, length, access === 'rw' ? 1 : 0);
+      if (allowed === undefined) throw goneError('mmap');
+      return allowed[0] === 1 ? 'rw' : 'r';
+    },
+    unmap: (file) => void callElsewhere(this._id, this.name, 'unmap', file),
+    read: async (file, target, position, signal) => {
+      const bytes = (await this.#ask('read', { type: 'read', file, length: target.byteLength, position }, signal)) as Uint8Array;
+      target.set(bytes);
+      return bytes.byteLength;
+    },
+    write: (file, source, position, signal) =>
+      this.#ask('write', { type: 'write', file, source: source.slice(), position }, signal) as Promise<number>,
+    ioctl: (file, command, argument, signal) => this.#ask('ioctl', { type: 'ioctl', file, command, argument }, signal),
+    poll: (file) => this.#ask('poll', { type: 'poll', file }) as Promise<number>,
+    notified: (signal) =>
+      new Promise((resolve, reject) => {
+        const either = AbortSignal.any([this.#notified.signal, signal]);
+        either.addEventListener('abort', () => (signal.aborted ? reject(signal.reason as Error) : resolve()), { once: true });
+        if (signal.aborted) reject(signal.reason as Error);
+      }),
+    release: (file) => {
+      try {
+        callElsewhere(this._id, this.name, 'release', file);
+      } catch {
+        // A worker that hangs releases it when it is removed.
+      }
+    },
+  };
+
+  #say(request: Request): void {
+    this.#worker.postMessage(request);
+  }
+
+  async #ask(op: string, request: DistributiveOmit<Request & { id: number }, 'id'>, signal?: AbortSignal): Promise<unknown> {
+    if (this.#removedTold) throw goneError(op);
+    const id = this.#next++;
+    const cancel = (): void => this.#say({ type: 'cancel', id, reason: undefined });
+    const answer = new Promise((resolve, reject) => this.#pending.set(id, { op, resolve, reject }));
+    this.#worker.ref();
+    signal?.addEventListener('abort', cancel, { once: true });
+    try {
+      this.#say({ ...request, id } as Request);
+      return await answer;
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+      this.#pending.delete(id);
+      if (this.#pending.size === 0) this.#worker.unref();
+    }
+  }
+
+  async #drain(): Promise<void> {
+    if (this.#removedTold) return;
+    await within(
+      this.opTimeout + GRACE_MS,
+      this.#ask('drain', { type: 'drain' }).catch(() => undefined),
+    );
+  }
+
+  #hear(notice: Notice): void {
+    switch (notice.type) {
+      case 'answer':
+        return this.#answered(notice.id, notice.value, notice.error);
+      case 'interrupt':
+        for (const file of this._files) file._raise(notice.vector);
+        return;
+      case 'notify':
+        return this.#wakePolls();
+      case 'remove-requested':
+        later(() => this.emit('remove-requested'));
+        for (const file of this._files) file._removeRequested();
+        return;
+      case 'fault':
+        return this.#faulted(notice);
+      case 'removed':
+        // By itself, or by this thread's unplug().
+        this._endHere();
+        this.#removal ??= Promise.resolve(notice.report);
+        return this.#told(notice.report);
+      case 'ready':
+    }
+  }
+
+  #answered(id: number, value: unknown, error: ErrorNotice | undefined): void {
+    const pending = this.#pending.get(id);
+    if (pending === undefined) return;
+    if (error === undefined) pending.resolve(value);
+    else pending.reject(revivedError(error, this.name, pending.op));
+  }
+
+  #wakePolls(): void {
+    const before = this.#notified;
+    this.#notified = new AbortController();
+    before.abort();
+  }
+
+  #faulted(notice: Notice & { type: 'fault' }): void {
+    const error = notice.error === undefined ? {} : { error: revivedError(notice.error, this.name, notice.info.op) };
+    later(() => {
+      if (this.listenerCount('fault') > 0) this.emit('fault', { ...notice.info, ...error });
+      else if (error.error !== undefined) process.emitWarning(error.error);
+    });
+  }
+
+  /** An exception that nobody caught in the worker: it ends, and the device with it. */
+  #failed(error: unknown): void {
+    const failure = error instanceof Error ? error : new DeviceOpError(this.name, 'worker', String(error));
+    later(() => {
+      if (this.listenerCount('fault') > 0) this.emit('fault', { op: 'worker', cause: 'failed', error: failure });
+      else process.emitWarning(failure);
+    });
+  }
+
+  /** The gate has been shut, from here or by the worker. */
+  async #remove(reason: unknown): Promise<RemovalReport> {
+    const mappings = native.deviceMappings(this._id);
+    this._endHere();
+    // Not left to the worker, which may be in an op that never ends.
+    const regions = await Promise.all(this.regions.map((region) => region.object._revokeOnly(reason ?? goneError('unplug'))));
+    const asked = this.#ask('unplug', { type: 'unplug', reason: undefined }).catch(() => undefined);
+    const answer = (await within(this.opTimeout + GRACE_MS, asked)) as RemovalReport | undefined;
+    await this.#worker.terminate();
+    const rest = answer ?? { files: 0, abandonedOps: 1 };
+    const report = {
+      device: this.name,
+      removedByThisCall: true,
+      regions,
+      mappings,
+      files: rest.files,
+      abandonedOps: rest.abandonedOps,
+    };
+    this.#told(report);
+    return report;
+  }
+
+  #workerGone(): void {
+    for (const pending of this.#pending.values()) pending.reject(goneError(pending.op));
+    this._endHere();
+    drainsElsewhere.delete(this._id);
+    void this.unplug();
+  }
+
+  #told(report: RemovalReport): void {
+    if (this.#removedTold) return;
+    this.#removedTold = true;
+    later(() => this.emit('removed', report));
+  }
+}
+
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+
+function attachRegion(index: number, { name, size, kind, object }: RegionNotice): DeviceRegion {
+  return { name, index, size, kind, object: MemoryObject._attach(object) };
+}
+
+async function endedEarly(worker: Worker): Promise<never> {
+  await once(worker, 'exit');
+  throw new Error('the worker of the device ended before the device was there');
+}
+
+/** The value, or undefined when it takes longer. */
+async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<undefined>(
+    (resolve) => (timer = setTimeout(() => resolve(undefined), Math.min(milliseconds, LONGEST_MS))),
+  );
+  return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
+}

@@ -1,0 +1,87 @@
+/** The worker of a spawned device: loads the model, and answers for its device until that is removed. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { Device } from './device.js';
+import { describeError, type Notice, type Request, type SpawnData } from './messages.js';
+import type { DeviceOptions } from './ops.js';
+
+const port = parentPort!;
+const cancels = new Map<number, AbortController>();
+
+function say(notice: Notice): void {
+  port.postMessage(notice);
+}
+
+async function load(): Promise<DeviceOptions> {
+  const { model, data } = workerData as SpawnData;
+  const module = (await import(model)) as { default?: unknown };
+  // A CommonJS module compiled from an ES module has its default export one deeper.
+  const found = module.default as { default?: unknown } | undefined;
+  const exported = found?.default ?? found;
+  if (typeof exported === 'function') return (await (exported as (data: unknown) => unknown)(data)) as DeviceOptions;
+  return exported as DeviceOptions;
+}
+
+async function answer(id: number, work: (signal: AbortSignal) => unknown): Promise<void> {
+  const controller = new AbortController();
+  cancels.set(id, controller);
+  try {
+    say({ type: 'answer', id, value: await work(controller.signal) });
+  } catch (error) {
+    say({ type: 'answer', id, error: describeError(error) });
+  } finally {
+    cancels.delete(id);
+  }
+}
+
+function hear(device: Device, request: Request): void {
+  const backend = device._backend;
+  switch (request.type) {
+    case 'read':
+      return void answer(request.id, async (signal) => {
+        const target = new Uint8Array(request.length);
+        return target.subarray(0, await backend.read(request.file, target, request.position, signal));
+      });
+    case 'write':
+      return void answer(request.id, (signal) => backend.write(request.file, request.source, request.position, signal));
+    case 'ioctl':
+      return void answer(request.id, (signal) => backend.ioctl(request.file, request.command, request.argument, signal));
+    case 'poll':
+      return void answer(request.id, () => backend.poll(request.file));
+    case 'drain':
+      return void answer(request.id, async () => {
+        for (const region of device.regions) await device.drained(region.index);
+      });
+    case 'unplug':
+      return void answer(request.id, () => device.unplug());
+    case 'remove':
+      return void answer(request.id, () => device.remove({ timeout: request.timeout }));
+    case 'cancel':
+      return cancels.get(request.id)?.abort(request.reason);
+    case 'raise':
+      return device.raise(request.vector);
+  }
+}
+
+async function main(): Promise<void> {
+  const device = new Device(await load());
+  device._clients.add({
+    raise: (vector) => say({ type: 'interrupt', vector }),
+    notify: () => say({ type: 'notify' }),
+    removeRequested: () => say({ type: 'remove-requested' }),
+  });
+  device.on('fault', ({ error, ...info }) =>
+    say({ type: 'fault', info, ...(error === undefined ? {} : { error: describeError(error) }) }),
+  );
+  device.on('removed', (report) => say({ type: 'removed', report }));
+  port.on('message', (request: Request) => hear(device, request));
+  say({
+    type: 'ready',
+    device: device._id,
+    name: device.name,
+    opTimeout: device.opTimeout,
+    regions: device.regions.map(({ name, size, kind, object }) => ({ name, size, kind, object: object._id })),
+  });
+}
+
+// A rejection that nobody handles ends the worker, and Device.spawn rejects with it.
+void main();
