@@ -277,7 +277,10 @@ Failure map_region(const MapRequest& request, Region** result) {
     region->handles = 1;
     publish_state(region, State::live);
     publish_region(region);  // before the mapping exists, so that no access to it can fault unknown
-    failure = map_object_pages(region, region->start, request.span, region->base_prot(), region->object_offset);
+    {
+      const Claim claim(region);  // publishes to whoever takes it next what is written here of the region's pages
+      failure = map_object_pages(region, region->start, request.span, region->base_prot(), region->object_offset);
+    }
     if (failure) {
       undo_mapping(region);
       return failure;

@@ -171,6 +171,7 @@ TEST("a fault op is asked once for each mapping and page, also when several thre
   }
   CHECK_EQ(bad.load(), size_t{0});
   CHECK_EQ(model.faults(), uint64_t{2 * kPages});
+  std::lock_guard guard(lock);
   CHECK_EQ(asked.size(), 2 * kPages);
   for (const auto& [key, times] : asked) CHECK_EQ(times, 1);
   for (const uint64_t tid : threads) CHECK(tids.contains(tid));
@@ -346,8 +347,12 @@ TEST("kernel case 29: after zap each page is asked for again, and has what was w
 TEST("an op that does not answer in time loses the page, and its late answer is discarded") {
   start_library();
   have_userfault();
-  std::vector<uint64_t> tokens;
-  Model model([&](const Work& work) { tokens.push_back(work.token); }, 100);
+  std::atomic<uint64_t> token{0};
+  Model model(
+      [&](const Work& work) {
+        if (work.kind == WorkKind::fault) token = work.token;
+      },
+      100);
   Object* object = region_of(model.device(), 2);
   const View view = map(object);
   uint64_t value = 0;
@@ -355,7 +360,7 @@ TEST("an op that does not answer in time loses the page, and its late answer is 
   CHECK_EQ(view.region->lost_cause(0), Cause::no_answer);
   EVENTUALLY(model.expired() == 1);
   const auto content = content_of(0);
-  CHECK(!pager_answer(tokens.at(0), {Answer::Kind::content, content.data(), kPageSize}));
+  CHECK(!pager_answer(token, {Answer::Kind::content, content.data(), kPageSize}));
   CHECK_EQ(view.load(), 0u);
 }
 
