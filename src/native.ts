@@ -227,6 +227,8 @@ export interface Native {
   deviceState(deviceId: number): number;
   /** From now on nothing is mapped, asked or called; true when this call did it. */
   deviceShut(deviceId: number): boolean;
+  /** Shuts it and revokes its regions, in this call: its thread ends. */
+  deviceAbandon(deviceId: number): void;
   deviceForget(deviceId: number): void;
   /** How many of its mappings are open, in all threads. */
   deviceMappings(deviceId: number): number;

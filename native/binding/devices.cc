@@ -92,6 +92,14 @@ Napi::Value device_shut_js(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), device != nullptr && device_shut(*device));
 }
 
+// deviceAbandon(deviceId): its owner ends, and nobody can answer for it any more
+void device_abandon_js(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  if (device == nullptr) return;
+  abandon_device(device);
+  std::erase(EnvState::of(info.Env()).devices, device);
+}
+
 // deviceForget(deviceId): it has been removed, and nothing is delivered to its owner any more
 void device_forget_js(const Napi::CallbackInfo& info) {
   const DeviceRef device = device_find(to_u64(info[0]));
@@ -225,6 +233,13 @@ void eventfd_signal(const Napi::CallbackInfo& info) { eventfd_write(info[0].As<N
 
 }  // namespace
 
+void abandon_device(const DeviceRef& device) {
+  device_abandon(*device);
+  pager_drop_device(*device);
+  revoke_regions_of(*device);
+  device_forget(*device);
+}
+
 void export_devices(Napi::Env env, Napi::Object exports) {
   exports["deviceCreate"] = Napi::Function::New(env, device_create_js, "deviceCreate");
   exports["pagerStart"] = Napi::Function::New(env, pager_start_js, "pagerStart");
@@ -233,6 +248,7 @@ void export_devices(Napi::Env env, Napi::Object exports) {
   exports["deviceName"] = Napi::Function::New(env, device_name, "deviceName");
   exports["deviceState"] = Napi::Function::New(env, device_state, "deviceState");
   exports["deviceShut"] = Napi::Function::New(env, device_shut_js, "deviceShut");
+  exports["deviceAbandon"] = Napi::Function::New(env, device_abandon_js, "deviceAbandon");
   exports["deviceForget"] = Napi::Function::New(env, device_forget_js, "deviceForget");
   exports["deviceMappings"] = Napi::Function::New(env, device_mappings, "deviceMappings");
   exports["takeDeviceWork"] = Napi::Function::New(env, take_device_work, "takeDeviceWork");

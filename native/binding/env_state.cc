@@ -1,7 +1,6 @@
 #include "binding/env_state.h"
 
 #include "core/mapping.h"
-#include "core/pager.h"
 #include "core/service.h"
 
 namespace revocable::binding {
@@ -19,14 +18,6 @@ void on_wake(uv_async_t* async) {
   napi_make_callback(state->env, nullptr, global, state->notify.Value(), 0, nullptr, nullptr);
   if (napi_is_exception_pending(state->env, &thrown) != napi_ok || !thrown) return;
   if (napi_get_and_clear_last_exception(state->env, &error) == napi_ok) napi_fatal_exception(state->env, error);
-}
-
-// Its owner goes, and nobody can answer for it any more: to all others it has been unplugged.
-void abandon_device(const DeviceRef& device) {
-  device_abandon(*device);
-  pager_drop_device(*device);
-  revoke_regions_of(*device);
-  device_forget(*device);
 }
 
 void on_environment_gone(napi_async_cleanup_hook_handle hook, void* state) { static_cast<EnvState*>(state)->close(hook); }

@@ -117,6 +117,9 @@ class EnvState {
   int pending_ = 0;
 };
 
+// Its owner goes, and nobody can answer for it any more: to all others it has been unplugged. (devices.cc)
+void abandon_device(const DeviceRef& device);
+
 // A region's id as JavaScript sees it: generation * 2^20 + slot, exact in a double.
 inline double region_id(const Region* region) { return static_cast<double>(region->generation) * kStatusSlots + region->slot; }
 

@@ -136,6 +136,7 @@ export class Device extends DeviceBase implements LinkedHere {
     this.opTimeout = opTimeout;
     this.#counts = Object.fromEntries(OP_NAMES.map((op) => [op, 0])) as OpCounts;
     this.opCounts = this.#counts;
+    shutAtExit();
     devicesHere.set(this._id, this);
     lookWhenRung(this._id, () => this.#look());
     try {
@@ -448,7 +449,7 @@ export class Device extends DeviceBase implements LinkedHere {
     // Unknown when it was not even called: the thread was busy all the time.
     const asked = this.#pages.get(token);
     const op = asked?.name ?? 'fault';
-    this.#running.abort(token, new DeviceOpError(this.name, op, 'did not answer in time', 'ERR_DEVICE_OP_TIMEOUT'));
+    this.#running.abandon(token, new DeviceOpError(this.name, op, 'did not answer in time', 'ERR_DEVICE_OP_TIMEOUT'));
     this.#failed({ op, cause: 'no-answer', ...(asked === undefined ? {} : placeOf(asked.page)) });
   }
 
@@ -514,13 +515,13 @@ export class Device extends DeviceBase implements LinkedHere {
     this._endHere();
     this.#running.abortAll(gone);
     const regions = await Promise.all(this.regions.map((region) => region.object._revokeOnly(reason ?? gone)));
-    const abandonedOps = await this.#running.drain(this.opTimeout);
+    await this.#running.drain(this.opTimeout);
     this.#look();
     for (const tell of this.#endedMeanwhile) tell();
     this.#endedMeanwhile = undefined;
     for (const file of [...this.#opened.values()]) this.#release(file);
     this.#forget();
-    const report = { device: this.name, removedByThisCall: true, regions, mappings, files, abandonedOps };
+    const report = { device: this.name, removedByThisCall: true, regions, mappings, files, abandonedOps: this.#running.abandoned };
     later(() => this.emit('removed', report));
     return report;
   }
@@ -530,6 +531,20 @@ export class Device extends DeviceBase implements LinkedHere {
     lookWhenRung(this._id, undefined);
     native.deviceForget(this._id);
   }
+}
+
+let watching = false;
+
+/**
+ * A process that exits waits for its workers, and a worker that is blocked in a page fault for the op, which will not run any more: at exit
+ * this thread's devices are gone.
+ */
+function shutAtExit(): void {
+  if (watching) return;
+  watching = true;
+  process.once('exit', () => {
+    for (const id of devicesHere.keys()) native.deviceAbandon(id);
+  });
 }
 
 const OP_NAMES: readonly (keyof DeviceOps)[] = [

@@ -35,9 +35,11 @@ const current = new AsyncLocalStorage<RunningOp>();
 
 export class RunningOps {
   readonly #running = new Set<RunningOp>();
+  #abandoned = 0;
 
-  get size(): number {
-    return this.#running.size;
+  /** How many have run out of time: nobody waits for them any more. */
+  get abandoned(): number {
+    return this.#abandoned;
   }
 
   /** Calls the op; it counts as running until what it answered has settled. */
@@ -56,23 +58,31 @@ export class RunningOps {
   }
 
   /** The time of the op that was to answer `token` is up. */
-  abort(token: number, reason: unknown): void {
-    for (const op of this.#running) if (op.token === token) op.abort(reason);
+  abandon(token: number, reason: unknown): void {
+    for (const op of this.#running) {
+      if (op.token !== token) continue;
+      op.abort(reason);
+      this.#forget(op);
+    }
   }
 
   /**
    * Waits for those that run now, but the one that calls this, for at most so many milliseconds. `region`: only those asked about it.
-   *
-   * @returns how many were still running when the time was up.
+   * Those that are running even then are abandoned.
    */
-  async drain(milliseconds: number, region?: number): Promise<number> {
+  async drain(milliseconds: number, region?: number): Promise<void> {
     const own = current.getStore();
     const others = [...this.#running].filter((op) => op !== own && (region === undefined || op.region === region));
-    if (others.length === 0) return 0;
+    if (others.length === 0) return;
     let timer: NodeJS.Timeout | undefined;
     const limit = new Promise<void>((resolve) => (timer = setTimeout(resolve, milliseconds)));
     await Promise.race([Promise.all(others.map((op) => op.settled)), limit]);
     clearTimeout(timer);
-    return others.filter((op) => this.#running.has(op)).length;
+    for (const op of others) if (this.#running.has(op)) this.#forget(op);
+  }
+
+  #forget(op: RunningOp): void {
+    this.#running.delete(op);
+    ++this.#abandoned;
   }
 }

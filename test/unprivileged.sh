@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The tests of simulated devices as a user without privileges: page faults come through userfaultfd(2), which the kernel may keep from
+# such users unless it is asked for with UFFD_USER_MODE_ONLY. In a copy of the tree that the user may read.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+cp -r package.json tsconfig.json src test dist examples build "$copy/"
+rm -rf "$copy/test/matrix/node_modules" "$copy/build/test-native"
+cp -rL node_modules "$copy/node_modules"
+chmod -R a+rX "$copy"
+as_nobody=()
+if [[ $(id -u) -eq 0 ]]; then
+  chown -R 65534:65534 "$copy"
+  as_nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups env "HOME=$copy")
+fi
+cd "$copy" || exit 1
+status=0
+"${as_nobody[@]}" node node_modules/jest/bin/jest.js --cacheDirectory="$copy/cache" --json --outputFile=jest.json test/device || status=$?
+node -e '
+  const r = JSON.parse(require("node:fs").readFileSync("jest.json", "utf8"));
+  const broken = r.testResults.filter((f) => f.status === "failed" && f.assertionResults.every((a) => a.status !== "failed")).length;
+  console.log(`${r.numPassedTests} passed, ${r.numFailedTests + broken} failed`);' || echo '0 passed, 1 failed'
+exit "$status"
