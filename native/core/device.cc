@@ -67,6 +67,11 @@ void device_abandon(Device& device) {
   std::lock_guard guard(device.lock);
   device.ring = nullptr;
   device.work.clear();
+  while (device.ended != nullptr) {
+    const std::unique_ptr<MappingEnd> untold(device.ended);
+    device.ended = untold->next;
+  }
+  device.ended_last = &device.ended;
 }
 
 void device_forget(Device& device) {
@@ -96,9 +101,11 @@ std::vector<Work> device_take_work(Device& device, size_t most) {
     }
     if (device.ring && (!device.work.empty() || device.ended != nullptr)) device.ring();
   }
-  // What was asked for a mapping that has gone since is not to be answered: its op does not run.
-  std::erase_if(taken, [](const Work& work) {
-    return (work.kind == WorkKind::fault || work.kind == WorkKind::write_fault) && !pager_is_asked(work.token);
+  // What was asked for a mapping or device that has gone since is not to be answered: its op does not run.
+  const bool removed = device.removed.load();
+  std::erase_if(taken, [removed](const Work& work) {
+    if (work.kind == WorkKind::call) return removed;
+    return (work.kind == WorkKind::fault || work.kind == WorkKind::write_fault) && (removed || !pager_is_asked(work.token));
   });
   return taken;
 }

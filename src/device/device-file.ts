@@ -32,6 +32,9 @@ export interface PollOptions extends CallOptions {
 /** Beyond that, a vector that waits already is not counted again, as a level is not. */
 const MOST_INTERRUPTS_WAITING = 65_536;
 
+/** The longest that Node's timers can wait. */
+const LONGEST_MS = 0x7fff_ffff;
+
 interface FileEvents {
   /** The device is to be removed: let go of this file, and of mappings. */
   'remove-requested': [];
@@ -49,8 +52,8 @@ export interface FileBackend {
   write(file: number, source: Uint8Array, position: number, signal: AbortSignal): Promise<number>;
   ioctl(file: number, command: number, argument: unknown, signal: AbortSignal): Promise<unknown>;
   poll(file: number): Promise<number>;
-  /** Resolves when readiness may have changed. */
-  notified(signal: AbortSignal): Promise<void>;
+  /** Calls `changed` whenever readiness may have changed, until what it returns is called. */
+  onNotify(changed: () => void): () => void;
   release(file: number): void;
 }
 
@@ -65,8 +68,8 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   readonly #backend: FileBackend;
   readonly #queues = new Set<PushIterator<number>>();
   readonly #descriptors = new Map<number, number>();
-  /** Ends everything under way. */
-  readonly #end = new AbortController();
+  /** What ends each call that is under way. */
+  readonly #pending = new Set<(errno: number) => void>();
   #state: 'open' | 'closed' | 'gone' = 'open';
 
   /** @internal Files are made by {@link DeviceBase.open}. */
@@ -143,19 +146,39 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
       const wanted = integer('options.events', events ?? 0xffff, 0, 0xffff);
       if (timeout !== undefined && typeof timeout !== 'number') throw invalidType('options.timeout', 'of type number', timeout);
       if (timeout !== undefined && !(timeout >= 0)) throw outOfRange('options.timeout', '>= 0', timeout);
-      const limit = timeout === undefined || timeout > 0x7fff_ffff ? undefined : AbortSignal.timeout(timeout);
-      const over = limit === undefined ? ended : AbortSignal.any([ended, limit]);
-      for (;;) {
-        const notified = this.#backend.notified(over);
-        notified.catch(() => undefined); // also when the answer comes first
-        const ready = (await this.#backend.poll(this.#id)) & wanted;
-        if (ready !== 0) return ready;
-        if (limit?.aborted === true && !ended.aborted) return 0;
-        await notified.catch((error: unknown) => {
-          if (limit?.aborted !== true || ended.aborted) throw error;
-        });
-      }
+      return this.#pollUntil(wanted, timeout ?? Infinity, ended);
     });
+  }
+
+  async #pollUntil(wanted: number, timeout: number, ended: AbortSignal): Promise<number> {
+    const end = performance.now() + timeout;
+    for (;;) {
+      const change = this.#nextChange(end, ended);
+      try {
+        const ready = (await this.#backend.poll(this.#id)) & wanted;
+        if (ready !== 0 || performance.now() >= end) return ready;
+        await change.happened;
+        ended.throwIfAborted();
+      } finally {
+        change.stop();
+      }
+    }
+  }
+
+  /** Of readiness, from now on; or that there is no reason to wait for one any longer. */
+  #nextChange(end: number, ended: AbortSignal): { happened: Promise<void>; stop: () => void } {
+    let happen!: () => void;
+    const happened = new Promise<void>((resolve) => (happen = resolve));
+    const left = end - performance.now();
+    const timer = left <= LONGEST_MS ? setTimeout(happen, Math.max(left, 0)) : undefined;
+    const unsubscribe = this.#backend.onNotify(happen);
+    ended.addEventListener('abort', happen, { once: true });
+    const stop = (): void => {
+      clearTimeout(timer);
+      unsubscribe();
+      ended.removeEventListener('abort', happen);
+    };
+    return { happened, stop };
   }
 
   /**
@@ -196,7 +219,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     const wasOpen = this.state === 'open';
     this.#state = 'closed';
     this.device._files.delete(this);
-    this.#endCalls(systemError({ errno: -osConstants.errno.EBADF, syscall: 'close' }));
+    this.#endCalls(osConstants.errno.EBADF);
     for (const fd of this.#descriptors.values()) closeSync(fd);
     this.#descriptors.clear();
     if (wasOpen) this.#backend.release(this.#id);
@@ -227,14 +250,14 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   _gone(): void {
     if (this.#state !== 'open') return;
     this.#state = 'gone';
-    this.#endCalls(goneError('unplug'));
+    this.#endCalls(osConstants.errno.ENODEV);
     for (const fd of this.#descriptors.values()) native.eventfdSignal(fd);
     later(() => this.emit('gone'));
   }
 
-  #endCalls(error: Error): void {
-    for (const queue of this.#queues) queue.end({ reason: error });
-    this.#end.abort(error);
+  #endCalls(errno: number): void {
+    for (const queue of this.#queues) queue.end({ reason: systemError({ errno: -errno, syscall: 'interrupts' }) });
+    for (const end of this.#pending) end(errno);
   }
 
   #throwUnlessOpen(syscall: string): void {
@@ -248,25 +271,24 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     const given = abortSignal('options.signal', checkOptions<CallOptions>('options', options).signal);
     this.#throwUnlessOpen(syscall);
     given?.throwIfAborted();
-    const signal = given === undefined ? this.#end.signal : AbortSignal.any([this.#end.signal, given]);
-    let stop: (() => void) | undefined;
-    const stopped = new Promise<never>((_, reject) => {
-      stop = () => reject(this.#endError(syscall, signal));
-      signal.addEventListener('abort', stop, { once: true });
-    });
+    // Not AbortSignal.any(): what it makes of a signal that lives as long as the file is not collected.
+    const controller = new AbortController();
+    let fail!: (error: unknown) => void;
+    const ended = new Promise<never>((_, reject) => (fail = reject));
+    const end = (error: unknown): void => {
+      fail(error);
+      controller.abort(error);
+    };
+    const endByErrno = (errno: number): void => end(systemError({ errno: -errno, syscall }));
+    const endBySignal = (): void => end(given!.reason);
+    this.#pending.add(endByErrno);
+    given?.addEventListener('abort', endBySignal, { once: true });
     try {
-      return await Promise.race([call(signal), stopped]);
-    } catch (error) {
-      throw signal.aborted ? this.#endError(syscall, signal) : error;
+      return await Promise.race([ended, call(controller.signal)]);
     } finally {
-      signal.removeEventListener('abort', stop!);
+      this.#pending.delete(endByErrno);
+      given?.removeEventListener('abort', endBySignal);
     }
-  }
-
-  #endError(syscall: string, signal: AbortSignal): Error {
-    if (!this.#end.signal.aborted) return signal.reason as Error;
-    const { errno } = this.#end.signal.reason as NodeJS.ErrnoException;
-    return systemError({ errno: errno!, syscall });
   }
 }
 

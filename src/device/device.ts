@@ -11,6 +11,7 @@ import { DeviceBase, goneError, type DeviceFaultInfo, type DeviceRegion, type Re
 import { DeviceFile, type FileBackend } from './device-file.js';
 import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
 import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile, PageSupply, RegionOptions } from './ops.js';
+import { Listeners } from './listeners.js';
 import { bareMessage, isSystemError, messageOf } from './op-errors.js';
 import { RunningOp, RunningOps } from './running.js';
 import { SpawnedDevice, type SpawnOptions } from './spawned-device.js';
@@ -111,7 +112,7 @@ export class Device extends DeviceBase implements LinkedHere {
   readonly #opened = new Map<number, Opened>();
   readonly #running = new RunningOps();
   readonly #work = new Float64Array(64 * WORK_NUMBERS);
-  #notified = new AbortController();
+  readonly #pollers = new Listeners();
   #removal: Promise<RemovalReport> | undefined;
   /** Mappings that have ended while the removal waits for running ops: `close` comes after. */
   #endedMeanwhile: (() => void)[] | undefined;
@@ -182,9 +183,7 @@ export class Device extends DeviceBase implements LinkedHere {
 
   /** Readiness has changed: those who poll ask the `poll` op again. What wake_up on a driver's wait queue is. */
   notify(): void {
-    const before = this.#notified;
-    this.#notified = new AbortController();
-    before.abort();
+    this.#pollers.call();
     for (const client of this._clients) client.notify();
   }
 
@@ -254,7 +253,7 @@ export class Device extends DeviceBase implements LinkedHere {
     ioctl: (file, command, argument, signal) =>
       this.#async('ioctl', signal, (context) => this.#need('ioctl')(this.#file(file), command, argument, context)),
     poll: (file) => Promise.resolve(this.#sync('poll', () => this.#need('poll')(this.#file(file)))),
-    notified: (signal) => aborted(AbortSignal.any([this.#notified.signal, signal]), signal),
+    onNotify: (changed) => this.#pollers.add(changed),
     release: (file) => this.#closeFile(file),
   };
 
@@ -283,13 +282,15 @@ export class Device extends DeviceBase implements LinkedHere {
     if (file === undefined) return;
     --file.mappings;
     this.#releaseIfUnused(file);
+    this.#tellIfUnused();
   }
 
   #closeFile(id: number): void {
     const file = this.#opened.get(id);
     if (file === undefined) return;
     file.closed = true;
-    if (this.#removal === undefined) this.#releaseIfUnused(file);
+    this.#releaseIfUnused(file);
+    this.#tellIfUnused();
   }
 
   #releaseIfUnused(file: Opened): void {
@@ -385,7 +386,10 @@ export class Device extends DeviceBase implements LinkedHere {
 
   #do(work: Float64Array): void {
     const token = work[1];
-    switch (WORK_KINDS[work[0]]) {
+    const kind = WORK_KINDS[work[0]];
+    // An op that was called for the one before has removed the device. Who waits is woken by that.
+    if (this.#removal !== undefined && kind !== 'mapping-ended' && kind !== 'expired') return;
+    switch (kind) {
       case 'fault':
         return this.#fault('fault', token, work);
       case 'write-fault':
@@ -488,6 +492,7 @@ export class Device extends DeviceBase implements LinkedHere {
     const tell = (): void => {
       this.#quietly('close', () => this.#ops.close?.({ mapping, region, offset, length }));
       this.#unmapped(file);
+      this.#tellIfUnused(); // also of mappings that no file made
     };
     if (this.#endedMeanwhile === undefined) tell();
     else this.#endedMeanwhile.push(tell);
@@ -495,14 +500,31 @@ export class Device extends DeviceBase implements LinkedHere {
 
   // --- removal ---
 
-  /** Until no file is open and nothing mapped, or the time is up. */
+  /** Those who wait until nobody uses it any more. */
+  readonly #idle = new Set<() => void>();
+
+  get #unused(): boolean {
+    return ![...this.#opened.values()].some((file) => !file.closed) && native.deviceMappings(this._id) === 0;
+  }
+
+  #tellIfUnused(): void {
+    if (this.#idle.size > 0 && this.#unused) for (const resolve of this.#idle) resolve();
+  }
+
+  /** Until no file is open and nothing mapped, the time is up, or somebody else removes it. */
   async #untilUnused(milliseconds: number): Promise<void> {
-    const end = performance.now() + milliseconds;
-    while (this.state !== 'removed' && (this.#opened.size > 0 || native.deviceMappings(this._id) > 0)) {
-      const left = end - performance.now();
-      if (left <= 0) return;
-      await new Promise<void>((resolve) => setTimeout(resolve, Math.min(left, 5)));
-    }
+    if (this.#unused) return;
+    let timer: NodeJS.Timeout | undefined;
+    let idle!: () => void;
+    await new Promise<void>((resolve) => {
+      idle = resolve;
+      this.#idle.add(resolve);
+      timer = setTimeout(resolve, milliseconds);
+      this.signal.addEventListener('abort', idle, { once: true });
+    });
+    clearTimeout(timer);
+    this.#idle.delete(idle);
+    this.signal.removeEventListener('abort', idle);
   }
 
   /** The gate has been shut. */
@@ -511,7 +533,6 @@ export class Device extends DeviceBase implements LinkedHere {
     const files = this.#opened.size;
     this.#endedMeanwhile = [];
     const gone = goneError('unplug');
-    this.#notified.abort();
     this._endHere();
     this.#running.abortAll(gone);
     const regions = await Promise.all(this.regions.map((region) => region.object._revokeOnly(reason ?? gone)));
@@ -521,7 +542,14 @@ export class Device extends DeviceBase implements LinkedHere {
     this.#endedMeanwhile = undefined;
     for (const file of [...this.#opened.values()]) this.#release(file);
     this.#forget();
-    const report = { device: this.name, removedByThisCall: true, regions, mappings, files, abandonedOps: this.#running.abandoned };
+    const report = {
+      device: this.name,
+      removedByThisCall: true,
+      regions,
+      mappings,
+      files,
+      abandonedOps: this.#running.abandoned,
+    };
     later(() => this.emit('removed', report));
     return report;
   }
@@ -665,13 +693,4 @@ function placeOf(page: FaultedPage): Pick<DeviceFaultInfo, 'region' | 'index' | 
 
 function asBytes(view: NodeJS.ArrayBufferView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-}
-
-/** Resolves when `signal` is aborted; rejects when `end` is. */
-function aborted(signal: AbortSignal, end: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = (): void => (end.aborted ? reject(end.reason as Error) : resolve());
-    if (signal.aborted) settle();
-    else signal.addEventListener('abort', settle, { once: true });
-  });
 }

@@ -12,6 +12,7 @@ import { callElsewhere } from './calls.js';
 import { DeviceBase, goneError, type DeviceRegion, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
 import { drainsElsewhere } from './link.js';
+import { Listeners } from './listeners.js';
 import { revivedError, type ErrorNotice, type Notice, type RegionNotice, type Request, type SpawnData } from './messages.js';
 
 export interface SpawnOptions {
@@ -37,7 +38,7 @@ export class SpawnedDevice extends DeviceBase {
   readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   #next = 1;
-  #notified = new AbortController();
+  readonly #pollers = new Listeners();
   #removal: Promise<RemovalReport> | undefined;
   #removedTold = false;
 
@@ -114,12 +115,7 @@ export class SpawnedDevice extends DeviceBase {
       this.#ask('write', { type: 'write', file, source: source.slice(), position }, signal) as Promise<number>,
     ioctl: (file, command, argument, signal) => this.#ask('ioctl', { type: 'ioctl', file, command, argument }, signal),
     poll: (file) => this.#ask('poll', { type: 'poll', file }) as Promise<number>,
-    notified: (signal) =>
-      new Promise((resolve, reject) => {
-        const either = AbortSignal.any([this.#notified.signal, signal]);
-        either.addEventListener('abort', () => (signal.aborted ? reject(signal.reason as Error) : resolve()), { once: true });
-        if (signal.aborted) reject(signal.reason as Error);
-      }),
+    onNotify: (changed) => this.#pollers.add(changed),
     release: (file) => {
       try {
         callElsewhere(this._id, this.name, 'release', file);
@@ -166,7 +162,7 @@ export class SpawnedDevice extends DeviceBase {
         for (const file of this._files) file._raise(notice.vector);
         return;
       case 'notify':
-        return this.#wakePolls();
+        return this.#pollers.call();
       case 'remove-requested':
         later(() => this.emit('remove-requested'));
         for (const file of this._files) file._removeRequested();
@@ -187,12 +183,6 @@ export class SpawnedDevice extends DeviceBase {
     if (pending === undefined) return;
     if (error === undefined) pending.resolve(value);
     else pending.reject(revivedError(error, this.name, pending.op));
-  }
-
-  #wakePolls(): void {
-    const before = this.#notified;
-    this.#notified = new AbortController();
-    before.abort();
   }
 
   #faulted(notice: Notice & { type: 'fault' }): void {

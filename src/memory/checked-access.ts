@@ -97,6 +97,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   readonly #registers: RegisterPort | undefined;
   /** This thread would have to supply the pages that it touches. */
   readonly #servedHere: boolean;
+  #selfFaultsTold = 0;
 
   /** Of the status table; CLOSED_SLOT once closed. */
   #slot: number;
@@ -498,10 +499,17 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return this.#servedHere ? native.selfFaults(this.#id) : 0;
   }
 
-  #throwIfSelfFaulted(before: number, offset: number, bytesTransferred?: number): void {
-    if (this.#servedHere && native.selfFaults(this.#id) !== before) {
-      throw new SelfFaultError(this._place(offset, bytesTransferred));
-    }
+  #throwIfSelfFaulted(before: number, offset: number | undefined, bytesTransferred?: number): void {
+    if (!this.#servedHere) return;
+    const now = native.selfFaults(this.#id);
+    if (now === before) return;
+    this.#selfFaultsTold = now;
+    throw new SelfFaultError(this._place(offset, bytesTransferred));
+  }
+
+  /** Raw accesses have, since this was last asked or a checked one has. */
+  protected _throwIfSelfFaulted(): void {
+    if (this.#servedHere && this.#slot !== CLOSED_SLOT) this.#throwIfSelfFaulted(this.#selfFaultsTold, undefined);
   }
 
   #load(offset: number, width: number): number | bigint | undefined {
