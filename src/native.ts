@@ -248,8 +248,8 @@ export interface Native {
   token(): number;
   /** The kernel's id of the calling thread. */
   threadId(): number;
-  /** Which device's region an object is. `asks`: the device's ops may be asked at a touch. */
-  objectDevice(objectId: number): { device: number; region: number; registers: boolean; asks: boolean } | null;
+  /** Which device's region an object is. `supplied`: its pages come at their first touch; `asks`: its ops may be asked then. */
+  objectDevice(objectId: number): { device: number; region: number; registers: boolean; supplied: boolean; asks: boolean } | null;
   eventfdOpen(): number | Failure;
   eventfdSignal(fd: number): void;
 

@@ -210,7 +210,7 @@ Napi::Value token(const Napi::CallbackInfo& info) { return Napi::Number::New(inf
 
 Napi::Value thread_id(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), abi::tid()); }
 
-// objectDevice(objectId): { device, region } | null
+// objectDevice(objectId): { device, region, registers, supplied, asks } | null
 Napi::Value object_device(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[0]);
   if (object == nullptr || object->device == nullptr) return info.Env().Null();
@@ -218,6 +218,7 @@ Napi::Value object_device(const Napi::CallbackInfo& info) {
   result["device"] = Napi::Number::New(info.Env(), static_cast<double>(object->device->id));
   result["region"] = Napi::Number::New(info.Env(), object->device_region);
   result["registers"] = Napi::Boolean::New(info.Env(), object->registers);
+  result["supplied"] = Napi::Boolean::New(info.Env(), object->supply != nullptr);
   result["asks"] = Napi::Boolean::New(
       info.Env(), object->supply != nullptr && (object->supply->kind == Supply::Kind::ask || object->supply->ask_before_write));
   return result;

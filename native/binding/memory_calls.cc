@@ -7,6 +7,8 @@
 #include "binding/env_state.h"
 #include "core/linux_abi.h"
 #include "core/page.h"
+#include "core/pager.h"
+#include "core/registry.h"
 
 namespace revocable::binding {
 namespace {
@@ -25,10 +27,21 @@ Napi::Value answer(Napi::Env env, int result, const char* syscall) {
   return result == 0 ? env.Null() : to_js(env, Failure::from_errno(syscall));
 }
 
+// A device is asked again for pages that have left the mapping.
+void forget_pages(Region* region, const Range& range) {
+  RegistryLock lock;
+  const Claim claim(region);
+  pager_forget(region, region->page_of(reinterpret_cast<uintptr_t>(range.at)), round_up(range.bytes, kPageSize) >> kPageShift);
+}
+
 // advise(id, firstByte, bytes, advice)
 Napi::Value advise(const Napi::CallbackInfo& info) {
   const Range range = range_of(info);
-  return answer(info.Env(), madvise(range.at, range.bytes, info[3].As<Napi::Number>().Int32Value()), "madvise");
+  const int advice = info[3].As<Napi::Number>().Int32Value();
+  const int result = madvise(range.at, range.bytes, advice);
+  Region* region = EnvState::of(info.Env()).region(info[0]);
+  if (result == 0 && advice == MADV_DONTNEED && region->device_mapping != nullptr) forget_pages(region, range);
+  return answer(info.Env(), result, "madvise");
 }
 
 Napi::Value sync(const Napi::CallbackInfo& info) {

@@ -2,8 +2,7 @@
  * How a memory object reaches the simulated device whose region it is: from this thread, where the device's ops may run, or from
  * another one.
  */
-import { native } from '../native.js';
-import { sharedRegistry } from '../native.js';
+import { native, sharedRegistry } from '../native.js';
 import { registersFromElsewhere } from './calls.js';
 
 /** The model of a device's registers. Offsets are of the region. */
@@ -17,6 +16,8 @@ export interface RegisterPort {
 export interface DeviceLink {
   /** Only for a region of registers. */
   registers: RegisterPort | undefined;
+  /** Its pages come at their first touch: no system call brings them. */
+  supplied: boolean;
   /** The ops that supply its pages run in this thread. */
   servedHere: boolean;
   /** Resolves when no op that was asked for a page of it runs any more. */
@@ -38,17 +39,19 @@ export const drainsElsewhere = sharedRegistry<() => Promise<void>>('drains');
 export function linkOf(objectId: number): DeviceLink | undefined {
   const found = native.objectDevice(objectId);
   if (found === null) return undefined;
-  const { device, region } = found;
+  const { device, region, supplied } = found;
   const here = devicesHere.get(device);
   if (here !== undefined) {
     return {
       registers: found.registers ? here.registerPort(region) : undefined,
+      supplied,
       servedHere: found.asks,
       drained: () => here.drained(region),
     };
   }
   return {
     registers: found.registers ? registersFromElsewhere(device, region) : undefined,
+    supplied,
     servedHere: false,
     drained: async () => drainsElsewhere.get(device)?.(),
   };

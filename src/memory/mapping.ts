@@ -226,9 +226,15 @@ export class Mapping extends CheckedAccess implements Disposable {
     this.#call('unlock', range);
   }
 
-  /** Brings pages in, without waiting for a touch; reads a file's pages from disk. @throws BackingFaultError where one is gone. */
+  /**
+   * Brings pages in, without waiting for a touch; reads a file's pages from disk, and waits for a simulated device to supply its pages.
+   *
+   * @throws BackingFaultError where one is gone; SelfFaultError where this thread would have to supply it.
+   */
   prefetch(range?: PageRange): void {
-    this.#call('prefetch', range);
+    if (this.object._device?.supplied !== true) return this.#call('prefetch', range);
+    const { offset, length } = this.#pages(range);
+    for (let at = offset; at < offset + length; at += this.#pageSize) this.read8(at);
   }
 
   /** Which pages are in memory, by mincore(2): one byte a page, 1 or 0. */

@@ -267,6 +267,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
       : native.mapExternal(this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice);
     if (isFailure(mapped)) throw this.#mapError(mapped, length);
     const mapping = new Mapping(this, takeDescription(), mapped, true);
+    if (populate && this._device?.supplied === true && !forDevice) prefetchOrClose(mapping);
     publish('map', () => ({ mapping, object: this }));
     return mapping;
   }
@@ -502,6 +503,16 @@ function allocate(bytes: number): SharedArrayBuffer {
     return new SharedArrayBuffer(bytes, { maxByteLength: bytes });
   } catch {
     throw outOfRange('options.length', 'no more than a SharedArrayBuffer of this version of Node can hold', bytes);
+  }
+}
+
+/** A system call does not bring the pages of a device. */
+function prefetchOrClose(mapping: Mapping): void {
+  try {
+    mapping.prefetch();
+  } catch (error) {
+    mapping.close();
+    throw error;
   }
 }
 
