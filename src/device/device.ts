@@ -121,7 +121,7 @@ export class Device extends DeviceBase implements LinkedHere {
 
   /**
    * @throws TypeError, RangeError on bad options; `ENOSYS`, `EPERM`, `EOPNOTSUPP` where the device has page-fault ops and the process may not
-   *   have a userfaultfd: the message says what forbids it; the system errors of {@link MemoryObject.create}.
+   *   have a userfaultfd: the message says what forbids it; the system errors of {@link MemoryObject.create}; what the `attach` op throws.
    */
   constructor(options: DeviceOptions) {
     const given = requiredObject('options', options);
@@ -146,6 +146,7 @@ export class Device extends DeviceBase implements LinkedHere {
       this.#forget();
       throw error;
     }
+    this.#attach();
   }
 
   /**
@@ -304,6 +305,16 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 
   // --- calling ops ---
+
+  #attach(): void {
+    this.#count('attach');
+    try {
+      this.#ops.attach?.(this);
+    } catch (error) {
+      void this.unplug(error);
+      throw error;
+    }
+  }
 
   #count(name: keyof DeviceOps): void {
     if (this.#ops[name] !== undefined) ++this.#counts[name];
@@ -576,6 +587,7 @@ function shutAtExit(): void {
 }
 
 const OP_NAMES: readonly (keyof DeviceOps)[] = [
+  'attach',
   'open',
   'release',
   'mmap',

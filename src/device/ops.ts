@@ -1,4 +1,5 @@
 /** What a simulated device is made of: its regions, and its ops, which mirror the kernel's. */
+import type { Device } from './device.js';
 
 /** How a region's pages come about. */
 export type PageSupply =
@@ -97,6 +98,17 @@ export interface OpContext {
  * {@link DeviceOpError}.
  */
 export interface DeviceOps {
+  /**
+   * The device is there, and not yet known to anybody: what `probe` is to a driver. Here a model learns which device it is, for `raise`,
+   * `notify`, `signal` and its regions. Called once, at the end of the constructor, which throws what it throws.
+   *
+   * @example
+   * ```js
+   * attach(device) { this.device = device; }
+   * writeRegister(offset) { if (offset === DOORBELL) this.device.raise(); }
+   * ```
+   */
+  attach?(device: Device): void;
   /** A file is opened. Synchronous: the opener waits. */
   open?(file: OpenFile): void;
   /** The last of a file: it is closed, and so is every mapping made through it. Once a file. */
