@@ -88,8 +88,7 @@ class Framebuffer {
   }
 
   ioctl(file, command) {
-    if (command !== TAKE_DIRTY)
-      throw Object.assign(new Error('no such command'), { code: 'ENOTTY', errno: -25, syscall: 'ioctl' });
+    if (command !== TAKE_DIRTY) throw deviceError('ENOTTY', 'ioctl');
     // Without the pages in their mappings, the painters' next writes fault again, and are heard of again.
     this.#pixels.zap();
     const pages = Uint32Array.from(this.#dirty).sort();

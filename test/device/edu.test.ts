@@ -1,0 +1,236 @@
+import { removals, REMOVALS, withExample } from '../support/examples.js';
+
+describe('examples/devices/edu: what QEMU specifies', () => {
+  test('0x00 identifies the card, and is read only', async () => {
+    const read = await withExample('edu', ({ map }) => {
+      const bar = map('bar0');
+      bar.write32(0x00, 7);
+      return [bar.read32(0x00), bar.length];
+    });
+    expect(read).toEqual([0x010000ed, 1024 * 1024]);
+  });
+
+  test('0x04 inverts what is written', async () => {
+    const read = await withExample('edu', ({ map }) => {
+      const bar = map('bar0');
+      return [0, 1, 0x80000000, 0xffffffff].map((value) => {
+        bar.write32(0x04, value);
+        return bar.read32(0x04);
+      });
+    });
+    expect(read).toEqual([0xffffffff, 0xfffffffe, 0x7fffffff, 0]);
+  });
+
+  test('0x08 is replaced by its factorial, modulo 2^32, when bit 0x01 of 0x20 clears', async () => {
+    const results = await withExample('edu', async ({ map, until }) => {
+      const bar = map('bar0');
+      const seen = [];
+      for (const n of [0, 1, 10, 12, 13, 34, 0xffffffff]) {
+        bar.write32(0x08, n);
+        seen.push([n, bar.read32(0x20), bar.read32(0x08)]);
+        await until(() => (bar.read32(0x20) & 1) === 0);
+        seen.at(-1)!.push(bar.read32(0x08));
+      }
+      return seen;
+    });
+    const expected = [1, 1, 3628800, 479001600, 1932053504, 0, 0];
+    expect(results).toEqual([0, 1, 10, 12, 13, 34, 0xffffffff].map((n, i) => [n, 1, n, expected[i]]));
+  });
+
+  test('a factorial that is being computed is not disturbed, and its bit cannot be written', async () => {
+    const seen = await withExample('edu', async ({ map, until }) => {
+      const bar = map('bar0');
+      bar.write32(0x20, 0x01);
+      const idle = bar.read32(0x20);
+      bar.write32(0x08, 5);
+      bar.write32(0x08, 6);
+      bar.write32(0x20, 0);
+      const busy = bar.read32(0x20);
+      await until(() => (bar.read32(0x20) & 1) === 0);
+      return [idle, busy, bar.read32(0x08)];
+    });
+    expect(seen).toEqual([0, 1, 120]);
+  });
+
+  test('0x80 of 0x20: an interrupt after a factorial, with status 0x001; none without', async () => {
+    const seen = await withExample('edu', async ({ map, file, until }) => {
+      const bar = map('bar0');
+      const interrupts = file.interrupts();
+      bar.write32(0x08, 3);
+      await until(() => (bar.read32(0x20) & 1) === 0);
+      const without = bar.read32(0x24);
+      bar.write32(0x20, 0x80);
+      bar.write32(0x08, 4);
+      const { value } = await interrupts.next(); // the first that came
+      return [without, value, bar.read32(0x24), bar.read32(0x20), bar.read32(0x08)];
+    });
+    expect(seen).toEqual([0, 0, 0x001, 0x80, 24]);
+  });
+
+  test('0x60 raises, 0x24 collects, 0x64 acknowledges', async () => {
+    const seen = await withExample('edu', async ({ map, file }) => {
+      const bar = map('bar0');
+      const interrupts = file.interrupts();
+      const states = [];
+      for (const [register, value] of [
+        [0x60, 0x10],
+        [0x60, 0x80000001],
+        [0x24, 0],
+        [0x64, 0x10],
+        [0x64, 0x80000001],
+        [0x60, 0],
+      ]) {
+        bar.write32(register, value);
+        states.push(bar.read32(0x24));
+      }
+      file.close();
+      let raised = 0;
+      while (
+        await interrupts.next().then(
+          ({ done }: IteratorResult<number>) => !done,
+          () => false,
+        )
+      )
+        raised++;
+      return { states, raised };
+    });
+    expect(seen).toEqual({ states: [0x10, 0x80000011, 0x80000011, 0x80000001, 0, 0], raised: 2 });
+  });
+
+  test('0x80 to 0x98: DMA from the host to the buffer and back; 0x04 raises 0x100', async () => {
+    const seen = await withExample('edu', async ({ map, file, until }) => {
+      const bar = map('bar0');
+      const ram = map('ram');
+      const interrupts = file.interrupts();
+      const transfer = (source: number, destination: number, count: number, command: number) => {
+        bar.write64(0x80, BigInt(source));
+        bar.write32(0x88, destination);
+        bar.write64(0x90, BigInt(count));
+        bar.write32(0x98, command);
+        bar.write64(0x90, 1n); // too late
+      };
+      ram.write(
+        100,
+        Uint8Array.from({ length: 100 }, (_, i) => i),
+      );
+      transfer(100, 0x40000, 100, 0x1);
+      const running = bar.read64(0x98);
+      await until(() => (bar.read32(0x98) & 1) === 0);
+      const without = bar.read32(0x24);
+      transfer(0x40000, 1000, 100, 0x7);
+      await interrupts.next();
+      const back = new Uint8Array(102);
+      ram.read(999, back);
+      return { running, without, status: bar.read32(0x24), command: bar.read32(0x98), back: [...back] };
+    });
+    const bytes = Array.from({ length: 100 }, (_, i) => i);
+    expect(seen).toEqual({ running: 1, without: 0, status: 0x100, command: 6, back: [0, ...bytes, 0] });
+  });
+
+  test('a transfer without bit 0x01 does not start; one outside the buffer moves nothing and ends', async () => {
+    const seen = await withExample('edu', async ({ map, until }) => {
+      const bar = map('bar0');
+      const ram = map('ram');
+      ram.write32(0, 0xabcdef);
+      bar.write32(0x98, 0x6);
+      const commands = [bar.read32(0x98)];
+      for (const [destination, count] of [
+        [0x40000 + 4093, 4],
+        [0x3ffff, 4],
+        [0, 4],
+        [0x40000, 4097],
+        [0x40000, 0],
+      ]) {
+        bar.write32(0x80, 0);
+        bar.write32(0x88, destination);
+        bar.write32(0x90, count);
+        bar.write32(0x98, 0x1);
+        await until(() => (bar.read32(0x98) & 1) === 0);
+        commands.push(bar.read32(0x98));
+      }
+      bar.write32(0x80, 0x40000);
+      bar.write32(0x88, 4096);
+      bar.write32(0x90, 4096);
+      bar.write32(0x98, 0x3);
+      await until(() => (bar.read32(0x98) & 1) === 0);
+      const buffer = new Uint8Array(4096);
+      ram.read(4096, buffer);
+      return { commands, empty: buffer.every((byte) => byte === 0) };
+    });
+    expect(seen).toEqual({ commands: [0, 0, 0, 0, 0, 0], empty: true });
+  });
+
+  test('the card drives 28 bits of a bus address, or those of its mask; where no memory is, it reads ones', async () => {
+    const body = async ({ map, until }: any) => {
+      const bar = map('bar0');
+      const ram = map('ram');
+      const transfer = async (source: bigint, destination: bigint, command: number) => {
+        bar.write64(0x80, source);
+        bar.write64(0x88, destination);
+        bar.write32(0x90, 4);
+        bar.write32(0x98, command);
+        await until(() => (bar.read32(0x98) & 1) === 0);
+      };
+      ram.write32(0x10, 0x600d);
+      await transfer(0x7_1000_0010n, 0x40000n, 1);
+      await transfer(0x40000n, 0x1000n, 3);
+      await transfer(0x0fff_0000n, 0x40000n, 1);
+      await transfer(0x40000n, 0x2000n, 3);
+      await transfer(0x40000n, 0x0fff_0000n, 3);
+      return [ram.read32(0x1000), ram.read32(0x2000)];
+    };
+    expect(await withExample('edu', body)).toEqual([0x600d, 0xffffffff]);
+    // With 16 bits fewer, the second address is that of the first word.
+    expect(await withExample('edu', body, { data: { dmaMask: 0xffff } })).toEqual([0x600d, 0]);
+  });
+
+  test('4 bytes below 0x80, 4 or 8 from there on; others read ones and write nothing', async () => {
+    const seen = await withExample('edu', ({ map }) => {
+      const bar = map('bar0');
+      bar.write8(0x04, 1);
+      bar.write16(0x04, 1);
+      bar.write64(0x60, 1n);
+      bar.write64(0x80, 0x1122334455667788n);
+      bar.write16(0x80, 1);
+      return {
+        narrow: [bar.read8(0x00), bar.read16(0x00), bar.read16(0x80)],
+        wide: String(bar.read64(0x00)),
+        untouched: [bar.read32(0x04), bar.read32(0x24)],
+        source: [bar.read32(0x80), String(bar.read64(0x80))],
+        nowhere: [bar.read32(0x0c), bar.read32(0x84), bar.read32(0xffffc), bar.read32(0x60)],
+      };
+    });
+    expect(seen).toEqual({
+      narrow: [0xff, 0xffff, 0xffff],
+      wide: String(2n ** 64n - 1n),
+      untouched: [0, 0],
+      source: [0x55667788, String(0x1122334455667788n)],
+      nowhere: [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff],
+    });
+  });
+});
+
+describe('examples/devices/edu-driver', () => {
+  test.each(['here', 'spawned'] as const)('does its jobs, also several at once, with the ops %s', async (where) => {
+    const seen = await withExample(
+      'edu',
+      async ({ device, driver }) => {
+        const edu = new driver.EduDriver(device);
+        const sent = Uint8Array.from({ length: 4096 }, (_, i) => i * 7);
+        const [six, ten, returned] = await Promise.all([edu.factorial(6), edu.factorial(10), edu.dmaRoundTrip(sent)]);
+        const same = sent.every((byte, i) => byte === returned[i]);
+        const version = edu.identify();
+        edu.close();
+        return { version, alive: new driver.EduDriver(device).isAlive(), six, ten, same };
+      },
+      { where },
+    );
+    expect(seen).toEqual({ version: { major: 1, minor: 0 }, alive: true, six: 720, ten: 3628800, same: true });
+  });
+
+  test.each(REMOVALS)('every call ends when the card is removed from the %s, ops %s', async (from, where, rounds) => {
+    const tally = await removals('edu', from, where, rounds);
+    expect(tally.rounds).toBeGreaterThanOrEqual(rounds);
+    expect(Object.keys(tally.ended).sort()).toEqual(['ENODEV', 'ERR_MAPPING_REVOKED']);
+  });
+});
