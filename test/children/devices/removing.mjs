@@ -1,5 +1,7 @@
 // A model for Device.spawn that removes its own device: the model at the URL `model`, unplugged from inside its op number `at`, before that answers.
-const OPS = ['open', 'mmap', 'fault', 'pageMkwrite', 'ioctl', 'readRegister', 'writeRegister'];
+const ALWAYS = ['open', 'mmap'];
+/** Where the model has them. */
+const OPS = ['fault', 'pageMkwrite', 'ioctl', 'readRegister', 'writeRegister'];
 
 export default async function removing({ model, data, at }) {
   const options = (await import(model)).default(data);
@@ -12,10 +14,10 @@ export default async function removing({ model, data, at }) {
       ops.attach(attached);
     },
   };
-  for (const name of OPS.filter((op) => ops[op] !== undefined)) {
+  for (const name of [...ALWAYS, ...OPS.filter((op) => ops[op] !== undefined)]) {
     wrapped[name] = (...args) => {
       if (++calls === at) void device.unplug();
-      return ops[name](...args);
+      return ops[name]?.(...args);
     };
   }
   return { ...options, ops: wrapped };
