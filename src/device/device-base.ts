@@ -151,6 +151,11 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
     if (native.deviceState(this._id) !== 0) throw goneError(syscall);
   }
 
+  /** @internal One more, or less, in this thread waits for the device: a call, or an interrupt. */
+  _waiting(_change: 1 | -1): void {
+    // Where the ops run in this thread, whatever they wait for keeps it alive.
+  }
+
   /** @internal In this thread: files and waits end. */
   _endHere(): void {
     this.#controller.abort(goneError('unplug'));

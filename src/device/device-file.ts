@@ -190,10 +190,11 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     this.#throwUnlessOpen('interrupts');
     signal?.throwIfAborted();
     const stop = (): void => queue.end({ reason: signal!.reason as Error });
-    const queue = new PushIterator<number>(() => {
+    const ended = (): void => {
       this.#queues.delete(queue);
       signal?.removeEventListener('abort', stop);
-    }, MOST_INTERRUPTS_WAITING);
+    };
+    const queue = new PushIterator<number>(ended, MOST_INTERRUPTS_WAITING, (change) => this.device._waiting(change));
     this.#queues.add(queue);
     signal?.addEventListener('abort', stop, { once: true });
     return queue;
@@ -282,10 +283,12 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     const endByErrno = (errno: number): void => end(systemError({ errno: -errno, syscall }));
     const endBySignal = (): void => end(given!.reason);
     this.#pending.add(endByErrno);
+    this.device._waiting(1);
     given?.addEventListener('abort', endBySignal, { once: true });
     try {
       return await Promise.race([ended, call(controller.signal)]);
     } finally {
+      this.device._waiting(-1);
       this.#pending.delete(endByErrno);
       given?.removeEventListener('abort', endBySignal);
     }

@@ -134,7 +134,7 @@ export class SpawnedDevice extends DeviceBase {
     const id = this.#next++;
     const cancel = (): void => this.#say({ type: 'cancel', id, reason: undefined });
     const answer = new Promise((resolve, reject) => this.#pending.set(id, { op, resolve, reject }));
-    this.#worker.ref();
+    this._waiting(1);
     signal?.addEventListener('abort', cancel, { once: true });
     try {
       this.#say({ ...request, id } as Request);
@@ -142,8 +142,17 @@ export class SpawnedDevice extends DeviceBase {
     } finally {
       signal?.removeEventListener('abort', cancel);
       this.#pending.delete(id);
-      if (this.#pending.size === 0) this.#worker.unref();
+      this._waiting(-1);
     }
+  }
+
+  #waiters = 0;
+
+  /** @internal The process stays alive while anybody waits. */
+  override _waiting(change: 1 | -1): void {
+    this.#waiters += change;
+    if (this.#waiters > 0) this.#worker.ref();
+    else this.#worker.unref();
   }
 
   async #drain(): Promise<void> {

@@ -12,7 +12,7 @@ module.exports = (data = {}) => ({
       if (data.refuse !== undefined) throw Object.assign(new Error(data.refuse), { errno: -16, code: 'EBUSY', syscall: 'open' });
       file.data = { reads: 0 };
     },
-    mmap(file, { access }) {
+    mmap() {
       return data.readOnly ? { access: 'r' } : undefined;
     },
     fault(page) {
