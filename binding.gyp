@@ -40,7 +40,8 @@
         "native/fault/chain.cc",
         "native/fault/guarded_copy.cc",
         "native/fault/handler_inside.cc",
-        "native/fault/handler_install.cc"
+        "native/fault/handler_install.cc",
+        "native/fault/load_emulation.cc"
       ],
       "include_dirs": ["native", "<!(node -p \"require('node-addon-api').include_dir\")"],
       # NAPI_VERSION 9 is what Node 20 has: one binary then serves Node 20, 22, 24 and 26.

@@ -26,6 +26,8 @@ export class Known extends WeakRef<Mapping> {
 export class MappingList {
   #first: Known | undefined;
   #last: Known | undefined;
+  /** Loops that have not come to its end. */
+  readonly #loops = new Set<Remaining>();
 
   add(known: Known): void {
     known.previous = this.#last;
@@ -36,6 +38,7 @@ export class MappingList {
 
   remove(known: Known): void {
     if (known.previous === undefined && this.#first !== known) return; // removed before
+    for (const loop of this.#loops) loop.passOver(known);
     if (known.previous !== undefined) known.previous.next = known.next;
     else this.#first = known.next;
     if (known.next !== undefined) known.next.previous = known.previous;
@@ -45,30 +48,75 @@ export class MappingList {
   }
 
   /**
-   * Those there are now, for a loop that may take many turns of the event loop. The first thousand cannot be collected meanwhile; to look
-   * at tens of thousands of WeakRefs at once would stall the loop.
+   * Those there are now, for a loop that may take many turns of the event loop. The first thousand cannot be collected meanwhile.
+   * Neither is the list copied nor all of its WeakRefs looked at in one turn: with tens of thousands that would stall the loop.
    */
-  each(): Iterable<Mapping> {
-    const all: Known[] = [];
-    for (let known = this.#first; known !== undefined; known = known.next) all.push(known);
-    return inPortions(all, portion(all, 0));
+  later(): Remaining {
+    const remaining = new Remaining(this.#first, this.#last, this.#loops);
+    this.#loops.add(remaining);
+    return remaining;
+  }
+
+  /** Those there are now. */
+  all(): Mapping[] {
+    return portion(this.#first, Infinity).mappings;
   }
 }
 
-const PORTION = 1000;
+/** How many mappings are held from the beginning, and how many are looked at in one go after that. */
+const HELD = 1000;
+const PORTION = 100;
 
-function portion(all: Known[], from: number): Mapping[] {
-  const found: Mapping[] = [];
-  for (const known of all.slice(from, from + PORTION)) {
+function portion(from: Known | undefined, count: number, last?: Known): { mappings: Mapping[]; next: Known | undefined } {
+  const mappings: Mapping[] = [];
+  let next = from;
+  for (let known = next; known !== undefined && count > 0; known = next, count--) {
+    next = known === last ? undefined : known.next;
     const mapping = known.deref();
-    if (mapping !== undefined) found.push(mapping);
+    if (mapping !== undefined) mappings.push(mapping);
   }
-  return found;
+  return { mappings, next };
 }
 
-function* inPortions(all: Known[], first: Mapping[]): Generator<Mapping> {
-  yield* first;
-  for (let from = PORTION; from < all.length; from += PORTION) yield* portion(all, from);
+/** The part of a list that a loop has not come to yet. */
+class Remaining {
+  #next: Known | undefined;
+  #last: Known | undefined;
+  #portion: Mapping[] = [];
+  #at = 0;
+
+  /** @param loops where it is until it ends. */
+  constructor(
+    first: Known | undefined,
+    last: Known | undefined,
+    readonly loops: Set<Remaining>,
+  ) {
+    this.#next = first;
+    this.#last = last;
+    this.#take(HELD);
+  }
+
+  next(): Mapping | undefined {
+    while (this.#at === this.#portion.length && this.#next !== undefined) this.#take(PORTION);
+    return this.#at < this.#portion.length ? this.#portion[this.#at++] : undefined;
+  }
+
+  end(): void {
+    this.loops.delete(this);
+  }
+
+  /** `known` is about to leave the list. */
+  passOver(known: Known): void {
+    if (known === this.#next) this.#next = known === this.#last ? undefined : known.next;
+    if (known === this.#last) this.#last = known.previous;
+  }
+
+  #take(count: number): void {
+    const { mappings, next } = portion(this.#next, count, this.#last);
+    this.#portion = mappings;
+    this.#next = next;
+    this.#at = 0;
+  }
 }
 
 const mappings = sharedRegistry<Known>('mappings');

@@ -9,7 +9,7 @@ export interface Stats {
   resumes: number;
   /** Faults handled, by kind. `checked` were of bulk copies and guarded accesses, which need no fill. */
   faults: { revoked: number; suspended: number; backing: number; protection: number; checked: number };
-  /** How often a fill was mapped. */
+  /** How often an access got a fill: mapped, or as the value of its load. */
   fills: number;
   /** Signals passed on to who had SIGBUS or SIGSEGV before, because they were not ours. */
   foreignSignals: number;

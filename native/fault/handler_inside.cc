@@ -25,6 +25,7 @@
 
 #include "core/counters.h"
 #include "core/event_ring.h"
+#include "core/features.h"
 #include "core/handler_work.h"
 #include "core/linux_abi.h"
 #include "core/memfd.h"
@@ -35,6 +36,7 @@
 #include "core/service.h"
 #include "fault/chain.h"
 #include "fault/guarded_copy.h"
+#include "fault/load_emulation.h"
 #include "fault/machine_context.h"
 
 namespace revocable {
@@ -50,7 +52,8 @@ struct Fault {
   int signal;
   int code;
   bool write;
-  bool raw;  // an access that can only go on if something is mapped there; false for a checked copy that has come back
+  MachineContext* machine;  // of the instruction that waits; none for a checked copy, which has come back
+  bool raw() const { return machine != nullptr; }
   int need() const { return write ? PROT_WRITE : PROT_READ; }
 };
 
@@ -94,6 +97,9 @@ bool plug_from_reserve(const Region* region, uintptr_t page) {
 constexpr size_t kBallast = 64;
 std::atomic<char*> g_ballast{nullptr};
 std::atomic<size_t> g_ballast_used{0};
+
+// Whether the kernel has guard pages. Asked once in normal code.
+bool g_guards = false;
 
 // --- fills ----------------------------------------------------------------------------------------------------------------
 
@@ -156,6 +162,12 @@ bool map_fill(Region* region, uintptr_t start, size_t bytes, int prot) {
 bool readable(uintptr_t address) {
   constexpr int kNoSuchHow = 0x7fff;
   return syscall(SYS_rt_sigprocmask, kNoSuchHow, round_down(address, kPageSize), nullptr, 8) != 0 && errno == EINVAL;
+}
+
+// Whether anything is mapped there: mincore(2) says ENOMEM of a hole.
+bool mapped(uintptr_t address) {
+  unsigned char resident;
+  return mincore(reinterpret_cast<void*>(round_down(address, kPageSize)), kPageSize, &resident) == 0;
 }
 
 // --- telling --------------------------------------------------------------------------------------------------------------
@@ -373,14 +385,14 @@ Diagnosis diagnose(Region* region, const Fault& fault) {
   if (object->regular && page_offset >= static_cast<uint64_t>(status.st_size)) return {Cause::past_end, false, false};
   const bool can_read = readable(fault.address);
   const bool full = can_read && fault.write && file_system_full(object->fd);
-  if (can_read && !full && fault.raw && may_retry(region, fault.address, fault.write ? kWriteRetries : kReadRetries)) {
+  if (can_read && !full && fault.raw() && may_retry(region, fault.address, fault.write ? kWriteRetries : kReadRetries)) {
     return {Cause::none, false, true};
   }
   if (region->page_shift != kPageShift) return {Cause::no_space, false, false};  // no free 2 MiB page
   if (can_read && fault.write) return {Cause::no_space, false, false};           // it is there, but cannot be allocated
   if (file_system_full(object->fd)) return {Cause::no_space, false, false};
   // Its file may have grown between the fault and the look at its size, and shrunk between that and the look at the page.
-  return {Cause::unknown, false, object->regular && fault.raw && may_retry(region, fault.address, kGoneRetries)};
+  return {Cause::unknown, false, object->regular && fault.raw() && may_retry(region, fault.address, kGoneRetries)};
 }
 
 // The whole object is gone: this mapping at once, the others by the service thread.
@@ -397,7 +409,7 @@ Outcome lose_object(Region* region, const Fault& fault, Cause cause) {
   }
   publish_state(region, State::revoked);
   leave_work(region);
-  if (!fault.raw) return Outcome::handled;
+  if (!fault.raw()) return Outcome::handled;
   return plug(region, fault, cause == Cause::none ? g_counters.faults_revoked : g_counters.faults_backing);
 }
 
@@ -420,7 +432,31 @@ bool fill_lost(Region* region, size_t page, const Fault& fault, Cause cause) {
   return region->tail_filled;
 }
 
-// Only this page is gone. Its mark is published before the fill lets the access complete.
+// As many bytes of the instruction as can be read without a fault. It has been executed, which does not say so: its page may be
+// for execution only, and the kernel takes protection keys away from signal handlers.
+size_t read_code(uintptr_t pc, uint8_t* code) {
+  if (!readable(pc)) return 0;
+  size_t bytes = kPageSize - pc % kPageSize;
+  if (bytes > kLongestLoad || readable(pc + kLongestLoad - 1)) bytes = kLongestLoad;
+  for (size_t i = 0; i < bytes; ++i) code[i] = reinterpret_cast<const volatile uint8_t*>(pc)[i];
+  return bytes;
+}
+
+// Gives a load its value without a fill, which most never need: a checked access does not come again. A guard page takes the
+// page's place, so that nobody reaches its file should that grow back; whoever touches it next gets the fill (lost_before).
+bool answer_load(const Region* region, size_t page, const Fault& fault) {
+  if (!fault.raw() || fault.write || !g_guards || region->page_shift != kPageShift) return false;
+  uint8_t code[kLongestLoad];
+  const Load load = decode_load(code, read_code(fault.machine->pc(), code), *fault.machine);
+  const uintptr_t start = region->page_address(page);
+  if (load.width == 0 || load.address != fault.address || load.address + load.width > start + kPageSize) return false;
+  // Refused where the page is locked in memory, and for files before Linux 6.15.
+  if (madvise(reinterpret_cast<void*>(start), kPageSize, abi::kMadvGuardInstall) != 0) return false;
+  complete_load(*fault.machine, load, region->fill == Fill::ones);
+  return true;
+}
+
+// Only this page is gone. Its mark is published before the access completes.
 Outcome lose_page(Region* region, const Fault& fault, Cause cause) {
   if (!ensure_marks(region)) return lose_object(region, fault, cause);
   const size_t page = region->page_of(fault.address);
@@ -428,25 +464,29 @@ Outcome lose_page(Region* region, const Fault& fault, Cause cause) {
   set_mark(region, page, static_cast<PageMark>((mark & kMarkAccessMask) | (static_cast<PageMark>(cause) << kMarkCauseShift)));
   publish_state(region, State::live);
   const bool deadly = region->fill == Fill::deadly;
-  if (deadly && fault.raw) return Outcome::foreign;
-  const bool filled = !deadly && fill_lost(region, page, fault, cause);
+  if (deadly && fault.raw()) return Outcome::foreign;
+  const bool answered = !deadly && (answer_load(region, page, fault) || fill_lost(region, page, fault, cause));
   // A checked copy that has come back needs no fill: the mark is enough.
-  if (!filled && fault.raw) return lose_object(region, fault, cause);
-  if (filled) bump(g_counters.fills);
+  if (!answered && fault.raw()) return lose_object(region, fault, cause);
+  if (answered) bump(g_counters.fills);
   count_fault(region, g_counters.faults_backing);
   tell(region, fault, EventKind::fault_backing, cause);
   return Outcome::handled;
 }
 
-// Somebody else's fault has lost the page already; or a checked copy has, and left it without a fill.
+bool lost_has_fill(const Region* region, size_t page) {
+  const bool in_tail = region->page_address(page) >= region->lost_from.load();
+  return (region->mark_of(page) & kMarkLostFilled) != 0 || (in_tail && region->tail_filled);
+}
+
+// The page was lost before: somebody else's fault filled it; or it was lost without a fill, and this access needs one. The fault
+// that lost it has been counted and told.
 Outcome lost_before(Region* region, const Fault& fault, Cause cause) {
-  if (!fault.raw) return Outcome::handled;
+  if (!fault.raw()) return Outcome::handled;
   if (region->fill == Fill::deadly) return Outcome::foreign;
   const size_t page = region->page_of(fault.address);
-  const bool in_tail = region->page_address(page) >= region->lost_from.load();
-  const bool filled = (region->mark_of(page) & kMarkLostFilled) != 0 || (in_tail && region->tail_filled);
-  if (filled) return futile(region);
-  return fill_lost(region, page, fault, cause) ? Outcome::handled : Outcome::foreign;
+  if (lost_has_fill(region, page)) return futile(region);
+  return fill_lost(region, page, fault, cause) ? Outcome::handled : lose_object(region, fault, cause);
 }
 
 Outcome backing_fault(Region* region, const Fault& fault, const Diagnosis& diagnosis) {
@@ -500,10 +540,14 @@ bool stray(Region* region, size_t page, const Fault& fault, bool readable_page, 
 }
 
 Outcome protection_fault(Region* region, const Fault& fault) {
-  if (fault.code != SEGV_ACCERR) return Outcome::foreign;  // a hole: somebody unmapped it
   const size_t page = region->page_of(fault.address);
+  if (fault.code != SEGV_ACCERR && !mapped(fault.address)) return Outcome::foreign;  // a hole: somebody unmapped it
   const PageMark mark = region->mark_of(page);
-  if (region->lost_cause(page) != Cause::none) {
+  const Cause lost = region->lost_cause(page);
+  const bool guarded = fault.code != SEGV_ACCERR;  // or was: another thread may have filled it, or mapped another page, since
+  if (guarded && lost == Cause::none) return futile(region);
+  if (lost != Cause::none) {
+    if (region->fill != Fill::deadly && (guarded || !lost_has_fill(region, page))) return lost_before(region, fault, lost);
     // A write to the fill of a lost page that was mapped for reading.
     void* at = reinterpret_cast<void*>(region->page_address(page));
     return mprotect(at, region->page_size(), PROT_READ | PROT_WRITE) == 0 ? futile(region) : Outcome::foreign;
@@ -555,7 +599,7 @@ bool is_memory_fault(int signal, int code) {
 
 Outcome resolve(int signal, const siginfo_t* info, MachineContext machine) {
   if (!is_memory_fault(signal, info->si_code)) return Outcome::foreign;
-  const Fault fault{reinterpret_cast<uintptr_t>(info->si_addr), signal, info->si_code, machine.is_write(), true};
+  const Fault fault{reinterpret_cast<uintptr_t>(info->si_addr), signal, info->si_code, machine.is_write(), &machine};
   const ReaderScope scope;
   Region* region = find_region(fault.address);
   if (region == nullptr) return Outcome::foreign;
@@ -638,6 +682,7 @@ bool drop_ballast() {
 
 bool handler_reserve() {
   if (g_reserve.load() != nullptr) return true;
+  g_guards = features().guard;
   size_t bytes = kReserveBytes;
   char* reserve = map_private(bytes, PROT_READ | PROT_WRITE);
   if (reserve == nullptr) reserve = map_private(bytes = kSmallReserveBytes, PROT_READ | PROT_WRITE);
@@ -652,7 +697,7 @@ bool handler_reserve() {
 
 void absorb_backing_fault(Region* region, uintptr_t address, bool write) {
   const RegistryLock lock;  // blocks asynchronous signals while the claim is held
-  settle(region, {address, SIGBUS, BUS_ADRERR, write, false});
+  settle(region, {address, SIGBUS, BUS_ADRERR, write, nullptr});
 }
 
 void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t address, bool write) {

@@ -33,6 +33,12 @@ class MachineContext {
     context_->uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(pc);
     context_->uc_mcontext.gregs[REG_RDX] = static_cast<greg_t>(fault_address);
   }
+  void step_to(uintptr_t pc) { context_->uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(pc); }
+  // Registers by the numbers that instructions have for them.
+  uint64_t general(unsigned number) const { return static_cast<uint64_t>(context_->uc_mcontext.gregs[kGeneral[number]]); }
+  void set_general(unsigned number, uint64_t value) {
+    context_->uc_mcontext.gregs[kGeneral[number]] = static_cast<greg_t>(value);
+  }
   // Bit 1 of the page fault's error code: Intel SDM volume 3, 4.7.
   bool is_write() const { return (context_->uc_mcontext.gregs[REG_ERR] & 2) != 0; }
 #elif defined(__aarch64__)
@@ -56,6 +62,10 @@ class MachineContext {
 #endif
 
  private:
+#if defined(__x86_64__)
+  static constexpr int kGeneral[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+                                       REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+#endif
   ucontext_t* context_;
 };
 

@@ -217,7 +217,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   /** This thread's open mappings of it: a snapshot. */
   get mappings(): ReadonlySet<Mapping> {
     const open = new Set<Mapping>();
-    for (const mapping of this._mappings.each()) if (mapping.state !== 'closed') open.add(mapping);
+    for (const mapping of this._mappings.all()) if (mapping.state !== 'closed') open.add(mapping);
     return open;
   }
 
@@ -413,11 +413,11 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
       this.#controller?.abort(error);
       this.emit('revoked', error);
     });
-    laterEach(this._mappings.each(), (mapping) => mapping._announceRevocation(error));
+    laterEach(this._mappings.later(), announceRevocation, error);
   }
 
   #announceClose(): void {
-    for (const mapping of this._mappings.each()) mapping._synchronize();
+    for (const mapping of this._mappings.all()) mapping._synchronize();
     later(() => this.emit('close'));
   }
 
@@ -487,6 +487,10 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const bytes = new Uint8Array(buffer, 0, buffer.byteLength);
     return native.map(bytes, this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice) ?? buffer;
   }
+}
+
+function announceRevocation(mapping: Mapping, error: MappingRevokedError): void {
+  mapping._announceRevocation(error);
 }
 
 const HUGE_PAGE = 2 * 1024 * 1024;

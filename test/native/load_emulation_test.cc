@@ -1,0 +1,392 @@
+// A1 A7: the loads that the handler completes by hand. Each form runs on a page past the end of a truncated file, as compilers
+// write it, with its operands in every kind of register.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "core/counters.h"
+#include "core/features.h"
+#include "core/status_table.h"
+#include "fault/load_emulation.h"
+#include "fixture.h"
+
+using namespace revocable;
+
+#if defined(__x86_64__)
+
+namespace {
+
+constexpr uint64_t kBefore = 0x1122334455667788;
+constexpr uint64_t kOnes = ~uint64_t{0};
+
+// A page of a mapping that is past the end of its file now. A new one for each access.
+struct Lost {
+  ForeignObject made;
+  View view;
+  explicit Lost(Fill fill = Fill::ones, size_t pages = 1) : made(foreign_object(pages * kPageSize)) {
+    view = map(made.object, {.fill = fill});
+    for (size_t page = 0; page < pages; ++page) view.store(page * kPageSize, 0x12345678);
+    CHECK_EQ(ftruncate(made.fd, 0), 0);
+  }
+  ~Lost() {
+    view.close();
+    munmap(view.at, view.span);
+    object_release(made.object);
+    close(made.fd);
+  }
+  // Emulated: lost, and nothing mapped for it.
+  bool without_fill(size_t page = 0) const {
+    return view.region->lost_cause(page) == Cause::past_end && (view.region->mark_of(page) & kMarkLostFilled) == 0 &&
+           view.status() == kStatusMarked && view.region->faults.load() == 1;
+  }
+  bool with_fill(size_t page = 0) const {
+    return view.region->lost_cause(page) == Cause::past_end && (view.region->mark_of(page) & kMarkLostFilled) != 0 &&
+           view.region->faults.load() == 1;
+  }
+};
+
+bool need_guards() {
+  if (!features().guard) check::skip("no guard pages: every lost page gets its fill at once");
+  return true;
+}
+
+void expect(const char* instruction, uint64_t got, uint64_t wanted, bool emulated) {
+  char text[128];
+  snprintf(text, sizeof text, "%s gave %#lx, not %#lx%s", instruction, got, wanted, emulated ? "" : "; not emulated");
+  check::report(got == wanted && emulated, __FILE__, __LINE__, text);
+}
+
+}  // namespace
+
+// Runs a load into rax, which holds kBefore, from an address in `base`; the page reads as ones.
+#define LOADS(instruction, wanted)                                          \
+  do {                                                                      \
+    const Lost lost;                                                        \
+    register uint64_t value asm("rax") = kBefore;                           \
+    asm volatile(instruction : "+r"(value) : "D"(lost.view.at) : "memory"); \
+    const uint64_t got = value;                                             \
+    expect(instruction, got, (wanted), lost.without_fill());                \
+  } while (false)
+
+TEST("A7 a load from a lost page gets its width of ones, extended as the instruction says") {
+  start_library();
+  need_guards();
+  LOADS("movb (%%rdi), %%al", (kBefore & ~uint64_t{0xff}) | 0xff);
+  LOADS("movb (%%rdi), %%ah", (kBefore & ~uint64_t{0xff00}) | 0xff00);
+  LOADS("movw (%%rdi), %%ax", (kBefore & ~uint64_t{0xffff}) | 0xffff);
+  LOADS("movl (%%rdi), %%eax", 0xffffffff);
+  LOADS("movq (%%rdi), %%rax", kOnes);
+  LOADS("movzbw (%%rdi), %%ax", (kBefore & ~uint64_t{0xffff}) | 0xff);
+  LOADS("movzbl (%%rdi), %%eax", 0xff);
+  LOADS("movzbq (%%rdi), %%rax", 0xff);
+  LOADS("movzwl (%%rdi), %%eax", 0xffff);
+  LOADS("movzwq (%%rdi), %%rax", 0xffff);
+  LOADS("movsbw (%%rdi), %%ax", (kBefore & ~uint64_t{0xffff}) | 0xffff);
+  LOADS("movsbl (%%rdi), %%eax", 0xffffffff);
+  LOADS("movsbq (%%rdi), %%rax", kOnes);
+  LOADS("movswl (%%rdi), %%eax", 0xffffffff);
+  LOADS("movswq (%%rdi), %%rax", kOnes);
+  LOADS("movslq (%%rdi), %%rax", kOnes);
+}
+
+#undef LOADS
+
+TEST("A7 a load from a lost page of zeros clears what it replaces, and nothing else") {
+  start_library();
+  need_guards();
+  const auto run = [](auto load, uint64_t wanted, const char* instruction) {
+    const Lost lost(Fill::zeros);
+    uint64_t value = kBefore;
+    load(&value, lost.view.at);
+    expect(instruction, value, wanted, lost.without_fill());
+  };
+#define RUN(instruction, wanted) \
+  run([](uint64_t* value, char* at) { asm volatile(instruction : "+a"(*value) : "D"(at) : "memory"); }, wanted, instruction)
+  RUN("movb (%%rdi), %%al", kBefore & ~uint64_t{0xff});
+  RUN("movb (%%rdi), %%ah", kBefore & ~uint64_t{0xff00});
+  RUN("movw (%%rdi), %%ax", kBefore & ~uint64_t{0xffff});
+  RUN("movl (%%rdi), %%eax", 0);
+  RUN("movsbw (%%rdi), %%ax", kBefore & ~uint64_t{0xffff});
+  RUN("movslq (%%rdi), %%rax", 0);
+#undef RUN
+}
+
+TEST("A7 a load into any register changes that one only") {
+  start_library();
+  need_guards();
+  // Into `name`, from an address in another register; every register's value is compared with what it was.
+#define INTO(name, base, bits32)                                                                                  \
+  do {                                                                                                            \
+    const Lost lost;                                                                                              \
+    uint64_t got = 0;                                                                                             \
+    asm volatile("mov %1, %%" base "\n mov %2, %%" name "\n movl (%%" base "), %%" bits32 "\n mov %%" name ", %0" \
+                 : "=m"(got)                                                                                      \
+                 : "m"(lost.view.at), "m"(kBefore)                                                                \
+                 : name, base, "memory");                                                                         \
+    expect("movl (" base "), " bits32, got, 0xffffffff, lost.without_fill());                                     \
+  } while (false)
+  INTO("rax", "rcx", "eax");
+  INTO("rcx", "rdx", "ecx");
+  INTO("rdx", "rbx", "edx");
+  INTO("rbx", "rsi", "ebx");
+  INTO("rsi", "rdi", "esi");
+  INTO("rdi", "r8", "edi");
+  INTO("r8", "r9", "r8d");
+  INTO("r9", "r10", "r9d");
+  INTO("r10", "r11", "r10d");
+  INTO("r11", "r12", "r11d");  // r12 as a base needs a SIB byte
+  INTO("r12", "r13", "r12d");  // r13 as a base needs a displacement
+  INTO("r13", "r14", "r13d");
+  INTO("r14", "r15", "r14d");
+  INTO("r15", "rax", "r15d");
+#undef INTO
+  // Bytes of registers that only REX names, and of one that only its absence does.
+#define BYTE(move, register64, wanted)                                           \
+  do {                                                                           \
+    const Lost lost;                                                             \
+    uint64_t got = 0;                                                            \
+    asm volatile("mov %2, %%" register64 "\n" move "\n mov %%" register64 ", %0" \
+                 : "=m"(got)                                                     \
+                 : "a"(lost.view.at), "m"(kBefore)                               \
+                 : register64, "memory");                                        \
+    expect(move, got, wanted, lost.without_fill());                              \
+  } while (false)
+  BYTE("movb (%%rax), %%sil", "rsi", kBefore | 0xff);
+  BYTE("movb (%%rax), %%dil", "rdi", kBefore | 0xff);
+  BYTE("movb (%%rax), %%r9b", "r9", kBefore | 0xff);
+  BYTE("movb (%%rax), %%ch", "rcx", kBefore | 0xff00);
+  BYTE("movb (%%rax), %%dh", "rdx", kBefore | 0xff00);
+  BYTE("movb (%%rax), %%bh", "rbx", kBefore | 0xff00);
+  BYTE("movw (%%rax), %%r10w", "r10", kBefore | 0xffff);
+#undef BYTE
+}
+
+TEST("A7 a load is understood by whatever base, index, scale and displacement its address is made of") {
+  start_library();
+  need_guards();
+  // `set` puts the parts of the address of byte 1024 of the page, which is in %1, where `load` takes them from.
+#define FROM(set, load, ...)                                                                                               \
+  do {                                                                                                                     \
+    const Lost lost;                                                                                                       \
+    uint64_t got = 0;                                                                                                      \
+    asm volatile("mov %1, %%rax\n" set "\n" load "\n mov %%rax, %0" : "=m"(got) : "m"(at) : "rax", __VA_ARGS__, "memory"); \
+    expect(set "; " load, got, 0xffffffff, lost.without_fill());                                                           \
+  } while (false)
+#define at (const char* const&)(lost.view.at)
+  FROM("mov %%rax, %%rbx", "movl 1024(%%rbx), %%eax", "rbx");
+  FROM("lea 2048(%%rax), %%rbx", "movl -1024(%%rbx), %%eax", "rbx");
+  FROM("lea 1024(%%rax), %%r13", "movl (%%r13), %%eax", "r13");
+  FROM("lea 1000(%%rax), %%r13", "movl 24(%%r13), %%eax", "r13");
+  FROM("lea 1024(%%rax), %%r12", "movl (%%r12), %%eax", "r12");
+  FROM("lea 1000(%%rax), %%r12", "movl 24(%%r12), %%eax", "r12");
+  FROM("mov %%rax, %%r12", "movl 1024(%%r12), %%eax", "r12");
+  FROM("mov $256, %%ecx", "movl (%%rax,%%rcx,4), %%eax", "rcx");
+  FROM("mov $512, %%ecx", "movl (%%rax,%%rcx,2), %%eax", "rcx");
+  FROM("mov $128, %%ecx", "movl (%%rax,%%rcx,8), %%eax", "rcx");
+  FROM("mov $-1024, %%rcx\n add $2048, %%rax", "movl (%%rax,%%rcx), %%eax", "rcx");
+  FROM("mov $200, %%r12d", "movl 224(%%rax,%%r12,4), %%eax", "r12");
+  FROM("mov %%rax, %%r13\n mov $256, %%r12d", "movl (%%r13,%%r12,4), %%eax", "r12", "r13");
+  FROM("mov %%rax, %%r12\n mov $256, %%r13d", "movl (%%r12,%%r13,4), %%eax", "r12", "r13");
+  FROM("mov %%rax, %%r14\n mov $100, %%r15d", "movl 624(%%r14,%%r15,4), %%eax", "r14", "r15");
+  FROM("mov %%rax, %%rdx\n shr %%rdx", "movl 1024(,%%rdx,2), %%eax", "rdx");
+  FROM("mov %%rax, %%r12\n shr $2, %%r12", "movl 1024(,%%r12,4), %%eax", "r12");
+  // rbp and rsp as bases: what they hold is put back before anything needs it. A signal's frame would go below rsp, so the
+  // handler could not run there: the load must not fault, and rsp as a base is decoded below.
+  FROM("push %%rbp\n lea 1024(%%rax), %%rbp", "movl (%%rbp), %%eax\n pop %%rbp", "rcx");
+  FROM("push %%rbp\n mov %%rax, %%rbp", "movl 1024(%%rbp), %%eax\n pop %%rbp", "rcx");
+  FROM("push %%rbp\n mov %%rax, %%rbp\n mov $256, %%ecx", "movl (%%rbp,%%rcx,4), %%eax\n pop %%rbp", "rcx");
+#undef at
+#undef FROM
+}
+
+namespace {
+
+// The registers 0 to 15 hold 0x1000, 0x2000, … and the instruction is at 0x400000.
+Load decoded(std::initializer_list<uint8_t> code, size_t bytes = SIZE_MAX) {
+  ucontext_t context{};
+  MachineContext machine(&context);
+  for (unsigned i = 0; i < 16; ++i) machine.set_general(i, (i + 1) * 0x1000);
+  machine.step_to(0x400000);
+  return decode_load(code.begin(), std::min(bytes, code.size()), machine);
+}
+
+void decodes(std::initializer_list<uint8_t> code, uintptr_t address, unsigned destination) {
+  const Load load = decoded(code);
+  CHECK_EQ(load.width, 4u);
+  CHECK_EQ(load.address, address);
+  CHECK_EQ(load.destination, destination);
+  CHECK_EQ(load.next, 0x400000 + code.size());
+  for (size_t bytes = 0; bytes < code.size(); ++bytes) CHECK_EQ(decoded(code, bytes).width, 0u);
+}
+
+}  // namespace
+
+TEST("A7 an address is decoded right where no test can fault: with rsp, and relative to the next instruction") {
+  decodes({0x8b, 0x04, 0x24}, 0x5000, 0);                              // mov (%rsp), %eax
+  decodes({0x8b, 0x4c, 0x24, 0xf8}, 0x4ff8, 1);                        // mov -8(%rsp), %ecx
+  decodes({0x8b, 0x84, 0x24, 0x00, 0x01, 0x00, 0x00}, 0x5100, 0);      // mov 256(%rsp), %eax
+  decodes({0x8b, 0x04, 0x8c}, 0x5000 + 4 * 0x2000, 0);                 // mov (%rsp,%rcx,4), %eax
+  decodes({0x44, 0x8b, 0x05, 0x10, 0x00, 0x00, 0x00}, 0x400017, 8);    // mov 16(%rip), %r8d
+  decodes({0x8b, 0x05, 0xf0, 0xff, 0xff, 0xff}, 0x3ffff6, 0);          // mov -16(%rip), %eax
+  decodes({0x41, 0x8b, 0x45, 0x00}, 0xe000, 0);                        // mov (%r13), %eax
+  decodes({0x8b, 0x04, 0x25, 0x78, 0x56, 0x34, 0x12}, 0x12345678, 0);  // mov 0x12345678, %eax
+  decodes({0x42, 0x8b, 0x04, 0x20}, 0x1000 + 0xd000, 0);               // mov (%rax,%r12), %eax
+  decodes({0x43, 0x8b, 0x44, 0xe5, 0x00}, 0xe000 + 8 * 0xd000, 0);     // mov (%r13,%r12,8), %eax
+}
+
+TEST("A7 what is not a plain load is not understood") {
+  for (const std::initializer_list<uint8_t>& code : std::initializer_list<std::initializer_list<uint8_t>>{
+           {0x8b, 0xc1},                    // mov %ecx, %eax
+           {0x89, 0x07},                    // mov %eax, (%rdi)
+           {0x88, 0x07},                    // mov %al, (%rdi)
+           {0x03, 0x07},                    // add (%rdi), %eax
+           {0x3b, 0x07},                    // cmp (%rdi), %eax
+           {0x63, 0x07},                    // movslq without REX.W
+           {0x64, 0x8b, 0x07},              // mov %fs:(%rdi), %eax
+           {0x67, 0x8b, 0x07},              // mov (%edi), %eax
+           {0xf0, 0x0f, 0xb1, 0x0f},        // lock cmpxchg
+           {0xf3, 0xa4},                    // rep movsb
+           {0xa1, 0, 0, 0, 0, 0, 0, 0, 0},  // movabs
+           {0x86, 0x07},                    // xchg
+           {0x0f, 0xb1, 0x0f},              // cmpxchg
+           {0x0f, 0x10, 0x07},              // movups
+           {0xf3, 0x0f, 0x10, 0x07},        // movss
+           {0xc5, 0xfa, 0x10, 0x07},        // vmovss
+           {0x48, 0x66, 0x8b, 0x07},        // a REX that is none, as it does not come last
+           {0x8f, 0x07},                    // pop (%rdi)
+           {0xff, 0x37},                    // push (%rdi)
+           {0x0f, 0x38, 0xf0, 0x07},        // movbe
+       }) {
+    CHECK_EQ(decoded(code).width, 0u);
+  }
+}
+
+TEST("A7 accesses that are not understood complete by the fill") {
+  start_library();
+  const auto filled = [](auto access) {
+    const Lost lost;
+    access(lost.view.at);
+    CHECK(lost.with_fill());
+    return lost.view.load(64);
+  };
+  CHECK_EQ(filled([](char* at) { asm volatile("movl $7, 64(%0)" ::"r"(at) : "memory"); }), 7u);
+  CHECK_EQ(filled([](char* at) { asm volatile("lock addl $8, 64(%0)" ::"r"(at) : "memory"); }), 7u);
+  CHECK_EQ(filled([](char* at) { asm volatile("addl $8, 64(%0)" ::"r"(at) : "memory"); }), 7u);
+  filled([](char* at) {
+    uint32_t sum = 1;
+    asm volatile("addl (%1), %0" : "+r"(sum) : "r"(at) : "memory");
+    CHECK_EQ(sum, 0u);
+  });
+  filled([](char* at) {
+    float found[4] = {};
+    asm volatile("movups (%1), %%xmm0\n movups %%xmm0, %0" : "=m"(found) : "r"(at) : "xmm0", "memory");
+    uint64_t bits[2];
+    memcpy(bits, found, sizeof bits);
+    CHECK_EQ(bits[0] & bits[1], kOnes);
+  });
+  filled([](char* at) {
+    char copy[300];
+    char* to = copy;
+    size_t count = sizeof copy;
+    asm volatile("rep movsb" : "+S"(at), "+D"(to), "+c"(count)::"memory");
+    for (const char byte : copy) CHECK_EQ(byte, '\xff');
+  });
+}
+
+TEST("A7 a load across the edge of a lost page gets real bytes before it and the fill behind it") {
+  start_library();
+  const ForeignObject made = foreign_object(2 * kPageSize);
+  const View view = map(made.object, {.fill = Fill::ones});
+  view.store(kPageSize - 4, 0x04030201);
+  REQUIRE(ftruncate(made.fd, static_cast<off_t>(kPageSize)) == 0);
+  uint32_t value = 0;
+  asm volatile("movl (%1), %0" : "=r"(value) : "r"(view.at + kPageSize - 2));
+  CHECK_EQ(value, 0xffff0403u);
+  CHECK((view.region->mark_of(1) & kMarkLostFilled) != 0);
+}
+
+TEST("A7 a load that begins on a lost page and ends on the next loses both") {
+  start_library();
+  const Lost lost(Fill::ones, 2);
+  uint32_t value = 0;
+  asm volatile("movl (%1), %0" : "=r"(value) : "r"(lost.view.at + kPageSize - 2));
+  CHECK_EQ(value, 0xffffffffu);
+  CHECK_EQ(lost.view.region->lost_cause(0), Cause::past_end);
+  CHECK_EQ(lost.view.region->lost_cause(1), Cause::past_end);
+}
+
+TEST("A7 a page lost by a load stays lost when its file grows back, and takes writes of its own") {
+  start_library();
+  for (const Fill fill : {Fill::zeros, Fill::ones}) {
+    const Lost lost(fill);
+    const uint32_t expected = fill == Fill::ones ? 0xffffffff : 0;
+    CHECK_EQ(lost.view.load(0), expected);
+    const uint64_t fills = g_counters.fills.load();
+    REQUIRE(ftruncate(lost.made.fd, static_cast<off_t>(kPageSize)) == 0);
+    const uint32_t value = 4711;
+    REQUIRE(pwrite(lost.made.fd, &value, sizeof value, 0) == sizeof value);
+    CHECK_EQ(lost.view.load(0), expected);
+    lost.view.store(0, 5);
+    CHECK_EQ(lost.view.load(0), 5u);
+    CHECK_EQ(lost.view.load(4), expected);
+    uint32_t in_file = 0;
+    REQUIRE(pread(lost.made.fd, &in_file, sizeof in_file, 0) == sizeof in_file);
+    CHECK_EQ(in_file, 4711u);
+    CHECK_EQ(lost.view.region->faults.load(), 1u);
+    CHECK_EQ(g_counters.fills.load(), fills);  // counted when the page was lost
+  }
+}
+
+TEST("A7 a page that is locked in memory cannot be guarded, and gets its fill at once") {
+  if (check::kAsan || check::kTsan) check::skip("the sanitizer makes mlock do nothing");
+  start_library();
+  const ForeignObject made = foreign_object(kPageSize);
+  View view = map(made.object, {.fill = Fill::ones});
+  view.store(0, 1);
+  if (mlock(view.at, kPageSize) != 0) check::skip("memory may not be locked");
+  REQUIRE(ftruncate(made.fd, 0) == 0);
+  CHECK_EQ(view.load(0), 0xffffffffu);
+  CHECK((view.region->mark_of(0) & kMarkLostFilled) != 0);
+}
+
+TEST("A7 threads that load from and store to a page they all lose read the fill or what was stored, and lose no store") {
+  start_library();
+  for (int round = 0; round < check::rounds(500); ++round) {
+    const Lost lost(Fill::zeros, 2);
+    Threads threads;
+    for (uint32_t i = 0; i < 4; ++i) {
+      threads.add([&, i] {
+        for (const size_t page : {size_t{0}, kPageSize}) {
+          if (i % 2 == 0) CHECK_EQ(lost.view.load(page + i * 16), 0u);
+          lost.view.store(page + i * 16, i + 1);
+          CHECK_EQ(lost.view.load(page + i * 16), i + 1);
+        }
+      });
+    }
+    threads.join();
+    for (uint32_t i = 0; i < 4; ++i) {
+      CHECK_EQ(lost.view.load(i * 16), i + 1);
+      CHECK_EQ(lost.view.load(kPageSize + i * 16), i + 1);
+    }
+    CHECK_EQ(lost.view.region->faults.load(), 2u);
+  }
+}
+
+TEST("A7 a page lost by a load is revoked, suspended and closed like any other") {
+  start_library();
+  {
+    const Lost lost;
+    CHECK_EQ(lost.view.load(0), 0xffffffffu);
+    revoke(lost.made.object);
+    CHECK_EQ(lost.view.state(), State::revoked);
+    CHECK_EQ(lost.view.load(0), 0xffffffffu);
+  }
+  const Lost lost(Fill::ones, 2);
+  CHECK_EQ(lost.view.load(0), 0xffffffffu);
+  CHECK_OK(protect_pages(lost.view.region, 0, 2, Access::none));
+  CHECK_EQ(lost.view.load(0), 0xffffffffu);
+  CHECK_EQ(judge_access(lost.view.region, 0, 4, false).verdict, Verdict::lost);
+}
+
+#endif
