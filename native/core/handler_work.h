@@ -10,8 +10,9 @@
 namespace revocable {
 
 // At the limit of mappings (vm.max_map_count) no mmap succeeds, not even one that replaces a mapping by another. The library
-// keeps some mappings of no use to give back then: false when there are none left. Async-signal-safe. (handler_inside.cc)
-bool drop_ballast();
+// keeps some mappings of no use to give back then: false when no more than `keep` are left. Async-signal-safe.
+// (handler_inside.cc)
+bool drop_ballast(size_t keep = 0);
 
 struct HandlerWork {
   std::array<std::atomic<Region*>, 256> regions{};

@@ -103,13 +103,16 @@ bool g_guards = false;
 
 // --- fills ----------------------------------------------------------------------------------------------------------------
 
+// Single pages may not use up the ballast: what they end in at the limit is one fill for many of them, which may need a bit too,
+// since the kernel may have let the count exceed the limit and then refuses whatever does not reduce it.
 bool map_over(uintptr_t start, size_t bytes, int prot, int flags, int fd, uint64_t offset) {
+  const size_t keep = bytes <= kPageSize ? kBallast / 2 : 0;
   do {
     if (mmap(reinterpret_cast<void*>(start), bytes, prot, flags | MAP_FIXED | MAP_NORESERVE, fd, static_cast<off_t>(offset)) !=
         MAP_FAILED) {
       return true;
     }
-  } while (errno == ENOMEM && drop_ballast());
+  } while (errno == ENOMEM && drop_ballast(keep));
   return false;
 }
 
@@ -673,11 +676,13 @@ static char* map_private(size_t bytes, int prot) {
   return at == MAP_FAILED ? nullptr : static_cast<char*>(at);
 }
 
-bool drop_ballast() {
+bool drop_ballast(size_t keep) {
   char* ballast = g_ballast.load(std::memory_order_acquire);
-  if (ballast == nullptr) return false;
-  const size_t index = g_ballast_used.fetch_add(1, std::memory_order_relaxed);
-  return index < kBallast && munmap(ballast + index * kPageSize, kPageSize) == 0;
+  size_t index = g_ballast_used.load(std::memory_order_relaxed);
+  do {
+    if (ballast == nullptr || index + keep >= kBallast) return false;
+  } while (!g_ballast_used.compare_exchange_weak(index, index + 1, std::memory_order_relaxed));
+  return munmap(ballast + index * kPageSize, kPageSize) == 0;
 }
 
 bool handler_reserve() {
@@ -701,7 +706,7 @@ void absorb_backing_fault(Region* region, uintptr_t address, bool write) {
 }
 
 void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t address, bool write) {
-  const Fault fault{address, SIGBUS, BUS_ADRERR, write, false};
+  const Fault fault{address, SIGBUS, BUS_ADRERR, write, nullptr};
   if (!ensure_marks(region)) {
     lose_object(region, fault, cause);
     return;
@@ -718,7 +723,7 @@ void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t add
 }
 
 void divert_self_fault(Region* region, uintptr_t address, bool write) {
-  const Fault fault{address, SIGBUS, BUS_ADRERR, write, true};
+  const Fault fault{address, SIGBUS, BUS_ADRERR, write, nullptr};
   if (ensure_marks(region) && stray(region, region->page_of(address), fault, false, EventKind::fault_self)) return;
   lose_object(region, fault, Cause::unknown);
 }
