@@ -16,9 +16,9 @@ export function build(name: string): string {
   const source = fileURLToPath(new URL(`${name}.c`, SOURCES));
   const program = fileURLToPath(new URL(name, PROGRAMS));
   mkdirSync(PROGRAMS, { recursive: true });
-  const headers = ['sample.h', 'hold.h'].map((header) => fileURLToPath(new URL(header, SOURCES)));
+  const headers = ['sample.h', 'hold.h', 'uffd.h'].map((header) => fileURLToPath(new URL(header, SOURCES)));
   if (modified(program) < Math.max(...[source, ...headers].map(modified))) {
-    execFileSync(process.env.CC ?? 'gcc', ['-O2', '-Wall', '-Werror', '-o', program, source], { stdio: 'inherit' });
+    execFileSync(process.env.CC ?? 'gcc', ['-O2', '-Wall', '-Werror', '-pthread', '-o', program, source], { stdio: 'inherit' });
   }
   return program;
 }

@@ -2,6 +2,7 @@
 import type { Row } from './row.mjs';
 import { rows as access } from './rows/access.mjs';
 import { rows as copy } from './rows/copy.mjs';
+import { rows as device } from './rows/device.mjs';
 import { rows as fault } from './rows/fault.mjs';
 import { rows as growth } from './rows/growth.mjs';
 import { rows as mapClose } from './rows/map_close.mjs';
@@ -10,4 +11,15 @@ import { rows as revoke } from './rows/revoke.mjs';
 import { rows as rivals } from './rows/rivals.mjs';
 import { rows as stall } from './rows/stall.mjs';
 
-export const ROWS: Row[] = [...access, ...copy, ...revoke, ...stall, ...fault, ...mapClose, ...growth, ...memory, ...rivals];
+export const ROWS: Row[] = [
+  ...access,
+  ...copy,
+  ...revoke,
+  ...stall,
+  ...fault,
+  ...mapClose,
+  ...device,
+  ...growth,
+  ...memory,
+  ...rivals,
+];

@@ -1,9 +1,11 @@
-// The main job of revocable-mmap on real memory, told in four scenes. Exits with 0 only when every claim it prints was checked.
+// The main job of revocable-mmap on real memory, told in six scenes. Exits with 0 only when every claim it prints was checked.
 import pc from 'picocolors';
 import { before } from './before.mjs';
 import { log } from './log.mjs';
 import { unplug } from './unplug.mjs';
 import { comeBack } from './come-back.mjs';
+import { device } from './device.mjs';
+import { removal } from './device-removal.mjs';
 import { claims, say } from './story.mjs';
 
 say.title('revocable-mmap: memory that survives the device going away');
@@ -19,6 +21,12 @@ const unplugged = await unplug();
 
 say.scene('d. The device comes back');
 await comeBack(unplugged);
+
+say.scene('e. A simulated device: every page is a page fault that JavaScript answers');
+await device();
+
+say.scene('f. A simulated device is pulled out under load');
+await removal();
 
 const failed = claims.filter((claim) => !claim.holds);
 console.log();

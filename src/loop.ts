@@ -59,13 +59,15 @@ function watchSignalListeners(): void {
 }
 
 function drain(): void {
-  for (const completion of native.takeCompletions()) {
+  for (const completion of native.takeCompletions() ?? []) {
     const resolve = pending.get(completion.token);
     pending.delete(completion.token);
     resolve?.(completion);
   }
   for (const look of looks.values()) look();
-  const { events, dropped } = native.takeEvents();
+  const taken = native.takeEvents();
+  if (taken === null) return;
+  const { events, dropped } = taken;
   for (const event of events) dispatch(event);
   // States matter more than the list of what happened: whoever missed something compares what it knows.
   if (dropped > 0) for (const known of allKnown()) known._synchronize();

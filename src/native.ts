@@ -192,7 +192,7 @@ export interface Native {
   suspendAsync(objectId: number): number;
   resumeAsync(objectId: number): number;
   zap(objectId: number, offset: number, length: number): Failure | null;
-  takeCompletions(): Completion[];
+  takeCompletions(): Completion[] | null;
 
   waitBegin(id: number, offset: number, expected: number): object;
   /** Blocks for at most so many milliseconds. */
@@ -232,8 +232,11 @@ export interface Native {
   deviceForget(deviceId: number): void;
   /** How many of its mappings are open, in all threads. */
   deviceMappings(deviceId: number): number;
-  /** What there is to do, {@link WORK_NUMBERS} numbers each: {@link WORK_KINDS}, token, and what the kind says. */
-  takeDeviceWork(deviceId: number, numbers: Float64Array): number;
+  /**
+   * What there is to do, {@link WORK_NUMBERS} numbers each: {@link WORK_KINDS}, token, and what the kind says. When there is nothing
+   * it looks for so many microseconds whether something comes.
+   */
+  takeDeviceWork(deviceId: number, numbers: Float64Array, microseconds: number): number;
   /** Answers a fault: an index into {@link FAULT_ANSWERS}. False when nobody waits for it any more. */
   answerFault(token: number, kind: number, content?: Uint8Array): boolean;
   selfFaults(id: number): number;
@@ -254,7 +257,7 @@ export interface Native {
   eventfdSignal(fd: number): void;
 
   setNotify(callback: () => void): void;
-  takeEvents(): { events: NativeEvent[]; dropped: number };
+  takeEvents(): { events: NativeEvent[]; dropped: number } | null;
   checkHandlers(): void;
   /** True for the first caller in the process. */
   claimWarning(): boolean;

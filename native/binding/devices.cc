@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "binding/env_state.h"
 #include "core/device.h"
@@ -119,13 +120,14 @@ Napi::Value device_mappings(const Napi::CallbackInfo& info) {
 
 constexpr size_t kWorkNumbers = 10;
 
-// takeDeviceWork(deviceId, numbers): how many things there are to do, ten numbers each
+// takeDeviceWork(deviceId, numbers, microseconds): how many things there are to do, ten numbers each; when there are none it
+// looks for so long whether one comes
 Napi::Value take_device_work(const Napi::CallbackInfo& info) {
   const DeviceRef device = device_find(to_u64(info[0]));
   auto numbers = info[1].As<Napi::Float64Array>();
   if (device == nullptr) return Napi::Number::New(info.Env(), 0);
   double* put = numbers.Data();
-  const std::vector<Work> taken = device_take_work(*device, numbers.ElementLength() / kWorkNumbers);
+  const std::vector<Work> taken = device_take_work(*device, numbers.ElementLength() / kWorkNumbers, to_u32(info[2]));
   for (const Work& work : taken) {
     *put++ = static_cast<double>(work.kind);
     *put++ = static_cast<double>(work.token);
@@ -137,17 +139,21 @@ Napi::Value take_device_work(const Napi::CallbackInfo& info) {
 // answerFault(token, kind, content or undefined): whether somebody still waited for it
 Napi::Value answer_fault(const Napi::CallbackInfo& info) {
   Answer answer{.kind = static_cast<Answer::Kind>(to_u32(info[1]))};
-  std::vector<char> pages;
+  std::unique_ptr<char[]> many;
+  char one[kPageSize];
+  char* pages = one;
   if (info[2].IsTypedArray()) {
     // A copy of whole pages: the view may be of memory that goes away, and the claim is held while the kernel reads it.
     const auto bytes = info[2].As<Napi::Uint8Array>();
-    pages.assign(round_up(std::max<size_t>(bytes.ByteLength(), 1), kPageSize), 0);
-    memcpy(pages.data(), bytes.Data(), bytes.ByteLength());
     answer.bytes = bytes.ByteLength();
+    const size_t room = round_up(std::max<size_t>(answer.bytes, 1), kPageSize);
+    if (room > sizeof one) pages = (many = std::make_unique_for_overwrite<char[]>(room)).get();
+    memcpy(pages, bytes.Data(), answer.bytes);
+    memset(pages + answer.bytes, 0, room - answer.bytes);
   } else {
-    pages.assign(kPageSize, 0);
+    memset(one, 0, sizeof one);
   }
-  answer.content = pages.data();
+  answer.content = pages;
   return Napi::Boolean::New(info.Env(), pager_answer(to_u64(info[0]), answer));
 }
 

@@ -32,6 +32,7 @@ void Mailbox::expect() {
 void Mailbox::deliver(const Completion& completion) {
   std::lock_guard guard(lock_);
   completions_.push_back(completion);
+  filled_.store(true, std::memory_order_release);
   if (async_ != nullptr) uv_async_send(async_);
 }
 
@@ -41,10 +42,12 @@ void Mailbox::ring() {
 }
 
 std::vector<Completion> Mailbox::take() {
+  if (!filled_.load(std::memory_order_acquire)) return {};
   std::lock_guard guard(lock_);
   std::vector<Completion> taken = completions_;
   expected_ -= taken.size();
   completions_.clear();  // keeps its capacity
+  filled_.store(false, std::memory_order_relaxed);
   return taken;
 }
 

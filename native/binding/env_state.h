@@ -5,6 +5,7 @@
 #include <napi.h>
 #include <uv.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -45,6 +46,7 @@ class Mailbox {
   std::mutex lock_;
   uv_async_t* async_;
   std::vector<Completion> completions_;
+  std::atomic<bool> filled_{false};  // so that looking for nothing does not wait for whoever is ringing
   size_t expected_ = 0;
 };
 

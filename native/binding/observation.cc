@@ -16,13 +16,15 @@ void set_notify(const Napi::CallbackInfo& info) {
 Napi::Value take_events(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   EnvState& state = EnvState::of(env);
-  Napi::Array events = Napi::Array::New(env);
   service_events_looked_at();
   Event event;
   uint64_t dropped = 0;
   uint32_t count = 0;
+  bool more = state.events.next(&event, &dropped);
+  if (!more && dropped == 0) return env.Null();  // as at each page that a device is asked for
+  Napi::Array events = Napi::Array::New(env);
   // Bounded, so that a storm of faults cannot keep this thread here for ever.
-  while (count < kRingSlots && state.events.next(&event, &dropped)) {
+  for (; more; more = count < kRingSlots && state.events.next(&event, &dropped)) {
     Napi::Object item = Napi::Object::New(env);
     item["kind"] = Napi::Number::New(env, static_cast<uint32_t>(event.kind));
     item["cause"] = Napi::Number::New(env, static_cast<uint32_t>(event.cause));

@@ -86,6 +86,7 @@ Napi::Value take_completions(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   EnvState& state = EnvState::of(env);
   const std::vector<Completion> completions = state.mailbox->take();
+  if (completions.empty()) return env.Null();
   Napi::Array result = Napi::Array::New(env, completions.size());
   for (uint32_t i = 0; i < completions.size(); ++i) {
     const Completion& completion = completions[i];

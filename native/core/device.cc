@@ -32,6 +32,29 @@ void settle_call(DeviceCall& call, CallResult result) {
   futex_wake_private(&call.settled);
 }
 
+void ring(Device& device) {
+  std::lock_guard guard(device.ring_lock);
+  if (device.ring) device.ring();
+}
+
+// Under the device's lock: whether the owner is to be rung for it, without the lock.
+bool enqueue(Device& device, const Work& work) {
+  device.work.push_back(work);
+  device.posts.fetch_add(1, std::memory_order_relaxed);
+  return !device.awaited;
+}
+
+void await_post(Device& device, uint32_t microseconds) {
+  uint32_t before;
+  {
+    std::lock_guard guard(device.lock);
+    if (!device.work.empty() || device.ended != nullptr) return;
+    before = device.posts.load(std::memory_order_relaxed);
+    device.awaited = true;
+  }
+  device.habit.spin(microseconds, [&] { return device.posts.load(std::memory_order_relaxed) != before; });
+}
+
 }  // namespace
 
 DeviceRef device_create(const std::string& name, uint32_t limit_ms, std::function<void()> ring) {
@@ -64,14 +87,18 @@ bool device_shut(Device& device) {
 
 void device_abandon(Device& device) {
   device_shut(device);
-  std::lock_guard guard(device.lock);
-  device.ring = nullptr;
-  device.work.clear();
-  while (device.ended != nullptr) {
-    const std::unique_ptr<MappingEnd> untold(device.ended);
-    device.ended = untold->next;
+  {
+    std::lock_guard guard(device.lock);
+    device.attended = false;
+    device.work.clear();
+    while (device.ended != nullptr) {
+      const std::unique_ptr<MappingEnd> untold(device.ended);
+      device.ended = untold->next;
+    }
+    device.ended_last = &device.ended;
   }
-  device.ended_last = &device.ended;
+  std::lock_guard guard(device.ring_lock);
+  device.ring = nullptr;
 }
 
 void device_forget(Device& device) {
@@ -80,15 +107,21 @@ void device_forget(Device& device) {
 }
 
 void device_post(Device& device, const Work& work) {
-  std::lock_guard guard(device.lock);
-  device.work.push_back(work);
-  if (device.ring) device.ring();
-}
-
-std::vector<Work> device_take_work(Device& device, size_t most) {
-  std::vector<Work> taken;
+  bool to_ring;
   {
     std::lock_guard guard(device.lock);
+    to_ring = enqueue(device, work);
+  }
+  if (to_ring) ring(device);
+}
+
+std::vector<Work> device_take_work(Device& device, size_t most, uint32_t await_us) {
+  if (await_us != 0) await_post(device, await_us);
+  std::vector<Work> taken;
+  bool more;
+  {
+    std::lock_guard guard(device.lock);
+    device.awaited = false;
     while (device.ended != nullptr && taken.size() < most) {
       const std::unique_ptr<MappingEnd> end(device.ended);
       device.ended = end->next;
@@ -99,8 +132,9 @@ std::vector<Work> device_take_work(Device& device, size_t most) {
       taken.push_back(device.work.front());
       device.work.pop_front();
     }
-    if (device.ring && (!device.work.empty() || device.ended != nullptr)) device.ring();
+    more = !device.work.empty() || device.ended != nullptr;
   }
+  if (more) ring(device);
   // What was asked for a mapping or device that has gone since is not to be answered: its op does not run.
   const bool removed = device.removed.load();
   std::erase_if(taken, [removed](const Work& work) {
@@ -119,11 +153,14 @@ std::shared_ptr<DeviceCall> device_call(Device& device, uint64_t token, const st
   auto call = std::make_shared<DeviceCall>();
   Work work{WorkKind::call, token, {}};
   std::copy(arguments.begin(), arguments.end(), work.numbers.begin());
-  std::lock_guard guard(device.lock);
-  if (device.removed.load() || !device.ring) return nullptr;
-  device.calls.emplace(token, call);
-  device.work.push_back(work);
-  device.ring();
+  bool to_ring;
+  {
+    std::lock_guard guard(device.lock);
+    if (device.removed.load() || !device.attended) return nullptr;
+    device.calls.emplace(token, call);
+    to_ring = enqueue(device, work);
+  }
+  if (to_ring) ring(device);
   return call;
 }
 
@@ -182,16 +219,18 @@ void device_mapping_ended(Region* region) {
   DeviceMapping* mapping = region->device_mapping;
   if (mapping == nullptr || mapping->end == nullptr) return;
   Device& device = *region->object->device;
-  std::lock_guard guard(device.lock);
-  --device.open_mappings;
-  if (!device.ring) {
-    mapping->end.reset();
-    return;
+  {
+    std::lock_guard guard(device.lock);
+    --device.open_mappings;
+    if (!device.attended) {
+      mapping->end.reset();
+      return;
+    }
+    MappingEnd* end = mapping->end.release();
+    *device.ended_last = end;
+    device.ended_last = &end->next;
   }
-  MappingEnd* end = mapping->end.release();
-  *device.ended_last = end;
-  device.ended_last = &end->next;
-  device.ring();
+  ring(device);
 }
 
 void device_mapping_undo(Region* region) {

@@ -18,6 +18,7 @@
 
 #include "core/futex.h"
 #include "core/region.h"
+#include "core/spin.h"
 
 namespace revocable {
 
@@ -74,14 +75,21 @@ struct Device {
   // From the first instant of a removal: nothing is opened, mapped, asked or called any more.
   std::atomic<bool> removed{false};
 
+  std::mutex ring_lock;        // a leaf. Not the next one: who is woken takes that at once
+  std::function<void()> ring;  // the owner's event loop; empty when the owner has gone
+
   std::mutex lock;  // a leaf: nothing else is locked under it
   // Under it:
-  std::function<void()> ring;  // the owner's event loop; empty when the owner has gone
+  bool attended = true;  // there is an owner
+  bool awaited = false;  // the owner is looking for work already, and need not be rung
   std::deque<Work> work;
   std::map<uint64_t, std::shared_ptr<DeviceCall>> calls;
   MappingEnd* ended = nullptr;  // in order
   MappingEnd** ended_last = &ended;
   uint32_t open_mappings = 0;
+
+  std::atomic<uint32_t> posts{0};  // what an owner that awaits work looks at
+  SpinHabit habit;                 // the owner's
 };
 
 using DeviceRef = std::shared_ptr<Device>;
@@ -96,8 +104,10 @@ void device_abandon(Device& device);
 void device_forget(Device& device);  // it has been removed
 
 void device_post(Device& device, const Work& work);
-// Moves up to `most` things to do out of the queue, requests that were dropped meanwhile left out.
-std::vector<Work> device_take_work(Device& device, size_t most);
+// Moves up to `most` things to do out of the queue, requests that were dropped meanwhile left out. When there are none it looks
+// for so many microseconds whether one comes: a thread that has been given its page often touches the next one at once, and that
+// costs less than to be woken again.
+std::vector<Work> device_take_work(Device& device, size_t most, uint32_t await_us = 0);
 
 uint64_t device_token();  // never 0, never the same twice
 

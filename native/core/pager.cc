@@ -17,6 +17,7 @@
 #include "core/page.h"
 #include "core/region_table.h"
 #include "core/registry.h"
+#include "core/spin.h"
 #include "core/thread.h"
 #include "core/userfault.h"
 #include "fault/handler_inside.h"
@@ -347,13 +348,30 @@ int expire() {
   return earliest == INT64_MAX ? -1 : static_cast<int>(std::max<int64_t>(earliest - now_ms(), 0)) + 1;
 }
 
-// A poll that waits for ever is right although requests have limits: only this thread makes requests.
+// How long to look for the next fault before sleeping.
+constexpr uint32_t kSpinUs = 20;
+
+// Waits for faults; bytes of messages. A poll that waits for ever is right although requests have limits: only this thread makes
+// requests. After a page that was supplied here the toucher is running, and often touches the next one. While the owner has been
+// asked for one it needs the processor more.
+ssize_t next_faults(uffd_msg* messages, size_t bytes, bool supplied_one) {
+  static SpinHabit habit;
+  const int limit = expire();
+  ssize_t got = -1;
+  const auto come = [&] { return (got = read(userfault_fd(), messages, bytes)) > 0; };
+  if (supplied_one && limit < 0 && habit.spin(kSpinUs, come)) return got;
+  pollfd ready{userfault_fd(), POLLIN, 0};
+  poll(&ready, 1, limit);
+  return read(userfault_fd(), messages, bytes);
+}
+
 void serve() {
   uffd_msg messages[64];
+  uint64_t supplied_before = 0;
   for (;;) {
-    pollfd ready{userfault_fd(), POLLIN, 0};
-    poll(&ready, 1, expire());
-    const ssize_t got = read(userfault_fd(), messages, sizeof messages);
+    const uint64_t supplied_now = g_counters.pages_supplied.load(std::memory_order_relaxed);
+    const ssize_t got = next_faults(messages, sizeof messages, supplied_now != supplied_before);
+    supplied_before = supplied_now;
     for (ssize_t i = 0; got > 0 && i < got / static_cast<ssize_t>(sizeof messages[0]); ++i) {
       if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
       const auto& fault = messages[i].arg.pagefault;

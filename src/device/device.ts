@@ -1,4 +1,5 @@
 import { constants as osConstants } from 'node:os';
+import { isMainThread } from 'node:worker_threads';
 import { integer, multipleOf, oneOf, options as checkOptions, requiredObject, requiredString, string } from '../arguments.js';
 import { DeviceOpError, invalidType, invalidValue, systemError } from '../errors.js';
 import { lookWhenRung, prepare, unwrap } from '../loop.js';
@@ -13,12 +14,14 @@ import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
 import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile, PageSupply, RegionOptions } from './ops.js';
 import { Listeners } from './listeners.js';
 import { bareMessage, isSystemError, messageOf } from './op-errors.js';
-import { RunningOp, RunningOps } from './running.js';
+import { isThenable, RunningOp, RunningOps } from './running.js';
 import { SpawnedDevice, type SpawnOptions } from './spawned-device.js';
 
 const DEFAULT_OP_TIMEOUT = 5000;
 const DEFAULT_REMOVE_TIMEOUT = 5000;
 const LONGEST_MS = 0x7fff_ffff;
+const AWAIT_US = 20;
+const AWAITED_A_TURN = 64;
 
 /** A region in the thread where the device's ops run. */
 export class OwnRegion implements DeviceRegion {
@@ -72,6 +75,45 @@ export class OwnRegion implements DeviceRegion {
   }
 }
 
+const [CONTENT, AS_IT_IS, REFUSED, FAILED] = (['content', 'as-it-is', 'refused', 'failed'] as const).map((kind) =>
+  FAULT_ANSWERS.indexOf(kind),
+);
+
+/** A page that the device is asked for. */
+class AskedPage implements FaultedPage {
+  readonly region: number;
+  readonly index: number;
+  readonly offset: number;
+  readonly mappingIndex: number;
+  readonly mapping: number;
+  readonly thread: number;
+  readonly write: boolean;
+  readonly present: boolean;
+  readonly #op: RunningOp;
+
+  /** The request's numbers begin at `at`: see takeDeviceWork. */
+  constructor(op: RunningOp, work: Float64Array, at: number) {
+    this.mapping = work[at];
+    this.region = work[at + 1];
+    this.mappingIndex = work[at + 2];
+    this.offset = work[at + 3];
+    this.index = this.offset / native.pageSize;
+    this.thread = work[at + 4];
+    this.write = (work[at + 5] & 1) !== 0;
+    this.present = (work[at + 5] & 2) !== 0;
+    this.#op = op;
+  }
+
+  get signal(): AbortSignal {
+    return this.#op.signal;
+  }
+
+  /** @internal */
+  get _op(): RunningOp {
+    return this.#op;
+  }
+}
+
 type OpCounts = Record<keyof DeviceOps, number>;
 
 /** An open file as the device sees it, and how many mappings it has. */
@@ -111,7 +153,7 @@ export class Device extends DeviceBase implements LinkedHere {
   readonly #counts: OpCounts;
   readonly #opened = new Map<number, Opened>();
   readonly #running = new RunningOps();
-  readonly #work = new Float64Array(64 * WORK_NUMBERS);
+  #work: Float64Array | undefined;
   readonly #pollers = new Listeners();
   #removal: Promise<RemovalReport> | undefined;
   /** Mappings that have ended while the removal waits for running ops: `close` comes after. */
@@ -139,7 +181,7 @@ export class Device extends DeviceBase implements LinkedHere {
     this.opCounts = this.#counts;
     shutAtExit();
     devicesHere.set(this._id, this);
-    lookWhenRung(this._id, () => this.#look());
+    lookWhenRung(this._id, () => this.#look(true));
     try {
       this.regions = regions.map((region, index) => makeRegion(this._id, index, region));
     } catch (error) {
@@ -385,87 +427,105 @@ export class Device extends DeviceBase implements LinkedHere {
 
   // --- work from other threads ---
 
-  #look(): void {
-    for (;;) {
-      const count = native.takeDeviceWork(this._id, this.#work);
+  /**
+   * `awaits`: after something was done, the next that is asked for is awaited here for a moment, which is cheaper than to be rung: whoever
+   * touches pages one after the other is served in one turn. Not for ever: others wait for this thread too.
+   */
+  #look(awaits = false): void {
+    for (let left = awaits && !isMainThread ? AWAITED_A_TURN : 0, first = true; ; first = false) {
+      // An op may look again: that takes an array of its own.
+      const work = this.#work ?? new Float64Array(64 * WORK_NUMBERS);
+      this.#work = undefined;
+      const count = native.takeDeviceWork(this._id, work, !first && left-- > 0 ? AWAIT_US : 0);
+      for (let i = 0; i < count; i++) this.#do(work, i * WORK_NUMBERS);
+      this.#work = work;
       if (count === 0) return;
-      // Copied out: an op may look again.
-      const numbers = this.#work.slice(0, count * WORK_NUMBERS);
-      for (let at = 0; at < numbers.length; at += WORK_NUMBERS) this.#do(numbers.subarray(at, at + WORK_NUMBERS));
     }
   }
 
-  #do(work: Float64Array): void {
-    const token = work[1];
-    const kind = WORK_KINDS[work[0]];
+  #do(work: Float64Array, at: number): void {
+    const token = work[at + 1];
+    const kind = WORK_KINDS[work[at]];
     // An op that was called for the one before has removed the device. Who waits is woken by that.
     if (this.#removal !== undefined && kind !== 'mapping-ended' && kind !== 'expired') return;
     switch (kind) {
       case 'fault':
-        return this.#fault('fault', token, work);
+        return this.#fault('fault', token, work, at + 2);
       case 'write-fault':
-        return this.#fault('pageMkwrite', token, work);
+        return this.#fault('pageMkwrite', token, work, at + 2);
       case 'expired':
         return this.#expired(token);
       case 'call':
-        return this.#answerCall(token, work.subarray(2));
+        return this.#answerCall(token, work.subarray(at + 2, at + WORK_NUMBERS));
       case 'mapping-ended':
-        return this.#mappingEnded(work[2], work[3], work[4], work[5], work[6]);
+        return this.#mappingEnded(work[at + 2], work[at + 3], work[at + 4], work[at + 5], work[at + 6]);
     }
   }
 
   /** Asked and not answered, by token. */
-  readonly #pages = new Map<number, { name: string; page: FaultedPage }>();
+  readonly #pages = new Map<number, AskedPage>();
 
-  #fault(name: 'fault' | 'pageMkwrite', token: number, work: Float64Array): void {
-    const [, , mapping, region, mappingIndex, offset, thread, flags] = work;
-    const op = new RunningOp(name, region, token);
-    const page: FaultedPage = {
-      region,
-      index: offset / native.pageSize,
-      offset,
-      mappingIndex,
-      mapping,
-      thread,
-      write: (flags & 1) !== 0,
-      present: (flags & 2) !== 0,
-      signal: op.signal,
-    };
-    this.#pages.set(token, { name, page });
+  #fault(name: 'fault' | 'pageMkwrite', token: number, work: Float64Array, at: number): void {
+    const page = new AskedPage(new RunningOp(name, work[at + 1], token), work, at);
     this.#count(name);
-    const answer = this.#running.run(op, () => this.#ops[name]?.call(this.#ops, page));
-    void answer
+    let answer: FaultAnswer | PromiseLike<FaultAnswer>;
+    try {
+      answer = this.#running.start(page._op, name === 'fault' ? this.#callFault : this.#callPageMkwrite, page);
+    } catch (error) {
+      return this.#faultFailed(page, error);
+    }
+    if (isThenable(answer)) this.#faultPromised(page, answer);
+    else this.#answerFault(page, answer);
+  }
+
+  readonly #callFault = (page: FaultedPage): FaultAnswer | Promise<FaultAnswer> => this.#ops.fault!(page);
+  readonly #callPageMkwrite = (page: FaultedPage): FaultAnswer | Promise<FaultAnswer> => this.#ops.pageMkwrite!(page);
+
+  #faultPromised(page: AskedPage, answer: PromiseLike<FaultAnswer>): void {
+    const { token } = page._op;
+    this.#pages.set(token, page);
+    void this.#running
+      .settle(page._op, answer)
       .then(
-        (content) => this.#answerFault(name, token, page, content),
-        (error: unknown) => {
-          native.answerFault(token, FAULT_ANSWERS.indexOf('failed'));
-          this.#failed({ op: name, cause: 'failed', error, ...placeOf(page) });
-        },
+        (content) => this.#answerFault(page, content),
+        (error: unknown) => this.#faultFailed(page, error),
       )
       .finally(() => this.#pages.delete(token));
   }
 
-  #answerFault(name: string, token: number, page: FaultedPage, content: FaultAnswer): void {
+  #answerFault(page: AskedPage, content: FaultAnswer): void {
     if (content === 'sigbus') {
-      native.answerFault(token, FAULT_ANSWERS.indexOf('refused'));
-      this.#failed({ op: name, cause: 'refused', ...placeOf(page) });
+      this.#answerPage(page, REFUSED);
+      this.#failed({ op: page._op.name, cause: 'refused', ...placeOf(page) });
     } else if (content === undefined || content === null) {
-      native.answerFault(token, FAULT_ANSWERS.indexOf('as-it-is'));
-    } else if (content instanceof Uint8Array || ArrayBuffer.isView(content)) {
-      native.answerFault(token, FAULT_ANSWERS.indexOf('content'), asBytes(content));
+      this.#answerPage(page, AS_IT_IS);
+    } else if (ArrayBuffer.isView(content)) {
+      this.#answerPage(page, CONTENT, content instanceof Uint8Array ? content : asBytes(content));
     } else {
-      native.answerFault(token, FAULT_ANSWERS.indexOf('failed'));
-      const error = new DeviceOpError(this.name, name, `answered ${typeof content}, not a Uint8Array, 'sigbus' or undefined`);
-      this.#failed({ op: name, cause: 'failed', error, ...placeOf(page) });
+      const what = `answered ${typeof content}, not a Uint8Array, 'sigbus' or undefined`;
+      this.#faultFailed(page, new DeviceOpError(this.name, page._op.name, what));
     }
+  }
+
+  #faultFailed(page: AskedPage, error: unknown): void {
+    this.#answerPage(page, FAILED);
+    this.#failed({ op: page._op.name, cause: 'failed', error, ...placeOf(page) });
+  }
+
+  #answerPage(page: AskedPage, kind: number, content?: Uint8Array): void {
+    const { token } = page._op;
+    if (native.answerFault(token, kind, content) || this.#pages.has(token)) return;
+    // Nobody waits any more. That its time is up is about to be told, and the page is to be named then.
+    this.#pages.set(token, page);
+    queueMicrotask(() => this.#pages.delete(token));
   }
 
   #expired(token: number): void {
     // Unknown when it was not even called: the thread was busy all the time.
     const asked = this.#pages.get(token);
-    const op = asked?.name ?? 'fault';
+    const op = asked?._op.name ?? 'fault';
     this.#running.abandon(token, new DeviceOpError(this.name, op, 'did not answer in time', 'ERR_DEVICE_OP_TIMEOUT'));
-    this.#failed({ op, cause: 'no-answer', ...(asked === undefined ? {} : placeOf(asked.page)) });
+    this.#failed({ op, cause: 'no-answer', ...(asked === undefined ? {} : placeOf(asked)) });
   }
 
   #answerCall(token: number, [call, ...values]: Float64Array): void {

@@ -3,9 +3,12 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 
 /** An op that has been called and has not settled. */
 export class RunningOp {
-  readonly #controller = new AbortController();
-  readonly settled: Promise<void>;
-  #settle!: () => void;
+  // Made when somebody asks: most ops answer before anybody does, and these cost more than the rest of a call.
+  #controller: AbortController | undefined;
+  #settled: Promise<void> | undefined;
+  #settle: (() => void) | undefined;
+  #aborted: { reason: unknown } | undefined;
+  #ended = false;
 
   constructor(
     readonly name: string,
@@ -13,25 +16,38 @@ export class RunningOp {
     readonly region: number,
     /** Of the request that it answers; 0 where there is none. */
     readonly token: number,
-  ) {
-    this.settled = new Promise((resolve) => (this.#settle = resolve));
-  }
+  ) {}
 
   get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#aborted !== undefined) this.#controller.abort(this.#aborted.reason);
+    }
     return this.#controller.signal;
   }
 
+  get settled(): Promise<void> {
+    if (this.#ended) return Promise.resolve();
+    return (this.#settled ??= new Promise((resolve) => (this.#settle = resolve)));
+  }
+
   abort(reason: unknown): void {
-    this.#controller.abort(reason);
+    this.#aborted ??= { reason };
+    this.#controller?.abort(reason);
   }
 
   end(): void {
-    this.#settle();
+    this.#ended = true;
+    this.#settle?.();
   }
 }
 
 /** Which op the running code belongs to: one that removes its own device must not be waited for. */
 const current = new AsyncLocalStorage<RunningOp>();
+
+export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
+  return typeof (value as PromiseLike<T> | null | undefined)?.then === 'function';
+}
 
 export class RunningOps {
   readonly #running = new Set<RunningOp>();
@@ -44,13 +60,37 @@ export class RunningOps {
 
   /** Calls the op; it counts as running until what it answered has settled. */
   async run<T>(op: RunningOp, call: () => T | Promise<T>): Promise<T> {
+    const answer = this.start(op, call);
+    return isThenable(answer) ? this.settle(op, answer) : answer;
+  }
+
+  /** Calls the op. What it answers at once is its answer, and it runs no longer; a promise is to be given to {@link settle}. */
+  start<T, A>(op: RunningOp, call: (argument: A) => T | PromiseLike<T>, argument: A): T | PromiseLike<T>;
+  start<T>(op: RunningOp, call: () => T | PromiseLike<T>): T | PromiseLike<T>;
+  start<T, A>(op: RunningOp, call: (argument: A) => T | PromiseLike<T>, argument?: A): T | PromiseLike<T> {
     this.#running.add(op);
+    let waits = false;
     try {
-      return await current.run(op, call);
+      const answer = current.run(op, call, argument as A);
+      waits = isThenable(answer);
+      return answer;
     } finally {
-      this.#running.delete(op);
-      op.end();
+      if (!waits) this.#end(op);
     }
+  }
+
+  /** The promise that {@link start} has answered: the op runs until it has settled. */
+  async settle<T>(op: RunningOp, answer: PromiseLike<T>): Promise<T> {
+    try {
+      return await answer;
+    } finally {
+      this.#end(op);
+    }
+  }
+
+  #end(op: RunningOp): void {
+    this.#running.delete(op);
+    op.end();
   }
 
   abortAll(reason: unknown): void {

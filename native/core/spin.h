@@ -1,0 +1,68 @@
+// Waiting without sleeping, for what comes in a moment or not at all: being woken by another processor takes longer.
+#pragma once
+
+#include <sched.h>
+#include <time.h>
+
+#include <cstdint>
+
+namespace revocable {
+
+inline void relax_processor() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  asm volatile("yield");
+#endif
+}
+
+// On a single processor whoever is waited for would have to wait.
+inline bool spinning_helps() {
+  static const bool helps = [] {
+    cpu_set_t allowed;
+    return sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) > 1;
+  }();
+  return helps;
+}
+
+inline int64_t spin_clock_ns() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+// Asks `come` until it says yes or the time is up. Returns whether it did.
+template <typename Come>
+bool spin_until(uint32_t microseconds, Come come) {
+  if (come()) return true;
+  if (!spinning_helps()) return false;
+  for (const int64_t end = spin_clock_ns() + int64_t{microseconds} * 1000; spin_clock_ns() < end;) {
+    for (int i = 0; i < 8; ++i) relax_processor();
+    if (come()) return true;
+  }
+  return false;
+}
+
+// Whether it pays: where processors are busy, whoever is waited for may be waiting for this one. After a failure it is left out
+// once, after the next twice, and so on. One thread's.
+class SpinHabit {
+ public:
+  template <typename Come>
+  bool spin(uint32_t microseconds, Come come) {
+    if (left_out_ < penalty_) {
+      ++left_out_;
+      return false;
+    }
+    const bool came = spin_until(microseconds, come);
+    left_out_ = 0;
+    penalty_ = came ? 0 : penalty_ == 0 ? 1 : penalty_ < kMost ? penalty_ * 2 : kMost;
+    return came;
+  }
+
+ private:
+  static constexpr uint32_t kMost = 256;
+  uint32_t penalty_ = 0;
+  uint32_t left_out_ = 0;
+};
+
+}  // namespace revocable
