@@ -205,8 +205,8 @@ export interface Native {
 
   /** A simulated device whose ops run in this thread. */
   deviceCreate(name: string, limitMs: number): number;
-  /** Starts what supplies pages: needed before the first region with a supply. */
-  pagerStart(writeFaults: boolean): Failure | null;
+  /** Starts what supplies pages: needed before the first region with a supply. `asked`: this thread will be asked for some. */
+  pagerStart(writeFaults: boolean, asked: boolean): Failure | null;
   /** A region's memory object. `supply` is an index into {@link SUPPLIES}, or -1: shared memory as any other. */
   deviceRegion(
     deviceId: number,
@@ -232,11 +232,8 @@ export interface Native {
   deviceForget(deviceId: number): void;
   /** How many of its mappings are open, in all threads. */
   deviceMappings(deviceId: number): number;
-  /**
-   * What there is to do, {@link WORK_NUMBERS} numbers each: {@link WORK_KINDS}, token, and what the kind says. When there is nothing
-   * it looks for so many microseconds whether something comes.
-   */
-  takeDeviceWork(deviceId: number, numbers: Float64Array, microseconds: number): number;
+  /** What there is to do, {@link WORK_NUMBERS} numbers each: {@link WORK_KINDS}, token, and what the kind says. */
+  takeDeviceWork(deviceId: number, numbers: Float64Array): number;
   /** Answers a fault: an index into {@link FAULT_ANSWERS}. False when nobody waits for it any more. */
   answerFault(token: number, kind: number, content?: Uint8Array): boolean;
   selfFaults(id: number): number;

@@ -27,8 +27,12 @@ Napi::Value device_create_js(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(device->id));
 }
 
-// pagerStart(writeFaults): null | Failure
-Napi::Value pager_start_js(const Napi::CallbackInfo& info) { return to_js(info.Env(), pager_start(to_bool(info[0]))); }
+// pagerStart(writeFaults, asked): null | Failure. `asked`: this thread will be asked for pages.
+Napi::Value pager_start_js(const Napi::CallbackInfo& info) {
+  const Failure failure = pager_start(to_bool(info[0]));
+  if (!failure && to_bool(info[1])) EnvState::of(info.Env()).watch_faults();
+  return to_js(info.Env(), failure);
+}
 
 Supply supply_of(uint32_t kind, const Napi::Value& content, double seed, uint32_t around, bool ask_before_write) {
   enum { kAsk, kZeros, kConstant, kImage, kOffsets, kRandom };
@@ -120,14 +124,13 @@ Napi::Value device_mappings(const Napi::CallbackInfo& info) {
 
 constexpr size_t kWorkNumbers = 10;
 
-// takeDeviceWork(deviceId, numbers, microseconds): how many things there are to do, ten numbers each; when there are none it
-// looks for so long whether one comes
+// takeDeviceWork(deviceId, numbers): how many things there are to do, ten numbers each
 Napi::Value take_device_work(const Napi::CallbackInfo& info) {
   const DeviceRef device = device_find(to_u64(info[0]));
   auto numbers = info[1].As<Napi::Float64Array>();
   if (device == nullptr) return Napi::Number::New(info.Env(), 0);
   double* put = numbers.Data();
-  const std::vector<Work> taken = device_take_work(*device, numbers.ElementLength() / kWorkNumbers, to_u32(info[2]));
+  const std::vector<Work> taken = device_take_work(*device, numbers.ElementLength() / kWorkNumbers);
   for (const Work& work : taken) {
     *put++ = static_cast<double>(work.kind);
     *put++ = static_cast<double>(work.token);

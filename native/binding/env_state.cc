@@ -1,7 +1,9 @@
 #include "binding/env_state.h"
 
 #include "core/mapping.h"
+#include "core/pager.h"
 #include "core/service.h"
+#include "core/userfault.h"
 
 namespace revocable::binding {
 namespace {
@@ -68,6 +70,24 @@ EnvState::EnvState(Napi::Env environment, Napi::Float64Array where)
   napi_add_async_cleanup_hook(env, on_environment_gone, this, nullptr);
 }
 
+void EnvState::watch_faults() {
+  if (faults_ != nullptr) return;
+  uv_loop_t* loop = nullptr;
+  napi_get_uv_event_loop(env, &loop);
+  faults_ = new uv_poll_t;
+  if (uv_poll_init(loop, faults_, userfault_fd()) != 0) {  // the pager's thread rings, then
+    delete faults_;
+    faults_ = nullptr;
+    return;
+  }
+  faults_->data = async_;
+  uv_poll_start(faults_, UV_READABLE, [](uv_poll_t* handle, int, int) {
+    pager_take_faults();
+    on_wake(static_cast<uv_async_t*>(handle->data));
+  });
+  uv_unref(reinterpret_cast<uv_handle_t*>(faults_));
+}
+
 void EnvState::pending(int change) {
   if (change > 0) mailbox->expect();
   pending_ += change;
@@ -80,6 +100,9 @@ void EnvState::pending(int change) {
 void EnvState::close(napi_async_cleanup_hook_handle hook) {
   service_unsubscribe(subscription_);
   mailbox->shut();
+  if (faults_ != nullptr) {
+    uv_close(reinterpret_cast<uv_handle_t*>(faults_), [](uv_handle_t* handle) { delete reinterpret_cast<uv_poll_t*>(handle); });
+  }
   for (Waiter* waiter : waiting) wait_end(waiter);
   waiting.clear();
   for (auto& [token, held] : device_calls) device_call_end(*held.device, token);

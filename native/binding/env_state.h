@@ -102,6 +102,7 @@ class EnvState {
   std::unordered_map<double, std::shared_ptr<Copy>> copies;  // asynchronous ones, by token
   double next_token = 1;
 
+  void watch_faults();       // this thread answers for pages: it takes the faults that its event loop sees
   void pending(int change);  // how many promises wait: the loop stays alive while any does
   void close(napi_async_cleanup_hook_handle hook);
 
@@ -113,6 +114,7 @@ class EnvState {
  private:
   Napi::Reference<Napi::Float64Array> described_holder_;
   uv_async_t* async_;
+  uv_poll_t* faults_ = nullptr;
   int subscription_;
   mutable uint64_t last_id_ = 0;  // no region's: generations begin at 1
   mutable Region* last_region_ = nullptr;

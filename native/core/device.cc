@@ -37,24 +37,6 @@ void ring(Device& device) {
   if (device.ring) device.ring();
 }
 
-// Under the device's lock: whether the owner is to be rung for it, without the lock.
-bool enqueue(Device& device, const Work& work) {
-  device.work.push_back(work);
-  device.posts.fetch_add(1, std::memory_order_relaxed);
-  return !device.awaited;
-}
-
-void await_post(Device& device, uint32_t microseconds) {
-  uint32_t before;
-  {
-    std::lock_guard guard(device.lock);
-    if (!device.work.empty() || device.ended != nullptr) return;
-    before = device.posts.load(std::memory_order_relaxed);
-    device.awaited = true;
-  }
-  device.habit.spin(microseconds, [&] { return device.posts.load(std::memory_order_relaxed) != before; });
-}
-
 }  // namespace
 
 DeviceRef device_create(const std::string& name, uint32_t limit_ms, std::function<void()> ring) {
@@ -107,21 +89,19 @@ void device_forget(Device& device) {
 }
 
 void device_post(Device& device, const Work& work) {
-  bool to_ring;
   {
     std::lock_guard guard(device.lock);
-    to_ring = enqueue(device, work);
+    device.work.push_back(work);
   }
-  if (to_ring) ring(device);
+  // The owner itself, taking faults: it looks when it has taken them.
+  if (abi::tid() != device.owner_tid) ring(device);
 }
 
-std::vector<Work> device_take_work(Device& device, size_t most, uint32_t await_us) {
-  if (await_us != 0) await_post(device, await_us);
+std::vector<Work> device_take_work(Device& device, size_t most) {
   std::vector<Work> taken;
   bool more;
   {
     std::lock_guard guard(device.lock);
-    device.awaited = false;
     while (device.ended != nullptr && taken.size() < most) {
       const std::unique_ptr<MappingEnd> end(device.ended);
       device.ended = end->next;
@@ -153,14 +133,13 @@ std::shared_ptr<DeviceCall> device_call(Device& device, uint64_t token, const st
   auto call = std::make_shared<DeviceCall>();
   Work work{WorkKind::call, token, {}};
   std::copy(arguments.begin(), arguments.end(), work.numbers.begin());
-  bool to_ring;
   {
     std::lock_guard guard(device.lock);
     if (device.removed.load() || !device.attended) return nullptr;
     device.calls.emplace(token, call);
-    to_ring = enqueue(device, work);
+    device.work.push_back(work);
   }
-  if (to_ring) ring(device);
+  ring(device);
   return call;
 }
 

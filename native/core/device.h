@@ -18,7 +18,6 @@
 
 #include "core/futex.h"
 #include "core/region.h"
-#include "core/spin.h"
 
 namespace revocable {
 
@@ -81,15 +80,11 @@ struct Device {
   std::mutex lock;  // a leaf: nothing else is locked under it
   // Under it:
   bool attended = true;  // there is an owner
-  bool awaited = false;  // the owner is looking for work already, and need not be rung
   std::deque<Work> work;
   std::map<uint64_t, std::shared_ptr<DeviceCall>> calls;
   MappingEnd* ended = nullptr;  // in order
   MappingEnd** ended_last = &ended;
   uint32_t open_mappings = 0;
-
-  std::atomic<uint32_t> posts{0};  // what an owner that awaits work looks at
-  SpinHabit habit;                 // the owner's
 };
 
 using DeviceRef = std::shared_ptr<Device>;
@@ -104,10 +99,8 @@ void device_abandon(Device& device);
 void device_forget(Device& device);  // it has been removed
 
 void device_post(Device& device, const Work& work);
-// Moves up to `most` things to do out of the queue, requests that were dropped meanwhile left out. When there are none it looks
-// for so many microseconds whether one comes: a thread that has been given its page often touches the next one at once, and that
-// costs less than to be woken again.
-std::vector<Work> device_take_work(Device& device, size_t most, uint32_t await_us = 0);
+// Moves up to `most` things to do out of the queue, requests that were dropped meanwhile left out.
+std::vector<Work> device_take_work(Device& device, size_t most);
 
 uint64_t device_token();  // never 0, never the same twice
 

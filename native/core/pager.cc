@@ -365,6 +365,14 @@ ssize_t next_faults(uffd_msg* messages, size_t bytes, bool supplied_one) {
   return read(userfault_fd(), messages, bytes);
 }
 
+void take_faults(const uffd_msg* messages, ssize_t bytes) {
+  for (ssize_t i = 0; bytes > 0 && i < bytes / static_cast<ssize_t>(sizeof messages[0]); ++i) {
+    if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
+    const auto& fault = messages[i].arg.pagefault;
+    on_fault(fault.address, fault.flags, fault.feat.ptid);
+  }
+}
+
 void serve() {
   uffd_msg messages[64];
   uint64_t supplied_before = 0;
@@ -372,11 +380,7 @@ void serve() {
     const uint64_t supplied_now = g_counters.pages_supplied.load(std::memory_order_relaxed);
     const ssize_t got = next_faults(messages, sizeof messages, supplied_now != supplied_before);
     supplied_before = supplied_now;
-    for (ssize_t i = 0; got > 0 && i < got / static_cast<ssize_t>(sizeof messages[0]); ++i) {
-      if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
-      const auto& fault = messages[i].arg.pagefault;
-      on_fault(fault.address, fault.flags, fault.feat.ptid);
-    }
+    take_faults(messages, got);
   }
 }
 
@@ -420,6 +424,12 @@ Failure pager_start(bool write_faults) {
   const Failure not_started = start_thread(thread_main, nullptr, size_t{256} << 10);
   pager().started = !not_started;
   return not_started;
+}
+
+void pager_take_faults() {
+  uffd_msg messages[16];
+  const SignalsBlocked blocked;
+  take_faults(messages, read(userfault_fd(), messages, sizeof messages));
 }
 
 Failure pager_arm(Region* region, uintptr_t start, size_t bytes, int prot) {

@@ -36,6 +36,11 @@ void model_random(const void* context, uint64_t offset, void* page);   // the sa
 // Starts what supplies pages. See userfault_open for the errors; ENOTSUP when `write_faults` are wanted and cannot be had.
 Failure pager_start(bool write_faults);
 
+// Takes the faults that have come, as the pager's thread does, in the calling thread: an owner whose event loop sees the
+// descriptor readable saves being woken by that thread. That one stays: an owner that has touched its own page, or is busy, reads
+// nothing.
+void pager_take_faults();
+
 // Registers what has just been mapped in the region, without permissions, and then permits `prot`: nobody touches a page in
 // between without waiting for the device. Under the claim, or before anybody can know the range.
 Failure pager_arm(Region* region, uintptr_t start, size_t bytes, int prot);

@@ -138,15 +138,11 @@ Failure adopt(int fd, const ObjectOptions& options, bool owned, Object** result)
 
 }  // namespace
 
-RegistryLock::RegistryLock() {
-  pthread_sigmask(SIG_BLOCK, &asynchronous_signals(), &old_mask_);
-  lock_registry();
-}
+SignalsBlocked::SignalsBlocked() { pthread_sigmask(SIG_BLOCK, &asynchronous_signals(), &old_mask_); }
+SignalsBlocked::~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr); }
 
-RegistryLock::~RegistryLock() {
-  registry().lock.unlock();
-  pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr);
-}
+RegistryLock::RegistryLock() { lock_registry(); }
+RegistryLock::~RegistryLock() { registry().lock.unlock(); }
 
 void RegistryLock::yield() {
   registry().lock.unlock();

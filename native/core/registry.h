@@ -15,6 +15,17 @@ namespace revocable {
 
 // Asynchronous signals stay blocked while it is held: a handler of somebody else's that touches a mapping would otherwise wait
 // for a claim that its own thread holds. SIGBUS and SIGSEGV stay open, as blocking them makes a fault deadly.
+class SignalsBlocked {
+ public:
+  SignalsBlocked();
+  ~SignalsBlocked();
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t old_mask_;
+};
+
 class RegistryLock {
  public:
   RegistryLock();
@@ -26,7 +37,7 @@ class RegistryLock {
   RegistryLock& operator=(const RegistryLock&) = delete;
 
  private:
-  sigset_t old_mask_;
+  const SignalsBlocked blocked_;
 };
 
 // Opens what the library needs for as long as the process lives: the status table, the tombstone, the fills, the thread.

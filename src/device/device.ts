@@ -1,5 +1,4 @@
 import { constants as osConstants } from 'node:os';
-import { isMainThread } from 'node:worker_threads';
 import { integer, multipleOf, oneOf, options as checkOptions, requiredObject, requiredString, string } from '../arguments.js';
 import { DeviceOpError, invalidType, invalidValue, systemError } from '../errors.js';
 import { lookWhenRung, prepare, unwrap } from '../loop.js';
@@ -20,8 +19,6 @@ import { SpawnedDevice, type SpawnOptions } from './spawned-device.js';
 const DEFAULT_OP_TIMEOUT = 5000;
 const DEFAULT_REMOVE_TIMEOUT = 5000;
 const LONGEST_MS = 0x7fff_ffff;
-const AWAIT_US = 20;
-const AWAITED_A_TURN = 64;
 
 /** A region in the thread where the device's ops run. */
 export class OwnRegion implements DeviceRegion {
@@ -173,7 +170,7 @@ export class Device extends DeviceBase implements LinkedHere {
     const opTimeout = integer('options.opTimeout', given.opTimeout ?? DEFAULT_OP_TIMEOUT, 1, LONGEST_MS);
     const regions = checkRegions(name, given.regions, ops);
     prepare();
-    if (regions.some((region) => region.supply >= 0)) startPager(ops.pageMkwrite !== undefined);
+    if (regions.some((region) => region.supply >= 0)) startPager(ops.pageMkwrite !== undefined, ops.fault !== undefined);
     super(native.deviceCreate(name, opTimeout), name);
     this.#ops = ops;
     this.opTimeout = opTimeout;
@@ -181,7 +178,7 @@ export class Device extends DeviceBase implements LinkedHere {
     this.opCounts = this.#counts;
     shutAtExit();
     devicesHere.set(this._id, this);
-    lookWhenRung(this._id, () => this.#look(true));
+    lookWhenRung(this._id, () => this.#look());
     try {
       this.regions = regions.map((region, index) => makeRegion(this._id, index, region));
     } catch (error) {
@@ -427,16 +424,12 @@ export class Device extends DeviceBase implements LinkedHere {
 
   // --- work from other threads ---
 
-  /**
-   * `awaits`: after something was done, the next that is asked for is awaited here for a moment, which is cheaper than to be rung: whoever
-   * touches pages one after the other is served in one turn. Not for ever: others wait for this thread too.
-   */
-  #look(awaits = false): void {
-    for (let left = awaits && !isMainThread ? AWAITED_A_TURN : 0, first = true; ; first = false) {
+  #look(): void {
+    for (;;) {
       // An op may look again: that takes an array of its own.
       const work = this.#work ?? new Float64Array(64 * WORK_NUMBERS);
       this.#work = undefined;
-      const count = native.takeDeviceWork(this._id, work, !first && left-- > 0 ? AWAIT_US : 0);
+      const count = native.takeDeviceWork(this._id, work);
       for (let i = 0; i < count; i++) this.#do(work, i * WORK_NUMBERS);
       this.#work = work;
       if (count === 0) return;
@@ -749,8 +742,8 @@ const WITHOUT_USERFAULTFD: Record<string, string> = {
   ENOTSUP: 'this kernel cannot write-protect shared memory: Linux 6.4 or newer is needed for a pageMkwrite op',
 };
 
-function startPager(writeFaults: boolean): void {
-  const failure = native.pagerStart(writeFaults);
+function startPager(writeFaults: boolean, asked: boolean): void {
+  const failure = native.pagerStart(writeFaults, writeFaults || asked);
   if (failure === null) return;
   // ENOTSUP and EOPNOTSUPP are one number: what was asked for tells which.
   const plain = systemError(failure);
