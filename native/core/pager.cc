@@ -2,12 +2,14 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <mutex>
 #include <unordered_map>
@@ -41,8 +43,11 @@ struct Pager {
   std::mutex start_lock;
   bool started = false;
 
+  int bell = -1;  // an eventfd that wakes the thread
+
   std::mutex lock;  // a leaf
   std::unordered_map<uint64_t, Request> asked;
+  int64_t wakes_at_ms = INT64_MAX;  // when the thread looks again whose time is up, at the latest
 };
 
 // Never destroyed: the thread outlives static destructors.
@@ -157,11 +162,15 @@ void ask(Region* region, size_t page, uint64_t flags, uint32_t tid) {
   const bool write_fault = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
   const bool write = (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0;
   const uint64_t token = device_token();
+  const int64_t deadline = now_ms() + device->limit_ms;
+  bool overslept;
   {
     std::lock_guard guard(pager().lock);
-    pager().asked[token] = {device, region->slot, region->generation,         page, region->page_address(page),
-                            write,  write_fault,  now_ms() + device->limit_ms};
+    pager().asked[token] = {device,      region->slot, region->generation, page, region->page_address(page), write,
+                            write_fault, deadline};
+    overslept = deadline < pager().wakes_at_ms;
   }
+  if (overslept) eventfd_write(pager().bell, 1);
   progress(region, page) = write_fault ? PageProgress::write_asked : PageProgress::asked;
   bump(g_counters.pages_asked);
   const uint64_t mapping = uint64_t{region->generation} * kStatusSlots + region->slot;
@@ -317,27 +326,29 @@ void settle_answer(Region* region, const Request& request, const Answer& answer)
   settle_content(region, request.page, answer);
 }
 
-// The earliest deadline, and takes out those that are over.
+// Takes out those whose time is up, and says when to look again. That is not put off when there is nothing left to look at: each
+// page that an owner asks for in its own thread would then have to wake this one.
 int64_t take_expired(std::vector<std::pair<uint64_t, Request>>* expired) {
+  const int64_t now = now_ms();
   std::lock_guard guard(pager().lock);
-  const int64_t now = pager().asked.empty() ? 0 : now_ms();
-  int64_t earliest = INT64_MAX;
+  int64_t& next = pager().wakes_at_ms;
+  if (next <= now) next = INT64_MAX;
   for (auto at = pager().asked.begin(); at != pager().asked.end();) {
     if (at->second.deadline_ms <= now) {
       expired->emplace_back(at->first, std::move(at->second));
       at = pager().asked.erase(at);
       continue;
     }
-    earliest = std::min(earliest, at->second.deadline_ms);
+    next = std::min(next, at->second.deadline_ms);
     ++at;
   }
-  return earliest;
+  return next;
 }
 
 // Returns how long poll may wait.
 int expire() {
   std::vector<std::pair<uint64_t, Request>> expired;
-  const int64_t earliest = take_expired(&expired);
+  const int64_t next = take_expired(&expired);
   for (const auto& [token, request] : expired) {
     with_waiting_page(request, [&](Region* region) {
       if (request.write_fault) settle_write(region, request, false);
@@ -345,23 +356,24 @@ int expire() {
     });
     device_post(*request.device, {WorkKind::expired, token, {}});
   }
-  return earliest == INT64_MAX ? -1 : static_cast<int>(std::max<int64_t>(earliest - now_ms(), 0)) + 1;
+  return next == INT64_MAX ? -1 : static_cast<int>(std::clamp<int64_t>(next - now_ms(), 0, INT_MAX - 1)) + 1;
 }
 
 // How long to look for the next fault before sleeping.
 constexpr uint32_t kSpinUs = 20;
 
-// Waits for faults; bytes of messages. A poll that waits for ever is right although requests have limits: only this thread makes
-// requests. After a page that was supplied here the toucher is running, and often touches the next one. While the owner has been
-// asked for one it needs the processor more.
+// Waits for faults, or until it is time to look whose time is up; bytes of messages. After a page that was supplied here the
+// toucher is running, and often touches the next one. While the owner has been asked for one it needs the processor more.
 ssize_t next_faults(uffd_msg* messages, size_t bytes, bool supplied_one) {
   static SpinHabit habit;
   const int limit = expire();
   ssize_t got = -1;
   const auto come = [&] { return (got = read(userfault_fd(), messages, bytes)) > 0; };
   if (supplied_one && limit < 0 && habit.spin(kSpinUs, come)) return got;
-  pollfd ready{userfault_fd(), POLLIN, 0};
-  poll(&ready, 1, limit);
+  pollfd ready[] = {{userfault_fd(), POLLIN, 0}, {pager().bell, POLLIN, 0}};
+  poll(ready, 2, limit);
+  eventfd_t rung;
+  if (ready[1].revents != 0) eventfd_read(pager().bell, &rung);
   return read(userfault_fd(), messages, bytes);
 }
 
@@ -421,6 +433,8 @@ Failure pager_start(bool write_faults) {
   std::lock_guard guard(pager().start_lock);
   if (pager().started) return {};
   if (scratch() == MAP_FAILED) return {ENOMEM, "mmap"};
+  if (pager().bell < 0) pager().bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (pager().bell < 0) return Failure::from_errno("eventfd");
   const Failure not_started = start_thread(thread_main, nullptr, size_t{256} << 10);
   pager().started = !not_started;
   return not_started;
