@@ -70,22 +70,50 @@ EnvState::EnvState(Napi::Env environment, Napi::Float64Array where)
   napi_add_async_cleanup_hook(env, on_environment_gone, this, nullptr);
 }
 
+void EnvState::set_attentive(FaultWatch* watch, bool now) {
+  if (watch->attentive == now) return;
+  watch->attentive = now;
+  pager_attended(now);
+}
+
 void EnvState::watch_faults() {
   if (faults_ != nullptr) return;
   uv_loop_t* loop = nullptr;
   napi_get_uv_event_loop(env, &loop);
-  faults_ = new uv_poll_t;
-  if (uv_poll_init(loop, faults_, userfault_fd()) != 0) {  // the pager's thread rings, then
-    delete faults_;
-    faults_ = nullptr;
+  auto* watch = new FaultWatch;
+  if (uv_poll_init(loop, &watch->poll, userfault_fd()) != 0) {  // the pager's thread rings, then
+    delete watch;
     return;
   }
-  faults_->data = async_;
-  uv_poll_start(faults_, UV_READABLE, [](uv_poll_t* handle, int, int) {
+  faults_ = watch;
+  watch->wake = async_;
+  uv_prepare_init(loop, &watch->before);
+  uv_check_init(loop, &watch->after);
+  watch->poll.data = watch->before.data = watch->after.data = watch;
+  uv_poll_start(&watch->poll, UV_READABLE, [](uv_poll_t* handle, int, int) {
+    auto* own = static_cast<FaultWatch*>(handle->data);
+    set_attentive(own, false);
     pager_take_faults();
-    on_wake(static_cast<uv_async_t*>(handle->data));
+    on_wake(own->wake);
   });
-  uv_unref(reinterpret_cast<uv_handle_t*>(faults_));
+  uv_prepare_start(&watch->before, [](uv_prepare_t* handle) { set_attentive(static_cast<FaultWatch*>(handle->data), true); });
+  uv_check_start(&watch->after, [](uv_check_t* handle) { set_attentive(static_cast<FaultWatch*>(handle->data), false); });
+  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->poll));
+  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->before));
+  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->after));
+}
+
+void EnvState::unwatch_faults() {
+  if (faults_ == nullptr) return;
+  set_attentive(faults_, false);
+  const auto closed = [](uv_handle_t* handle) {
+    auto* watch = static_cast<FaultWatch*>(handle->data);
+    if (--watch->open == 0) delete watch;
+  };
+  uv_close(reinterpret_cast<uv_handle_t*>(&faults_->poll), closed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&faults_->before), closed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&faults_->after), closed);
+  faults_ = nullptr;
 }
 
 void EnvState::pending(int change) {
@@ -100,9 +128,7 @@ void EnvState::pending(int change) {
 void EnvState::close(napi_async_cleanup_hook_handle hook) {
   service_unsubscribe(subscription_);
   mailbox->shut();
-  if (faults_ != nullptr) {
-    uv_close(reinterpret_cast<uv_handle_t*>(faults_), [](uv_handle_t* handle) { delete reinterpret_cast<uv_poll_t*>(handle); });
-  }
+  unwatch_faults();
   for (Waiter* waiter : waiting) wait_end(waiter);
   waiting.clear();
   for (auto& [token, held] : device_calls) device_call_end(*held.device, token);

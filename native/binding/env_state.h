@@ -114,7 +114,18 @@ class EnvState {
  private:
   Napi::Reference<Napi::Float64Array> described_holder_;
   uv_async_t* async_;
-  uv_poll_t* faults_ = nullptr;
+  // Of a thread that answers for pages; null elsewhere. Closed with the environment.
+  struct FaultWatch {
+    uv_poll_t poll;
+    uv_prepare_t before;
+    uv_check_t after;
+    uv_async_t* wake;
+    bool attentive = false;
+    int open = 3;
+  };
+  void unwatch_faults();
+  static void set_attentive(FaultWatch* watch, bool now);
+  FaultWatch* faults_ = nullptr;
   int subscription_;
   mutable uint64_t last_id_ = 0;  // no region's: generations begin at 1
   mutable Region* last_region_ = nullptr;

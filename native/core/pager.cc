@@ -362,6 +362,11 @@ int expire() {
 // How long to look for the next fault before sleeping.
 constexpr uint32_t kSpinUs = 20;
 
+// How many owners' event loops wait for faults now.
+std::atomic<int> g_attentive{0};
+// For as long such a loop needs to wake up, at most.
+constexpr timespec kCourtesy{0, 100'000};
+
 // Waits for faults, or until it is time to look whose time is up; bytes of messages. After a page that was supplied here the
 // toucher is running, and often touches the next one. While the owner has been asked for one it needs the processor more.
 ssize_t next_faults(uffd_msg* messages, size_t bytes, bool supplied_one) {
@@ -374,6 +379,7 @@ ssize_t next_faults(uffd_msg* messages, size_t bytes, bool supplied_one) {
   poll(ready, 2, limit);
   eventfd_t rung;
   if (ready[1].revents != 0) eventfd_read(pager().bell, &rung);
+  else if (g_attentive.load(std::memory_order_relaxed) > 0) nanosleep(&kCourtesy, nullptr);
   return read(userfault_fd(), messages, bytes);
 }
 
@@ -445,6 +451,8 @@ void pager_take_faults() {
   const SignalsBlocked blocked;
   take_faults(messages, read(userfault_fd(), messages, sizeof messages));
 }
+
+void pager_attended(bool now) { g_attentive.fetch_add(now ? 1 : -1, std::memory_order_relaxed); }
 
 Failure pager_arm(Region* region, uintptr_t start, size_t bytes, int prot) {
   const Failure failure = userfault_register(start, bytes, asks_before_write(region));

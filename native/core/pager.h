@@ -40,6 +40,8 @@ Failure pager_start(bool write_faults);
 // descriptor readable saves being woken by that thread. That one stays: an owner that has touched its own page, or is busy, reads
 // nothing.
 void pager_take_faults();
+// The owner's event loop is about to wait, or has waited: meanwhile the pager's thread lets it go first.
+void pager_attended(bool now);
 
 // Registers what has just been mapped in the region, without permissions, and then permits `prot`: nobody touches a page in
 // between without waiting for the device. Under the claim, or before anybody can know the range.
