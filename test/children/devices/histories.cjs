@@ -299,7 +299,8 @@ class WorkerTouch extends Step {
     const page = mapping.first + (where % mapping.pages);
     const toucher = pick(touchers, where);
     const handle = real.mappings[index].share();
-    const { value, code } = await toucher.ask({ handle, offset: (page - mapping.first) * PAGE, write });
+    const how = write === undefined ? 'read8' : 'write8';
+    const { value, code } = await toucher.ask({ handle, offset: (page - mapping.first) * PAGE, how, value: write });
     equal('the error', code, undefined);
     judge(model, real, mapping, page, write, value, (tid) => tid === toucher.tid);
   }

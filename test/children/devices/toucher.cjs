@@ -1,18 +1,32 @@
-// A worker thread that touches mappings when asked to: { id, handle, offset, write? }, answered with { id, value } or { id, code }. It keeps
-// nothing. Begins by saying its thread's id in the kernel.
+// A worker thread that touches mappings when asked to, and keeps nothing. { id, handle, offset, how, value?, length?, barrier? } is answered with
+// { id, value } or { id, code, cause, offset, bytesTransferred }. Begins by saying its thread's id in the kernel.
 const { readlinkSync } = require('node:fs');
 const { basename } = require('node:path');
 const { parentPort } = require('node:worker_threads');
 const { Mapping } = require('revocable-mmap');
 
-function perform({ handle, offset, write }) {
-  const mapping = Mapping.attach(handle);
+const touches = {
+  read8: (mapping, { offset }) => mapping.read8(offset),
+  write8: (mapping, { offset, value }) => mapping.write8(offset, value),
+  raw: (mapping, { offset }) => mapping.bytes[offset],
+  'raw write': (mapping, { offset, value }) => void (mapping.bytes[offset] = value),
+  read: (mapping, { offset, length }) => mapping.read(offset, new Uint8Array(length)),
+};
+
+/** All who have the barrier go on at once. */
+function meet({ words, count }) {
+  const word = new Int32Array(words);
+  if (Atomics.add(word, 0, 1) + 1 === count) Atomics.notify(word, 0);
+  for (let seen; (seen = Atomics.load(word, 0)) < count;) Atomics.wait(word, 0, seen, 20);
+}
+
+function perform(request) {
+  const mapping = Mapping.attach(request.handle);
   try {
-    if (write === undefined) return { value: mapping.read8(offset) };
-    mapping.write8(offset, write);
-    return { value: write };
-  } catch (error) {
-    return { code: error.code };
+    if (request.barrier !== undefined) meet(request.barrier);
+    return { value: touches[request.how](mapping, request) };
+  } catch ({ code, cause, offset, bytesTransferred }) {
+    return { code, cause: typeof cause === 'string' ? cause : undefined, offset, bytesTransferred };
   } finally {
     mapping.close();
   }
