@@ -33,6 +33,16 @@ export function string(name: string, value: unknown, fallback: string): string {
   return value;
 }
 
+/** memfd_create(2): NAME_MAX less the prefix `memfd:`. */
+export const MAX_MEMFD_NAME = 249;
+
+/** A name for memory that the library creates. */
+export function memoryName(name: string, value: unknown, fallback: string): string {
+  const given = string(name, value, fallback);
+  if (Buffer.byteLength(given) > MAX_MEMFD_NAME) throw invalidValue(name, `must be at most ${MAX_MEMFD_NAME} bytes long`, given);
+  return given;
+}
+
 export function requiredString(name: string, value: unknown): string {
   if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
   return string(name, value, '');

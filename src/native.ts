@@ -234,6 +234,8 @@ export interface Native {
   deviceMappings(deviceId: number): number;
   /** What there is to do, {@link WORK_NUMBERS} numbers each: {@link WORK_KINDS}, token, and what the kind says. */
   takeDeviceWork(deviceId: number, numbers: Float64Array): number;
+  /** Whether a page that was asked for is still waited for. */
+  faultIsAsked(token: number): boolean;
   /** Answers a fault: an index into {@link FAULT_ANSWERS}. False when nobody waits for it any more. */
   answerFault(token: number, kind: number, content?: Uint8Array): boolean;
   selfFaults(id: number): number;

@@ -17,6 +17,17 @@ export interface Stats {
   eventsDropped: number;
   /** How often somebody took the signal handler away, and it was put back. */
   handlerDisplacements: number;
+  /** Pages of simulated devices. */
+  devices: {
+    /** Brought into a mapping, whoever knew their content. */
+    pagesSupplied: number;
+    /** How often a `fault` or `pageMkwrite` op was to be called. */
+    pagesAsked: number;
+    /** Touches by the thread that would have had to supply the page. */
+    selfFaults: number;
+    /** What ops answered when nobody waited for it any more. */
+    answersDiscarded: number;
+  };
 }
 
 /**
@@ -45,5 +56,11 @@ export function stats(): Stats {
     foreignSignals: counted.foreign,
     eventsDropped: counted.eventsDropped,
     handlerDisplacements: counted.displacements,
+    devices: {
+      pagesSupplied: counted.pagesSupplied,
+      pagesAsked: counted.pagesAsked,
+      selfFaults: counted.selfFaults,
+      answersDiscarded: counted.answersDiscarded,
+    },
   };
 }

@@ -139,6 +139,11 @@ Napi::Value take_device_work(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(taken.size()));
 }
 
+// faultIsAsked(token)
+Napi::Value fault_is_asked(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), pager_is_asked(to_u64(info[0])));
+}
+
 // answerFault(token, kind, content or undefined): whether somebody still waited for it
 Napi::Value answer_fault(const Napi::CallbackInfo& info) {
   Answer answer{.kind = static_cast<Answer::Kind>(to_u32(info[1]))};
@@ -262,6 +267,7 @@ void export_devices(Napi::Env env, Napi::Object exports) {
   exports["deviceForget"] = Napi::Function::New(env, device_forget_js, "deviceForget");
   exports["deviceMappings"] = Napi::Function::New(env, device_mappings, "deviceMappings");
   exports["takeDeviceWork"] = Napi::Function::New(env, take_device_work, "takeDeviceWork");
+  exports["faultIsAsked"] = Napi::Function::New(env, fault_is_asked, "faultIsAsked");
   exports["answerFault"] = Napi::Function::New(env, answer_fault, "answerFault");
   exports["selfFaults"] = Napi::Function::New(env, self_faults, "selfFaults");
   exports["deviceCall"] = Napi::Function::New(env, device_call_js, "deviceCall");

@@ -254,7 +254,9 @@ Failure map_region(const MapRequest& request, Region** result) {
   {
     RegistryLock lock;
     Object* object = request.object;
-    failure = refusal(object->state.load());
+    const State state = object->state.load();
+    // A device looks at its region also while that is suspended.
+    if (!request.for_device || state != State::suspended) failure = refusal(state);
     if (failure) return failure;
     if (!still_has_descriptor(object)) return {EBADF, "mmap"};
     const uintptr_t end = request.start + request.span;

@@ -481,7 +481,8 @@ void pager_forget(Region* region, size_t first_page, size_t pages) {
 
 bool pager_answer(uint64_t token, const Answer& answer) {
   Request request;
-  const bool settled = take_request(token, &request) &&
+  // Also what comes between the gate of a removal and the revocation, which wakes who waits.
+  const bool settled = take_request(token, &request) && !request.device->removed.load() &&
                        with_waiting_page(request, [&](Region* region) { settle_answer(region, request, answer); });
   if (!settled) bump(g_counters.answers_discarded);
   return settled;

@@ -153,7 +153,17 @@ void drain_list(RegistryLock* lock, const Object* object, const RegionList* list
   }
 }
 
+// The device's own view of its region. It is not taken away when that is suspended, only put away with the others: what the
+// device writes meanwhile is there afterwards.
+bool is_devices_own(const Region* region) { return region->object->device != nullptr && region->device_mapping == nullptr; }
+
 void suspend_region(Region* region, const VmaReader& reader, RevokeCounts* counts) {
+  if (is_devices_own(region)) {
+    drop(g_counters.live);
+    bump(g_counters.suspended);
+    list_region(region, &region->object->suspended);
+    return;
+  }
   const Claim claim(region);
   settle_strays_claimed(region);
   region->pieces = new std::vector<Piece>;
@@ -178,6 +188,12 @@ Failure restore_pieces(Region* region) {
 }
 
 Failure resume_region(Region* region, const VmaReader& reader) {
+  if (is_devices_own(region)) {
+    drop(g_counters.suspended);
+    bump(g_counters.live);
+    list_region(region, &region->object->live);
+    return {};
+  }
   const Claim claim(region);
   const Failure failure = restore_pieces(region);
   if (failure) {

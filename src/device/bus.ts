@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
-import { abortSignal, options as checkOptions, string } from '../arguments.js';
+import { abortSignal, boolean, options as checkOptions, string } from '../arguments.js';
 import { invalidType, invalidValue } from '../errors.js';
 import { later } from '../turns.js';
 import { DeviceBase, type RemovalReport } from './device-base.js';
@@ -73,11 +73,15 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
   /**
    * A device appears.
    *
-   * @throws TypeError `ERR_INVALID_ARG_VALUE` when its name is taken, or it has been removed; for what is no device.
+   * @throws TypeError `ERR_INVALID_ARG_VALUE` when its name is taken, it has been removed, or the bus closed; for what is no device.
    */
   add(device: DeviceBase): HotplugEvent {
     if (!(device instanceof DeviceBase)) throw invalidType('device', 'an instance of Device', device);
+    if (this.#closed) throw invalidValue('device', 'cannot be added to a bus that has been closed', device.name);
     if (device.state === 'removed') throw invalidValue('device', 'must not have been removed', device.name);
+    // Its worker has removed it, and this thread has not heard of that yet.
+    const before = this.#devices.get(device.name);
+    if (before?.state === 'removed') this.#left(before);
     if (this.#devices.has(device.name)) throw invalidValue('device', 'must have a name that is free on the bus', device.name);
     this.#devices.set(device.name, device);
     this.#generations.set(device.name, (this.#generations.get(device.name) ?? 0) + 1);
@@ -100,7 +104,9 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
   remove(device: DeviceBase | string, options?: { surprise?: boolean; timeout?: number }): Promise<RemovalReport> {
     const found = this.#find(device);
     const { surprise, timeout } = checkOptions('options', options);
-    return surprise === true ? found.unplug() : found.remove(timeout === undefined ? undefined : { timeout });
+    return boolean('options.surprise', surprise, false)
+      ? found.unplug()
+      : found.remove(timeout === undefined ? undefined : { timeout });
   }
 
   /** The events from now on. The iteration ends when the bus is closed, or by throwing the signal's reason. */

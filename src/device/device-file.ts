@@ -97,8 +97,13 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
       throw invalidType('options.region', 'of type string or number', which);
     const region = this.device.region(which ?? 0);
     const access = oneOf('options.access', given.access, ['r', 'rw'], 'rw');
-    const offset = integer('options.offset', given.offset ?? 0, 0, region.size - 1);
-    const length = integer('options.length', given.length ?? region.size - offset, 1, region.size - offset);
+    const offset = integer('options.offset', given.offset === undefined ? 0 : given.offset, 0, region.size - 1);
+    const length = integer(
+      'options.length',
+      given.length === undefined ? region.size - offset : given.length,
+      1,
+      region.size - offset,
+    );
     const allowed = this.#backend.map(this.#id, region.index, offset, length, access);
     try {
       return region.object._map({ ...given, offset, length, access: allowed }, this.#id, false);
@@ -143,7 +148,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   poll(options?: PollOptions): Promise<number> {
     const { events, timeout, signal } = checkOptions<PollOptions>('options', options);
     return this.#call('poll', signal === undefined ? undefined : { signal }, async (ended) => {
-      const wanted = integer('options.events', events ?? 0xffff, 0, 0xffff);
+      const wanted = integer('options.events', events === undefined ? 0xffff : events, 0, 0xffff);
       if (timeout !== undefined && typeof timeout !== 'number') throw invalidType('options.timeout', 'of type number', timeout);
       if (timeout !== undefined && !(timeout >= 0)) throw outOfRange('options.timeout', '>= 0', timeout);
       return this.#pollUntil(wanted, timeout ?? Infinity, ended);

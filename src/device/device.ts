@@ -1,5 +1,5 @@
 import { constants as osConstants } from 'node:os';
-import { integer, multipleOf, oneOf, options as checkOptions, requiredObject, requiredString, string } from '../arguments.js';
+import { integer, memoryName, multipleOf, oneOf, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
 import { DeviceOpError, invalidType, invalidValue, systemError } from '../errors.js';
 import { lookWhenRung, prepare, unwrap } from '../loop.js';
 import type { Mapping } from '../memory/mapping.js';
@@ -12,7 +12,7 @@ import { DeviceFile, type FileBackend } from './device-file.js';
 import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
 import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile, PageSupply, RegionOptions } from './ops.js';
 import { Listeners } from './listeners.js';
-import { bareMessage, isSystemError, messageOf } from './op-errors.js';
+import { bareMessage, isSystemError, messageOf, warnOfOp } from './op-errors.js';
 import { isThenable, RunningOp, RunningOps } from './running.js';
 import { SpawnedDevice, type SpawnOptions } from './spawned-device.js';
 
@@ -68,7 +68,8 @@ export class OwnRegion implements DeviceRegion {
     integer('range.length', length, 1, this.size - offset);
     if (offset + length !== this.size) multipleOf('range.length', length, page);
     unwrap(native.objectDiscard(this.object._id, offset, Math.ceil(length / page) * page));
-    this.object.zap({ offset, length: Math.ceil(length / page) * page });
+    // While it is suspended no mapping has pages to let go.
+    if (this.object.state !== 'suspended') this.object.zap({ offset, length: Math.ceil(length / page) * page });
   }
 }
 
@@ -167,7 +168,12 @@ export class Device extends DeviceBase implements LinkedHere {
     const name = requiredString('options.name', given.name);
     const ops = given.ops === undefined ? {} : requiredObject('options.ops', given.ops);
     checkOps(ops);
-    const opTimeout = integer('options.opTimeout', given.opTimeout ?? DEFAULT_OP_TIMEOUT, 1, LONGEST_MS);
+    const opTimeout = integer(
+      'options.opTimeout',
+      given.opTimeout === undefined ? DEFAULT_OP_TIMEOUT : given.opTimeout,
+      1,
+      LONGEST_MS,
+    );
     const regions = checkRegions(name, given.regions, ops);
     prepare();
     if (regions.some((region) => region.supply >= 0)) startPager(ops.pageMkwrite !== undefined, ops.fault !== undefined);
@@ -234,13 +240,14 @@ export class Device extends DeviceBase implements LinkedHere {
 
   unplug(reason?: unknown): Promise<RemovalReport> {
     const mine = native.deviceShut(this._id);
+    this.#running.excuse();
     this.#removal ??= this.#remove(reason);
     return mine ? this.#removal : this.#removal.then((report) => ({ ...report, removedByThisCall: false }));
   }
 
   async remove(options?: { timeout?: number }): Promise<RemovalReport> {
     const { timeout } = checkOptions('options', options);
-    const limit = integer('options.timeout', timeout ?? DEFAULT_REMOVE_TIMEOUT, 0, LONGEST_MS);
+    const limit = integer('options.timeout', timeout === undefined ? DEFAULT_REMOVE_TIMEOUT : timeout, 0, LONGEST_MS);
     if (this.state !== 'removed') {
       later(() => this.emit('remove-requested'));
       for (const file of this._files) file._removeRequested();
@@ -292,7 +299,11 @@ export class Device extends DeviceBase implements LinkedHere {
       this.#async('write', signal, (context) => this.#need('write')(this.#file(file), source, position, context)),
     ioctl: (file, command, argument, signal) =>
       this.#async('ioctl', signal, (context) => this.#need('ioctl')(this.#file(file), command, argument, context)),
-    poll: (file) => Promise.resolve(this.#sync('poll', () => this.#need('poll')(this.#file(file)))),
+    poll: (file) =>
+      new Promise((resolve) => {
+        this._throwIfGone('poll');
+        resolve(this.#sync('poll', () => this.#need('poll')(this.#file(file))));
+      }),
     onNotify: (changed) => this.#pollers.add(changed),
     release: (file) => this.#closeFile(file),
   };
@@ -405,7 +416,7 @@ export class Device extends DeviceBase implements LinkedHere {
   #failed(info: DeviceFaultInfo): void {
     later(() => {
       if (this.listenerCount('fault') > 0) this.emit('fault', info);
-      else if (info.error !== undefined) process.emitWarning(info.error as Error);
+      else if ('error' in info) warnOfOp(this.name, info.op, info.error);
     });
   }
 
@@ -430,10 +441,16 @@ export class Device extends DeviceBase implements LinkedHere {
       const work = this.#work ?? new Float64Array(64 * WORK_NUMBERS);
       this.#work = undefined;
       const count = native.takeDeviceWork(this._id, work);
-      for (let i = 0; i < count; i++) this.#do(work, i * WORK_NUMBERS);
+      for (let i = 0; i < count; i++) if (i === 0 || this.#isStillToDo(work, i * WORK_NUMBERS)) this.#do(work, i * WORK_NUMBERS);
       this.#work = work;
       if (count === 0) return;
     }
+  }
+
+  /** An op that was called for the one before may have ended what this one is about. */
+  #isStillToDo(work: Float64Array, at: number): boolean {
+    const kind = WORK_KINDS[work[at]];
+    return (kind !== 'fault' && kind !== 'write-fault') || native.faultIsAsked(work[at + 1]);
   }
 
   #do(work: Float64Array, at: number): void {
@@ -553,6 +570,7 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 
   #mappingEnded(mapping: number, region: number, offset: number, length: number, file: number): void {
+    for (const page of this.#pages.values()) if (page.mapping === mapping) page._op.abort(goneError('munmap'));
     const tell = (): void => {
       this.#quietly('close', () => this.#ops.close?.({ mapping, region, offset, length }));
       this.#unmapped(file);
@@ -684,15 +702,16 @@ function checkRegions(device: string, regions: unknown, ops: DeviceOps): Checked
 
 function checkRegion(fallback: string, at: string, region: RegionOptions, ops: DeviceOps): CheckedRegion {
   requiredObject(at, region);
-  const name = string(`${at}.name`, region.name, fallback);
+  const name = region.name === undefined ? memoryName('options.name', fallback, '') : memoryName(`${at}.name`, region.name, '');
   const size = integer(`${at}.size`, region.size, 1, Number.MAX_SAFE_INTEGER);
   const kind = oneOf(`${at}.kind`, region.kind, ['memory', 'registers'], 'memory');
-  const around = integer(`${at}.around`, region.around ?? 1, 1, 512);
+  const around = integer(`${at}.around`, region.around === undefined ? 1 : region.around, 1, 512);
   if (kind === 'registers') {
     if (region.pages !== undefined) throw invalidValue(`${at}.pages`, 'must be left out for registers', region.pages);
     return { name, size, kind, supply: -1, content: undefined, seed: 0, around, askBeforeWrite: false };
   }
-  const pages = region.pages ?? (ops.fault !== undefined ? 'ask' : ops.pageMkwrite !== undefined ? 'zeros' : undefined);
+  const byOps = ops.fault !== undefined ? 'ask' : ops.pageMkwrite !== undefined ? 'zeros' : undefined;
+  const pages = region.pages === undefined ? byOps : region.pages;
   if (pages === 'ask' && ops.fault === undefined) throw invalidValue(`${at}.pages`, "needs a fault op for 'ask'", pages);
   return {
     name,
@@ -723,7 +742,7 @@ function checkSupply(
     return { supply: SUPPLIES.indexOf('image'), content: asBytes(pages.image), seed: 0 };
   }
   const model = oneOf(`${at}.model`, pages.model, ['offsets', 'random']);
-  const seed = integer(`${at}.seed`, pages.seed ?? 0, 0, Number.MAX_SAFE_INTEGER);
+  const seed = integer(`${at}.seed`, pages.seed === undefined ? 0 : pages.seed, 0, Number.MAX_SAFE_INTEGER);
   return { supply: SUPPLIES.indexOf(model), content: undefined, seed };
 }
 

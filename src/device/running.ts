@@ -9,6 +9,9 @@ export class RunningOp {
   #settle: (() => void) | undefined;
   #aborted: { reason: unknown } | undefined;
   #ended = false;
+  #waits = false;
+  #waiting: Promise<void> | undefined;
+  #tellThatItWaits: (() => void) | undefined;
 
   constructor(
     readonly name: string,
@@ -29,6 +32,17 @@ export class RunningOp {
   get settled(): Promise<void> {
     if (this.#ended) return Promise.resolve();
     return (this.#settled ??= new Promise((resolve) => (this.#settle = resolve)));
+  }
+
+  /** Resolves when it has begun to wait for other ops. */
+  get waits(): Promise<void> {
+    if (this.#waits) return Promise.resolve();
+    return (this.#waiting ??= new Promise((resolve) => (this.#tellThatItWaits = resolve)));
+  }
+
+  beginToWait(): void {
+    this.#waits = true;
+    this.#tellThatItWaits?.();
   }
 
   abort(reason: unknown): void {
@@ -93,6 +107,12 @@ export class RunningOps {
     op.end();
   }
 
+  /** The op that calls this waits for the end of all the others: nobody waits for it. */
+  excuse(): void {
+    const own = current.getStore();
+    if (own !== undefined && this.#running.delete(own)) own.end();
+  }
+
   abortAll(reason: unknown): void {
     for (const op of this.#running) op.abort(reason);
   }
@@ -108,17 +128,19 @@ export class RunningOps {
 
   /**
    * Waits for those that run now, but the one that calls this, for at most so many milliseconds. `region`: only those asked about it.
-   * Those that are running even then are abandoned.
+   * Those that are running even then are abandoned. An op that calls this does not wait for those that wait, perhaps for it.
    */
   async drain(milliseconds: number, region?: number): Promise<void> {
     const own = current.getStore();
     const others = [...this.#running].filter((op) => op !== own && (region === undefined || op.region === region));
     if (others.length === 0) return;
     let timer: NodeJS.Timeout | undefined;
-    const limit = new Promise<void>((resolve) => (timer = setTimeout(resolve, milliseconds)));
-    await Promise.race([Promise.all(others.map((op) => op.settled)), limit]);
+    own?.beginToWait();
+    const limit = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(true), milliseconds)));
+    const ends = others.map((op) => (own === undefined ? op.settled : Promise.race([op.settled, op.waits])));
+    const late = await Promise.race([Promise.all(ends).then(() => false), limit]);
     clearTimeout(timer);
-    for (const op of others) if (this.#running.has(op)) this.#forget(op);
+    if (late) for (const op of others) if (this.#running.has(op)) this.#forget(op);
   }
 
   #forget(op: RunningOp): void {

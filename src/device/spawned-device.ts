@@ -11,6 +11,7 @@ import { later } from '../turns.js';
 import { callElsewhere } from './calls.js';
 import { DeviceBase, goneError, type DeviceRegion, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
+import { warnOfOp } from './op-errors.js';
 import { drainsElsewhere } from './link.js';
 import { Listeners } from './listeners.js';
 import { revivedError, type ErrorNotice, type Notice, type RegionNotice, type Request, type SpawnData } from './messages.js';
@@ -41,6 +42,7 @@ export class SpawnedDevice extends DeviceBase {
   readonly #pollers = new Listeners();
   #removal: Promise<RemovalReport> | undefined;
   #removedTold = false;
+  #workerEnded = false;
 
   /** @internal */
   private constructor(worker: Worker, ready: Notice & { type: 'ready' }) {
@@ -82,13 +84,13 @@ export class SpawnedDevice extends DeviceBase {
 
   unplug(reason?: unknown): Promise<RemovalReport> {
     const mine = native.deviceShut(this._id);
-    this.#removal ??= this.#remove(reason);
+    this.#removal ??= this.#remove(reason, mine);
     return this.#removal.then((report) => ({ ...report, removedByThisCall: mine }));
   }
 
   async remove(options?: { timeout?: number }): Promise<RemovalReport> {
     const { timeout } = checkOptions('options', options);
-    const limit = integer('options.timeout', timeout ?? DEFAULT_REMOVE_TIMEOUT, 0, LONGEST_MS);
+    const limit = integer('options.timeout', timeout === undefined ? DEFAULT_REMOVE_TIMEOUT : timeout, 0, LONGEST_MS);
     if (this.state === 'removed') return this.unplug();
     // The worker waits for its files and mappings, then shuts the gate; should it hang, this thread goes on alone.
     const asked = this.#ask('remove', { type: 'remove', timeout: limit });
@@ -130,7 +132,7 @@ export class SpawnedDevice extends DeviceBase {
   }
 
   async #ask(op: string, request: DistributiveOmit<Request & { id: number }, 'id'>, signal?: AbortSignal): Promise<unknown> {
-    if (this.#removedTold) throw goneError(op);
+    if (this.#removedTold || this.#workerEnded) throw goneError(op);
     const id = this.#next++;
     const cancel = (): void => this.#say({ type: 'cancel', id, reason: undefined });
     const answer = new Promise((resolve, reject) => this.#pending.set(id, { op, resolve, reject }));
@@ -179,10 +181,9 @@ export class SpawnedDevice extends DeviceBase {
       case 'fault':
         return this.#faulted(notice);
       case 'removed':
-        // By itself, or by this thread's unplug().
-        this._endHere();
-        this.#removal ??= Promise.resolve(notice.report);
-        return this.#told(notice.report);
+        // By itself: a removal from here tells when it is done.
+        this.#removal ??= this.#removedItself(notice.report);
+        return;
       case 'ready':
     }
   }
@@ -198,7 +199,7 @@ export class SpawnedDevice extends DeviceBase {
     const error = notice.error === undefined ? {} : { error: revivedError(notice.error, this.name, notice.info.op) };
     later(() => {
       if (this.listenerCount('fault') > 0) this.emit('fault', { ...notice.info, ...error });
-      else if (error.error !== undefined) process.emitWarning(error.error);
+      else if (error.error !== undefined) warnOfOp(this.name, notice.info.op, error.error);
     });
   }
 
@@ -207,12 +208,19 @@ export class SpawnedDevice extends DeviceBase {
     const failure = error instanceof Error ? error : new DeviceOpError(this.name, 'worker', String(error));
     later(() => {
       if (this.listenerCount('fault') > 0) this.emit('fault', { op: 'worker', cause: 'failed', error: failure });
-      else process.emitWarning(failure);
+      else warnOfOp(this.name, 'worker', failure);
     });
   }
 
-  /** The gate has been shut, from here or by the worker. */
-  async #remove(reason: unknown): Promise<RemovalReport> {
+  async #removedItself(report: RemovalReport): Promise<RemovalReport> {
+    this._endHere();
+    await this.#worker.terminate();
+    this.#told(report);
+    return report;
+  }
+
+  /** The gate has been shut, from here (`mine`) or by the worker. */
+  async #remove(reason: unknown, mine: boolean): Promise<RemovalReport> {
     const mappings = native.deviceMappings(this._id);
     this._endHere();
     // Not left to the worker, which may be in an op that never ends.
@@ -221,19 +229,14 @@ export class SpawnedDevice extends DeviceBase {
     const answer = (await within(this.opTimeout + GRACE_MS, asked)) as RemovalReport | undefined;
     await this.#worker.terminate();
     const rest = answer ?? { files: 0, abandonedOps: 1 };
-    const report = {
-      device: this.name,
-      removedByThisCall: true,
-      regions,
-      mappings,
-      files: rest.files,
-      abandonedOps: rest.abandonedOps,
-    };
+    const here = { device: this.name, regions, mappings, files: rest.files, abandonedOps: rest.abandonedOps };
+    const report = { ...(mine ? here : (answer ?? here)), removedByThisCall: true };
     this.#told(report);
     return report;
   }
 
   #workerGone(): void {
+    this.#workerEnded = true;
     for (const pending of this.#pending.values()) pending.reject(goneError(pending.op));
     this._endHere();
     drainsElsewhere.delete(this._id);

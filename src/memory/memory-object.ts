@@ -3,7 +3,16 @@ import { constants as osConstants } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { inspect } from 'node:util';
 import { readFileSync } from 'node:fs';
-import { boolean, integer, multipleOf, oneOf, options as checkOptions, requiredObject, string } from '../arguments.js';
+import {
+  boolean,
+  integer,
+  memoryName,
+  multipleOf,
+  oneOf,
+  options as checkOptions,
+  requiredObject,
+  string,
+} from '../arguments.js';
 import { publish } from '../diagnostics.js';
 import {
   BackingFaultError,
@@ -146,9 +155,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const hugePages = boolean('options.hugePages', given.hugePages, false);
     const size = integer('options.size', given.size, 1, Number.MAX_SAFE_INTEGER);
     if (hugePages) multipleOf('options.size', size, HUGE_PAGE);
-    const name = string('options.name', given.name, 'revocable');
-    if (Buffer.byteLength(name) > MAX_MEMFD_NAME)
-      throw invalidValue('options.name', `must be at most ${MAX_MEMFD_NAME} bytes long`, name);
+    const name = memoryName('options.name', given.name, 'revocable');
     prepare();
     if (hugePages) requireHugePages(size);
     return new MemoryObject(construct, unwrap(native.objectCreate(size, hugePages, name)));
@@ -254,7 +261,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   /** @internal {@link map}, through an open file of a device; or as the device's own view, which asks nobody for pages. */
   _map(options: MapOptions | undefined, deviceFile: number, forDevice: boolean): Mapping {
     const given = checkOptions('options', options);
-    this.#refuseUnlessLive();
+    if (!forDevice || this.state !== 'suspended') this.#refuseUnlessLive();
     const { offset, length } = this.#range(given);
     const writable = oneOf('options.access', given.access, ['r', 'rw'], this.#writable ? 'rw' : 'r') === 'rw';
     const shared = boolean('options.shared', given.shared, true);
@@ -494,8 +501,6 @@ function announceRevocation(mapping: Mapping, error: MappingRevokedError): void 
 }
 
 const HUGE_PAGE = 2 * 1024 * 1024;
-/** memfd_create(2): NAME_MAX less the prefix `memfd:`. */
-const MAX_MEMFD_NAME = 249;
 
 function roundUp(value: number, unit: number): number {
   return Math.ceil(value / unit) * unit;

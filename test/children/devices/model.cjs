@@ -1,13 +1,17 @@
 // A device for Device.spawn: its memory is supplied page by page, its registers count.
 let counter = 0;
+let device;
 module.exports = (data = {}) => ({
   name: data.name ?? 'spawned',
   opTimeout: data.opTimeout ?? 5000,
   regions: [
-    { name: 'ram', size: 64 * 4096 },
+    { name: 'ram', size: (data.pages ?? 64) * 4096 },
     { name: 'regs', size: 4096, kind: 'registers' },
   ],
   ops: {
+    attach(made) {
+      device = made;
+    },
     open(file) {
       if (data.refuse !== undefined) throw Object.assign(new Error(data.refuse), { errno: -16, code: 'EBUSY', syscall: 'open' });
       file.data = { reads: 0 };
@@ -26,7 +30,17 @@ module.exports = (data = {}) => ({
       return Math.min(3, target.length);
     },
     write: (file, source) => source.length,
-    ioctl: (file, command, argument) => ({ command, argument }),
+    ioctl(file, command, argument) {
+      if (command === 0xe0) return device.unplug();
+      if (command === 0xe1) process.exit(3);
+      if (command === 0xe2)
+        setImmediate(() => {
+          throw new Error('nobody catches this');
+        });
+      if (command === 0xe3) void Promise.reject(new Error('nobody handles this'));
+      if (command === 0xe4) return new Promise(() => undefined);
+      return { command, argument };
+    },
     poll: () => (counter > 0 ? 1 : 0),
     readRegister(offset, width) {
       if (offset === 8) return counter++;

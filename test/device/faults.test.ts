@@ -1,0 +1,527 @@
+import { once } from 'node:events';
+import { closeSync, mkdtempSync, openSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  Device,
+  stats,
+  type DeviceFaultInfo,
+  type DeviceOps,
+  type FaultAnswer,
+  type FaultedPage,
+  type FaultInfo,
+  type Mapping,
+  type PageSupply,
+  type Stats,
+} from 'revocable-mmap';
+import { runInChild } from '../support/child.js';
+import { CHECKED_ACCESSORS, CHECKED_READS } from '../support/accessors.js';
+import { rejectionOf, thrownBy } from '../support/thrown.js';
+import { Toucher } from '../support/touchers.js';
+import { someTurns, until } from '../support/until.js';
+
+const PAGE = 4096;
+const MODEL = join(__dirname, '..', 'children', 'devices', 'model.cjs');
+
+const devices: Device[] = [];
+function device(
+  pages: number,
+  ops: DeviceOps,
+  options: { opTimeout?: number; pages?: PageSupply; around?: number } = {},
+): Device {
+  const { opTimeout = 20_000, ...region } = options;
+  const made = new Device({ name: 'tested', opTimeout, regions: [{ size: pages * PAGE, ...region }], ops });
+  devices.push(made);
+  return made;
+}
+
+let touchers: Toucher[];
+beforeAll(async () => {
+  touchers = await Promise.all([1, 2, 3, 4].map(() => Toucher.start()));
+});
+afterEach(async () => {
+  await Promise.all(devices.splice(0).map((made) => made.unplug()));
+});
+afterAll(async () => {
+  await Promise.all(touchers.map((toucher) => toucher.end()));
+});
+
+const contentOf = (index: number): number => (index % 250) + 1;
+const filled = (page: FaultedPage): Uint8Array => new Uint8Array(PAGE).fill(contentOf(page.index));
+
+/** How the counts have grown since. */
+function counting(): () => Stats['devices'] {
+  const before = stats().devices;
+  return () => {
+    const now = stats().devices;
+    return {
+      pagesSupplied: now.pagesSupplied - before.pagesSupplied,
+      pagesAsked: now.pagesAsked - before.pagesAsked,
+      selfFaults: now.selfFaults - before.selfFaults,
+      answersDiscarded: now.answersDiscarded - before.answersDiscarded,
+    };
+  };
+}
+
+/** Everything told of faults. */
+function listen(made: Device, mapping: Mapping): { mapping: FaultInfo[]; object: FaultInfo[]; device: DeviceFaultInfo[] } {
+  const heard = { mapping: [] as FaultInfo[], object: [] as FaultInfo[], device: [] as DeviceFaultInfo[] };
+  mapping.on('fault', (info) => heard.mapping.push(info));
+  mapping.object.on('fault', (info) => heard.object.push(info));
+  made.on('fault', (info) => heard.device.push(info));
+  return heard;
+}
+
+describe('page faults of devices', () => {
+  test('several threads that touch one page at once ask for it once a mapping', async () => {
+    const pages: FaultedPage[] = [];
+    const made = device(50, {
+      fault: (page) => {
+        pages.push(page);
+        return filled(page);
+      },
+    });
+    const grown = counting();
+    const mappings = [made.open().map(), made.open().map()];
+    for (let index = 0; index < 50; index++) {
+      for (const mapping of mappings) {
+        const barrier = { words: new SharedArrayBuffer(4), count: touchers.length };
+        const touches = touchers.map((toucher) => toucher.touch(mapping, index * PAGE, { barrier }));
+        for (const touch of await Promise.all(touches)) expect(touch).toEqual({ value: contentOf(index) });
+      }
+    }
+    expect(made.opCounts.fault).toBe(100);
+    expect(new Set(pages.map((page) => `${page.mapping} ${page.index}`)).size).toBe(100);
+    const tids = touchers.map((toucher) => toucher.tid);
+    for (const page of pages) expect(tids).toContain(page.thread);
+    await until('all are counted', () => grown().pagesSupplied === 100);
+    expect(grown()).toEqual({ pagesSupplied: 100, pagesAsked: 100, selfFaults: 0, answersDiscarded: 0 });
+  });
+
+  const failing: [string, () => FaultAnswer | Promise<FaultAnswer>, string][] = [
+    [
+      'throws',
+      () => {
+        throw new Error('broken');
+      },
+      'failed',
+    ],
+    ['rejects', () => Promise.reject(new Error('broken')), 'failed'],
+    ['answers nonsense', () => 17 as never, 'failed'],
+    ["answers 'sigbus'", () => 'sigbus', 'refused'],
+    ["answers 'sigbus' later", () => sleep(5).then(() => 'sigbus' as const), 'refused'],
+    ['never answers', () => new Promise(() => undefined), 'no-answer'],
+  ];
+  test.each(failing)(
+    'a fault op that %s: the toucher gets a BackingFaultError, and each of mapping, object and device one event',
+    async (_, answer, cause) => {
+      const made = device(2, { fault: answer }, { opTimeout: cause === 'no-answer' ? 100 : 20_000 });
+      const mapping = made.open().map({ fill: 'ones' });
+      const heard = listen(made, mapping);
+      expect(await touchers[0].touch(mapping, PAGE + 8)).toEqual({ code: 'ERR_BACKING_FAULT', cause, offset: PAGE + 8 });
+      expect(thrownBy(() => mapping.read8(PAGE))).toMatchObject({ code: 'ERR_BACKING_FAULT', cause, offset: PAGE });
+      expect(mapping.bytes[PAGE]).toBe(0xff);
+      await until('the events have come', () => heard.device.length > 0 && heard.mapping.length > 0);
+      await someTurns();
+      expect(heard.mapping).toEqual(
+        [{ kind: 'backing', cause, write: false, offset: PAGE }].map((info) => expect.objectContaining(info)),
+      );
+      expect(heard.object).toEqual(heard.mapping);
+      expect(heard.device).toEqual([
+        expect.objectContaining({ op: 'fault', cause, region: 0, index: 1, thread: touchers[0].tid }),
+      ]);
+      expect([made.opCounts.fault, mapping.faults, mapping.state]).toEqual([1, 1, 'live']);
+      // After a zap it is asked for again.
+      made.zap();
+      expect(await touchers[1].touch(mapping, PAGE)).toMatchObject({ code: 'ERR_BACKING_FAULT', cause });
+      expect(made.opCounts.fault).toBe(2);
+    },
+  );
+
+  test('an op is told by its signal that its time is up, and what it answers then is discarded', async () => {
+    let answer: (content: Uint8Array) => void = () => undefined;
+    let signal: AbortSignal | undefined;
+    const made = device(
+      1,
+      {
+        fault: (page) => {
+          signal = page.signal;
+          return new Promise((resolve) => (answer = resolve));
+        },
+      },
+      { opTimeout: 50 },
+    );
+    made.on('fault', () => undefined);
+    const mapping = made.open().map({ fill: 'ones' });
+    const grown = counting();
+    expect(await touchers[0].touch(mapping, 0)).toMatchObject({ cause: 'no-answer' });
+    await until('the op is told', () => signal!.aborted);
+    expect(signal!.reason).toMatchObject({ code: 'ERR_DEVICE_OP_TIMEOUT', device: 'tested', op: 'fault' });
+    answer(new Uint8Array(PAGE).fill(9));
+    await until('the answer is discarded', () => grown().answersDiscarded === 1);
+    expect([mapping.bytes[0], (await touchers[0].touch(mapping, 0)).code]).toEqual([0xff, 'ERR_BACKING_FAULT']);
+    expect(grown()).toEqual({ pagesSupplied: 0, pagesAsked: 1, selfFaults: 0, answersDiscarded: 1 });
+  });
+
+  test.each(['an error', 'a string', 'a number', 'an object', 'null', 'undefined'].map((what, index) => ({ what, index })))(
+    'an op that throws $what, and nobody listens: a warning says so',
+    async ({ index }) => {
+      const run = await runInChild(
+        async (lib, _require, input) => {
+          const thrown = [new Error('broken'), 'broken', 5, {}, null, undefined][input];
+          const warned = new Promise<any>((resolve) => process.on('warning', resolve));
+          const device = new lib.Device({
+            name: 'tested',
+            regions: [{ size: 4096 }],
+            ops: { fault: () => Promise.reject(thrown) },
+          });
+          const code = await device
+            .open()
+            .map()
+            .readAsync(0, new Uint8Array(1))
+            .catch((error) => error.code);
+          const { code: warning, message } = await warned;
+          return [code, warning, message.startsWith('tested: fault: ')];
+        },
+        { input: index },
+      );
+      expect(run).toMatchObject({ status: 0, value: ['ERR_BACKING_FAULT', 'REVOCABLE_MMAP_DEVICE_OP', true] });
+    },
+  );
+
+  describe('the thread whose ops would have to supply the page', () => {
+    const SELF = { code: 'ERR_DEVICE_SELF_FAULT' };
+
+    test.each(CHECKED_ACCESSORS)('$name throws SelfFaultError, and others get the page', async ({ name, access }) => {
+      const made = device(2, { fault: filled });
+      const mapping = made.open().map();
+      const grown = counting();
+      const bulk = name === 'read' || name === 'write' ? { bytesTransferred: 0 } : {};
+      expect(thrownBy(() => access(mapping, PAGE + 64))).toMatchObject({
+        ...SELF,
+        offset: PAGE + 64,
+        object: 'tested/0',
+        ...bulk,
+      });
+      expect(made.opCounts.fault).toBe(0);
+      expect(grown().selfFaults).toBeGreaterThanOrEqual(1); // a signal in between makes the kernel tell of the touch again
+      expect(await touchers[0].touch(mapping, PAGE + 64)).toEqual({ value: contentOf(1) });
+      expect(made.opCounts.fault).toBe(1);
+      // Now it is there for this thread too.
+      access(mapping, PAGE + 64);
+      expect(mapping.read8(PAGE + 200)).toBe(contentOf(1));
+    });
+
+    test.each([0, 1, 7, 63, 64, 1000, PAGE - 1, PAGE])(
+      'bulk copies stop %i bytes after their begin, where the first page that is not there begins',
+      async (distance) => {
+        const made = device(3, { fault: filled });
+        const mapping = made.open().map();
+        await mapping.readAsync(0, new Uint8Array(1));
+        const target = new Uint8Array(PAGE + distance);
+        const at = PAGE - distance;
+        expect(thrownBy(() => mapping.read(at, target))).toMatchObject({ ...SELF, bytesTransferred: distance, offset: PAGE });
+        expect(target).toEqual(new Uint8Array(PAGE + distance).fill(contentOf(0), 0, distance));
+        const source = new Uint8Array(PAGE + distance).fill(0x77);
+        expect(thrownBy(() => mapping.write(at, source))).toMatchObject({ ...SELF, bytesTransferred: distance, offset: PAGE });
+        const after = new Uint8Array(2 * PAGE);
+        await mapping.readAsync(0, after);
+        expect(after).toEqual(new Uint8Array(2 * PAGE).fill(contentOf(0), 0, at).fill(0x77, at, PAGE).fill(contentOf(1), PAGE));
+      },
+    );
+
+    test('raw views get the fill, a fault event of kind self follows, and others get the page', async () => {
+      const made = device(2, { fault: filled });
+      const mapping = made.open().map({ fill: 'ones' });
+      const heard = listen(made, mapping);
+      expect(mapping.bytes[PAGE]).toBe(0xff);
+      await until('it is told', () => heard.mapping.length > 0);
+      await someTurns();
+      expect(heard.mapping).toEqual([{ kind: 'self', cause: 'none', write: false, offset: PAGE }]);
+      expect([heard.object.length, heard.device]).toEqual([1, []]);
+      expect(await touchers[0].touch(mapping, PAGE)).toEqual({ value: contentOf(1) });
+      expect([mapping.bytes[PAGE], mapping.read8(PAGE), made.opCounts.fault]).toEqual([contentOf(1), contentOf(1), 1]);
+    });
+
+    test('an op that touches another page of its own device gets SelfFaultError, and the page can be had later', async () => {
+      const errors: unknown[] = [];
+      const made: Device = device(2, {
+        fault: (page) => {
+          if (page.index === 0) errors.push(thrownBy(() => mapping.read32(PAGE)));
+          return filled(page);
+        },
+      });
+      const mapping = made.open().map();
+      expect(await touchers[0].touch(mapping, 0)).toEqual({ value: contentOf(0) });
+      expect(errors).toEqual([expect.objectContaining(SELF)]);
+      expect(await touchers[0].touch(mapping, PAGE)).toEqual({ value: contentOf(1) });
+    });
+
+    test.each(CHECKED_READS)('$name waits for nobody where native code supplies the pages', ({ access }) => {
+      const mapping = device(2, {}, { pages: { constant: 0x11 } })
+        .open()
+        .map();
+      access(mapping, PAGE);
+      expect(mapping.read8(0)).toBe(0x11);
+    });
+  });
+
+  describe('answers', () => {
+    test('content for several pages supplies those behind, as far as they are untouched', async () => {
+      const asked: number[] = [];
+      const made = device(16, {
+        fault: ({ index }) => {
+          asked.push(index);
+          if (index === 6) return new Uint8Array(PAGE).fill(99);
+          const content = new Uint8Array(4 * PAGE);
+          for (let i = 0; i < 4; i++) content.fill(contentOf(index + i), i * PAGE, (i + 1) * PAGE);
+          return content;
+        },
+      });
+      const mapping = made.open().map();
+      const grown = counting();
+      for (const index of [6, 4, 5, 6, 7, 8, 11, 12, 14]) {
+        expect([index, (await touchers[0].touch(mapping, index * PAGE)).value]).toEqual([
+          index,
+          index === 6 ? 99 : contentOf(index),
+        ]);
+      }
+      expect(asked).toEqual([6, 4, 7, 11]);
+      await until('all are counted', () => grown().pagesSupplied === 1 + 2 + 4 + 4);
+      // What was brought for the first mapping is present for the second.
+      const second = made.open().map();
+      expect((await touchers[0].touch(second, 5 * PAGE)).value).toBe(contentOf(5));
+    });
+
+    test('less than a page is followed by zeros; nothing at all is zeros; what the device wrote itself stays', async () => {
+      const present: boolean[] = [];
+      const made = device(4, {
+        fault: (page) => {
+          present.push(page.present);
+          return page.index === 0 ? new Uint8Array([1, 2, 3]) : undefined;
+        },
+      });
+      made.region(0).bytes[2 * PAGE] = 42;
+      const mapping = made.open().map();
+      const bytes = new Uint8Array(3 * PAGE).fill(255);
+      await mapping.readAsync(0, bytes);
+      const expected = new Uint8Array(3 * PAGE);
+      expected.set([1, 2, 3]);
+      expected[2 * PAGE] = 42;
+      expect(bytes).toEqual(expected);
+      expect(present).toEqual([false, false, true]);
+    });
+
+    test('a view of other than bytes is its bytes', async () => {
+      const made = device(1, { fault: () => new Uint16Array(PAGE / 2).fill(0x0201) as never });
+      expect((await touchers[0].touch(made.open().map(), 1)).value).toBe(2);
+    });
+  });
+
+  describe('pages supplied by native code', () => {
+    const image = new Uint8Array(2 * PAGE + 100).fill(7);
+    const supplies: [string, PageSupply, (offset: number) => number | undefined][] = [
+      ['zeros', 'zeros', () => 0],
+      ['a constant', { constant: 0x42 }, () => 0x42],
+      ['an image, and zeros behind its end', { image }, (offset) => (offset < image.length ? 7 : 0)],
+      ['offsets', { model: 'offsets' }, (offset) => (offset >> 8) & 0xff],
+      ['noise', { model: 'random', seed: 5 }, () => undefined],
+    ];
+    test.each(supplies.flatMap((row) => [1, 8].map((around) => [...row, around] as const)))(
+      'supplies %s',
+      (_, pages, expected, around) => {
+        const made = device(20, {}, { pages, around });
+        const mapping = made.open().map();
+        const second = made.open().map();
+        const grown = counting();
+        for (let index = 0; index < 20; index++) {
+          const offset = index * PAGE + 1;
+          const value = mapping.read8(offset);
+          if (expected(offset) !== undefined) expect([index, value]).toEqual([index, expected(offset)]);
+          expect(second.read8(offset)).toBe(value);
+        }
+        expect([made.opCounts.fault, grown().pagesAsked, mapping.faults]).toEqual([0, 0, 0]);
+      },
+      30_000,
+    );
+
+    test('the same seed gives the same noise, another seed another', () => {
+      const words = [5, 5, 6].map((seed) =>
+        device(1, {}, { pages: { model: 'random', seed } })
+          .open()
+          .map()
+          .read64(64),
+      );
+      expect(words[0]).toBe(words[1]);
+      expect(words[0]).not.toBe(words[2]);
+    });
+  });
+
+  describe('pageMkwrite', () => {
+    test('is asked once a page and mapping before the first write, and not for reads', async () => {
+      const written: FaultedPage[] = [];
+      const made = device(4, { fault: filled, pageMkwrite: (page) => void written.push(page) });
+      const mapping = made.open().map();
+      for (let round = 0; round < 3; round++) {
+        for (let index = 0; index < 4; index++) {
+          expect(await touchers[round].touch(mapping, index * PAGE)).toEqual({ value: contentOf(index) });
+        }
+      }
+      expect([made.opCounts.fault, made.opCounts.pageMkwrite]).toEqual([4, 0]);
+      for (let round = 0; round < 3; round++) {
+        expect(await touchers[round].touch(mapping, 2 * PAGE + 1, { how: 'write8', value: 200 + round })).toEqual({});
+      }
+      expect(written.map(({ index, write, thread }) => [index, write, thread])).toEqual([[2, true, touchers[0].tid]]);
+      expect(mapping.read8(2 * PAGE + 1)).toBe(202);
+      made.zap();
+      await mapping.writeAsync(2 * PAGE + 1, new Uint8Array([77]));
+      expect([made.opCounts.fault, made.opCounts.pageMkwrite]).toEqual([5, 2]);
+    });
+
+    test.each([
+      ["answers 'sigbus'", () => 'sigbus' as const, 20_000],
+      ['throws', () => Promise.reject(new Error('no')), 20_000],
+      ['does not answer', () => new Promise<undefined>(() => undefined), 100],
+    ])('that %s: the writer gets ReadOnlyMappingError, nothing is written, and readers go on', async (_, answer, opTimeout) => {
+      const made = device(2, { fault: filled, pageMkwrite: answer }, { opTimeout });
+      const told: DeviceFaultInfo[] = [];
+      made.on('fault', (info) => told.push(info));
+      const mapping = made.open().map();
+      const other = made.open().map();
+      expect(await touchers[0].touch(mapping, 5, { how: 'write8', value: 250 })).toEqual({
+        code: 'ERR_MAPPING_READ_ONLY',
+        offset: 5,
+      });
+      expect(await touchers[1].touch(mapping, 5)).toEqual({ value: contentOf(0) });
+      expect(await touchers[1].touch(other, 5)).toEqual({ value: contentOf(0) });
+      expect([made.opCounts.pageMkwrite, made.region(0).bytes[5]]).toEqual([1, contentOf(0)]);
+      await until('the device tells of it', () => told.length === 1);
+      expect(told[0]).toMatchObject({ op: 'pageMkwrite', index: 0 });
+      expect((await rejectionOf(mapping.writeAsync(5, new Uint8Array(1)))).code).toBe('ERR_MAPPING_READ_ONLY');
+      expect(made.opCounts.pageMkwrite).toBe(1);
+    });
+  });
+
+  describe('copies and system calls', () => {
+    test('fs.writeSync of a view whose page is not there fails with EFAULT, and with the bytes once it is', async () => {
+      const mapping = device(2, { fault: filled }).open().map();
+      const fd = openSync(join(mkdtempSync('/tmp/faults-'), 'file'), 'w');
+      expect(thrownBy(() => writeSync(fd, mapping.bytes, 0, 16))).toMatchObject({ code: 'EFAULT', syscall: 'write' });
+      await mapping.readAsync(0, new Uint8Array(1));
+      expect(writeSync(fd, mapping.bytes, 0, 16)).toBe(16);
+      closeSync(fd);
+    });
+
+    test.each([0, 1, 63, 64, 65, 4000, PAGE])(
+      'readAsync and writeAsync that run into a refused page say so after exactly %i bytes',
+      async (distance) => {
+        const made = device(2, { fault: (page) => (page.index === 1 ? 'sigbus' : filled(page)) });
+        const mapping = made.open().map();
+        const target = new Uint8Array(PAGE + distance);
+        const expected = { code: 'ERR_BACKING_FAULT', cause: 'refused', bytesTransferred: distance, offset: PAGE };
+        expect(await rejectionOf(mapping.readAsync(PAGE - distance, target))).toMatchObject(expected);
+        expect(target.subarray(0, distance)).toEqual(new Uint8Array(distance).fill(contentOf(0)));
+        expect(await rejectionOf(mapping.writeAsync(PAGE - distance, target.fill(3)))).toMatchObject(expected);
+        expect(await touchers[0].touch(mapping, PAGE - distance, { how: 'read', length: PAGE + distance })).toMatchObject(
+          expected,
+        );
+        expect(made.opCounts.fault).toBe(distance === 0 ? 1 : 2);
+        if (distance > 0) expect(mapping.read8(PAGE - 1)).toBe(3);
+      },
+    );
+
+    test('a model in a worker serves 20,000 pages to a thread that waits for each', async () => {
+      const spawned = await Device.spawn(MODEL, { data: { pages: 20_000 } });
+      const mapping = spawned.open().map();
+      const grown = counting();
+      let wrong = 0;
+      for (let index = 0; index < 20_000; index++) wrong += Number(mapping.read8(index * PAGE) !== ((index + 1) & 0xff));
+      expect([wrong, mapping.faults, grown().pagesAsked]).toEqual([0, 0, 20_000]);
+      await spawned.unplug();
+    });
+  });
+
+  describe('R6 no op runs after', () => {
+    test('await object.revoke(): an asynchronous fault op has settled by then, and no other begins', async () => {
+      const order: string[] = [];
+      let release: () => void = () => undefined;
+      const made = device(2, {
+        fault: async (page) => {
+          order.push('asked');
+          await new Promise<void>((resolve) => (release = resolve));
+          order.push('settled');
+          return filled(page);
+        },
+        close: () => void order.push('close'),
+      });
+      const mapping = made.open().map({ fill: 'ones' });
+      const touch = touchers[0].touch(mapping, 0, { how: 'raw' });
+      await until('the op runs', () => order.length === 1);
+      const revoked = made.region(0).object.revoke();
+      // The toucher does not wait for the op.
+      expect(await touch).toEqual({ value: 0xff });
+      expect(order).not.toContain('settled');
+      release();
+      await revoked;
+      expect([...order].sort()).toEqual(['asked', 'close', 'settled']);
+      expect(mapping.bytes[0]).toBe(0xff);
+      await rejectionOf(mapping.readAsync(PAGE, new Uint8Array(1)));
+      await someTurns();
+      expect([order.length, made.opCounts.fault, made.opCounts.close]).toEqual([3, 1, 1]);
+    });
+
+    test('await object.revoke() is not held up by an op that heeds its signal', async () => {
+      const made = device(1, { fault: (page) => once(page.signal, 'abort').then(() => undefined) });
+      const mapping = made.open().map();
+      const touch = touchers[0].touch(mapping, 0);
+      await until('the op runs', () => made.opCounts.fault === 1);
+      const begin = Date.now();
+      await made.region(0).object.revoke();
+      expect(Date.now() - begin).toBeLessThan(10_000);
+      expect((await touch).code).toBe('ERR_MAPPING_REVOKED');
+    });
+
+    test('revokeSync(): only close may still run', async () => {
+      const made = device(64, { fault: filled, close: () => undefined });
+      const mapping = made.open().map({ fill: 'ones' });
+      const touches = touchers.map((toucher, i) => toucher.touch(mapping, i * PAGE, { how: 'raw' }));
+      const end = Date.now() + 50; // this thread supplies nothing meanwhile, and they ask
+      while (Date.now() < end);
+      made.region(0).object.revokeSync();
+      const asked = made.opCounts.fault;
+      for (const touch of await Promise.all(touches)) expect(touch).toEqual({ value: 0xff });
+      await until('close', () => made.opCounts.close === 1);
+      expect([asked, made.opCounts.fault]).toEqual([0, 0]);
+    });
+
+    test('an op that revokes its own region: what was asked at the same time is not', async () => {
+      const made: Device = device(8, {
+        fault: (page) => {
+          made.region(0).object.revokeSync();
+          return filled(page);
+        },
+      });
+      const mapping = made.open().map({ fill: 'ones' });
+      const touches = touchers.map((toucher, i) => toucher.touch(mapping, i * PAGE, { how: 'raw' }));
+      const end = Date.now() + 100;
+      while (Date.now() < end); // so that all four are asked for in one turn
+      for (const touch of await Promise.all(touches)) expect(touch).toEqual({ value: 0xff });
+      expect(made.opCounts.fault).toBe(1);
+    });
+
+    test('two ops that each await the revocation of their region do not wait for each other', async () => {
+      const made: Device = device(2, {
+        fault: async (page) => {
+          await made.region(0).object.revoke();
+          return filled(page);
+        },
+      });
+      const mapping = made.open().map({ fill: 'ones' });
+      const begin = Date.now();
+      const touches = [0, 1].map((i) => touchers[i].touch(mapping, i * PAGE, { how: 'raw' }));
+      await Promise.all(touches);
+      await made.region(0).object.revoke();
+      expect(Date.now() - begin).toBeLessThan(10_000);
+    });
+  });
+});
