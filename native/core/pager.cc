@@ -237,26 +237,11 @@ void settle_fault(Region* region, size_t page, uint64_t flags, uint32_t tid) {
   }
 }
 
-// The claim for the pager's thread, whose signals are all blocked, without the registry lock: the region cannot be closed while
-// it is held, nor its record be recycled while this thread counts as a reader.
-class PagerClaim {
- public:
-  explicit PagerClaim(Region* region) : region_(region) {
-    while (!try_claim(region)) await_claim(region);
-  }
-  ~PagerClaim() { release_claim(region_); }
-  PagerClaim(const PagerClaim&) = delete;
-  PagerClaim& operator=(const PagerClaim&) = delete;
-
- private:
-  Region* region_;
-};
-
 void on_fault(uintptr_t address, uint64_t flags, uint32_t tid) {
   const ReaderScope scope;
   Region* region = find_region(address);
   if (region != nullptr) {
-    const PagerClaim claim(region);
+    const Claim claim(region);  // without the registry lock: see there
     if (serves(region, address)) return settle_fault(region, region->page_of(address), flags, tid);
   }
   // It has been closed, revoked or replaced since: who waits looks again what is there.

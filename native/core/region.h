@@ -261,7 +261,8 @@ inline void await_claim(Region* region) {
   if (held != 0) futex_wait_private(&region->claim, 2, &limit);
 }
 
-// For normal code, under the registry lock (which blocks asynchronous signals).
+// For normal code with asynchronous signals blocked. Under the registry lock, or in a ReaderScope: the region cannot be closed
+// while its claim is held, nor its record be recycled while somebody who has found it reads.
 class Claim {
  public:
   explicit Claim(Region* region) : region_(region) {
