@@ -133,6 +133,8 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
   waiting.clear();
   for (auto& [token, held] : device_calls) device_call_end(*held.device, token);
   for (const DeviceRef& device : devices) abandon_device(device);
+  for (auto& [token, trace] : traces) trace_close(trace.device->traces, trace.number);
+  traces.clear();
   {
     std::lock_guard guard(*threaded_waits.lock);
     for (auto& [token, waiter] : *threaded_waits.waiters) wait_cancel(waiter);

@@ -98,7 +98,13 @@ class EnvState {
     DeviceRef device;
     std::shared_ptr<DeviceCall> call;
   };
-  std::unordered_map<uint64_t, HeldCall> device_calls;       // this thread waits for their answers
+  std::unordered_map<uint64_t, HeldCall> device_calls;  // this thread waits for their answers
+  struct HeldTrace {
+    DeviceRef device;
+    int number;
+    uint64_t began_ns;
+  };
+  std::unordered_map<uint64_t, HeldTrace> traces;            // opened by this thread, by token
   std::unordered_map<double, std::shared_ptr<Copy>> copies;  // asynchronous ones, by token
   double next_token = 1;
 
@@ -153,6 +159,7 @@ void export_revocation(Napi::Env env, Napi::Object exports);
 void export_waits(Napi::Env env, Napi::Object exports);
 void export_observation(Napi::Env env, Napi::Object exports);
 void export_devices(Napi::Env env, Napi::Object exports);
+void export_traces(Napi::Env env, Napi::Object exports);
 void export_bench(Napi::Env env, Napi::Object exports);
 
 }  // namespace revocable::binding

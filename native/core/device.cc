@@ -69,6 +69,7 @@ bool device_shut(Device& device) {
 
 void device_abandon(Device& device) {
   device_shut(device);
+  trace_end(device.traces);
   {
     std::lock_guard guard(device.lock);
     device.attended = false;

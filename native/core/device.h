@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "core/access_trace.h"
 #include "core/futex.h"
 #include "core/region.h"
 
@@ -67,12 +68,18 @@ struct DeviceCall {
 };
 
 struct Device {
+  Device() = default;
+  ~Device() { trace_set_release(traces); }
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
   uint64_t id = 0;
   std::string name;
   int owner_tid = 0;
   uint32_t limit_ms = 5000;  // how long an op may take
   // From the first instant of a removal: nothing is opened, mapped, asked or called any more.
   std::atomic<bool> removed{false};
+  TraceSet* const traces = trace_set_acquire();
 
   std::mutex ring_lock;        // a leaf. Not the next one: who is woken takes that at once
   std::function<void()> ring;  // the owner's event loop; empty when the owner has gone

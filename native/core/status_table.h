@@ -27,7 +27,12 @@ inline constexpr uint32_t kStatusSlots = 1u << 20;  // 4 MiB of address space; t
 // of the word nor move the load up (docs/decisions/005-checked-accessors.md).
 inline constexpr uint32_t kSinkThreads = 1024;  // more threads than that share lines, which costs time and nothing else
 inline constexpr uint32_t kSinkStride = 16;
-inline constexpr size_t kStatusBytes = (size_t{kStatusSlots} + kSinkThreads * kSinkStride) * sizeof(uint32_t);
+
+// Behind those: how many traces of a simulated device record (access_trace.h), so that JavaScript pays one load where none does.
+inline constexpr uint32_t kTraceWords = 1024;  // more devices than that share words, which costs time and nothing else
+inline constexpr uint32_t kFirstTraceWord = kStatusSlots + kSinkThreads * kSinkStride;
+inline constexpr size_t kStatusBytes = (size_t{kFirstTraceWord} + kTraceWords) * sizeof(uint32_t);
+inline uint32_t trace_word(uint32_t device) { return kFirstTraceWord + device % kTraceWords; }
 
 // Index of the calling thread's first sink word: another one for each call.
 uint32_t take_sink();

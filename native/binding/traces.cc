@@ -1,0 +1,109 @@
+// Traces of simulated devices, which any thread may open. Records travel in Float64Arrays: see src/native.ts.
+#include <cerrno>
+
+#include <array>
+
+#include "binding/env_state.h"
+#include "core/access_trace.h"
+#include "core/spin.h"
+
+namespace revocable::binding {
+namespace {
+
+constexpr size_t kHeadNumbers = 2, kRecordNumbers = 8;
+constexpr size_t kMostTaken = 128;
+enum Flags : uint32_t { kWrite = 1, kRaw = 2, kFailed = 4 };
+
+uint64_t clock_ns() { return static_cast<uint64_t>(spin_clock_ns()); }
+
+// traceOpen(deviceId, capacity): token | Failure
+Napi::Value trace_open_js(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  const uint64_t began_ns = clock_ns();
+  const int number = device == nullptr ? -ENODEV : trace_open(device->traces, to_u64(info[1]));
+  if (number < 0) return to_js(info.Env(), Failure{-number, "trace"});
+  const uint64_t token = device_token();
+  EnvState::of(info.Env()).traces.emplace(token, EnvState::HeldTrace{device, number, began_ns});
+  return Napi::Number::New(info.Env(), static_cast<double>(token));
+}
+
+// traceTake(token, numbers): how many accesses. `numbers` gets how many were lost before them, whether nothing more will come,
+// and eight numbers each.
+Napi::Value trace_take_js(const Napi::CallbackInfo& info) {
+  const EnvState::HeldTrace& trace = EnvState::of(info.Env()).traces.at(to_u64(info[0]));
+  auto numbers = info[1].As<Napi::Float64Array>();
+  std::array<AccessRecord, kMostTaken> records;
+  const size_t room = std::min((numbers.ElementLength() - kHeadNumbers) / kRecordNumbers, records.size());
+  const TraceTaken taken = trace_take(trace.device->traces, trace.number, records.data(), room);
+  double* put = numbers.Data();
+  *put++ = static_cast<double>(taken.lost);
+  *put++ = taken.ended;
+  for (size_t i = 0; i < taken.count; ++i) {
+    const AccessRecord& record = records[i];
+    *put++ = static_cast<double>(static_cast<int64_t>(record.time_ns - trace.began_ns)) / 1e6;
+    *put++ = record.thread;
+    *put++ = record.region;
+    *put++ = static_cast<double>(record.offset);
+    *put++ = record.width;
+    *put++ = (record.write ? kWrite : 0) | (record.raw ? kRaw : 0) | (record.failed ? kFailed : 0);
+    *put++ = static_cast<double>(record.value & 0xffffffffu);
+    *put++ = static_cast<double>(record.value >> 32);
+  }
+  return Napi::Number::New(info.Env(), static_cast<double>(taken.count));
+}
+
+// traceLost(token): ever
+Napi::Value trace_lost_js(const Napi::CallbackInfo& info) {
+  const EnvState::HeldTrace& trace = EnvState::of(info.Env()).traces.at(to_u64(info[0]));
+  return Napi::Number::New(info.Env(), static_cast<double>(trace_lost(trace.device->traces, trace.number)));
+}
+
+void trace_stop_js(const Napi::CallbackInfo& info) {
+  const EnvState::HeldTrace& trace = EnvState::of(info.Env()).traces.at(to_u64(info[0]));
+  trace_stop(trace.device->traces, trace.number);
+}
+
+void trace_close_js(const Napi::CallbackInfo& info) {
+  auto& traces = EnvState::of(info.Env()).traces;
+  const auto found = traces.find(to_u64(info[0]));
+  if (found == traces.end()) return;
+  trace_close(found->second.device->traces, found->second.number);
+  traces.erase(found);
+}
+
+// traceWord(deviceId): index in the status table; 0 while none of its traces records
+Napi::Value trace_word_js(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), device_find(to_u64(info[0]))->traces->word);
+}
+
+// traceAccess(deviceId, thread, region, offset, width, flags, low, high)
+void trace_access_js(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  if (device == nullptr || !trace_active(device->traces)) return;
+  const uint32_t flags = to_u32(info[5]);
+  const AccessRecord record{.time_ns = clock_ns(),
+                            .offset = to_u64(info[3]),
+                            .value = uint64_t{to_u32(info[6])} | uint64_t{to_u32(info[7])} << 32,
+                            .thread = to_u32(info[1]),
+                            .region = to_u32(info[2]),
+                            .width = static_cast<uint8_t>(to_u32(info[4])),
+                            .write = (flags & kWrite) != 0,
+                            .raw = (flags & kRaw) != 0,
+                            .failed = (flags & kFailed) != 0};
+  const SignalsBlocked blocked;
+  trace_access(device->traces, record);
+}
+
+}  // namespace
+
+void export_traces(Napi::Env env, Napi::Object exports) {
+  exports["traceOpen"] = Napi::Function::New(env, trace_open_js, "traceOpen");
+  exports["traceTake"] = Napi::Function::New(env, trace_take_js, "traceTake");
+  exports["traceLost"] = Napi::Function::New(env, trace_lost_js, "traceLost");
+  exports["traceStop"] = Napi::Function::New(env, trace_stop_js, "traceStop");
+  exports["traceClose"] = Napi::Function::New(env, trace_close_js, "traceClose");
+  exports["traceWord"] = Napi::Function::New(env, trace_word_js, "traceWord");
+  exports["traceAccess"] = Napi::Function::New(env, trace_access_js, "traceAccess");
+}
+
+}  // namespace revocable::binding
