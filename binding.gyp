@@ -32,6 +32,8 @@
         "native/core/page.cc",
         "native/core/pager.cc",
         "native/core/region_table.cc",
+        "native/core/register_bus.cc",
+        "native/core/register_file.cc",
         "native/core/registry.cc",
         "native/core/revoker.cc",
         "native/core/service.cc",
@@ -44,9 +46,10 @@
         "native/fault/guarded_copy.cc",
         "native/fault/handler_inside.cc",
         "native/fault/handler_install.cc",
-        "native/fault/load_emulation.cc"
+        "native/fault/load_emulation.cc",
+        "native/fault/register_trap.cc"
       ],
-      "include_dirs": ["native", "<!(node -p \"require('node-addon-api').include_dir\")"],
+      "include_dirs": ["native", "include", "<!(node -p \"require('node-addon-api').include_dir\")"],
       # NAPI_VERSION 9 is what Node 20 has: one binary then serves Node 20, 22, 24 and 26.
       "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED",
                   # A worker may be terminated while native code runs: an exception that cannot be thrown any more is not fatal.

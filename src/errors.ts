@@ -136,12 +136,31 @@ export class SelfFaultError extends AccessError {
   }
 }
 
-/** Raw views of registers: accesses to them would not reach the device's model. */
+/** Why a raw access did not reach the model of a register. */
+export type RegisterAccessCause = 'refused' | 'failed' | 'no-answer';
+
+const REGISTER_FAILURES: Record<RegisterAccessCause, string> = {
+  refused: 'a raw access was not wholly within the registers, or made by an instruction that cannot be delivered; it is',
+  failed: "the device's register op failed for a raw access",
+  'no-answer': "the device's register op did not answer a raw access in time",
+};
+
+/** Raw accesses to a device's registers did not reach its model: they read the fill, and what they wrote reached nobody. */
+export class RegisterAccessError extends AccessError {
+  readonly code = 'ERR_DEVICE_REGISTER_ACCESS';
+  override readonly cause: RegisterAccessCause;
+  constructor(place: AccessPlace, cause: RegisterAccessCause) {
+    super(REGISTER_FAILURES[cause], place);
+    this.cause = cause;
+  }
+}
+
+/** Raw views of registers where raw accesses cannot be delivered to the device's model. */
 export class RawRegistersError extends Error {
   /** A string that never changes, for programs to compare. */
   readonly code = 'ERR_DEVICE_REGISTERS';
   constructor(object: string) {
-    super(`${object}: registers have no raw views, use read8 … write64`);
+    super(`${object}: registers have no raw views on this processor or in this process, use read8 … write64`);
   }
   override get name(): string {
     return this.constructor.name;

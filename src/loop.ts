@@ -47,12 +47,12 @@ export function prepare(): void {
 }
 
 /**
- * Somebody who listens to SIGBUS or SIGSEGV takes the handler away, and puts the default action in place when done. Node starts
+ * Somebody who listens to one of these takes the handler away, and puts the default action in place when done. Node starts
  * and stops its own watcher before these listeners are called, so looking now is not too early.
  */
 function watchSignalListeners(): void {
   const look = (event: string | symbol): void => {
-    if (event === 'SIGBUS' || event === 'SIGSEGV') native.checkHandlers();
+    if (event === 'SIGBUS' || event === 'SIGSEGV' || event === 'SIGTRAP') native.checkHandlers();
   };
   process.on('newListener', look);
   process.on('removeListener', look);
@@ -96,7 +96,7 @@ function dispatch(event: NativeEvent): void {
 function warnOfDisplacement(): void {
   if (!native.claimWarning()) return;
   process.emitWarning(
-    'Another handler for SIGBUS or SIGSEGV displaced the one that keeps mappings safe. It is back in place and passes on to ' +
+    'Another handler for SIGBUS, SIGSEGV or SIGTRAP displaced the one that keeps mappings safe. It is back in place and passes on to ' +
       'the newcomer what is not its own; in between, an access to revoked memory could have killed the process.',
     { code: 'REVOCABLE_MMAP_DISPLACED', type: 'RevocableMmapWarning' },
   );

@@ -97,7 +97,8 @@ export type NativeStats = Record<
   | 'pagesSupplied'
   | 'pagesAsked'
   | 'selfFaults'
-  | 'answersDiscarded',
+  | 'answersDiscarded'
+  | 'accessesRefused',
   number
 >;
 
@@ -219,6 +220,7 @@ export interface Native {
     seed: number,
     around: number,
     askBeforeWrite: boolean,
+    model: object | undefined,
   ): number | Failure;
   /** How many milliseconds an op may take; its name. */
   deviceLimit(deviceId: number): number;
@@ -250,8 +252,36 @@ export interface Native {
   token(): number;
   /** The kernel's id of the calling thread. */
   threadId(): number;
-  /** Which device's region an object is. `supplied`: its pages come at their first touch; `asks`: its ops may be asked then. */
-  objectDevice(objectId: number): { device: number; region: number; registers: boolean; supplied: boolean; asks: boolean } | null;
+  /**
+   * Which device's region an object is. `native`: its registers have a model in native code; `raw`: raw accesses reach them.
+   * `supplied`: its pages come at their first touch; `asks`: its ops may be asked then.
+   */
+  objectDevice(objectId: number): {
+    device: number;
+    region: number;
+    registers: boolean;
+    native: boolean;
+    raw: boolean;
+    supplied: boolean;
+    asks: boolean;
+  } | null;
+  /** A model; of each register five numbers: offset, width, index into {@link REGISTER_KINDS}, the value's low and high 32 bits. */
+  registerFile(numbers: Float64Array, ones: boolean): object;
+  /** Gets or sets the value of one of its registers, without the effects of an access; low and high 32 bits in `numbers`. */
+  registerValue(model: object, index: number, numbers: Float64Array, set: boolean): void;
+  /** Whether it is an External of include/revocable-mmap/register-model.h. */
+  isRegisterModel(value: unknown): boolean;
+  /**
+   * What a raw access that reads and writes puts where the model has just read a value: its low and high 32 bits in `numbers`. False
+   * when it puts nothing.
+   */
+  combineAccess(deviceId: number, token: number, low: number, high: number, numbers: Float64Array): boolean;
+  /** The model's answer to a raw access. False when nobody waits for it any more. */
+  answerAccess(deviceId: number, token: number, failed: boolean, low: number, high: number): boolean;
+  /** One access to a register whose model is native code; its value's low and high 32 bits are in `numbers`. False when it is gone. */
+  registerAccess(objectId: number, write: boolean, offset: number, width: number, numbers: Float64Array): boolean;
+  /** How many raw accesses did not reach the model of the mapping's registers; of the last one, an index into CAUSES, and the offset. */
+  rawFailures(id: number, numbers: Float64Array): number;
   eventfdOpen(): number | Failure;
   eventfdSignal(fd: number): void;
 
@@ -297,10 +327,11 @@ export const ACCESS = ['base', 'none', 'r', 'rw'] as const;
 export const CAUSES = ['none', 'past-end', 'no-space', 'poisoned', 'unknown', 'refused', 'failed', 'no-answer'] as const;
 export const VERDICTS = ['fine', 'stray', 'protected', 'read-only', 'lost'] as const;
 export const WAIT_RESULTS = ['ok', 'not-equal', 'timed-out', 'gone', 'faulted', 'cancelled', 'pending'] as const;
-export const EVENT_KINDS = ['object-changed', 'mapping-closed', 'backing', 'protection', 'revoked', 'displaced', 'self'] as const;
+export const EVENT_KINDS = ['object-changed', 'mapping-closed', 'backing', 'protection', 'revoked', 'displaced', 'self', 'refused'] as const;
+export const REGISTER_KINDS = ['rw', 'ro', 'w1c', 'w1s', 'rc', 'counter'] as const;
 export const SUPPLIES = ['ask', 'zeros', 'constant', 'image', 'offsets', 'random'] as const;
 export const FAULT_ANSWERS = ['content', 'as-it-is', 'refused', 'failed'] as const;
-export const WORK_KINDS = ['fault', 'write-fault', 'expired', 'call', 'mapping-ended'] as const;
+export const WORK_KINDS = ['fault', 'write-fault', 'expired', 'call', 'mapping-ended', 'access'] as const;
 export const WORK_NUMBERS = 10;
 export const CALL_RESULTS = ['pending', 'done', 'gone'] as const;
 

@@ -27,6 +27,8 @@ export interface Stats {
     selfFaults: number;
     /** What ops answered when nobody waited for it any more. */
     answersDiscarded: number;
+    /** Raw accesses to registers that were not delivered. */
+    accessesRefused: number;
   };
 }
 
@@ -61,6 +63,7 @@ export function stats(): Stats {
       pagesAsked: counted.pagesAsked,
       selfFaults: counted.selfFaults,
       answersDiscarded: counted.answersDiscarded,
+      accessesRefused: counted.accessesRefused,
     },
   };
 }

@@ -14,6 +14,9 @@
 #include "core/page.h"
 #include "core/pager.h"
 #include "core/region_table.h"
+#include "core/register_bus.h"
+#include "core/register_file.h"
+#include "fault/register_trap.h"
 
 namespace revocable::binding {
 namespace {
@@ -55,7 +58,34 @@ Supply supply_of(uint32_t kind, const Napi::Value& content, double seed, uint32_
   return supply;
 }
 
-// deviceRegion(deviceId, index, size, name, registers, supply or -1, content, seed, around, askBeforeWrite): object id | Failure
+// The model that an addon, or registerFile below, has made.
+const RegisterModel* model_of(const Napi::Value& value) {
+  return value.IsExternal() ? value.As<Napi::External<RegisterModel>>().Data() : nullptr;
+}
+
+// isRegisterModel(value)
+Napi::Value is_register_model(const Napi::CallbackInfo& info) {
+  constexpr napi_type_tag kTag = REVOCABLE_MMAP_REGISTER_MODEL_TAG;
+  bool is = false;
+  if (info[0].IsExternal()) napi_check_object_type_tag(info.Env(), info[0], &kTag, &is);
+  return Napi::Boolean::New(info.Env(), is);
+}
+
+Failure begin_registers(EnvState& state, Object* object, const ObjectOptions& options, const RegisterModel* model) {
+  const int bell = state.watch_registers();
+  if (bell < 0) return {EMFILE, "eventfd"};
+  bus_begin(object, {.model = model,
+                     .device = options.device.get(),
+                     .region = options.device_region,
+                     .bell = bell,
+                     .trapped = register_trap_reserve()});
+  std::lock_guard guard(options.device->lock);
+  options.device->buses.push_back(object->bus.load());
+  return {};
+}
+
+// deviceRegion(deviceId, index, size, name, registers, supply or -1, content, seed, around, askBeforeWrite, model or undefined):
+// object id | Failure
 Napi::Value device_region(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::string name = info[3].As<Napi::String>();
@@ -69,7 +99,9 @@ Napi::Value device_region(const Napi::CallbackInfo& info) {
         supply_of(static_cast<uint32_t>(kind), info[6], info[7].As<Napi::Number>(), to_u32(info[8]), to_bool(info[9])));
   }
   Object* object = nullptr;
-  const Failure failure = object_create(to_u64(info[2]), false, options, &object);
+  Failure failure = object_create(to_u64(info[2]), false, options, &object);
+  if (!failure && options.registers) failure = begin_registers(EnvState::of(env), object, options, model_of(info[10]));
+  if (failure && object != nullptr) object_release(object);
   if (failure) return to_js(env, failure);
   EnvState::of(env).objects.emplace(object->id, EnvState::HeldObject{object, 1});
   return Napi::Number::New(env, static_cast<double>(object->id));
@@ -219,12 +251,92 @@ Napi::Value answer_call(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), answered);
 }
 
+// registerFile(numbers, ones): an External of a model. `numbers`: offset, width, kind, and the value's low and high words of each
+// register, sorted by offset.
+Napi::Value register_file(const Napi::CallbackInfo& info) {
+  constexpr napi_type_tag kTag = REVOCABLE_MMAP_REGISTER_MODEL_TAG;
+  const auto numbers = info[0].As<Napi::Float64Array>();
+  std::vector<RegisterSpec> specs;
+  for (size_t i = 0; i + 4 < numbers.ElementLength(); i += 5) {
+    specs.push_back({static_cast<uint64_t>(numbers[i]), static_cast<uint32_t>(numbers[i + 1]),
+                     static_cast<RegisterKind>(static_cast<int>(numbers[i + 2])),
+                     static_cast<uint64_t>(numbers[i + 3]) | static_cast<uint64_t>(numbers[i + 4]) << 32});
+  }
+  auto* file = new RegisterFile(specs, to_bool(info[1]) ? 0xff : 0);
+  // The External holds what accesses see; the file is found from there.
+  auto external = Napi::External<RegisterModel>::New(info.Env(), const_cast<RegisterModel*>(file->model()),
+                                                     [file](Napi::Env, RegisterModel*) { delete file; });
+  napi_type_tag_object(info.Env(), external, &kTag);
+  return external;
+}
+
+// registerValue(model, index, numbers, set): the register's value, without the effects of an access
+void register_value(const Napi::CallbackInfo& info) {
+  auto* file = static_cast<RegisterFile*>(model_of(info[0])->context);
+  auto numbers = info[2].As<Napi::Float64Array>();
+  const size_t index = to_u32(info[1]);
+  if (to_bool(info[3])) {
+    file->set_value(index, static_cast<uint64_t>(numbers[0]) | static_cast<uint64_t>(numbers[1]) << 32);
+    return;
+  }
+  const uint64_t value = file->value(index);
+  numbers[0] = static_cast<double>(value & 0xffffffffu);
+  numbers[1] = static_cast<double>(value >> 32);
+}
+
+// combineAccess(deviceId, token, low, high, numbers): whether the access puts something where the model has just read that value;
+// its words are in `numbers`
+Napi::Value combine_access(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  uint64_t value = 0;
+  const uint64_t old = uint64_t{to_u32(info[2])} | uint64_t{to_u32(info[3])} << 32;
+  const bool puts = device != nullptr && device_combine(*device, to_u64(info[1]), old, &value);
+  auto numbers = info[4].As<Napi::Float64Array>();
+  numbers[0] = static_cast<double>(value & 0xffffffffu);
+  numbers[1] = static_cast<double>(value >> 32);
+  return Napi::Boolean::New(info.Env(), puts);
+}
+
+// answerAccess(deviceId, token, failed, low, high): whether somebody still waited for it
+Napi::Value answer_access(const Napi::CallbackInfo& info) {
+  const DeviceRef device = device_find(to_u64(info[0]));
+  const uint64_t value = uint64_t{to_u32(info[3])} | uint64_t{to_u32(info[4])} << 32;
+  const bool answered = device != nullptr && device_answer_access(*device, to_u64(info[1]), to_bool(info[2]), value);
+  return Napi::Boolean::New(info.Env(), answered);
+}
+
+// registerAccess(objectId, write, offset, width, numbers): whether the model in C++ was there; words to or from `numbers`
+Napi::Value register_access(const Napi::CallbackInfo& info) {
+  const Object* object = EnvState::of(info.Env()).object(info[0]);
+  auto numbers = info[4].As<Napi::Float64Array>();
+  uint64_t value = static_cast<uint64_t>(numbers[0]) | static_cast<uint64_t>(numbers[1]) << 32;
+  const bool there =
+      object != nullptr && bus_access(object->bus.load(), to_bool(info[1]), to_u64(info[2]), to_u32(info[3]), &value);
+  numbers[0] = static_cast<double>(value & 0xffffffffu);
+  numbers[1] = static_cast<double>(value >> 32);
+  return Napi::Boolean::New(info.Env(), there);
+}
+
+// rawFailures(id, numbers): how many raw accesses to the mapping's registers did not reach the model; of the last one, an index
+// into CAUSES and the offset
+Napi::Value raw_failures(const Napi::CallbackInfo& info) {
+  const Region* region = EnvState::of(info.Env()).region(info[0]);
+  const DeviceMapping* mapping = region == nullptr ? nullptr : region->device_mapping;
+  if (mapping == nullptr) return Napi::Number::New(info.Env(), 0);
+  const uint32_t count = mapping->raw_failures.load(std::memory_order_acquire);
+  const uint64_t last = mapping->raw_failure.load(std::memory_order_relaxed);
+  auto numbers = info[1].As<Napi::Float64Array>();
+  numbers[0] = static_cast<double>(last >> 56);
+  numbers[1] = static_cast<double>(last & ((uint64_t{1} << 56) - 1));
+  return Napi::Number::New(info.Env(), count);
+}
+
 // token(): a number that no other call in this process gets
 Napi::Value token(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(device_token())); }
 
 Napi::Value thread_id(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), abi::tid()); }
 
-// objectDevice(objectId): { device, region, registers, supplied, asks } | null
+// objectDevice(objectId): { device, region, registers, native, raw, supplied, asks } | null
 Napi::Value object_device(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[0]);
   if (object == nullptr || object->device == nullptr) return info.Env().Null();
@@ -232,6 +344,9 @@ Napi::Value object_device(const Napi::CallbackInfo& info) {
   result["device"] = Napi::Number::New(info.Env(), static_cast<double>(object->device->id));
   result["region"] = Napi::Number::New(info.Env(), object->device_region);
   result["registers"] = Napi::Boolean::New(info.Env(), object->registers);
+  const RegisterBus* bus = object->registers ? object->bus.load() : nullptr;
+  result["native"] = Napi::Boolean::New(info.Env(), bus != nullptr && bus->model.load() != nullptr);
+  result["raw"] = Napi::Boolean::New(info.Env(), object->trapped);
   result["supplied"] = Napi::Boolean::New(info.Env(), object->supply != nullptr);
   result["asks"] = Napi::Boolean::New(
       info.Env(), object->supply != nullptr && (object->supply->kind == Supply::Kind::ask || object->supply->ask_before_write));
@@ -277,6 +392,13 @@ void export_devices(Napi::Env env, Napi::Object exports) {
   exports["token"] = Napi::Function::New(env, token, "token");
   exports["threadId"] = Napi::Function::New(env, thread_id, "threadId");
   exports["objectDevice"] = Napi::Function::New(env, object_device, "objectDevice");
+  exports["isRegisterModel"] = Napi::Function::New(env, is_register_model, "isRegisterModel");
+  exports["registerFile"] = Napi::Function::New(env, register_file, "registerFile");
+  exports["registerValue"] = Napi::Function::New(env, register_value, "registerValue");
+  exports["combineAccess"] = Napi::Function::New(env, combine_access, "combineAccess");
+  exports["answerAccess"] = Napi::Function::New(env, answer_access, "answerAccess");
+  exports["registerAccess"] = Napi::Function::New(env, register_access, "registerAccess");
+  exports["rawFailures"] = Napi::Function::New(env, raw_failures, "rawFailures");
   exports["eventfdOpen"] = Napi::Function::New(env, eventfd_open, "eventfdOpen");
   exports["eventfdSignal"] = Napi::Function::New(env, eventfd_signal, "eventfdSignal");
 }

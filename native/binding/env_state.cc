@@ -1,5 +1,7 @@
 #include "binding/env_state.h"
 
+#include <sys/eventfd.h>
+
 #include "core/mapping.h"
 #include "core/pager.h"
 #include "core/service.h"
@@ -116,6 +118,67 @@ void EnvState::unwatch_faults() {
   faults_ = nullptr;
 }
 
+namespace {
+
+// Never closed: a handler that has just looked one up may still ring it. Those of environments that have gone are used again.
+struct Bells {
+  std::mutex lock;
+  std::vector<int> unused;
+};
+Bells& bells() {
+  static Bells* instance = new Bells;
+  return *instance;
+}
+
+int take_bell() {
+  std::lock_guard guard(bells().lock);
+  if (bells().unused.empty()) return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  const int bell = bells().unused.back();
+  bells().unused.pop_back();
+  return bell;
+}
+
+void give_bell_back(int bell) {
+  std::lock_guard guard(bells().lock);
+  bells().unused.push_back(bell);
+}
+
+}  // namespace
+
+int EnvState::watch_registers() {
+  if (registers_ != nullptr) return registers_->bell;
+  const int bell = take_bell();
+  if (bell < 0) return -1;
+  uv_loop_t* loop = nullptr;
+  napi_get_uv_event_loop(env, &loop);
+  auto* watch = new RegisterWatch{{}, async_, bell};
+  if (uv_poll_init(loop, &watch->poll, bell) != 0) {
+    give_bell_back(bell);
+    delete watch;
+    return -1;
+  }
+  registers_ = watch;
+  watch->poll.data = watch;
+  uv_poll_start(&watch->poll, UV_READABLE, [](uv_poll_t* handle, int, int) {
+    auto* own = static_cast<RegisterWatch*>(handle->data);
+    eventfd_t rung;
+    eventfd_read(own->bell, &rung);
+    on_wake(own->wake);
+  });
+  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->poll));
+  return bell;
+}
+
+void EnvState::unwatch_registers() {
+  if (registers_ == nullptr) return;
+  uv_close(reinterpret_cast<uv_handle_t*>(&registers_->poll), [](uv_handle_t* handle) {
+    auto* watch = static_cast<RegisterWatch*>(handle->data);
+    give_bell_back(watch->bell);
+    delete watch;
+  });
+  registers_ = nullptr;
+}
+
 void EnvState::pending(int change) {
   if (change > 0) mailbox->expect();
   pending_ += change;
@@ -129,6 +192,7 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
   service_unsubscribe(subscription_);
   mailbox->shut();
   unwatch_faults();
+  unwatch_registers();
   for (Waiter* waiter : waiting) wait_end(waiter);
   waiting.clear();
   for (auto& [token, held] : device_calls) device_call_end(*held.device, token);

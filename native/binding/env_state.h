@@ -108,6 +108,7 @@ class EnvState {
   std::unordered_map<double, std::shared_ptr<Copy>> copies;  // asynchronous ones, by token
   double next_token = 1;
 
+  int watch_registers();     // this thread answers for registers: the eventfd its event loop watches, or -1
   void watch_faults();       // this thread answers for pages: it takes the faults that its event loop sees
   void pending(int change);  // how many promises wait: the loop stays alive while any does
   void close(napi_async_cleanup_hook_handle hook);
@@ -130,6 +131,14 @@ class EnvState {
     int open = 3;
   };
   void unwatch_faults();
+  // Of a thread that answers for registers; null elsewhere.
+  struct RegisterWatch {
+    uv_poll_t poll;
+    uv_async_t* wake;
+    int bell;
+  };
+  void unwatch_registers();
+  RegisterWatch* registers_ = nullptr;
   static void set_attentive(FaultWatch* watch, bool now);
   FaultWatch* faults_ = nullptr;
   int subscription_;

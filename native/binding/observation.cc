@@ -76,6 +76,7 @@ Napi::Value stats(const Napi::CallbackInfo& info) {
   put("pagesAsked", g_counters.pages_asked);
   put("selfFaults", g_counters.self_faults);
   put("answersDiscarded", g_counters.answers_discarded);
+  put("accessesRefused", g_counters.accesses_refused);
   return result;
 }
 

@@ -9,6 +9,7 @@
 #include "core/linux_abi.h"
 #include "core/page.h"
 #include "core/pager.h"
+#include "core/register_bus.h"
 
 namespace revocable {
 namespace {
@@ -60,6 +61,7 @@ DeviceRef device_find(uint64_t id) {
 bool device_shut(Device& device) {
   if (device.removed.exchange(true)) return false;
   std::lock_guard guard(device.lock);
+  for (RegisterBus* bus : device.buses) bus_shut_of(bus, device.id);
   for (auto& [token, call] : device.calls) {
     if (call->result == CallResult::pending) settle_call(*call, CallResult::gone);
   }
@@ -98,7 +100,37 @@ void device_post(Device& device, const Work& work) {
   if (abi::tid() != device.owner_tid) ring(device);
 }
 
+// Accesses to registers that threads wait for in the fault handler.
+static void queue_accesses(Device& device) {
+  std::lock_guard guard(device.lock);
+  std::vector<TakenAccess> accesses;
+  for (RegisterBus* bus : device.buses) bus_take(bus, &accesses);
+  for (const TakenAccess& access : accesses) {
+    const uint64_t what = (access.reads ? 1 : 0) | (access.writes ? 2 : 0);
+    device.work.push_back({WorkKind::access,
+                           access.token,
+                           {access.region, access.offset, access.width, what, access.value & 0xffffffff, access.value >> 32,
+                            static_cast<uint64_t>(access.thread)}});
+    if (access.combines) device.combinations.emplace(access.token, access.combination);
+  }
+}
+
+bool device_combine(Device& device, uint64_t token, uint64_t old, uint64_t* value) {
+  std::lock_guard guard(device.lock);
+  const auto found = device.combinations.find(token);
+  return found != device.combinations.end() && found->second.put(found->second.operands.data(), old, value);
+}
+
+bool device_answer_access(Device& device, uint64_t token, bool failed, uint64_t value) {
+  {
+    std::lock_guard guard(device.lock);
+    device.combinations.erase(token);
+  }
+  return bus_answer(token, failed, value);
+}
+
 std::vector<Work> device_take_work(Device& device, size_t most) {
+  queue_accesses(device);
   std::vector<Work> taken;
   bool more;
   {
@@ -119,7 +151,7 @@ std::vector<Work> device_take_work(Device& device, size_t most) {
   // What was asked for a mapping or device that has gone since is not to be answered: its op does not run.
   const bool removed = device.removed.load();
   std::erase_if(taken, [removed](const Work& work) {
-    if (work.kind == WorkKind::call) return removed;
+    if (work.kind == WorkKind::call || work.kind == WorkKind::access) return removed;
     return (work.kind == WorkKind::fault || work.kind == WorkKind::write_fault) && (removed || !pager_is_asked(work.token));
   });
   return taken;

@@ -14,10 +14,12 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "core/access_trace.h"
 #include "core/futex.h"
+#include "core/register_bus.h"
 #include "core/region.h"
 
 namespace revocable {
@@ -45,9 +47,12 @@ struct DeviceMapping {
   std::unique_ptr<MappingEnd> end;
   PageProgress* pages = nullptr;  // one a page where the device supplies them, from the kernel, sparse; under the region's claim
   std::atomic<uint32_t> self_faults{0};  // touches by the thread that would have had to answer
+  // Raw accesses to registers that did not reach the model; of the last one, its Cause in the highest byte, and its offset.
+  std::atomic<uint32_t> raw_failures{0};
+  std::atomic<uint64_t> raw_failure{0};
 };
 
-enum class WorkKind : uint32_t { fault, write_fault, expired, call, mapping_ended };
+enum class WorkKind : uint32_t { fault, write_fault, expired, call, mapping_ended, access };
 
 // One thing for the owner, in numbers: see takeDeviceWork in src/native.ts.
 struct Work {
@@ -92,6 +97,8 @@ struct Device {
   MappingEnd* ended = nullptr;  // in order
   MappingEnd** ended_last = &ended;
   uint32_t open_mappings = 0;
+  std::vector<RegisterBus*> buses;  // of its regions of registers; each may have gone to another device since
+  std::unordered_map<uint64_t, Combination> combinations;  // of accesses under way that read and write, by token
 };
 
 using DeviceRef = std::shared_ptr<Device>;
@@ -108,6 +115,11 @@ void device_forget(Device& device);  // it has been removed
 void device_post(Device& device, const Work& work);
 // Moves up to `most` things to do out of the queue, requests that were dropped meanwhile left out.
 std::vector<Work> device_take_work(Device& device, size_t most);
+
+// What the access puts where the model has just read `old`; false when it puts nothing.
+bool device_combine(Device& device, uint64_t token, uint64_t old, uint64_t* value);
+// The model's answer to an access; false when nobody waits for it any more.
+bool device_answer_access(Device& device, uint64_t token, bool failed, uint64_t value);
 
 uint64_t device_token();  // never 0, never the same twice
 

@@ -21,7 +21,8 @@ enum class EventKind : uint32_t {
   fault_protection,
   fault_revoked,
   displaced,
-  fault_self
+  fault_self,
+  fault_refused
 };
 
 struct Event {

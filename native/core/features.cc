@@ -57,6 +57,7 @@ Features probe() {
       .guard = !switched_off("guard") && probe_guard(),
       .userfaultfd = !switched_off("userfaultfd"),
       .userfaultfd_wp = !switched_off("userfaultfd-wp"),
+      .register_traps = !switched_off("register-traps"),
   };
 }
 

@@ -1,6 +1,6 @@
 // Which optional kernel interfaces the running kernel has. Each has a fallback that is tested by switching it off with the
 // environment variable REVOCABLE_MMAP_WITHOUT, a comma-separated list of `procmap-query`, `futex-waitv`, `guard`,
-// `userfaultfd`, `userfaultfd-wp`.
+// `userfaultfd`, `userfaultfd-wp`, `register-traps`.
 #pragma once
 
 namespace revocable {
@@ -12,6 +12,7 @@ struct Features {
   // Not probed, only switched off: whether it works is known when the first device with a fault op opens it (userfault.h).
   bool userfaultfd;
   bool userfaultfd_wp;  // write protection of shared memory; else devices with a pageMkwrite op are refused
+  bool register_traps;  // raw accesses to registers; else only checked ones reach their model
 };
 
 const Features& features();

@@ -194,6 +194,8 @@ void visit_recorded_pieces(const Region* region, Visit visit) {
 }  // namespace
 
 Failure map_object_pages(Region* region, uintptr_t start, size_t bytes, int prot, uint64_t object_offset) {
+  // Registers are never permitted: each access is delivered by the handler.
+  if (region->trapped) prot = PROT_NONE;
   // Without permissions until it is registered: a touch before that would get a page nobody was asked for. It faults, and waits
   // for the claim.
   if (!map_object(region, start, bytes, is_supplied(region) ? PROT_NONE : prot, object_offset))
@@ -272,6 +274,7 @@ Failure map_region(const MapRequest& request, Region** result) {
     region->writable = request.writable;
     region->private_copy = request.private_copy;
     region->fill = request.fill;
+    region->trapped = object->trapped && !request.for_device;
     if (object->device != nullptr && !request.for_device && !device_mapping_begin(region, request.device_file)) {
       forget_region(region);
       return {ENOMEM, "mmap"};
@@ -380,7 +383,8 @@ Failure protect_pages(Region* region, size_t first, size_t count, Access access)
   }
   republish(region);
   void* at = reinterpret_cast<void*>(region->page_address(first));
-  if (mprotect(at, count << region->page_shift, prot_of(access, *region)) != 0) {
+  const int prot = region->trapped ? PROT_NONE : prot_of(access, *region);  // of registers, only the marks say it
+  if (mprotect(at, count << region->page_shift, prot) != 0) {
     failure = Failure::from_errno("mprotect");
     for (size_t i = 0; i < count; ++i) set_mark(region, first + i, before[i]);
     republish(region);

@@ -41,6 +41,7 @@ inline Cause mark_cause(PageMark mark) { return static_cast<Cause>((mark & kMark
 struct Region;
 struct Device;         // device.h
 struct DeviceMapping;  // device.h
+struct RegisterBus;    // register_bus.h
 struct Supply;         // pager.h
 
 struct RegionList {
@@ -76,6 +77,9 @@ struct Object {
   uint32_t device_region = 0;
   bool registers = false;                // accesses go to the device's model, not to memory
   std::shared_ptr<const Supply> supply;  // null: shared memory as any other
+  // Of registers: the way to their model. Stays with the record for ever.
+  std::atomic<RegisterBus*> bus{nullptr};
+  bool trapped = false;  // raw accesses to the registers are delivered
 
   // The gate: anything but `live` refuses new mappings. Set before anything else happens; read by the handler.
   std::atomic<State> state{State::live};
@@ -114,6 +118,7 @@ struct Region {
   bool writable = false;
   bool private_copy = false;  // MAP_PRIVATE
   Fill fill = Fill::zeros;
+  bool trapped = false;  // of registers: no page has permissions, and the handler delivers each access
 
   // The claim: whoever changes what is mapped in [start, end) holds it: the handler's fill, revoke, suspend, resume, zap,
   // protect, remap, close. 0 free, 1 held, 2 held with waiters. Its holder never touches the mapped memory, and normal code

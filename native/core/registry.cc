@@ -19,6 +19,7 @@
 #include "core/mapping.h"
 #include "core/memfd.h"
 #include "core/page.h"
+#include "core/register_bus.h"
 #include "core/service.h"
 
 namespace revocable {
@@ -217,6 +218,8 @@ void object_release_locked(Object* object) {
   if (--object->references != 0) return;
   close_descriptor(object);
   object->state.store(State::closed);
+  bus_shut(object->bus.load());
+  object->trapped = false;
   object->device.reset();
   object->supply.reset();
   registry().objects.erase(object->id);
@@ -249,6 +252,7 @@ std::vector<Object*> objects_of(const Device& device) {
 bool object_close(Object* object, int caller) {
   RegistryLock lock;
   if (object->state.exchange(State::closed) == State::closed) return false;
+  bus_shut(object->bus.load());
   for (RegionList* list : {&object->live, &object->suspended, &object->dead}) {
     while (list->first != nullptr) {
       close_region_locked(list->first, list->first->handles > 1);

@@ -17,6 +17,7 @@
 #include "core/mapping.h"
 #include "core/memfd.h"
 #include "core/pager.h"
+#include "core/register_bus.h"
 #include "core/region_table.h"
 #include "core/registry.h"
 #include "core/service.h"
@@ -76,7 +77,8 @@ Means replace_piece(const RegionPiece& piece, int prot, bool truncated, bool* se
 }
 
 int piece_prot(const Region* region, const RegionPiece& piece) {
-  if (piece.original) return piece.vma.prot;
+  // Of registers the kernel knows no permissions, and the tombstone has those that the mapping was given: SIGBUS, not SIGSEGV.
+  if (piece.original && !region->trapped) return piece.vma.prot;
   return prot_of(mark_access(region->mark_of(region->page_of(piece.vma.start))), *region);
 }
 
@@ -284,6 +286,7 @@ RevokeCounts take_all_mappings(Object* object, Pace pace) {
 
 RevokeCounts revoke_finish(Object* object, bool mine, int caller) {
   if (!mine) return await_revocation(object);
+  bus_shut(object->bus.load());
   const RevokeCounts counts = take_all_mappings(object, caller == kNobody ? Pace::polite : Pace::brisk);
   futex_wake_private(&object->revoke_done);
   std::vector<std::function<void(const RevokeCounts&)>> waiters;
@@ -327,6 +330,7 @@ Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call) {
   *by_this_call = before == State::live;
   if (!*by_this_call) return {};
   object->state.store(State::suspended);
+  bus_shut(object->bus.load());
   // The lock is let go in between: a revoke or close that comes meanwhile does the rest.
   drain_list(&lock, object, &object->live, Pace::polite,
              [&](Region* region, const VmaReader& reader) { suspend_region(region, reader, counts); });
@@ -361,6 +365,7 @@ Failure resume(Object* object) {
     return failure;
   }
   object->state.store(State::live);
+  bus_open(object->bus.load());
   bump(g_counters.resumes);
   announce_change(object, kNobody);
   return {};

@@ -22,9 +22,9 @@ struct ActionTable {
   std::atomic<uint32_t> count{0};     // publishes actions[0..count)
   std::atomic<uint32_t> current{0};   // the one to call
 };
-ActionTable g_bus, g_segv;
+ActionTable g_bus, g_segv, g_trap;
 
-ActionTable& table_of(int signal) { return signal == SIGBUS ? g_bus : g_segv; }
+ActionTable& table_of(int signal) { return signal == SIGBUS ? g_bus : signal == SIGTRAP ? g_trap : g_segv; }
 
 bool same_action(const struct sigaction& a, const struct sigaction& b) {
   return a.sa_flags == b.sa_flags && a.sa_handler == b.sa_handler && memcmp(&a.sa_mask, &b.sa_mask, sizeof a.sa_mask) == 0;
@@ -39,13 +39,13 @@ void restore_default(int signal) {
 void take_default_action(int signal, siginfo_t* info, bool ignored) {
   // A fault: with the default action in place the instruction faults again, and the core dump shows the true cause. The kernel
   // does the same for an ignored signal, as a fault cannot be ignored.
-  const bool sent =
-      info->si_code <= 0 || (signal == SIGBUS && info->si_code == BUS_MCEERR_AO);  // nobody's instruction comes again
-  if (!sent) {
+  const bool sent = info->si_code <= 0 || (signal == SIGBUS && info->si_code == BUS_MCEERR_AO);
+  // A trap comes behind its instruction, which does not come again either.
+  if (!sent && signal != SIGTRAP) {
     restore_default(signal);
     return;
   }
-  if (ignored) return;
+  if (ignored && sent) return;
   restore_default(signal);
   // Queued to this thread and delivered when the handler returns, since SA_NODEFER does not hold for a blocked mask.
   syscall(SYS_rt_tgsigqueueinfo, getpid(), abi::tid(), signal, info);

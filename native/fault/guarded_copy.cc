@@ -278,6 +278,14 @@ bool guarded_store(void* to, unsigned width, uint64_t value) {
   }
 }
 
+uintptr_t load_landing_pad(uintptr_t pc) {
+  const bool load = (pc >= entry(revocable_load8) && pc < at(revocable_load8_end)) ||
+                    (pc >= entry(revocable_load16) && pc < at(revocable_load16_end)) ||
+                    (pc >= entry(revocable_load32) && pc < at(revocable_load32_end)) ||
+                    (pc >= entry(revocable_load64) && pc < at(revocable_load64_end));
+  return load ? at(revocable_access_pad) : 0;
+}
+
 uintptr_t landing_pad(uintptr_t pc) {
   if (pc >= at(revocable_copy_chunks_begin) && pc < at(revocable_copy_chunks_end)) {
     return pc < at(revocable_copy_store1)   ? at(revocable_copy_chunks_pad)
@@ -287,11 +295,7 @@ uintptr_t landing_pad(uintptr_t pc) {
   }
   if (pc >= at(revocable_copy_align_begin) && pc < at(revocable_copy_align_end)) return at(revocable_copy_bytes_pad);
   if (pc >= at(revocable_copy_bytes_begin) && pc < at(revocable_copy_bytes_end)) return at(revocable_copy_bytes_pad);
-  const bool access = (pc >= entry(revocable_load8) && pc < at(revocable_load8_end)) ||
-                      (pc >= entry(revocable_load16) && pc < at(revocable_load16_end)) ||
-                      (pc >= entry(revocable_load32) && pc < at(revocable_load32_end)) ||
-                      (pc >= entry(revocable_load64) && pc < at(revocable_load64_end)) ||
-                      (pc >= entry(revocable_store8) && pc < at(revocable_store8_end)) ||
+  const bool access = load_landing_pad(pc) != 0 || (pc >= entry(revocable_store8) && pc < at(revocable_store8_end)) ||
                       (pc >= entry(revocable_store16) && pc < at(revocable_store16_end)) ||
                       (pc >= entry(revocable_store32) && pc < at(revocable_store32_end)) ||
                       (pc >= entry(revocable_store64) && pc < at(revocable_store64_end));

@@ -22,6 +22,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 
 #include "core/counters.h"
 #include "core/event_ring.h"
@@ -36,7 +37,8 @@
 #include "core/service.h"
 #include "fault/chain.h"
 #include "fault/guarded_copy.h"
-#include "fault/load_emulation.h"
+#include "fault/instruction.h"
+#include "fault/register_trap.h"
 #include "fault/machine_context.h"
 
 namespace revocable {
@@ -435,27 +437,21 @@ bool fill_lost(Region* region, size_t page, const Fault& fault, Cause cause) {
   return region->tail_filled;
 }
 
-// As many bytes of the instruction as can be read without a fault. It has been executed, which does not say so: its page may be
-// for execution only, and the kernel takes protection keys away from signal handlers.
-size_t read_code(uintptr_t pc, uint8_t* code) {
-  if (!readable(pc)) return 0;
-  size_t bytes = kPageSize - pc % kPageSize;
-  if (bytes > kLongestLoad || readable(pc + kLongestLoad - 1)) bytes = kLongestLoad;
-  for (size_t i = 0; i < bytes; ++i) code[i] = reinterpret_cast<const volatile uint8_t*>(pc)[i];
-  return bytes;
-}
-
 // Gives a load its value without a fill, which most never need: a checked access does not come again. A guard page takes the
 // page's place, so that nobody reaches its file should that grow back; whoever touches it next gets the fill (lost_before).
 bool answer_load(const Region* region, size_t page, const Fault& fault) {
   if (!fault.raw() || fault.write || !g_guards || region->page_shift != kPageShift) return false;
-  uint8_t code[kLongestLoad];
-  const Load load = decode_load(code, read_code(fault.machine->pc(), code), *fault.machine);
+  uint8_t code[kLongestInstruction];
+  const Instruction load = decode_instruction(code, read_code(fault.machine->pc(), code), *fault.machine);
+  const MemoryAccess& access = load.access[0];
   const uintptr_t start = region->page_address(page);
-  if (load.width == 0 || load.address != fault.address || load.address + load.width > start + kPageSize) return false;
+  if (!load.emulated || access.writes || access.address != fault.address || access.address + access.width > start + kPageSize)
+    return false;
   // Refused where the page is locked in memory, and for files before Linux 6.15.
   if (madvise(reinterpret_cast<void*>(start), kPageSize, abi::kMadvGuardInstall) != 0) return false;
-  complete_load(*fault.machine, load, region->fill == Fill::ones);
+  const uint64_t ones = access.width == 8 ? ~uint64_t{0} : (uint64_t{1} << (8 * access.width)) - 1;
+  const uint64_t value = region->fill == Fill::ones ? ones : 0;
+  apply_effect(*fault.machine, load, effect_of(load, operands_of(load, *fault.machine), value, value));
   return true;
 }
 
@@ -557,9 +553,11 @@ Outcome protection_fault(Region* region, const Fault& fault) {
   }
   const int prot = prot_of(mark_access(mark), *region);
   // Permitted by our records: protect() or a settled page changed it in this moment, or somebody called mprotect(2) on it.
-  if ((prot & fault.need()) != 0 || (mark & kMarkStray) != 0) return futile(region);
+  if (((prot & fault.need()) != 0 && !region->trapped) || (mark & kMarkStray) != 0) return futile(region);
   if (region->fill == Fill::deadly || !ensure_marks(region)) return Outcome::foreign;
-  return stray(region, page, fault, (prot & PROT_READ) != 0, EventKind::fault_protection) ? Outcome::handled : Outcome::foreign;
+  if (region->trapped) bump(g_counters.accesses_refused);
+  const EventKind kind = region->trapped ? EventKind::fault_refused : EventKind::fault_protection;
+  return stray(region, page, fault, !region->trapped && (prot & PROT_READ) != 0, kind) ? Outcome::handled : Outcome::foreign;
 }
 
 // --- the decision -----------------------------------------------------------------------------------------------------------
@@ -600,13 +598,35 @@ bool is_memory_fault(int signal, int code) {
   return code == SEGV_MAPERR || code == SEGV_ACCERR;
 }
 
+bool is_register_access(const Region* region, const Fault& fault) {
+  return region->trapped && fault.signal == SIGSEGV && fault.code == SEGV_ACCERR &&
+         region->state.load(std::memory_order_acquire) == State::live;
+}
+
+Outcome register_access(Region* region, const Fault& fault, ReaderScope& scope) {
+  switch (deliver_access(region, fault.address, *fault.machine, scope)) {
+    case Delivery::complete: return Outcome::handled;
+    case Delivery::deadly: return Outcome::foreign;
+    case Delivery::not_understood: break;
+  }
+  return settle(region, fault);
+}
+
+// read_code has come to the end of what can be read.
+bool look_at_code(MachineContext& machine) {
+  const uintptr_t pad = load_landing_pad(machine.pc());
+  if (pad != 0) machine.resume_at(pad, 0);
+  return pad != 0;
+}
+
 Outcome resolve(int signal, const siginfo_t* info, MachineContext machine) {
   if (!is_memory_fault(signal, info->si_code)) return Outcome::foreign;
   const Fault fault{reinterpret_cast<uintptr_t>(info->si_addr), signal, info->si_code, machine.is_write(), &machine};
-  const ReaderScope scope;
+  ReaderScope scope;
   Region* region = find_region(fault.address);
-  if (region == nullptr) return Outcome::foreign;
+  if (region == nullptr) return look_at_code(machine) ? Outcome::handled : Outcome::foreign;
   const uintptr_t pad = landing_pad(machine.pc());
+  if (pad == 0 && is_register_access(region, fault)) return register_access(region, fault, scope);
   if (pad == 0) return settle(region, fault);
   machine.resume_at(pad, fault.address);
   bump(g_counters.faults_copy);
@@ -616,6 +636,26 @@ Outcome resolve(int signal, const siginfo_t* info, MachineContext machine) {
 }  // namespace
 
 // --- what core/ declares and the handler needs -------------------------------------------------------------------------------
+
+// It has been executed, which does not say that it can be read: its page may be for execution only, and the kernel takes
+// protection keys away from signal handlers.
+size_t read_code(uintptr_t pc, uint8_t* code) {
+  // By loads that may fault, since asking the kernel first costs as much as a good part of the signal.
+  size_t bytes = 0;
+  for (unsigned width = 8; width != 0; width /= 2) {
+    uint64_t word;
+    while (bytes + width <= kLongestInstruction && guarded_load(reinterpret_cast<const void*>(pc + bytes), width, &word)) {
+      memcpy(code + bytes, &word, width);
+      bytes += width;
+    }
+  }
+  return bytes;
+}
+
+void tell_access(Region* region, uintptr_t address, bool write, EventKind kind, Cause cause) {
+  count_fault(region, kind == EventKind::fault_protection ? g_counters.faults_protection : g_counters.faults_backing);
+  tell(region, {address, SIGSEGV, SEGV_ACCERR, write, nullptr}, kind, cause);
+}
 
 Region* find_region(uintptr_t address) {
   const TableDirectory* directory = g_table.directory.load();
@@ -730,7 +770,9 @@ void divert_self_fault(Region* region, uintptr_t address, bool write) {
 
 extern "C" void revocable_mmap_fault_handler(int signal, siginfo_t* info, void* context) {
   const int saved_errno = errno;
-  if (resolve(signal, info, MachineContext(context)) == Outcome::foreign) {
+  MachineContext machine(context);
+  if (resolve(signal, info, machine) == Outcome::foreign) {
+    abandon_step(machine);
     bump(g_counters.foreign);
     chain_signal(signal, info, context, MachineContext::delivered_by_kernel(info, context, __builtin_dwarf_cfa()));
   }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "core/event_ring.h"
 #include "core/region.h"
 
 namespace revocable {
@@ -26,5 +27,12 @@ void absorb_backing_fault(Region* region, uintptr_t address, bool write);
 void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t address, bool write);
 // The access goes to a page of fill, and what it means is told; the object's page is put back by the service thread.
 void divert_self_fault(Region* region, uintptr_t address, bool write);
+
+// For what else runs in the handler (register_trap.cc).
+//
+// As many bytes of the instruction as can be read without a fault, at most kLongestInstruction.
+size_t read_code(uintptr_t pc, uint8_t* code);
+// Counts and tells an access that did not reach what is behind a live mapping. In a reader's scope.
+void tell_access(Region* region, uintptr_t address, bool write, EventKind kind, Cause cause);
 
 }  // namespace revocable

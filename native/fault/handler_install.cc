@@ -11,60 +11,66 @@
 #include "core/service.h"
 #include "fault/chain.h"
 #include "fault/handler_inside.h"
+#include "fault/register_trap.h"
 
 namespace revocable {
 namespace {
 
 std::mutex g_lock;
-bool g_installed = false;
+bool g_installed = false, g_traps_installed = false;
 
 // SA_NODEFER: a nested fault (a previous handler that touches a revoked page) must not find its signal blocked, which
 //   would kill. For the same reason the mask below leaves the signals of faults open.
 // SA_ONSTACK: without effect on Node's own threads, which have no alternate stack and need none: V8 stops JavaScript at least
 //   40 KiB before a stack ends, and a frame with AVX-512 state takes 3.5 KiB. A thread that has one gets it used
 //   (docs/decisions/002-fault-handler.md).
-struct sigaction our_action() {
+using Handler = void (*)(int, siginfo_t*, void*);
+Handler our_handler(int signal) { return signal == SIGTRAP ? revocable_mmap_trap_handler : revocable_mmap_fault_handler; }
+
+struct sigaction our_action(int signal) {
   struct sigaction action {};
-  action.sa_sigaction = revocable_mmap_fault_handler;
+  action.sa_sigaction = our_handler(signal);
   action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK | SA_RESTART;
   sigfillset(&action.sa_mask);
   for (const int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) sigdelset(&action.sa_mask, signal);
   return action;
 }
 
-bool is_ours(const struct sigaction& action) {
-  return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == revocable_mmap_fault_handler;
+bool is_ours(int signal, const struct sigaction& action) {
+  return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == our_handler(signal);
 }
 
 // Another copy of the library in this process, which chains to us: fighting it for the first place would never end.
 bool is_sibling(const struct sigaction& action) {
   Dl_info info;
   return (action.sa_flags & SA_SIGINFO) != 0 && dladdr(reinterpret_cast<void*>(action.sa_sigaction), &info) != 0 &&
-         info.dli_sname != nullptr && strcmp(info.dli_sname, "revocable_mmap_fault_handler") == 0;
+         info.dli_sname != nullptr &&
+         (strcmp(info.dli_sname, "revocable_mmap_fault_handler") == 0 ||
+          strcmp(info.dli_sname, "revocable_mmap_trap_handler") == 0);
 }
 
 Failure install(int signal) {
-  const struct sigaction ours = our_action();
+  const struct sigaction ours = our_action(signal);
   struct sigaction previous, now;
   if (sigaction(signal, nullptr, &previous) != 0) return Failure::from_errno("sigaction");
   // Adopted before it is replaced, so that no signal finds an empty chain.
-  if (!is_ours(previous)) chain_adopt(signal, previous);
+  if (!is_ours(signal, previous)) chain_adopt(signal, previous);
   if (sigaction(signal, &ours, nullptr) != 0) return Failure::from_errno("sigaction");
   // A sanitizer or an interposer may have swallowed it.
   if (sigaction(signal, nullptr, &now) != 0) return Failure::from_errno("sigaction");
-  return is_ours(now) ? Failure{} : Failure{ENOTSUP, "sigaction"};
+  return is_ours(signal, now) ? Failure{} : Failure{ENOTSUP, "sigaction"};
 }
 
 bool displaced(int signal) {
   struct sigaction now;
-  return sigaction(signal, nullptr, &now) == 0 && !is_ours(now) && !is_sibling(now);
+  return sigaction(signal, nullptr, &now) == 0 && !is_ours(signal, now) && !is_sibling(now);
 }
 
 Failure repair() {
   Failure failure;
   bool any = false;
-  for (const int signal : {SIGBUS, SIGSEGV}) {
-    if (!displaced(signal)) continue;
+  for (const int signal : {SIGBUS, SIGSEGV, SIGTRAP}) {
+    if ((signal == SIGTRAP && !g_traps_installed) || !displaced(signal)) continue;
     any = true;
     bump(g_counters.displacements);
     failure = install(signal);
@@ -80,14 +86,26 @@ Failure repair() {
 
 }  // namespace
 
-Failure handlers_ensure() {
-  std::lock_guard guard(g_lock);
+namespace {
+
+Failure install_for_faults() {
   if (g_installed) return repair();
   if (!handler_reserve()) return Failure::from_errno("mmap");
   Failure failure = install(SIGBUS);
   if (!failure) failure = install(SIGSEGV);
   g_installed = !failure;
   if (!failure) service_set_watchdog(handlers_check);
+  return failure;
+}
+
+}  // namespace
+
+Failure handlers_ensure(bool traps) {
+  std::lock_guard guard(g_lock);
+  Failure failure = install_for_faults();
+  if (failure || !traps || g_traps_installed) return failure;
+  failure = install(SIGTRAP);
+  g_traps_installed = !failure;
   return failure;
 }
 

@@ -9,7 +9,8 @@ namespace revocable {
 
 // Installs the handler for SIGBUS and SIGSEGV if it is not installed, adopts what it finds there, and reads back whether it
 // really is in place. Cheap (two sigaction calls) when nothing has changed; called at every map and revoke.
-Failure handlers_ensure();
+// With `traps`, that for SIGTRAP too, which only accesses to the registers of devices need (register_trap.h).
+Failure handlers_ensure(bool traps = false);
 
 // The same, if the handler was ever installed; for the watchdog and the hooks on the process's signal listeners.
 // Displacements are counted in stats and pushed as an event.

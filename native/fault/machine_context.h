@@ -26,6 +26,8 @@ class MachineContext {
   }
 
   const sigset_t& mask() const { return context_->uc_sigmask; }
+  // Of the interrupted code, from when the handler returns.
+  void set_mask(const sigset_t& mask) { context_->uc_sigmask = mask; }
 
 #if defined(__x86_64__)
   uintptr_t pc() const { return static_cast<uintptr_t>(context_->uc_mcontext.gregs[REG_RIP]); }
@@ -38,6 +40,14 @@ class MachineContext {
   uint64_t general(unsigned number) const { return static_cast<uint64_t>(context_->uc_mcontext.gregs[kGeneral[number]]); }
   void set_general(unsigned number, uint64_t value) {
     context_->uc_mcontext.gregs[kGeneral[number]] = static_cast<greg_t>(value);
+  }
+  uint64_t flags() const { return static_cast<uint64_t>(context_->uc_mcontext.gregs[REG_EFL]); }
+  void set_flags(uint64_t flags) { context_->uc_mcontext.gregs[REG_EFL] = static_cast<greg_t>(flags); }
+  // After its next instruction the thread gets SIGTRAP.
+  bool trap_flag() const { return (context_->uc_mcontext.gregs[REG_EFL] & kTrapFlag) != 0; }
+  void set_trap_flag(bool on) {
+    auto& flags = context_->uc_mcontext.gregs[REG_EFL];
+    flags = on ? flags | kTrapFlag : flags & ~kTrapFlag;
   }
   // Bit 1 of the page fault's error code: Intel SDM volume 3, 4.7.
   bool is_write() const { return (context_->uc_mcontext.gregs[REG_ERR] & 2) != 0; }
@@ -63,6 +73,7 @@ class MachineContext {
 
  private:
 #if defined(__x86_64__)
+  static constexpr greg_t kTrapFlag = 0x100;
   static constexpr int kGeneral[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                        REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 #endif

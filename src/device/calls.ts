@@ -38,9 +38,27 @@ export function callElsewhere(device: number, name: string, op: CallName, ...val
   return [numbers[1], numbers[2]];
 }
 
-export function registersFromElsewhere(device: number, region: number): RegisterPort {
+/** A model in native code answers in whichever thread the access is made. */
+export function registersInNativeCode(objectId: number, raw: boolean): RegisterPort {
+  return {
+    raw,
+    read: (offset, width) => {
+      if (!native.registerAccess(objectId, false, offset, width, numbers)) return undefined;
+      return width === 8 ? (BigInt(numbers[1]) << 32n) | BigInt(numbers[0]) : numbers[0];
+    },
+    write: (offset, width, value) => {
+      const bits = BigInt(value);
+      numbers[0] = Number(bits & 0xffff_ffffn);
+      numbers[1] = Number(bits >> 32n);
+      return native.registerAccess(objectId, true, offset, width, numbers);
+    },
+  };
+}
+
+export function registersFromElsewhere(device: number, region: number, raw: boolean): RegisterPort {
   const name = native.deviceName(device);
   return {
+    raw,
     read: (offset, width) => {
       const value = callElsewhere(device, name, 'readRegister', region, offset, width);
       if (value === undefined) return undefined;

@@ -10,9 +10,10 @@ import { CALLS } from './calls.js';
 import { DeviceBase, goneError, type DeviceFaultInfo, type DeviceRegion, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
 import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
-import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile, PageSupply, RegionOptions } from './ops.js';
+import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile, PageSupply, RegionOptions, RegisterModel } from './ops.js';
 import { Listeners } from './listeners.js';
 import { bareMessage, isSystemError, messageOf, warnOfOp } from './op-errors.js';
+import { RegisterFile } from './register-file.js';
 import { isThenable, RunningOp, RunningOps } from './running.js';
 import { SpawnedDevice, type SpawnOptions } from './spawned-device.js';
 
@@ -28,9 +29,16 @@ export class OwnRegion implements DeviceRegion {
   readonly kind: 'memory' | 'registers';
   readonly object: MemoryObject;
   #own: Mapping | undefined;
+  /** @internal Held as long as the device is there. */
+  readonly _model: RegisterModel | undefined;
 
   /** @internal */
-  constructor(index: number, options: Required<Pick<RegionOptions, 'name' | 'size' | 'kind'>>, object: MemoryObject) {
+  constructor(
+    index: number,
+    options: Required<Pick<RegionOptions, 'name' | 'size' | 'kind'>> & { model: RegisterModel | undefined },
+    object: MemoryObject,
+  ) {
+    this._model = options.model;
     this.index = index;
     this.name = options.name;
     this.size = options.size;
@@ -258,8 +266,9 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 
   /** @internal */
-  registerPort(region: number): RegisterPort {
+  registerPort(region: number, raw: boolean): RegisterPort {
     return {
+      raw,
       read: (offset, width) => (this.state === 'removed' ? undefined : this.#readRegister(region, offset, width)),
       write: (offset, width, value) => {
         if (this.state === 'removed') return false;
@@ -467,6 +476,8 @@ export class Device extends DeviceBase implements LinkedHere {
         return this.#expired(token);
       case 'call':
         return this.#answerCall(token, work.subarray(at + 2, at + WORK_NUMBERS));
+      case 'access':
+        return this.#rawAccess(token, work.subarray(at + 2, at + WORK_NUMBERS));
       case 'mapping-ended':
         return this.#mappingEnded(work[at + 2], work[at + 3], work[at + 4], work[at + 5], work[at + 6]);
     }
@@ -553,7 +564,7 @@ export class Device extends DeviceBase implements LinkedHere {
       case 'readRegister':
         return this.#readRegister(a, b, c);
       case 'writeRegister':
-        this.#writeRegister(a, b, c, c === 8 ? (BigInt(e) << 32n) | BigInt(d) : d);
+        this.#writeRegister(a, b, c, valueOf(c, d, e));
         return undefined;
       case 'open':
         this._open(a);
@@ -566,6 +577,23 @@ export class Device extends DeviceBase implements LinkedHere {
       case 'unmap':
         this.#unmapped(a);
         return undefined;
+    }
+  }
+
+  /**
+   * A raw access that a thread waits for in the fault handler. One that reads and writes does both in this turn: nothing comes between.
+   */
+  #rawAccess(token: number, [region, offset, width, what, low, high]: Float64Array): void {
+    try {
+      const value = (what & READS) === 0 ? 0 : this.#readRegister(region, offset, width);
+      const read = wordsOf(value);
+      const put = new Float64Array([low, high]);
+      const puts = (what & READS) === 0 || native.combineAccess(this._id, token, read[0], read[1], put);
+      if ((what & WRITES) !== 0 && puts) this.#writeRegister(region, offset, width, valueOf(width, put[0], put[1]));
+      native.answerAccess(this._id, token, false, read[0], read[1]);
+    } catch (error) {
+      native.answerAccess(this._id, token, true, 0, 0);
+      this.#failed({ op: (what & READS) === 0 ? 'writeRegister' : 'readRegister', cause: 'failed', error, region });
     }
   }
 
@@ -643,6 +671,19 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 }
 
+/** What a raw access does. */
+const READS = 1;
+const WRITES = 2;
+
+function wordsOf(value: number | bigint): [number, number] {
+  if (typeof value === 'number') return [value, 0];
+  return [Number(value & 0xffff_ffffn), Number(value >> 32n)];
+}
+
+function valueOf(width: number, low: number, high: number): number | bigint {
+  return width === 8 ? (BigInt(high) << 32n) | BigInt(low) : low;
+}
+
 let watching = false;
 
 /**
@@ -681,6 +722,7 @@ function checkOps(ops: DeviceOps): void {
 }
 
 interface CheckedRegion {
+  model: RegisterModel | undefined;
   name: string;
   size: number;
   kind: 'memory' | 'registers';
@@ -708,8 +750,10 @@ function checkRegion(fallback: string, at: string, region: RegionOptions, ops: D
   const around = integer(`${at}.around`, region.around === undefined ? 1 : region.around, 1, 512);
   if (kind === 'registers') {
     if (region.pages !== undefined) throw invalidValue(`${at}.pages`, 'must be left out for registers', region.pages);
-    return { name, size, kind, supply: -1, content: undefined, seed: 0, around, askBeforeWrite: false };
+    const model = checkModel(`${at}.model`, region.model);
+    return { name, size, kind, model, supply: -1, content: undefined, seed: 0, around, askBeforeWrite: false };
   }
+  if (region.model !== undefined) throw invalidValue(`${at}.model`, "must be left out but for kind: 'registers'", region.model);
   const byOps = ops.fault !== undefined ? 'ask' : ops.pageMkwrite !== undefined ? 'zeros' : undefined;
   const pages = region.pages === undefined ? byOps : region.pages;
   if (pages === 'ask' && ops.fault === undefined) throw invalidValue(`${at}.pages`, "needs a fault op for 'ask'", pages);
@@ -717,10 +761,17 @@ function checkRegion(fallback: string, at: string, region: RegionOptions, ops: D
     name,
     size,
     kind,
+    model: undefined,
     around,
     askBeforeWrite: ops.pageMkwrite !== undefined,
     ...checkSupply(`${at}.pages`, pages, around),
   };
+}
+
+function checkModel(at: string, model: unknown): RegisterModel | undefined {
+  if (model instanceof RegisterFile) return model._model;
+  if (model === undefined || native.isRegisterModel(model)) return model as RegisterModel | undefined;
+  throw invalidType(at, 'an instance of RegisterFile, or a model that an addon has made (revocable-mmap/register-model.h)', model);
 }
 
 function checkSupply(
@@ -747,9 +798,9 @@ function checkSupply(
 }
 
 function makeRegion(device: number, index: number, region: CheckedRegion): OwnRegion {
-  const { name, size, kind, supply, content, seed, around, askBeforeWrite } = region;
+  const { name, size, kind, model, supply, content, seed, around, askBeforeWrite } = region;
   const id = unwrap(
-    native.deviceRegion(device, index, size, name, kind === 'registers', supply, content, seed, around, askBeforeWrite),
+    native.deviceRegion(device, index, size, name, kind === 'registers', supply, content, seed, around, askBeforeWrite, model),
   );
   return new OwnRegion(index, region, MemoryObject._ofDevice(id));
 }

@@ -23,6 +23,9 @@ export type {
   OpenFile,
   PageSupply,
   RegionOptions,
+  RegisterModel,
 } from './ops.js';
+export { RegisterFile } from './register-file.js';
+export type { RegisterFileOptions, RegisterKind, RegisterSpec } from './register-file.js';
 export type { SpawnedDevice, SpawnOptions } from './spawned-device.js';
-export { DeviceOpError, RawRegistersError, SelfFaultError } from '../errors.js';
+export { DeviceOpError, RawRegistersError, RegisterAccessError, SelfFaultError } from '../errors.js';

@@ -3,10 +3,12 @@
  * another one.
  */
 import { native, sharedRegistry } from '../native.js';
-import { registersFromElsewhere } from './calls.js';
+import { registersFromElsewhere, registersInNativeCode } from './calls.js';
 
 /** The model of a device's registers. Offsets are of the region. */
 export interface RegisterPort {
+  /** Raw accesses reach it too. */
+  raw: boolean;
   /** Undefined when the device is gone. */
   read(offset: number, width: number): number | bigint | undefined;
   /** False when the device is gone. */
@@ -26,7 +28,7 @@ export interface DeviceLink {
 
 /** What a device offers the memory objects of its own thread. */
 export interface LinkedHere {
-  registerPort(region: number): RegisterPort;
+  registerPort(region: number, raw: boolean): RegisterPort;
   drained(region: number): Promise<void>;
 }
 
@@ -41,16 +43,21 @@ export function linkOf(objectId: number): DeviceLink | undefined {
   if (found === null) return undefined;
   const { device, region, supplied } = found;
   const here = devicesHere.get(device);
+  const registers = (): RegisterPort | undefined => {
+    if (!found.registers) return undefined;
+    if (found.native) return registersInNativeCode(objectId, found.raw);
+    return here === undefined ? registersFromElsewhere(device, region, found.raw) : here.registerPort(region, found.raw);
+  };
   if (here !== undefined) {
     return {
-      registers: found.registers ? here.registerPort(region) : undefined,
+      registers: registers(),
       supplied,
       servedHere: found.asks,
       drained: () => here.drained(region),
     };
   }
   return {
-    registers: found.registers ? registersFromElsewhere(device, region) : undefined,
+    registers: registers(),
     supplied,
     servedHere: false,
     drained: async () => drainsElsewhere.get(device)?.(),

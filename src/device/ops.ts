@@ -1,5 +1,6 @@
 /** What a simulated device is made of: its regions, and its ops, which mirror the kernel's. */
 import type { Device } from './device.js';
+import type { RegisterFile } from './register-file.js';
 
 /** How a region's pages come about. */
 export type PageSupply =
@@ -13,13 +14,18 @@ export type PageSupply =
   /** `'offsets'`: each 64-bit word holds its own offset. `'random'`: noise that depends on seed and offset only. */
   | { model: 'offsets' | 'random'; seed?: number };
 
+/** An External that holds a model of registers in native code: see `include/revocable-mmap/register-model.h`. */
+export type RegisterModel = object & { readonly __registerModel?: never };
+
 export interface RegionOptions {
   /** Shown in `/proc/PID/maps` and in errors. Default: the device's name and the region's number. */
   name?: string;
   /** Bytes, at least 1. */
   size: number;
-  /** Memory, or registers: each checked access calls `readRegister` or `writeRegister`. Default `'memory'`. */
+  /** Memory, or registers: each access calls their model, the ops `readRegister` and `writeRegister` or `model`. Default `'memory'`. */
   kind?: 'memory' | 'registers';
+  /** Of registers: native code that answers instead of the ops, in whichever thread the access is made. */
+  model?: RegisterFile | RegisterModel;
   /**
    * Where the pages of memory come from at their first touch. All but `'ask'` are supplied by native code. Default: `'ask'` where the
    * device has a `fault` op, `'zeros'` where it has a `pageMkwrite` op only, else none of this: shared memory as any other.

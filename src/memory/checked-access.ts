@@ -10,10 +10,12 @@ import {
   ProtectedPageError,
   RawRegistersError,
   ReadOnlyMappingError,
+  RegisterAccessError,
   SelfFaultError,
   systemError,
   type AccessPlace,
   type BackingFaultCause,
+  type RegisterAccessCause,
 } from '../errors.js';
 import { knownMappingOf } from '../known.js';
 import {
@@ -98,6 +100,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** This thread would have to supply the pages that it touches. */
   readonly #servedHere: boolean;
   #selfFaultsTold = 0;
+  #rawFailuresTold = 0;
 
   /** Of the status table; CLOSED_SLOT once closed. */
   #slot: number;
@@ -134,10 +137,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /**
    * The memory as a JavaScript buffer; with 2 MiB pages the mapping may begin inside it: see `bytes.byteOffset`.
    *
-   * @throws RawRegistersError `ERR_DEVICE_REGISTERS` for a device's registers, which raw accesses would not reach.
+   * @throws RawRegistersError `ERR_DEVICE_REGISTERS` for a device's registers where raw accesses do not reach its model
+   *   (`docs/devices.md`).
    */
   get buffer(): SharedArrayBuffer | ArrayBuffer {
-    if (this.#registers !== undefined) throw new RawRegistersError(this.object.name);
+    if (this.#registers !== undefined && !this.#registers.raw) throw new RawRegistersError(this.object.name);
     return this.#buffer;
   }
 
@@ -510,6 +514,16 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** Raw accesses have, since this was last asked or a checked one has. */
   protected _throwIfSelfFaulted(): void {
     if (this.#servedHere && this.#slot !== CLOSED_SLOT) this.#throwIfSelfFaulted(this.#selfFaultsTold, undefined);
+  }
+
+  /** Raw accesses to registers have not reached the model, since this was last asked. */
+  protected _throwIfRawFailed(): void {
+    if (this.#registers === undefined || this.#slot === CLOSED_SLOT) return;
+    const failures = native.rawFailures(this.#id, judged);
+    if (failures === this.#rawFailuresTold) return;
+    this.#rawFailuresTold = failures;
+    const [cause, offset] = judged;
+    throw new RegisterAccessError(this._place(offset), CAUSES[cause] as RegisterAccessCause);
   }
 
   #load(offset: number, width: number): number | bigint | undefined {

@@ -145,7 +145,8 @@ export class Mapping extends CheckedAccess implements Disposable {
   /**
    * Throws what a checked access would throw now: for code that has used the raw views, or given them to a system call, and wants
    * to know whether all of it was real. A page counts that was lost since the mapping was made, and one that is past the end of its
-   * file now; and, once, that this thread touched pages raw that only it could have supplied (SelfFaultError). Reads nothing of the memory.
+   * file now; and, once, that this thread touched pages raw that only it could have supplied (SelfFaultError), or that raw accesses to
+   * registers did not reach the device's model (RegisterAccessError). Reads nothing of the memory.
    *
    * @param range what to look at; default the whole mapping.
    */
@@ -154,6 +155,7 @@ export class Mapping extends CheckedAccess implements Disposable {
     this._throwUnlessLive(undefined);
     if (!this.object.owned && native.objectRevokedByOwner(this.object._id)) throw this.object._revokedError();
     this._throwIfSelfFaulted();
+    this._throwIfRawFailed();
     this.#throwIfLost(offset, offset + length);
     const end = this.object._end;
     const past = end === Infinity ? -1 : native.firstBytePast(this._id, offset, length, end);

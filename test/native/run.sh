@@ -24,7 +24,7 @@ CXX ?= g++
 DIR := build/test-native/$(LANE)
 SOURCES := $(wildcard native/core/*.cc native/fault/*.cc test/native/*.cc)
 OBJECTS := $(SOURCES:%.cc=$(DIR)/%.o)
-CXXFLAGS := -std=c++20 -g -Wall -Wextra -Werror -fno-exceptions -fno-rtti -I native -I test/native $(FLAGS)
+CXXFLAGS := -std=c++20 -g -Wall -Wextra -Werror -fno-exceptions -fno-rtti -I native -I include -I test/native $(FLAGS)
 
 $(DIR)/native_test: $(OBJECTS)
 	$(CXX) $(FLAGS) -o $@ $^ -lpthread -ldl

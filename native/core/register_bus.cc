@@ -1,0 +1,158 @@
+#include "core/register_bus.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/device.h"
+#include "core/region.h"
+#include "core/registry.h"
+
+namespace revocable {
+
+std::array<AskedAccess, kAskedAccesses> g_asked_accesses;
+
+namespace {
+
+uint32_t state_of(uint32_t word) { return word & ((1u << AskedAccess::kStateBits) - 1); }
+uint32_t with_state(uint32_t word, AskedAccess::State state) { return word - state_of(word) + state; }
+
+// A slot that nobody uses any more: what still names it finds another generation.
+uint32_t freed(uint32_t word) { return with_state(word, AskedAccess::kFree) + (1u << AskedAccess::kStateBits); }
+
+uint64_t token_of(const AskedAccess* slot, uint32_t word) {
+  return (uint64_t{word >> AskedAccess::kStateBits} * kAskedAccesses + static_cast<size_t>(slot - g_asked_accesses.data())) + 1;
+}
+
+AskedAccess* slot_of(uint64_t token) { return &g_asked_accesses[(token - 1) % kAskedAccesses]; }
+
+// The word of that token's generation in `state`.
+uint32_t word_of(uint64_t token, AskedAccess::State state) {
+  return (static_cast<uint32_t>((token - 1) / kAskedAccesses) << AskedAccess::kStateBits) + state;
+}
+
+// Only one changes a slot from `from`: whoever it is, is told so.
+bool move_on(AskedAccess* slot, uint32_t* word, AskedAccess::State to) {
+  const uint32_t next = with_state(*word, to);
+  if (!slot->word.compare_exchange_strong(*word, next, std::memory_order_acq_rel)) return false;
+  *word = next;
+  return true;
+}
+
+void finish(AskedAccess* slot, uint32_t word, AskedAccess::State state) {
+  slot->word.store(with_state(word, state), std::memory_order_release);
+  futex_wake_private(&slot->word);
+}
+
+// Oldest first.
+AskedAccess* take_all(RegisterBus* bus) {
+  AskedAccess* newest = bus->asked.exchange(nullptr, std::memory_order_acquire);
+  AskedAccess* oldest = nullptr;
+  while (newest != nullptr) {
+    AskedAccess* older = newest->next;
+    newest->next = oldest;
+    oldest = newest;
+    newest = older;
+  }
+  return oldest;
+}
+
+TakenAccess copy_of(const AskedAccess& slot, uint32_t word, uint32_t region) {
+  return {token_of(&slot, word), slot.offset,   region,      slot.width, slot.reads,
+          slot.writes,           slot.combines, slot.thread, slot.value, slot.combination};
+}
+
+}  // namespace
+
+void bus_let_go(RegisterBus* bus) {
+  for (AskedAccess* slot = take_all(bus); slot != nullptr;) {
+    AskedAccess* next = slot->next;
+    uint32_t word = slot->word.load(std::memory_order_acquire);
+    if (state_of(word) == AskedAccess::kLeft) slot->word.store(freed(word), std::memory_order_release);
+    else if (move_on(slot, &word, AskedAccess::kCopying)) finish(slot, word, AskedAccess::kGone);
+    slot = next;
+  }
+  for (AskedAccess& slot : g_asked_accesses) {
+    uint32_t word = slot.word.load(std::memory_order_acquire);
+    if (state_of(word) != AskedAccess::kTaken || slot.bus != bus) continue;
+    if (move_on(&slot, &word, AskedAccess::kAnswering)) finish(&slot, word, AskedAccess::kGone);
+  }
+}
+
+void bus_take(RegisterBus* bus, std::vector<TakenAccess>* taken) {
+  for (AskedAccess* slot = take_all(bus); slot != nullptr;) {
+    AskedAccess* next = slot->next;
+    uint32_t word = slot->word.load(std::memory_order_acquire);
+    if (state_of(word) == AskedAccess::kLeft) {
+      slot->word.store(freed(word), std::memory_order_release);
+    } else if (state_of(word) == AskedAccess::kAsked && move_on(slot, &word, AskedAccess::kCopying)) {
+      taken->push_back(copy_of(*slot, word, bus->region.load(std::memory_order_relaxed)));
+      slot->word.store(with_state(word, AskedAccess::kTaken), std::memory_order_release);
+    } else if (state_of(slot->word.load(std::memory_order_acquire)) == AskedAccess::kLeft) {  // left in this moment
+      slot->word.store(freed(slot->word.load(std::memory_order_relaxed)), std::memory_order_release);
+    }
+    slot = next;
+  }
+}
+
+bool bus_answer(uint64_t token, bool failed, uint64_t value) {
+  AskedAccess* slot = slot_of(token);
+  uint32_t word = word_of(token, AskedAccess::kTaken);
+  if (!move_on(slot, &word, AskedAccess::kAnswering)) return false;
+  slot->failed = failed;
+  slot->value = value;
+  finish(slot, word, AskedAccess::kAnswered);
+  return true;
+}
+
+void bus_begin(Object* object, const BusOptions& options) {
+  RegisterBus* bus = object->bus.load(std::memory_order_relaxed);
+  if (bus == nullptr) bus = new RegisterBus;
+  const SignalsBlocked blocked;
+  {
+    const BusTurn turn(bus);
+    bus->model.store(options.model, std::memory_order_relaxed);
+    bus->device.store(options.device->id, std::memory_order_relaxed);
+    bus->owner_tid.store(options.device->owner_tid, std::memory_order_relaxed);
+    bus->limit_ms.store(options.device->limit_ms, std::memory_order_relaxed);
+    bus->bell.store(options.bell, std::memory_order_relaxed);
+    bus->region.store(options.region, std::memory_order_relaxed);
+    bus->traces.store(options.device->traces, std::memory_order_relaxed);
+  }
+  bus->open.store(true);  // publishes what stands above to whoever finds it open
+  object->bus.store(bus, std::memory_order_release);
+  object->trapped = options.trapped;
+}
+
+void bus_shut(RegisterBus* bus) {
+  if (bus == nullptr) return;
+  const SignalsBlocked blocked;
+  bus->open.store(false);  // before the turn: whoever has it next sees it shut; sequentially consistent with ask_for_access
+  { const BusTurn turn(bus); }
+  bus_let_go(bus);
+}
+
+void bus_open(RegisterBus* bus) {
+  if (bus != nullptr) bus->open.store(true);
+}
+
+void bus_shut_of(RegisterBus* bus, uint64_t device) {
+  {
+    const SignalsBlocked blocked;
+    const BusTurn turn(bus);
+    if (bus->device.load(std::memory_order_relaxed) != device) return;
+    bus->open.store(false);
+  }
+  bus_let_go(bus);
+}
+
+bool bus_access(RegisterBus* bus, bool write, uint64_t offset, unsigned width, uint64_t* value) {
+  const SignalsBlocked blocked;
+  const BusTurn turn(bus);
+  const RegisterModel* model = bus->model.load(std::memory_order_relaxed);
+  if (!bus->open.load() || model == nullptr) return false;
+  if (write) model_write(bus, *model, offset, width, *value, false);
+  else *value = model_read(bus, *model, offset, width, false);
+  return true;
+}
+
+}  // namespace revocable

@@ -1,0 +1,177 @@
+// The way of an access to the registers of a simulated device: one at a time, in the order in which they come, to
+//
+//   - a model in C++, which answers wherever the access is made, also inside the fault handler (fault/register_trap.cc);
+//   - a model in JavaScript, which answers in the device's thread while the accessor waits on a futex.
+//
+// A bus belongs to the record of its object for ever: the fault handler may look at one whose object has gone. `open` says
+// whether there is anything behind it.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/futex.h"
+#include "revocable-mmap/register-model.h"
+
+namespace revocable {
+
+struct Device;
+struct Object;
+struct TraceSet;  // access_trace.h
+
+using RegisterModel = revocable_mmap_register_model;
+
+struct AskedAccess;
+
+struct RegisterBus {
+  // Whose turn it is at the model in C++: 0 nobody's, 1 taken, 2 taken with others waiting. Its holder has asynchronous signals
+  // blocked and touches no mapped memory.
+  FutexWord turn{0};
+  // The gate: shut from the first instant of a removal, revocation, suspension or close. Looked at under the turn for a model in
+  // C++, and again after an access has been left for one in JavaScript.
+  std::atomic<bool> open{false};
+
+  // Written before `open`, and constant while that is set.
+  std::atomic<const RegisterModel*> model{nullptr};  // null: JavaScript answers
+  std::atomic<uint64_t> device{0};
+  std::atomic<int> owner_tid{0};      // of the thread that answers
+  std::atomic<uint32_t> limit_ms{0};  // how long it may take
+  std::atomic<int> bell{-1};          // an eventfd that its event loop watches; never closed
+  std::atomic<uint32_t> region{0};    // index in the device
+  std::atomic<TraceSet*> traces{nullptr};
+
+  std::atomic<AskedAccess*> asked{nullptr};  // newest first
+};
+
+// The turn at a model in C++. In the fault handler, or in normal code with asynchronous signals blocked.
+class BusTurn {
+ public:
+  explicit BusTurn(RegisterBus* bus) : bus_(bus) {
+    uint32_t free = 0;
+    if (bus->turn.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed)) return;
+    while (bus->turn.exchange(2, std::memory_order_acquire) != 0) futex_wait_private(&bus->turn, 2, nullptr);
+  }
+  ~BusTurn() {
+    if (bus_->turn.exchange(0, std::memory_order_release) == 2) futex_wake_private(&bus_->turn, 1);
+  }
+  BusTurn(const BusTurn&) = delete;
+  BusTurn& operator=(const BusTurn&) = delete;
+
+ private:
+  RegisterBus* bus_;
+};
+
+// An access splits into naturally aligned pieces of at most 8 bytes, in ascending order: `each(offset, width, done)`, `done`
+// being how many bytes came before. Ends early, and returns false, when `each` does.
+template <typename Each>
+bool for_each_piece(uint64_t offset, unsigned bytes, Each each) {
+  for (unsigned done = 0; done < bytes;) {
+    unsigned width = 8;
+    while ((offset + done) % width != 0 || width > bytes - done) width /= 2;
+    if (!each(offset + done, width, done)) return false;
+    done += width;
+  }
+  return true;
+}
+
+// One call of the model in C++, under the turn, and its record in the traces. `raw`: not by a checked accessor.
+// Async-signal-safe. (fault/register_trap.cc)
+uint64_t model_read(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, bool raw);
+void model_write(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, uint64_t value, bool raw);
+
+// --- a model in JavaScript --------------------------------------------------------------------------------------------------
+
+// What a read-modify-write puts where it has read `old`; false when it puts nothing (a comparison that failed).
+struct Combination {
+  bool (*put)(const void* operands, uint64_t old, uint64_t* value) = nullptr;
+  alignas(16) std::array<unsigned char, 240> operands{};
+};
+
+struct RegisterAccess {
+  uint64_t offset = 0;
+  unsigned width = 0;
+  bool reads = false, writes = false;
+  uint64_t value = 0;                        // to be written, where nothing is read
+  const Combination* combination = nullptr;  // of an access that reads and writes
+};
+
+enum class AccessResult : uint32_t {
+  answered,
+  gone,    // there is nothing behind the bus any more
+  failed,  // the model threw
+  late,    // it did not answer in time
+  self     // it would have to answer in this very thread
+};
+
+// Leaves the access for the device's thread and waits for its answer, the value read. Async-signal-safe. (fault/register_trap.cc)
+AccessResult ask_for_access(RegisterBus* bus, const RegisterAccess& access, uint64_t* value);
+
+// An access that a thread waits for. Slots are handed out by their state words, and never freed.
+struct AskedAccess {
+  enum State : uint32_t { kFree, kFilling, kAsked, kCopying, kTaken, kAnswering, kAnswered, kGone, kLeft };
+  static constexpr uint32_t kStateBits = 8;  // above them, a generation: a late answer finds another one
+
+  FutexWord word{kFree};
+  AskedAccess* next = nullptr;
+  // Written while filling, read while copying.
+  RegisterBus* bus = nullptr;
+  uint64_t offset = 0;
+  uint32_t width = 0;
+  bool reads = false, writes = false, combines = false;
+  int thread = 0;
+  uint64_t value = 0;  // to be written; then what was read
+  bool failed = false;
+  Combination combination{};
+};
+
+inline constexpr size_t kAskedAccesses = 256;
+extern std::array<AskedAccess, kAskedAccesses> g_asked_accesses;
+
+// What the device's thread has taken to answer.
+struct TakenAccess {
+  uint64_t token = 0;
+  uint64_t offset = 0;
+  uint32_t region = 0;
+  uint32_t width = 0;
+  bool reads = false, writes = false, combines = false;
+  int thread = 0;
+  uint64_t value = 0;
+  Combination combination{};
+};
+
+// --- normal code --------------------------------------------------------------------------------------------------------------
+
+// Who waits for JavaScript goes on, and is told that it is gone. An answer that is being given now is still given.
+// Async-signal-safe.
+void bus_let_go(RegisterBus* bus);
+
+// What the device's thread is to answer, oldest first; appended to `taken`.
+void bus_take(RegisterBus* bus, std::vector<TakenAccess>* taken);
+// False when nobody waits for it any more.
+bool bus_answer(uint64_t token, bool failed, uint64_t value);
+
+struct BusOptions {
+  const RegisterModel* model = nullptr;
+  const Device* device = nullptr;
+  uint32_t region = 0;
+  int bell = -1;
+  bool trapped = false;  // raw accesses reach it
+};
+
+// Makes the object's bus, or uses it again, and opens it.
+void bus_begin(Object* object, const BusOptions& options);
+// Shuts the gate. When it returns the model in C++ is not running and will not be called; who waits for JavaScript goes on, and
+// is told that it is gone. Null is fine.
+void bus_shut(RegisterBus* bus);
+void bus_open(RegisterBus* bus);
+// The same, if the bus is still one of this device.
+void bus_shut_of(RegisterBus* bus, uint64_t device);
+
+// One access from normal code to a model in C++. False when it is gone.
+bool bus_access(RegisterBus* bus, bool write, uint64_t offset, unsigned width, uint64_t* value);
+
+}  // namespace revocable

@@ -1,0 +1,61 @@
+// Registers as data sheets describe them, as a model in C++: each has an offset, a width, a value and what reading and writing
+// do. Calls of the model run in the fault handler: see the rules at the top of handler_inside.cc. Values are atomic, so the
+// device's own code may look at them and set them at any time.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/register_bus.h"
+
+namespace revocable {
+
+enum class RegisterKind : uint8_t {
+  read_write,
+  read_only,
+  write_one_to_clear,  // of status bits, which the device sets
+  write_one_to_set,
+  read_to_clear,  // a read takes the value and leaves 0; writes go nowhere
+  counter         // each read counts one up, after it; a write sets it
+};
+
+struct RegisterSpec {
+  uint64_t offset = 0;
+  uint32_t width = 4;
+  RegisterKind kind = RegisterKind::read_write;
+  uint64_t value = 0;
+};
+
+class RegisterFile {
+ public:
+  // Sorted by offset, and apart from each other. What none of them covers reads as `unlisted`, 0x00 or 0xff.
+  RegisterFile(const std::vector<RegisterSpec>& specs, uint8_t unlisted);
+
+  const RegisterModel* model() const { return &model_; }
+  size_t count() const { return count_; }
+  // Of the register with that number, without the effects of an access.
+  uint64_t value(size_t index) const { return cells_[index].value.load(); }
+  void set_value(size_t index, uint64_t value) { cells_[index].value.store(value); }
+
+ private:
+  struct Cell {
+    uint64_t offset = 0;
+    uint32_t width = 0;
+    RegisterKind kind = RegisterKind::read_write;
+    std::atomic<uint64_t> value{0};
+  };
+
+  static uint64_t read(void* context, uint64_t offset, uint32_t width);
+  static void write(void* context, uint64_t offset, uint32_t width, uint64_t value);
+  size_t first_reaching(uint64_t offset) const;
+
+  const std::unique_ptr<Cell[]> cells_;
+  const size_t count_;
+  const uint8_t unlisted_;
+  const RegisterModel model_;
+};
+
+}  // namespace revocable

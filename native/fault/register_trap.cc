@@ -1,0 +1,629 @@
+// Runs in the fault handler, and in that for SIGTRAP: see the rules at the top of handler_inside.cc.
+#include "fault/register_trap.h"
+
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+#include "core/access_trace.h"
+#include "core/counters.h"
+#include "core/device.h"
+#include "core/event_ring.h"
+#include "core/features.h"
+#include "core/linux_abi.h"
+#include "core/register_bus.h"
+#include "core/spin.h"
+#include "fault/chain.h"
+#include "fault/handler_inside.h"
+#include "fault/instruction.h"
+
+namespace revocable {
+namespace {
+
+constexpr unsigned kWidest = 64;  // bytes of one access
+
+uint64_t low_bytes(uint64_t value, unsigned width) { return width == 8 ? value : value & ((uint64_t{1} << (8 * width)) - 1); }
+
+uint64_t clock_ns() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// --- where an access goes -----------------------------------------------------------------------------------------------------
+
+enum class Verdict : uint8_t {
+  deliver,
+  gone,       // revoked, suspended or closed in this moment
+  forbidden,  // by the mapping's protection
+  refused     // not wholly within the registers
+};
+
+// All that is needed of a mapping once its record may be recycled.
+struct Target {
+  RegisterBus* bus = nullptr;
+  Region* region = nullptr;  // within the reader's scope only
+  uint64_t offset = 0;       // in the device's region
+  Verdict verdict = Verdict::refused;
+  Fill fill = Fill::zeros;
+  uint32_t slot = 0, generation = 0;
+};
+
+bool permitted(const Region* region, uintptr_t address, const MemoryAccess& access) {
+  const int prot = prot_of(mark_access(region->mark_of(region->page_of(address))), *region);
+  return (!access.reads || (prot & PROT_READ) != 0) && (!access.writes || (prot & PROT_WRITE) != 0);
+}
+
+Verdict judge(const Region* region, const MemoryAccess& access) {
+  const uintptr_t last = access.address + access.width - 1;
+  if (access.address < region->start || last - region->start >= region->length) return Verdict::refused;
+  const bool two_pages = region->page_of(access.address) != region->page_of(last);
+  if (two_pages && region->rearranged.load(std::memory_order_relaxed) != nullptr) return Verdict::refused;
+  if (!permitted(region, access.address, access) || (two_pages && !permitted(region, last, access))) return Verdict::forbidden;
+  return region->state.load(std::memory_order_acquire) == State::live ? Verdict::deliver : Verdict::gone;
+}
+
+Target target_of(Region* region, const MemoryAccess& access) {
+  Target target;
+  target.bus = region->object->bus.load(std::memory_order_acquire);
+  target.region = region;
+  target.verdict = judge(region, access);
+  target.fill = region->fill;
+  target.slot = region->slot;
+  target.generation = region->generation;
+  if (target.verdict != Verdict::refused) {
+    const size_t page = region->page_of(access.address);
+    target.offset = region->object_offset_of(page) + (access.address - region->page_address(page));
+  }
+  return target;
+}
+
+// A mapping of registers that lives, or null.
+Region* trapped_region(uintptr_t address) {
+  Region* region = find_region(address);
+  return region != nullptr && region->trapped && region->state.load(std::memory_order_acquire) == State::live ? region : nullptr;
+}
+
+uint64_t fill_word(Fill fill) { return fill == Fill::ones ? ~uint64_t{0} : 0; }
+
+// --- telling ------------------------------------------------------------------------------------------------------------------
+
+void tell_of(const Target& target, uintptr_t address, bool write, EventKind kind, Cause cause) {
+  const ReaderScope scope;
+  Region* region = find_region(address);
+  if (region == nullptr || region->slot != target.slot || region->generation != target.generation) return;
+  DeviceMapping* mapping = region->device_mapping;
+  if (kind == EventKind::fault_self) {
+    mapping->self_faults.fetch_add(1);
+    bump(g_counters.self_faults);
+  } else if (kind != EventKind::fault_protection) {
+    mapping->raw_failure.store(static_cast<uint64_t>(cause) << 56 | (address - region->start), std::memory_order_relaxed);
+    mapping->raw_failures.fetch_add(1, std::memory_order_release);
+  }
+  tell_access(region, address, write, kind, cause);
+}
+
+void tell_verdict(const Target& target, const MemoryAccess& access) {
+  if (target.verdict == Verdict::forbidden) {
+    tell_of(target, access.address, access.writes, EventKind::fault_protection, Cause::none);
+  } else if (target.verdict == Verdict::refused) {
+    bump(g_counters.accesses_refused);
+    tell_of(target, access.address, access.writes, EventKind::fault_refused, Cause::refused);
+  }
+}
+
+void tell_result(const Target& target, const MemoryAccess& access, AccessResult result) {
+  switch (result) {
+    case AccessResult::answered:
+    case AccessResult::gone: return;
+    case AccessResult::failed: return tell_of(target, access.address, access.writes, EventKind::fault_backing, Cause::failed);
+    case AccessResult::late: return tell_of(target, access.address, access.writes, EventKind::fault_backing, Cause::no_answer);
+    case AccessResult::self: return tell_of(target, access.address, access.writes, EventKind::fault_self, Cause::none);
+  }
+}
+
+// --- the model in C++
+// -----------------------------------------------------------------------------------------------------------
+
+void trace(RegisterBus* bus, uint64_t offset, unsigned width, uint64_t value, bool write, bool raw) {
+  TraceSet* traces = bus->traces.load(std::memory_order_relaxed);
+  if (!trace_active(traces)) return;
+  trace_access(traces, {.time_ns = clock_ns(),
+                        .offset = offset,
+                        .value = value,
+                        .thread = static_cast<uint32_t>(abi::tid()),
+                        .region = bus->region.load(std::memory_order_relaxed),
+                        .width = static_cast<uint8_t>(width),
+                        .write = write,
+                        .raw = raw});
+}
+
+// The model, under the turn; null when there is none any more.
+const RegisterModel* model_behind(const RegisterBus* bus) {
+  return bus->open.load() ? bus->model.load(std::memory_order_relaxed) : nullptr;
+}
+
+void read_pieces(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned bytes, void* into) {
+  for_each_piece(offset, bytes, [&](uint64_t at, unsigned width, unsigned done) {
+    const uint64_t value = model_read(bus, model, at, width, true);
+    memcpy(static_cast<char*>(into) + done, &value, width);
+    return true;
+  });
+}
+
+void write_pieces(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned bytes, const void* from) {
+  for_each_piece(offset, bytes, [&](uint64_t at, unsigned width, unsigned done) {
+    uint64_t value = 0;
+    memcpy(&value, static_cast<const char*>(from) + done, width);
+    model_write(bus, model, at, width, value, true);
+    return true;
+  });
+}
+
+// --- the model in JavaScript
+// ------------------------------------------------------------------------------------------------------
+
+// How long an accessor looks before it sleeps: being woken costs more than most models take.
+constexpr uint32_t kSpinUs = 50;
+std::atomic<bool> g_may_spin{false};
+
+constexpr uint32_t kStateMask = (1u << AskedAccess::kStateBits) - 1;
+
+AskedAccess* take_slot(uint32_t* word) {
+  for (AskedAccess& slot : g_asked_accesses) {
+    uint32_t seen = slot.word.load(std::memory_order_relaxed);
+    if ((seen & kStateMask) != AskedAccess::kFree) continue;
+    *word = seen + AskedAccess::kFilling;
+    if (slot.word.compare_exchange_strong(seen, *word, std::memory_order_acquire)) return &slot;
+  }
+  return nullptr;
+}
+
+void fill_slot(AskedAccess* slot, RegisterBus* bus, const RegisterAccess& access, int thread) {
+  slot->bus = bus;
+  slot->offset = access.offset;
+  slot->width = access.width;
+  slot->reads = access.reads;
+  slot->writes = access.writes;
+  slot->thread = thread;
+  slot->value = access.value;
+  slot->combines = access.combination != nullptr;
+  if (slot->combines) slot->combination = *access.combination;
+}
+
+void leave_with_owner(RegisterBus* bus, AskedAccess* slot) {
+  AskedAccess* newest = bus->asked.load(std::memory_order_relaxed);
+  do slot->next = newest;
+  while (!bus->asked.compare_exchange_weak(newest, slot));
+  // Shut meanwhile: whoever shut it may have looked for this one too early.
+  if (!bus->open.load()) return bus_let_go(bus);
+  if (newest != nullptr) return;  // whoever left that one has rung, and the owner takes all
+  const uint64_t one = 1;
+  if (write(bus->bell.load(std::memory_order_relaxed), &one, sizeof one) < 0) return;  // full: it has been rung
+}
+
+// Whether the slot has come to its end; gives it back then.
+bool collect(AskedAccess* slot, AccessResult* result, uint64_t* value) {
+  const uint32_t word = slot->word.load(std::memory_order_acquire);
+  const uint32_t state = word & kStateMask;
+  if (state != AskedAccess::kAnswered && state != AskedAccess::kGone) return false;
+  *value = slot->value;
+  *result = state == AskedAccess::kGone ? AccessResult::gone : slot->failed ? AccessResult::failed : AccessResult::answered;
+  slot->word.store(word - state + (1u << AskedAccess::kStateBits), std::memory_order_release);
+  return true;
+}
+
+// Nobody waits for it any more. False when it is being taken or answered in this moment.
+bool leave(AskedAccess* slot) {
+  uint32_t word = slot->word.load(std::memory_order_acquire);
+  const uint32_t state = word & kStateMask;
+  if (state == AskedAccess::kAsked) {  // still on the list: whoever takes it off gives it back
+    return slot->word.compare_exchange_strong(word, word - state + AskedAccess::kLeft, std::memory_order_acq_rel);
+  }
+  if (state != AskedAccess::kTaken) return false;
+  return slot->word.compare_exchange_strong(word, word - state + (1u << AskedAccess::kStateBits), std::memory_order_acq_rel);
+}
+
+AccessResult await_answer(AskedAccess* slot, uint64_t limit_ns, uint64_t* value) {
+  AccessResult result;
+  const uint64_t begun = clock_ns();
+  while (g_may_spin.load(std::memory_order_relaxed) && clock_ns() - begun < uint64_t{kSpinUs} * 1000) {
+    if (collect(slot, &result, value)) return result;
+    for (int i = 0; i < 8; ++i) relax_processor();
+  }
+  for (;;) {
+    const uint32_t word = slot->word.load(std::memory_order_acquire);
+    if (collect(slot, &result, value)) return result;
+    const uint64_t now = clock_ns();
+    if (now - begun >= limit_ns && leave(slot)) return AccessResult::late;
+    // While it is being taken or answered its word changes in a moment.
+    const uint64_t left = now - begun < limit_ns ? limit_ns - (now - begun) : 100'000;
+    const timespec limit{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
+    futex_wait_private(&slot->word, word, &limit);
+  }
+}
+
+}  // namespace
+
+AccessResult ask_for_access(RegisterBus* bus, const RegisterAccess& access, uint64_t* value) {
+  const int thread = abi::tid();
+  if (bus->owner_tid.load(std::memory_order_relaxed) == thread) return AccessResult::self;
+  const uint64_t limit_ns = uint64_t{bus->limit_ms.load(std::memory_order_relaxed)} * 1'000'000;
+  const uint64_t begun = clock_ns();
+  uint32_t word = 0;
+  AskedAccess* slot;
+  while ((slot = take_slot(&word)) == nullptr) {  // more threads wait than there are slots
+    if (!bus->open.load()) return AccessResult::gone;
+    if (clock_ns() - begun >= limit_ns) return AccessResult::late;
+    const timespec pause{0, 100'000};
+    syscall(SYS_nanosleep, &pause, nullptr);
+  }
+  fill_slot(slot, bus, access, thread);
+  slot->word.store(word - AskedAccess::kFilling + AskedAccess::kAsked, std::memory_order_release);
+  leave_with_owner(bus, slot);
+  return await_answer(slot, limit_ns, value);
+}
+
+uint64_t model_read(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, bool raw) {
+  const uint64_t value = low_bytes(model.read(model.context, offset, width), width);
+  trace(bus, offset, width, value, false, raw);
+  return value;
+}
+
+void model_write(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, uint64_t value, bool raw) {
+  model.write(model.context, offset, width, low_bytes(value, width));
+  trace(bus, offset, width, low_bytes(value, width), true, raw);
+}
+
+namespace {
+
+AccessResult ask_for_bytes(RegisterBus* bus, uint64_t offset, unsigned bytes, bool write, char* at) {
+  AccessResult result = AccessResult::answered;
+  for_each_piece(offset, bytes, [&](uint64_t piece, unsigned width, unsigned done) {
+    RegisterAccess access{.offset = piece, .width = width, .reads = !write, .writes = write};
+    if (write) memcpy(&access.value, at + done, width);
+    uint64_t value = 0;
+    result = ask_for_access(bus, access, &value);
+    if (!write) memcpy(at + done, &value, width);
+    return result == AccessResult::answered;
+  });
+  return result;
+}
+
+// Bytes from the model, or to it, piece by piece; without another thread's access in between where the model is C++.
+AccessResult transfer(RegisterBus* bus, uint64_t offset, unsigned bytes, bool write, void* at) {
+  {
+    const BusTurn turn(bus);
+    if (!bus->open.load()) return AccessResult::gone;
+    if (const RegisterModel* model = model_behind(bus)) {
+      if (write) write_pieces(bus, *model, offset, bytes, at);
+      else read_pieces(bus, *model, offset, bytes, at);
+      return AccessResult::answered;
+    }
+  }
+  return ask_for_bytes(bus, offset, bytes, write, static_cast<char*>(at));
+}
+
+// --- instructions on general registers: completed here
+// ----------------------------------------------------------------------------
+
+struct Emulation {
+  const Instruction& instruction;
+  const Operands operands;
+  const MemoryAccess& access() const { return instruction.access[0]; }
+  Effect effect(const uint64_t words[2]) const { return effect_of(instruction, operands, words[0], words[1]); }
+};
+
+AccessResult emulate_with_model(RegisterBus* bus, const RegisterModel& model, uint64_t offset, const Emulation& emulation,
+                                Effect* effect) {
+  uint64_t words[2] = {};
+  const unsigned bytes = emulation.access().width;
+  if (emulation.access().reads) read_pieces(bus, model, offset, bytes, words);
+  *effect = emulation.effect(words);
+  const uint64_t put[2] = {effect->memory, effect->memory_high};
+  if (effect->writes) write_pieces(bus, model, offset, bytes, put);
+  return AccessResult::answered;
+}
+
+// What an indivisible access leaves in the slot for the device's thread.
+struct Combined {
+  Instruction instruction;
+  Operands operands;
+};
+static_assert(sizeof(Combined) <= sizeof(Combination::operands));
+
+bool put_combined(const void* operands, uint64_t old, uint64_t* value) {
+  Combined combined;
+  memcpy(static_cast<void*>(&combined), operands, sizeof combined);
+  const Effect effect = effect_of(combined.instruction, combined.operands, old, 0);
+  *value = effect.memory;
+  return effect.writes;
+}
+
+AccessResult ask_whole(RegisterBus* bus, uint64_t offset, const Emulation& emulation, Effect* effect) {
+  const MemoryAccess& of = emulation.access();
+  RegisterAccess access{.offset = offset, .width = of.width, .reads = of.reads, .writes = of.writes};
+  uint64_t words[2] = {};
+  if (!of.reads) access.value = emulation.effect(words).memory;
+  Combination combination;
+  if (of.reads && of.writes) {
+    const Combined combined{emulation.instruction, emulation.operands};
+    combination.put = put_combined;
+    memcpy(combination.operands.data(), static_cast<const void*>(&combined), sizeof combined);
+    access.combination = &combination;
+  }
+  const AccessResult result = ask_for_access(bus, access, &words[0]);
+  *effect = emulation.effect(words);
+  return result;
+}
+
+AccessResult ask_in_pieces(RegisterBus* bus, uint64_t offset, const Emulation& emulation, Effect* effect) {
+  uint64_t words[2] = {};
+  const MemoryAccess& of = emulation.access();
+  AccessResult result = AccessResult::answered;
+  if (of.reads) result = ask_for_bytes(bus, offset, of.width, false, reinterpret_cast<char*>(words));
+  if (result != AccessResult::answered) return result;
+  *effect = emulation.effect(words);
+  uint64_t put[2] = {effect->memory, effect->memory_high};
+  if (effect->writes) result = ask_for_bytes(bus, offset, of.width, true, reinterpret_cast<char*>(put));
+  return result;
+}
+
+AccessResult emulate_with_bus(RegisterBus* bus, uint64_t offset, const Emulation& emulation, Effect* effect) {
+  {
+    const BusTurn turn(bus);
+    if (!bus->open.load()) return AccessResult::gone;
+    if (const RegisterModel* model = model_behind(bus)) return emulate_with_model(bus, *model, offset, emulation, effect);
+  }
+  const unsigned width = emulation.access().width;
+  const bool whole = width <= 8 && offset % width == 0;
+  return whole ? ask_whole(bus, offset, emulation, effect) : ask_in_pieces(bus, offset, emulation, effect);
+}
+
+Delivery emulate(Region* region, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
+  const Emulation emulation{instruction, operands_of(instruction, machine)};
+  const Target target = target_of(region, emulation.access());
+  if (target.verdict != Verdict::deliver && target.fill == Fill::deadly) return Delivery::deadly;
+  scope.leave();
+  Effect effect;
+  AccessResult result = AccessResult::gone;
+  if (target.verdict == Verdict::deliver) result = emulate_with_bus(target.bus, target.offset, emulation, &effect);
+  if (result != AccessResult::answered) {
+    if (target.fill == Fill::deadly) return Delivery::deadly;
+    const uint64_t fill[2] = {fill_word(target.fill), fill_word(target.fill)};
+    effect = emulation.effect(fill);
+  }
+  apply_effect(machine, instruction, effect);
+  if (result == AccessResult::answered) return Delivery::complete;
+  tell_verdict(target, emulation.access());
+  tell_result(target, emulation.access(), result);
+  return Delivery::complete;
+}
+
+// --- all others: redirected, and run for one step
+// -----------------------------------------------------------------------------------
+
+struct Moved {
+  MemoryAccess access;
+  Target target;
+  uint64_t change = 0;  // of the mover
+  char* scratch = nullptr;
+};
+
+constexpr unsigned kMoved = 2;
+
+// A thread's step. Found by the thread's id, as there is no thread-local storage here.
+struct Step {
+  std::atomic<int> tid{0};
+  uintptr_t pc = 0;
+  sigset_t mask;
+  bool trap_flag = false;  // somebody else was stepping this thread
+  unsigned count = 0;
+  Moved moved[kMoved];
+};
+
+constexpr size_t kSteps = 64;
+// An access may begin anywhere in its page and end in the next.
+constexpr size_t kScratchPage = 4096, kScratchBytes = 2 * kScratchPage;
+std::array<Step, kSteps> g_steps;
+std::atomic<char*> g_scratch{nullptr};
+
+char* scratch_of(const Step* step, unsigned index) {
+  const size_t number = static_cast<size_t>(step - g_steps.data()) * kMoved + index;
+  return g_scratch.load(std::memory_order_relaxed) + number * kScratchBytes;
+}
+
+Step* find_step(int tid) {
+  for (Step& step : g_steps) {
+    if (step.tid.load(std::memory_order_relaxed) == tid) return &step;
+  }
+  return nullptr;
+}
+
+// One that this thread has left behind (a handler jumped out of its step) is used again.
+Step* take_step(int tid) {
+  if (Step* left = find_step(tid)) return left;
+  for (Step& step : g_steps) {
+    int free = 0;
+    if (step.tid.compare_exchange_strong(free, tid, std::memory_order_acquire)) return &step;
+  }
+  return nullptr;
+}
+
+// As the processor's registers are again what the program knows.
+void put_registers_back(const Step& step, MachineContext& machine, bool stepped) {
+  for (unsigned i = 0; i < step.count; ++i) {
+    const MemoryAccess& access = step.moved[i].access;
+    if (stepped && access.mover_overwritten) continue;
+    machine.set_general(access.mover, machine.general(access.mover) - step.moved[i].change);
+  }
+  machine.set_trap_flag(step.trap_flag);
+  machine.set_mask(step.mask);
+}
+
+// The step is not to be interrupted by a handler that would see the registers moved. What the instruction itself may raise, and
+// the trap behind it, stay open: blocked, they would kill.
+sigset_t step_mask() {
+  sigset_t mask;
+  sigfillset(&mask);
+  for (const int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) sigdelset(&mask, signal);
+  return mask;
+}
+
+// Which of the instruction's accesses are to registers. False when one of them cannot be moved.
+bool plan_moves(const Instruction& instruction, Moved* moved, unsigned* count) {
+  *count = 0;
+  for (unsigned i = 0; i < instruction.accesses; ++i) {
+    const MemoryAccess& access = instruction.access[i];
+    Region* region = trapped_region(access.address);
+    if (region == nullptr) region = trapped_region(access.address + access.width - 1);
+    if (region == nullptr) continue;
+    if (access.mover == kNoRegister || access.width > kWidest) return false;
+    if (*count == 1 && moved[0].access.mover == access.mover) return false;
+    moved[(*count)++] = {access, target_of(region, access)};
+  }
+  return *count != 0;
+}
+
+AccessResult read_for(const Moved& moved, void* bytes) {
+  const unsigned width = moved.access.width;
+  AccessResult result = AccessResult::gone;
+  if (moved.target.verdict == Verdict::deliver) {
+    result = AccessResult::answered;
+    if (moved.access.reads) result = transfer(moved.target.bus, moved.target.offset, width, false, bytes);
+  }
+  if (result != AccessResult::answered) memset(bytes, moved.target.fill == Fill::ones ? 0xff : 0, width);
+  return result;
+}
+
+void begin_step(Step* step, const Moved* moved, unsigned count, const char (*bytes)[kWidest], MachineContext& machine) {
+  step->count = count;
+  step->pc = machine.pc();
+  step->mask = machine.mask();
+  step->trap_flag = machine.trap_flag();
+  for (unsigned i = 0; i < count; ++i) {
+    Moved& at = step->moved[i] = moved[i];
+    at.scratch = scratch_of(step, i) + at.access.address % kScratchPage;
+    memcpy(at.scratch, bytes[i], at.access.width);
+    // A multiple of the page size, and so of every scale.
+    const intptr_t distance = static_cast<intptr_t>(reinterpret_cast<uintptr_t>(at.scratch) - at.access.address);
+    at.change = static_cast<uint64_t>(distance >> at.access.mover_shift);
+    machine.set_general(at.access.mover, machine.general(at.access.mover) + at.change);
+  }
+  machine.set_trap_flag(true);
+  machine.set_mask(step_mask());
+}
+
+Delivery redirect(const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
+  Moved moved[kMoved];
+  unsigned count = 0;
+  if (!plan_moves(instruction, moved, &count)) return Delivery::not_understood;
+  scope.leave();
+  char bytes[kMoved][kWidest];
+  for (unsigned i = 0; i < count; ++i) {
+    const AccessResult result = read_for(moved[i], bytes[i]);
+    if (result == AccessResult::answered) continue;
+    if (moved[i].target.fill == Fill::deadly) return Delivery::deadly;
+    tell_verdict(moved[i].target, moved[i].access);
+    tell_result(moved[i].target, moved[i].access, result);
+    moved[i].access.writes = false;
+  }
+  Step* step = take_step(abi::tid());
+  while (step == nullptr) {  // each of the others is one instruction long
+    syscall(SYS_sched_yield);
+    step = take_step(abi::tid());
+  }
+  begin_step(step, moved, count, bytes, machine);
+  return Delivery::complete;
+}
+
+// Gives the model what the step has written.
+void deliver_written(const Moved& moved, const char* bytes) {
+  Target target;
+  {
+    const ReaderScope scope;
+    Region* region = trapped_region(moved.access.address);
+    if (region == nullptr || region->generation != moved.target.generation || region->slot != moved.target.slot) return;
+    target = target_of(region, moved.access);
+  }
+  if (target.verdict != Verdict::deliver) return;
+  char copy[kWidest];
+  memcpy(copy, bytes, moved.access.width);
+  tell_result(target, moved.access, transfer(target.bus, target.offset, moved.access.width, true, copy));
+}
+
+void end_step(Step* step, MachineContext& machine) {
+  put_registers_back(*step, machine, true);
+  const unsigned count = step->count;
+  Moved moved[kMoved];
+  char bytes[kMoved][kWidest];
+  for (unsigned i = 0; i < count; ++i) {
+    moved[i] = step->moved[i];
+    memcpy(bytes[i], moved[i].scratch, moved[i].access.width);
+  }
+  step->tid.store(0, std::memory_order_release);
+  for (unsigned i = 0; i < count; ++i) {
+    if (moved[i].access.writes) deliver_written(moved[i], bytes[i]);
+  }
+}
+
+bool touches(const Instruction& instruction, uintptr_t address) {
+  for (unsigned i = 0; i < instruction.accesses; ++i) {
+    const MemoryAccess& access = instruction.access[i];
+    if (address >= access.address && address - access.address < access.width) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool register_trap_reserve() {
+#if defined(__x86_64__)
+  if (!features().register_traps) return false;
+  g_may_spin.store(spinning_helps(), std::memory_order_relaxed);
+  if (g_scratch.load() != nullptr) return true;
+  void* at =
+      mmap(nullptr, kSteps * kMoved * kScratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED) return false;
+  char* none = nullptr;
+  if (!g_scratch.compare_exchange_strong(none, static_cast<char*>(at))) munmap(at, kSteps * kMoved * kScratchBytes);
+  return true;
+#else
+  return false;
+#endif
+}
+
+Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machine, ReaderScope& scope) {
+  uint8_t code[kLongestInstruction];
+  const Instruction instruction = decode_instruction(code, read_code(machine.pc(), code), machine);
+  if (!instruction.known || !touches(instruction, address)) return Delivery::not_understood;
+  return instruction.emulated ? emulate(region, instruction, machine, scope) : redirect(instruction, machine, scope);
+}
+
+void abandon_step(MachineContext& machine) {
+  Step* step = find_step(abi::tid());
+  // One that a handler has jumped out of says nothing of where the thread is now.
+  if (step == nullptr || step->pc != machine.pc() || !machine.trap_flag()) return;
+  put_registers_back(*step, machine, false);
+  step->tid.store(0, std::memory_order_release);
+}
+
+extern "C" void revocable_mmap_trap_handler(int signal, siginfo_t* info, void* context) {
+  const int saved_errno = errno;
+  MachineContext machine(context);
+  Step* step = info->si_code == TRAP_TRACE && machine.trap_flag() ? find_step(abi::tid()) : nullptr;
+  if (step != nullptr) {
+    end_step(step, machine);
+  } else {
+    bump(g_counters.foreign);
+    chain_signal(signal, info, context, MachineContext::delivered_by_kernel(info, context, __builtin_dwarf_cfa()));
+  }
+  errno = saved_errno;
+}
+
+}  // namespace revocable

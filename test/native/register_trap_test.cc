@@ -1,0 +1,248 @@
+// Raw accesses to the registers of a simulated device: each is delivered to the model, once, with its width and value.
+#include <emmintrin.h>
+#include <immintrin.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "core/counters.h"
+#include "core/device.h"
+#include "core/event_ring.h"
+#include "core/linux_abi.h"
+#include "core/register_bus.h"
+#include "fault/handler_install.h"
+#include "fault/register_trap.h"
+#include "fixture.h"
+
+#if defined(__x86_64__)
+
+using namespace revocable;
+
+namespace {
+
+struct Seen {
+  uint64_t offset, value;
+  uint32_t width;
+  bool write;
+  bool operator==(const Seen&) const = default;
+};
+
+std::string describe(const Seen& seen) {
+  return std::string(seen.write ? "W" : "R") + std::to_string(seen.width) + "@" + std::to_string(seen.offset) + "=" +
+         std::to_string(seen.value);
+}
+
+// Registers that hold what is written to them, and a log. Called in the fault handler, one access at a time.
+struct Remembering {
+  explicit Remembering(size_t bytes, size_t most = 64) : memory(bytes), log(most) {}
+  std::vector<unsigned char> memory;
+  std::vector<Seen> log;
+  size_t logged = 0;
+  std::atomic<bool> inside{false};
+  std::atomic<uint32_t> overlaps{0};
+
+  void note(const Seen& seen) {
+    if (logged < log.size()) log[logged] = seen;
+    ++logged;
+  }
+  static uint64_t read(void* context, uint64_t offset, uint32_t width) {
+    auto* self = static_cast<Remembering*>(context);
+    if (self->inside.exchange(true)) self->overlaps.fetch_add(1);
+    uint64_t value = 0;
+    memcpy(&value, &self->memory[offset], width);
+    self->note({offset, value, width, false});
+    self->inside.store(false);
+    return value;
+  }
+  static void write(void* context, uint64_t offset, uint32_t width, uint64_t value) {
+    auto* self = static_cast<Remembering*>(context);
+    if (self->inside.exchange(true)) self->overlaps.fetch_add(1);
+    memcpy(&self->memory[offset], &value, width);
+    self->note({offset, value, width, true});
+    self->inside.store(false);
+  }
+  RegisterModel model() { return {read, write, this}; }
+  std::vector<Seen> take() {
+    std::vector<Seen> seen(log.begin(), log.begin() + static_cast<ptrdiff_t>(std::min(logged, log.size())));
+    logged = 0;
+    return seen;
+  }
+};
+
+// A device of one region of registers, and a mapping of it.
+struct Registers {
+  DeviceRef device;
+  Object* object = nullptr;
+  View view;
+  const RegisterModel* model;
+
+  Registers(const RegisterModel* behind, size_t bytes, const MapOptions& options = {}, uint32_t limit_ms = 5000) : model(behind) {
+    start_library();
+    device = device_create("registers", limit_ms, [] {});
+    ObjectOptions described{.name = "registers", .device = device, .registers = true};
+    CHECK_OK(object_create(bytes, false, described, &object));
+    CHECK_OK(handlers_ensure(true));
+    bus_begin(object, {.model = behind, .device = device.get(), .region = 0, .bell = -1, .trapped = register_trap_reserve()});
+    device->buses.push_back(object->bus.load());
+    view = map(object, options);
+  }
+  template <typename T>
+  volatile T* at(size_t offset) const {
+    return reinterpret_cast<volatile T*>(view.at + offset);
+  }
+};
+
+void check_log(Remembering& model, const std::vector<Seen>& expected) {
+  const std::vector<Seen> seen = model.take();
+  CHECK_EQ(seen.size(), expected.size());
+  for (size_t i = 0; i < std::min(seen.size(), expected.size()); ++i) {
+    CHECK_EQ(describe(seen[i]), describe(expected[i]));
+  }
+}
+
+TEST("registers: loads and stores of every width reach the model once") {
+  Remembering model(4096);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  *registers.at<uint8_t>(1) = 0x11;
+  *registers.at<uint16_t>(2) = 0x2222;
+  *registers.at<uint32_t>(4) = 0x44444444;
+  *registers.at<uint64_t>(8) = 0x8888888888888888;
+  check_log(model, {{1, 0x11, 1, true}, {2, 0x2222, 2, true}, {4, 0x44444444, 4, true}, {8, 0x8888888888888888, 8, true}});
+  CHECK_EQ(*registers.at<uint8_t>(1), 0x11);
+  CHECK_EQ(*registers.at<uint16_t>(2), 0x2222);
+  CHECK_EQ(*registers.at<uint32_t>(4), 0x44444444u);
+  CHECK_EQ(*registers.at<uint64_t>(8), 0x8888888888888888u);
+  check_log(model, {{1, 0x11, 1, false}, {2, 0x2222, 2, false}, {4, 0x44444444, 4, false}, {8, 0x8888888888888888, 8, false}});
+}
+
+TEST("registers: a read-modify-write is one read and one write, in order") {
+  Remembering model(4096);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  char* at = registers.view.at;
+  asm volatile("orl $0x10, (%0)" ::"r"(at) : "memory", "cc");
+  asm volatile("lock addq $5, 8(%0)" ::"r"(at) : "memory", "cc");
+  uint32_t old = 7;
+  asm volatile("lock xaddl %0, 4(%1)" : "+r"(old) : "r"(at) : "memory", "cc");
+  CHECK_EQ(old, 0u);
+  uint8_t swapped = 0x5a;
+  asm volatile("xchgb %0, 4(%1)" : "+q"(swapped) : "r"(at) : "memory");
+  CHECK_EQ(swapped, 7);
+  check_log(model, {{0, 0, 4, false},
+                    {0, 0x10, 4, true},
+                    {8, 0, 8, false},
+                    {8, 5, 8, true},
+                    {4, 0, 4, false},
+                    {4, 7, 4, true},
+                    {4, 7, 1, false},
+                    {4, 0x5a, 1, true}});
+}
+
+TEST("registers: a comparison that fails writes nothing") {
+  Remembering model(4096);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  uint32_t expected = 1;
+  CHECK(!__atomic_compare_exchange_n(registers.at<uint32_t>(0), &expected, 9, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+  CHECK_EQ(expected, 0u);
+  CHECK(__atomic_compare_exchange_n(registers.at<uint32_t>(0), &expected, 9, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+  check_log(model, {{0, 0, 4, false}, {0, 0, 4, false}, {0, 9, 4, true}});
+}
+
+TEST("registers: what is not aligned comes in aligned pieces, in order of address") {
+  Remembering model(4096);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  asm volatile("movl $0x04030201, 3(%0)" ::"r"(registers.view.at) : "memory");
+  check_log(model, {{3, 0x01, 1, true}, {4, 0x0302, 2, true}, {6, 0x04, 1, true}});
+  uint64_t value;
+  asm volatile("movq 1(%1), %0" : "=r"(value) : "r"(registers.view.at));
+  CHECK_EQ(value, 0x0000'0403'0201'0000u);
+  check_log(model, {{1, 0, 1, false}, {2, 0x0100, 2, false}, {4, 0x00040302, 4, false}, {8, 0, 1, false}});
+}
+
+TEST("registers: vectors come in pieces of eight bytes, and the page is never opened") {
+  Remembering model(4096);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  char* at = registers.view.at;
+  const __m128i ramp = _mm_set_epi64x(0x1716151413121110, 0x0706050403020100);
+  asm volatile("movdqu %1, (%0)" ::"r"(at + 16), "x"(ramp) : "memory");
+  check_log(model, {{16, 0x0706050403020100, 8, true}, {24, 0x1716151413121110, 8, true}});
+  __m128i back;
+  asm volatile("movdqa (%1), %0" : "=x"(back) : "r"(at + 16));
+  CHECK_EQ(_mm_movemask_epi8(_mm_cmpeq_epi8(back, ramp)), 0xffff);
+  check_log(model, {{16, 0x0706050403020100, 8, false}, {24, 0x1716151413121110, 8, false}});
+  double number = 0;
+  asm volatile("cvtss2sd (%1), %0" : "=x"(number) : "r"(at));
+  CHECK_EQ(number, 0.0);
+  check_log(model, {{0, 0, 4, false}});
+  CHECK_EQ(maps_of(at, 4096).at(0).flags, "---s");
+}
+
+TEST("registers: a string instruction is one access an element") {
+  Remembering model(4096);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  char* at = registers.view.at;
+  char source[6] = {1, 2, 3, 4, 5, 6};
+  const char* from = source;
+  char* to = at + 8;
+  size_t count = 3;
+  asm volatile("rep movsw" : "+S"(from), "+D"(to), "+c"(count)::"memory");
+  CHECK_EQ(count, 0u);
+  CHECK(from == source + 6);
+  CHECK(to == at + 14);
+  check_log(model, {{8, 0x0201, 2, true}, {10, 0x0403, 2, true}, {12, 0x0605, 2, true}});
+  from = at + 8;
+  to = at + 32;
+  count = 2;
+  asm volatile("rep movsb" : "+S"(from), "+D"(to), "+c"(count)::"memory");
+  check_log(model, {{8, 1, 1, false}, {32, 1, 1, true}, {9, 2, 1, false}, {33, 2, 1, true}});
+}
+
+TEST("registers: memcpy to and from them carries every byte") {
+  Remembering model(4096, 4096);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  std::mt19937 random(check::seed());
+  for (int round = 0; round < check::rounds(300); ++round) {
+    const size_t offset = random() % 1024, bytes = random() % 512;
+    std::vector<char> out(bytes), back(bytes);
+    for (char& byte : out) byte = static_cast<char>(random());
+    memcpy(registers.view.at + offset, out.data(), bytes);
+    CHECK(memcmp(&model.memory[offset], out.data(), bytes) == 0);
+    memcpy(back.data(), registers.view.at + offset, bytes);
+    CHECK(out == back);
+    model.take();
+  }
+}
+
+TEST("registers: four threads add, and no addition is lost") {
+  Remembering model(4096, 0);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  const int each = check::rounds(20'000);
+  {
+    Threads threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.add([&] {
+        for (int k = 0; k < each; ++k) __atomic_fetch_add(registers.at<uint32_t>(0), 1, __ATOMIC_SEQ_CST);
+      });
+    }
+  }
+  CHECK_EQ(*registers.at<uint32_t>(0), 4u * static_cast<uint32_t>(each));
+  CHECK_EQ(model.overlaps.load(), 0u);
+  CHECK_EQ(model.logged, size_t{8} * static_cast<size_t>(each) + 1);
+}
+
+}  // namespace
+
+#endif
