@@ -41,7 +41,8 @@
         "native/fault/guarded_copy.cc",
         "native/fault/handler_inside.cc",
         "native/fault/handler_install.cc",
-        "native/fault/load_emulation.cc"
+        "native/fault/instruction.cc",
+        "native/fault/instruction_emulation.cc"
       ],
       "include_dirs": ["native", "<!(node -p \"require('node-addon-api').include_dir\")"],
       # NAPI_VERSION 9 is what Node 20 has: one binary then serves Node 20, 22, 24 and 26.

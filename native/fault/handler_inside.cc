@@ -36,7 +36,7 @@
 #include "core/service.h"
 #include "fault/chain.h"
 #include "fault/guarded_copy.h"
-#include "fault/load_emulation.h"
+#include "fault/instruction.h"
 #include "fault/machine_context.h"
 
 namespace revocable {
@@ -440,22 +440,26 @@ bool fill_lost(Region* region, size_t page, const Fault& fault, Cause cause) {
 size_t read_code(uintptr_t pc, uint8_t* code) {
   if (!readable(pc)) return 0;
   size_t bytes = kPageSize - pc % kPageSize;
-  if (bytes > kLongestLoad || readable(pc + kLongestLoad - 1)) bytes = kLongestLoad;
+  if (bytes > kLongestInstruction || readable(pc + kLongestInstruction - 1)) bytes = kLongestInstruction;
   for (size_t i = 0; i < bytes; ++i) code[i] = reinterpret_cast<const volatile uint8_t*>(pc)[i];
   return bytes;
 }
 
-// Gives a load its value without a fill, which most never need: a checked access does not come again. A guard page takes the
-// page's place, so that nobody reaches its file should that grow back; whoever touches it next gets the fill (lost_before).
+// Gives an instruction that only reads into registers its value without a fill, which most never need: a checked access does not
+// come again. A guard page takes the page's place, so that nobody reaches its file should that grow back; whoever touches it next
+// gets the fill (lost_before).
 bool answer_load(const Region* region, size_t page, const Fault& fault) {
   if (!fault.raw() || fault.write || !g_guards || region->page_shift != kPageShift) return false;
-  uint8_t code[kLongestLoad];
-  const Load load = decode_load(code, read_code(fault.machine->pc(), code), *fault.machine);
+  uint8_t code[kLongestInstruction];
+  const Instruction load = decode_instruction(code, read_code(fault.machine->pc(), code), *fault.machine);
   const uintptr_t start = region->page_address(page);
-  if (load.width == 0 || load.address != fault.address || load.address + load.width > start + kPageSize) return false;
+  const MemoryAccess& access = load.access[0];
+  if (!load.emulated || access.writes || access.address != fault.address) return false;
+  if (access.address + access.width > start + kPageSize) return false;
   // Refused where the page is locked in memory, and for files before Linux 6.15.
   if (madvise(reinterpret_cast<void*>(start), kPageSize, abi::kMadvGuardInstall) != 0) return false;
-  complete_load(*fault.machine, load, region->fill == Fill::ones);
+  const uint64_t fill = region->fill == Fill::ones ? ~uint64_t{0} : 0;
+  apply_effect(*fault.machine, load, effect_of(load, operands_of(load, *fault.machine), fill, fill));
   return true;
 }
 

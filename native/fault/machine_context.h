@@ -39,6 +39,8 @@ class MachineContext {
   void set_general(unsigned number, uint64_t value) {
     context_->uc_mcontext.gregs[kGeneral[number]] = static_cast<greg_t>(value);
   }
+  uint64_t flags() const { return static_cast<uint64_t>(context_->uc_mcontext.gregs[REG_EFL]); }
+  void set_flags(uint64_t flags) { context_->uc_mcontext.gregs[REG_EFL] = static_cast<greg_t>(flags); }
   // Bit 1 of the page fault's error code: Intel SDM volume 3, 4.7.
   bool is_write() const { return (context_->uc_mcontext.gregs[REG_ERR] & 2) != 0; }
 #elif defined(__aarch64__)
