@@ -46,7 +46,8 @@
         "native/fault/guarded_copy.cc",
         "native/fault/handler_inside.cc",
         "native/fault/handler_install.cc",
-        "native/fault/load_emulation.cc",
+        "native/fault/instruction.cc",
+        "native/fault/instruction_emulation.cc",
         "native/fault/register_trap.cc"
       ],
       "include_dirs": ["native", "include", "<!(node -p \"require('node-addon-api').include_dir\")"],

@@ -38,8 +38,8 @@
 #include "fault/chain.h"
 #include "fault/guarded_copy.h"
 #include "fault/instruction.h"
-#include "fault/register_trap.h"
 #include "fault/machine_context.h"
+#include "fault/register_trap.h"
 
 namespace revocable {
 
@@ -437,21 +437,21 @@ bool fill_lost(Region* region, size_t page, const Fault& fault, Cause cause) {
   return region->tail_filled;
 }
 
-// Gives a load its value without a fill, which most never need: a checked access does not come again. A guard page takes the
-// page's place, so that nobody reaches its file should that grow back; whoever touches it next gets the fill (lost_before).
+// Gives an instruction that only reads into registers its value without a fill, which most never need: a checked access does not
+// come again. A guard page takes the page's place, so that nobody reaches its file should that grow back; whoever touches it next
+// gets the fill (lost_before).
 bool answer_load(const Region* region, size_t page, const Fault& fault) {
   if (!fault.raw() || fault.write || !g_guards || region->page_shift != kPageShift) return false;
   uint8_t code[kLongestInstruction];
   const Instruction load = decode_instruction(code, read_code(fault.machine->pc(), code), *fault.machine);
-  const MemoryAccess& access = load.access[0];
   const uintptr_t start = region->page_address(page);
-  if (!load.emulated || access.writes || access.address != fault.address || access.address + access.width > start + kPageSize)
-    return false;
+  const MemoryAccess& access = load.access[0];
+  if (!load.emulated || access.writes || access.address != fault.address) return false;
+  if (access.address + access.width > start + kPageSize) return false;
   // Refused where the page is locked in memory, and for files before Linux 6.15.
   if (madvise(reinterpret_cast<void*>(start), kPageSize, abi::kMadvGuardInstall) != 0) return false;
-  const uint64_t ones = access.width == 8 ? ~uint64_t{0} : (uint64_t{1} << (8 * access.width)) - 1;
-  const uint64_t value = region->fill == Fill::ones ? ones : 0;
-  apply_effect(*fault.machine, load, effect_of(load, operands_of(load, *fault.machine), value, value));
+  const uint64_t fill = region->fill == Fill::ones ? ~uint64_t{0} : 0;
+  apply_effect(*fault.machine, load, effect_of(load, operands_of(load, *fault.machine), fill, fill));
   return true;
 }
 

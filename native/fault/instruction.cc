@@ -1,0 +1,384 @@
+// Runs in the fault handler: see the rules at the top of handler_inside.cc.
+//
+// Encodings are those of Intel's SDM, volume 2, chapter 2. What each opcode does is in instruction_table.inc.
+#include "fault/instruction.h"
+
+namespace revocable {
+
+#if defined(__x86_64__)
+
+namespace {
+
+// --- the table ----------------------------------------------------------------------------------------------------------------
+
+enum class Place : uint8_t { none, modrm, constant, source, destination, stack };  // [rsi], [rdi], and at rsp
+enum class Other : uint8_t { none, reg, constant, one, count, accumulator };       // ModRM.reg, or cl, or rax
+enum class Use : uint8_t { none, used, overwritten };                              // as a whole
+
+constexpr uint8_t kEmulated = 1, kLockable = 2, kBitString = 4, kMemoryFirst = 8;
+
+struct FormAccess {
+  Place place = Place::none;
+  uint8_t width = 0;
+  bool reads = false, writes = false;
+};
+
+struct Form {
+  Other other = Other::none;
+  uint8_t flags = 0;
+  uint8_t register_width = 0;
+  uint8_t constant = 0;  // bytes
+  FormAccess access[2];
+  Use reg = Use::none, vector = Use::none;  // ModRM.reg and VEX.vvvv, where they are general registers
+  uint8_t used = 0, overwritten = 0;        // bits of rax to rdi
+  bool has(uint8_t flag) const { return (flags & flag) != 0; }
+};
+
+struct Entry {
+  uint8_t pattern;
+  Operation operation;
+};
+
+#include "fault/instruction_table.inc"
+
+struct Meaning {
+  const Form* form = &kForms[0];
+  Operation operation = Operation::none;
+  bool known() const { return form != &kForms[0]; }
+};
+
+template <size_t kPatterns, size_t kSlots, size_t kEntries, size_t kGroups>
+Meaning look_up(const uint8_t (&patterns)[kPatterns][kSlots], const Entry (&entries)[kEntries],
+                const uint8_t (&groups)[kGroups][8], unsigned number, unsigned slot, unsigned reg) {
+  const Entry& entry = entries[number < kEntries ? number : groups[number - kEntries][reg]];
+  return {&kForms[patterns[entry.pattern][slot]], entry.operation};
+}
+
+// --- reading the bytes --------------------------------------------------------------------------------------------------------
+
+constexpr unsigned kStackPointer = 4, kBasePointer = 5;  // as r/m and base these two stand for something else
+
+// The bytes of an instruction, one after the other; zeros, and `short_of` set, where there are no more.
+class Bytes {
+ public:
+  Bytes(const uint8_t* code, size_t count) : at_(code), left_(count < kLongestInstruction ? count : kLongestInstruction) {}
+  uint8_t peek() const { return left_ == 0 ? 0 : *at_; }
+  uint8_t next() {
+    if (left_ == 0) {
+      short_of = true;
+      return 0;
+    }
+    --left_;
+    ++read;
+    return *at_++;
+  }
+  int64_t number(unsigned bytes) {
+    if (bytes == 0) return 0;
+    uint64_t value = 0;
+    for (unsigned i = 0; i < bytes; ++i) value |= uint64_t{next()} << (8 * i);
+    const unsigned above = 64 - 8 * bytes;
+    return static_cast<int64_t>(value << above) >> above;
+  }
+  unsigned read = 0;
+  bool short_of = false;
+
+ private:
+  const uint8_t* at_;
+  size_t left_;
+};
+
+enum class Space { legacy, vex, evex, unknown };
+
+struct Encoding {
+  Space space = Space::legacy;
+  bool operand_size = false, locked = false, rex = false, w = false;
+  uint8_t repeat = 0;            // 0xf3, 0xf2
+  unsigned r = 0, x = 0, b = 0;  // 8, or nothing, to be added to a register's number
+  unsigned vector = 0;           // VEX.vvvv
+  unsigned pp = 0, length = 0;
+  unsigned map = 0;
+  uint8_t opcode = 0;
+};
+
+// Whether `byte` is a prefix that may be before an instruction that is known.
+bool take_prefix(uint8_t byte, Encoding* encoding) {
+  switch (byte) {
+    case 0x66: encoding->operand_size = true; return true;
+    case 0xf0: encoding->locked = true; return true;
+    case 0xf2:
+    case 0xf3:
+      // Which of two different ones counts is not the same for all instructions.
+      if (encoding->repeat != 0 && encoding->repeat != byte) encoding->space = Space::unknown;
+      encoding->repeat = byte;
+      return true;
+    case 0x2e:
+    case 0x36:
+    case 0x3e:
+    case 0x26: return true;  // segments without a base
+    default: return false;
+  }
+}
+
+void read_rex(uint8_t rex, Encoding* encoding) {
+  encoding->rex = true;
+  encoding->w = (rex & 8) != 0;
+  encoding->r = (rex & 4) << 1;
+  encoding->x = (rex & 2) << 2;
+  encoding->b = (rex & 1) << 3;
+}
+
+// W, vvvv, L and pp, as the last byte of both kinds of VEX has them.
+void read_vex_end(uint8_t byte, Encoding* encoding) {
+  encoding->vector = (~byte >> 3) & 15;
+  encoding->length = (byte >> 2) & 1;
+  encoding->pp = byte & 3;
+}
+
+void read_vex(Bytes& bytes, bool short_form, Encoding* encoding) {
+  encoding->space = Space::vex;
+  const uint8_t first = bytes.next();
+  encoding->r = (~first & 0x80) >> 4;
+  encoding->map = 1;
+  if (short_form) return read_vex_end(first, encoding);
+  encoding->x = (~first & 0x40) >> 3;
+  encoding->b = (~first & 0x20) >> 2;
+  encoding->map = first & 31;
+  const uint8_t second = bytes.next();
+  encoding->w = (second & 0x80) != 0;
+  read_vex_end(second, encoding);
+}
+
+// Known only without a mask, zeroing, broadcast or more than 16 general registers.
+void read_evex(Bytes& bytes, Encoding* encoding) {
+  const uint8_t first = bytes.next(), second = bytes.next(), third = bytes.next();
+  const bool plain = (first & 0x0f) == 1 && (second & 0x7c) == 0x7c && (third & 0x9f) == 0x08 && third >> 5 != 3;
+  encoding->space = plain ? Space::evex : Space::unknown;
+  encoding->map = 1;
+  encoding->x = (~first & 0x40) >> 3;
+  encoding->b = (~first & 0x20) >> 2;
+  encoding->w = (second & 0x80) != 0;
+  encoding->pp = second & 3;
+  encoding->length = (third >> 5) & 3;
+}
+
+void read_map(Bytes& bytes, Encoding* encoding) {
+  encoding->opcode = bytes.next();
+  if (encoding->opcode != 0x0f) return;
+  encoding->map = 1;
+  encoding->opcode = bytes.next();
+  if (encoding->opcode != 0x38 && encoding->opcode != 0x3a) return;
+  encoding->map = encoding->opcode == 0x38 ? 2 : 3;
+  encoding->opcode = bytes.next();
+}
+
+// Everything before ModRM. A prefix behind REX makes REX void, and is not known as an opcode.
+Encoding read_encoding(Bytes& bytes) {
+  Encoding encoding;
+  while (take_prefix(bytes.peek(), &encoding)) bytes.next();
+  const bool prefixed = encoding.operand_size || encoding.locked || encoding.repeat != 0;
+  const uint8_t byte = bytes.peek();
+  const bool is_vex = byte == 0xc4 || byte == 0xc5;
+  if (encoding.space == Space::unknown) return encoding;
+  if (!is_vex && byte != 0x62) {
+    if ((byte & 0xf0) == 0x40) read_rex(bytes.next(), &encoding);
+    read_map(bytes, &encoding);
+    return encoding;
+  }
+  bytes.next();
+  if (is_vex) read_vex(bytes, byte == 0xc5, &encoding);
+  else read_evex(bytes, &encoding);
+  if (prefixed || encoding.map == 0 || encoding.map > 3) encoding.space = Space::unknown;
+  encoding.opcode = bytes.next();
+  return encoding;
+}
+
+unsigned legacy_prefix(const Encoding& encoding) {
+  if (encoding.repeat == 0) return encoding.operand_size ? 1 : 0;
+  return (encoding.repeat == 0xf3 ? 2 : 3) + (encoding.operand_size ? 2 : 0);
+}
+
+Meaning meaning_of(const Encoding& encoding, unsigned reg) {
+  const unsigned w = encoding.w ? 1 : 0;
+  switch (encoding.space) {
+    case Space::legacy:
+      return look_up(kLegacyPatterns, kLegacyEntries, kLegacyGroups, kLegacyOpcodes[encoding.map][encoding.opcode],
+                     legacy_prefix(encoding) * 2 + w, reg);
+    case Space::vex:
+      return look_up(kVexPatterns, kVexEntries, kVexGroups, kVexOpcodes[encoding.map - 1][encoding.opcode],
+                     encoding.pp * 4 + w * 2 + encoding.length, reg);
+    case Space::evex:
+      return look_up(kEvexPatterns, kEvexEntries, kEvexGroups, kEvexOpcodes[0][encoding.opcode],
+                     encoding.pp * 6 + w * 3 + encoding.length, reg);
+    default: return {};
+  }
+}
+
+// --- the operand in memory ----------------------------------------------------------------------------------------------------
+
+struct Operand {
+  unsigned base = kNoRegister, index = kNoRegister;
+  unsigned scale = 0;  // a shift
+  int64_t displacement = 0;
+  bool from_next = false;  // relative to the next instruction
+};
+
+void read_sib(Bytes& bytes, const Encoding& encoding, unsigned mod, Operand* operand) {
+  const uint8_t sib = bytes.next();
+  const unsigned index = ((sib >> 3) & 7) + encoding.x;
+  if (index != kStackPointer) operand->index = index;
+  operand->scale = sib >> 6;
+  const bool no_base = (sib & 7) == kBasePointer && mod == 0;
+  if (no_base) operand->displacement = bytes.number(4);
+  else operand->base = (sib & 7) + encoding.b;
+}
+
+// `step` is the unit of a displacement of one byte: EVEX counts in vectors.
+Operand read_operand(Bytes& bytes, const Encoding& encoding, uint8_t modrm, unsigned step) {
+  const unsigned mod = modrm >> 6, rm = modrm & 7;
+  Operand operand;
+  if (rm == kStackPointer) {
+    read_sib(bytes, encoding, mod, &operand);
+  } else if (rm == kBasePointer && mod == 0) {
+    operand.from_next = true;
+    operand.displacement = bytes.number(4);
+  } else {
+    operand.base = rm + encoding.b;
+  }
+  if (mod == 1) operand.displacement = bytes.number(1) * step;
+  if (mod == 2) operand.displacement = bytes.number(4);
+  return operand;
+}
+
+uintptr_t address_of(const Operand& operand, const MachineContext& machine, unsigned length) {
+  uintptr_t address = static_cast<uintptr_t>(operand.displacement);
+  if (operand.from_next) address += machine.pc() + length;
+  if (operand.base != kNoRegister) address += machine.general(operand.base);
+  if (operand.index != kNoRegister) address += machine.general(operand.index) << operand.scale;
+  return address;
+}
+
+// How far the bit that a register names is from the operand: whole operands, downwards too.
+uintptr_t bit_string_offset(uint64_t bit, unsigned width) {
+  const unsigned above = 64 - 8 * width;
+  const int64_t number = static_cast<int64_t>(bit << above) >> above;
+  const unsigned shift = width == 2 ? 4 : width == 4 ? 5 : 6;
+  return static_cast<uintptr_t>((number >> shift) * static_cast<int64_t>(width));
+}
+
+// --- the register that moves it -----------------------------------------------------------------------------------------------
+
+// What the instruction does with a register besides making an address of it.
+Use use_of(unsigned number, const Form& form, unsigned reg, const Encoding& encoding) {
+  const bool is_reg = number == reg, is_vector = number == encoding.vector;
+  const unsigned bit = number < 8 ? 1u << number : 0;
+  if ((is_reg && form.reg == Use::used) || (is_vector && form.vector == Use::used) || (form.used & bit) != 0) return Use::used;
+  const bool overwritten = (is_reg && form.reg == Use::overwritten) || (is_vector && form.vector == Use::overwritten);
+  return overwritten || (form.overwritten & bit) != 0 ? Use::overwritten : Use::none;
+}
+
+// rsp is none: a signal that comes in between needs the stack.
+void find_mover(const Operand& operand, const Form& form, unsigned reg, const Encoding& encoding, MemoryAccess* access) {
+  const auto take = [&](unsigned number, unsigned shift) {
+    if (number == kNoRegister || number == kStackPointer) return false;
+    const Use use = use_of(number, form, reg, encoding);
+    if (use == Use::used) return false;
+    access->mover = number;
+    access->mover_shift = shift;
+    access->mover_overwritten = use == Use::overwritten;
+    return true;
+  };
+  if (operand.base == operand.index) {
+    // A register that is both moves the operand by 2, 3, 5 or 9 times as much.
+    if (operand.scale == 0) take(operand.base, 1);
+    return;
+  }
+  if (!take(operand.base, 0)) take(operand.index, operand.scale);
+}
+
+// --- putting it together ------------------------------------------------------------------------------------------------------
+
+void take_emulation(const Meaning& meaning, const Encoding& encoding, unsigned reg, Instruction* instruction) {
+  const Form& form = *meaning.form;
+  instruction->emulated = true;
+  instruction->operation = meaning.operation;
+  instruction->memory_first = form.has(kMemoryFirst);
+  instruction->with_constant = form.other == Other::constant || form.other == Other::one;
+  instruction->condition = encoding.opcode & 15;
+  if (form.other == Other::one) instruction->constant = 1;
+  if (form.other == Other::count) instruction->part = {1, 1, 0};
+  if (form.register_width == 0) return;
+  const unsigned number = form.other == Other::accumulator ? 0 : reg;
+  // Without REX, the numbers of rsp to rdi mean the second bytes of rax to rbx.
+  const bool second = form.register_width == 1 && !encoding.rex && number >= 4;
+  instruction->part = {static_cast<uint8_t>(second ? number - 4 : number), form.register_width,
+                       static_cast<uint8_t>(second ? 8 : 0)};
+}
+
+// ModRM.reg as a general register: its second bytes belong to the first four.
+unsigned general_reg(const Instruction& instruction, const Form& form, unsigned reg) {
+  return instruction.emulated && form.other == Other::reg ? instruction.part.number : reg;
+}
+
+bool is_string(const Form& form) { return form.access[0].place == Place::source || form.access[0].place == Place::destination; }
+
+}  // namespace
+
+Instruction decode_instruction(const uint8_t* code, size_t count, const MachineContext& machine) {
+  Bytes bytes(code, count);
+  const Encoding encoding = read_encoding(bytes);
+  const uint8_t modrm = bytes.peek();
+  const Meaning meaning = meaning_of(encoding, (modrm >> 3) & 7);
+  const Form& form = *meaning.form;
+  if (!meaning.known() || (encoding.locked && !form.has(kLockable))) return {};
+
+  Operand operand;
+  const unsigned reg = ((modrm >> 3) & 7) + encoding.r;
+  if (form.access[0].place == Place::modrm) {
+    if (bytes.next() >> 6 == 3) return {};  // between two registers
+    operand = read_operand(bytes, encoding, modrm, encoding.space == Space::evex ? form.access[0].width : 1);
+  } else if (form.access[0].place == Place::constant) {
+    operand.displacement = bytes.number(8);
+  }
+  Instruction instruction;
+  instruction.constant = bytes.number(form.constant);
+  if (bytes.short_of) return {};
+  instruction.known = true;
+  instruction.length = bytes.read;
+  if (form.has(kEmulated)) take_emulation(meaning, encoding, reg, &instruction);
+  instruction.locked = encoding.locked || instruction.operation == Operation::xchg;
+  const bool run_out = is_string(form) && encoding.repeat != 0 && machine.general(1) == 0;
+  if (run_out) return instruction;
+
+  for (const FormAccess& from : form.access) {
+    if (from.place == Place::none) break;
+    MemoryAccess& access = instruction.access[instruction.accesses++];
+    access.width = from.width;
+    access.reads = from.reads;
+    access.writes = from.writes;
+    switch (from.place) {
+      case Place::source:
+      case Place::destination:
+        access.mover = from.place == Place::source ? 6 : 7;
+        access.address = machine.general(access.mover);
+        break;
+      case Place::stack:
+        access.address = machine.general(kStackPointer) - (from.writes ? from.width : 0);
+        // pop moves rsp before it makes an address of it.
+        if (from.reads && operand.base == kStackPointer) instruction.access[0].address += from.width;
+        break;
+      default:
+        access.address = address_of(operand, machine, instruction.length);
+        if (form.has(kBitString)) access.address += bit_string_offset(machine.general(reg), from.width);
+        find_mover(operand, form, general_reg(instruction, form, reg), encoding, &access);
+    }
+  }
+  return instruction;
+}
+
+#else
+
+Instruction decode_instruction(const uint8_t*, size_t, const MachineContext&) { return {}; }
+
+#endif
+
+}  // namespace revocable

@@ -1,0 +1,137 @@
+// What the instruction that faulted does to memory, and doing it without the memory.
+//
+// A page that must not be opened, because each access to it is somebody's to answer, leaves two ways to complete an instruction.
+// Those between memory and general registers are emulated: operands_of() takes what the result depends on, effect_of() computes
+// it, in any thread and at any time, from what was read, and apply_effect() puts it into the context:
+//
+//   const Instruction instruction = decode_instruction(code, bytes, machine);
+//   if (!instruction.emulated) …
+//   const Effect effect = effect_of(instruction, operands_of(instruction, machine), read, 0);
+//   if (effect.writes) …  // effect.memory, access[0].width bytes of it
+//   apply_effect(machine, instruction, effect);
+//
+// All others that are known run by themselves, one step, with their operand moved to memory that may be touched: see
+// MemoryAccess::mover.
+//
+// Async-signal-safe. Not known are segments with a base (fs, gs), addresses of 32 bits, instructions whose access depends on a
+// mask, gathers and scatters, accesses of more than 64 bytes, EVEX but for the moves of whole vectors, what makes no access, and
+// every instruction of a processor other than x86-64.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "fault/machine_context.h"
+
+namespace revocable {
+
+inline constexpr size_t kLongestInstruction = 15;
+inline constexpr unsigned kNoRegister = 16;
+
+// One access of an instruction to memory.
+struct MemoryAccess {
+  uintptr_t address = 0;
+  unsigned width = 0;  // bytes, 1 to 64
+  bool reads = false, writes = false;
+  // The register by which this access moves and nothing else that the instruction does. To move the operand by `d`, a multiple
+  // of 4096, add d >> mover_shift to it before, and subtract that afterwards unless the instruction overwrites the register.
+  // kNoRegister: there is none.
+  unsigned mover = kNoRegister, mover_shift = 0;
+  bool mover_overwritten = false;
+};
+
+enum class Operation : uint8_t {
+  none,
+  move,  // with zeros above what was read
+  move_signed,
+  move_swapped,
+  add,
+  bit_or,
+  adc,
+  sbb,
+  bit_and,
+  sub,
+  bit_xor,
+  cmp,
+  test,
+  inc,
+  dec,
+  neg,
+  bit_not,
+  xchg,
+  xadd,
+  cmpxchg,
+  cmpxchg_pair,  // of 8 or 16 bytes
+  cmov,
+  set,
+  imul,
+  bt,
+  bts,
+  btr,
+  btc,
+  rol,
+  ror,
+  rcl,
+  rcr,
+  shl,
+  shr,
+  sar,
+};
+
+// All or some bytes of a general register.
+struct RegisterPart {
+  uint8_t number = kNoRegister;
+  uint8_t width = 0;  // bytes; writing 4 clears the other 4
+  uint8_t shift = 0;  // bits: 8 for ah, ch, dh and bh
+};
+
+struct Instruction {
+  bool known = false;     // false: nothing else here means anything
+  bool emulated = false;  // effect_of() knows what it does; exactly one access, of 1, 2, 4, 8 or (cmpxchg16b) 16 bytes
+  bool locked = false;    // the access is indivisible
+  unsigned length = 0;
+  unsigned accesses = 0;  // 0 (a string instruction whose count has run out) to 2 (movs, cmps, push, pop and call)
+  MemoryAccess access[2];
+
+  // For emulation: memory and a register or a constant, of which the first is the destination.
+  Operation operation = Operation::none;
+  bool memory_first = false;
+  bool with_constant = false;  // instead of the register, which may still be the destination
+  uint8_t condition = 0;       // of cmov and set: the last four bits of the opcode
+  RegisterPart part;
+  int64_t constant = 0;
+};
+
+// The instruction at the context's program counter, whose first `bytes` bytes are at `code`. Its registers must still be as the
+// fault left them.
+Instruction decode_instruction(const uint8_t* code, size_t bytes, const MachineContext& machine);
+
+// All that the result of an emulated instruction depends on besides memory.
+struct Operands {
+  uint64_t flags = 0;
+  uint64_t source = 0, source_high = 0;
+  uint64_t accumulator = 0, accumulator_high = 0;
+};
+
+struct RegisterChange {
+  RegisterPart part;
+  uint64_t value = 0;
+};
+
+struct Effect {
+  bool writes = false;  // false also for a cmpxchg that found something else
+  uint64_t memory = 0, memory_high = 0;
+  RegisterChange changes[2];
+  uint64_t flags = 0;
+};
+
+Operands operands_of(const Instruction& instruction, const MachineContext& machine);
+
+// `read` is what the access read, the rest zeros, and `read_high` the second eight bytes of 16. Neither matters where it does not
+// read.
+Effect effect_of(const Instruction& instruction, const Operands& operands, uint64_t read, uint64_t read_high);
+
+// Registers, flags and the program counter.
+void apply_effect(MachineContext& machine, const Instruction& instruction, const Effect& effect);
+
+}  // namespace revocable

@@ -1,0 +1,427 @@
+// Writes native/fault/instruction_table.inc: what each x86-64 instruction with an operand in memory does to it, as iced-x86
+// knows it. `--check` compares instead, and fails when the file is not what would be written.
+//
+// Each opcode is decoded with every ModRM.reg, mandatory prefix, W and vector length. The registers are chosen so that what an
+// instruction uses tells why: the operand's base is rbp, which no instruction uses by itself, the register that ModRM.reg names
+// is one of r8 to r15, VEX.vvvv's is the one behind it, and so all others are used implicitly.
+import { readFileSync, writeFileSync } from 'node:fs';
+import iced from 'iced-x86';
+
+const { Code, Decoder, DecoderOptions, EncodingKind, FlowControl, InstructionInfoFactory, MemorySizeExt } = iced;
+const { Formatter, FormatterSyntax, Mnemonic, OpAccess, OpKind, Register, RegisterExt } = iced;
+const FILE = new URL('../native/fault/instruction_table.inc', import.meta.url);
+const infos = new InstructionInfoFactory();
+const formatter = new Formatter(FormatterSyntax.Nasm);
+
+// What is emulated where its other operand is a general register or a constant, and its name in enum class Operation.
+const OPERATIONS = {
+  Mov: 'move',
+  Movnti: 'move',
+  Movdiri: 'move',
+  Movbe: 'move_swapped',
+  Movzx: 'move',
+  Movsx: 'move_signed',
+  Movsxd: 'move_signed',
+  Add: 'add',
+  Or: 'bit_or',
+  Adc: 'adc',
+  Sbb: 'sbb',
+  And: 'bit_and',
+  Sub: 'sub',
+  Xor: 'bit_xor',
+  Cmp: 'cmp',
+  Test: 'test',
+  Inc: 'inc',
+  Dec: 'dec',
+  Neg: 'neg',
+  Not: 'bit_not',
+  Xchg: 'xchg',
+  Xadd: 'xadd',
+  Cmpxchg: 'cmpxchg',
+  Cmpxchg8b: 'cmpxchg_pair',
+  Cmpxchg16b: 'cmpxchg_pair',
+  Imul: 'imul',
+  Bt: 'bt',
+  Bts: 'bts',
+  Btr: 'btr',
+  Btc: 'btc',
+  Rol: 'rol',
+  Ror: 'ror',
+  Rcl: 'rcl',
+  Rcr: 'rcr',
+  Shl: 'shl',
+  Sal: 'shl',
+  Shr: 'shr',
+  Sar: 'sar',
+};
+const BIT_STRINGS = new Set(['Bt', 'Bts', 'Btr', 'Btc']);
+
+// No access, or one that depends on more than the address; what the kernel forbids or answers itself; segments, whose loads put
+// off the trap of a single step; and indivisible operations that nothing here knows.
+const LEFT_OUT =
+  /^(Clflush|Clflushopt|Clwb|Cldemote|Clzero|Prefetch.*|Monitor|Umonitor|S[gil]dt|Str|Smsw|L[defgs]s|Lss|Lar|Lsl|Ver[rw]|Movdir64b|Enqcmd.*|Wru?ss[dq]|Rstorssp|Clrssbsy|A(add|and|or|xor)|Cmp.{1,4}xadd|Vp?maskmov.*)$/i;
+
+// Without the bit counts' extension these are bsf and bsr, which leave the register alone when nothing is found.
+const OLD_BIT_COUNTS = new Set(['Lzcnt', 'Tzcnt']);
+
+// Whether these write depends on what they read: effect_of() knows.
+const CONDITIONAL = new Set(['Cmpxchg', 'Cmpxchg8b', 'Cmpxchg16b']);
+
+const DISPLACEMENT = 1;
+const BYTES_BEHIND = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+
+function decode(bytes) {
+  const decoder = new Decoder(64, Uint8Array.from([...bytes, ...BYTES_BEHIND]), DecoderOptions.None);
+  const instruction = decoder.decode();
+  decoder.free();
+  return instruction;
+}
+
+/** Where one of the instruction's operands in memory is, as enum class Place has it. */
+function placeOf({ base, index, displacement, size }, isEvex) {
+  if (index !== Register.None) return undefined;
+  const step = isEvex ? size : 1;
+  if (base === Register.RBP && displacement === BigInt(DISPLACEMENT * step)) return 'modrm';
+  if (base === Register.RSI && displacement === 0n) return 'source';
+  if (base === Register.RDI && displacement === 0n) return 'destination';
+  if (base === Register.RSP) return 'stack';
+  if (base === Register.None) return 'constant';
+  return undefined;
+}
+
+const PLACES = ['none', 'modrm', 'constant', 'source', 'destination', 'stack'];
+const READS = new Set([OpAccess.Read, OpAccess.ReadWrite, OpAccess.ReadCondWrite]);
+const WRITES = new Set([OpAccess.Write, OpAccess.ReadWrite, OpAccess.ReadCondWrite]);
+const CERTAIN = new Set([OpAccess.Read, OpAccess.Write, OpAccess.ReadWrite]);
+
+/** The accesses; undefined where one is conditional, of unknown size or of no place that is understood. */
+function accessesOf(info, name, isEvex) {
+  const found = info.usedMemory().map((memory) => ({
+    place: placeOf(
+      {
+        base: memory.base,
+        index: memory.index,
+        displacement: memory.displacement,
+        size: MemorySizeExt.size(memory.memorySize),
+      },
+      isEvex,
+    ),
+    width: MemorySizeExt.size(memory.memorySize),
+    access: memory.access,
+  }));
+  const understood = ({ place, width, access }) =>
+    place !== undefined &&
+    width > 0 &&
+    width <= 64 &&
+    (CERTAIN.has(access) || (access === OpAccess.ReadCondWrite && CONDITIONAL.has(name)));
+  if (found.length === 0 || found.length > 2 || !found.every(understood)) return undefined;
+  found.sort((a, b) => PLACES.indexOf(a.place) - PLACES.indexOf(b.place));
+  return found[0].place === 'stack' ? undefined : found;
+}
+
+/** How general registers are used: 'used', or 'overwritten' as a whole, by their numbers. */
+function registersOf(info, name) {
+  const uses = new Map();
+  for (const { register, access } of info.usedRegisters()) {
+    if (!RegisterExt.isGPR(register) || access === OpAccess.None) continue;
+    const number = RegisterExt.number(RegisterExt.fullRegister(register));
+    const whole = access === OpAccess.Write && RegisterExt.size(register) >= 4 && !OLD_BIT_COUNTS.has(name);
+    uses.set(number, whole && uses.get(number) !== 'used' ? 'overwritten' : 'used');
+  }
+  return uses;
+}
+
+function writesSegment(info) {
+  return info.usedRegisters().some(({ register, access }) => {
+    return RegisterExt.isSegmentRegister(register) && access !== OpAccess.Read && access !== OpAccess.CondRead;
+  });
+}
+
+/** What an emulated instruction combines with memory, as enum class Other has it, and the register's width. */
+function emulationOf(instruction, name) {
+  const none = { operation: 'none', other: 'none', memoryFirst: false, registerWidth: 0 };
+  const condition = /^(Set|Cmov)/.exec(name)?.[1];
+  const operation = condition === 'Set' ? 'set' : condition ? 'cmov' : OPERATIONS[name];
+  if (operation === undefined || instruction.encoding !== EncodingKind.Legacy) return none;
+  let other = 'none';
+  let registerWidth = 0;
+  for (let i = 0; i < instruction.opCount; i++) {
+    const kind = instruction.opKind(i);
+    if (kind === OpKind.Memory) continue;
+    if (kind !== OpKind.Register) {
+      other = isImplicitOne(instruction) ? 'one' : 'constant';
+      continue;
+    }
+    const register = instruction.opRegister(i);
+    if (!RegisterExt.isGPR(register)) return none;
+    if (operation === 'imul' && i > 0) return none;
+    const named = RegisterExt.number(RegisterExt.fullRegister(register)) >= 8;
+    other = named ? 'reg' : register === Register.CL ? 'count' : 'accumulator';
+    if (other !== 'count') registerWidth = RegisterExt.size(register);
+  }
+  if (operation === 'imul' && instruction.opCount === 1) return none;
+  // imul with a constant has all three.
+  if (operation === 'imul' && instruction.opCount === 3) other = 'constant';
+  return { operation, other, memoryFirst: instruction.opKind(0) === OpKind.Memory, registerWidth };
+}
+
+/** Shifts by one say so without a byte for it. */
+function isImplicitOne(instruction) {
+  return /_1$/.test(Code[instruction.code]);
+}
+
+/** What is known of one encoding, whose `bytes` are all but its constant; undefined where it is left alone. */
+function formOf(bytes, encoding, { lockable = false, registerNumber, vectorRegister }) {
+  const instruction = decode(bytes);
+  const info = infos.info(instruction);
+  try {
+    if (instruction.isInvalid || instruction.encoding !== encoding || instruction.length <= 0) return undefined;
+    const name = Mnemonic[instruction.mnemonic];
+    if (LEFT_OUT.test(name) || instruction.isPrivileged || instruction.isVsib || writesSegment(info)) return undefined;
+    const control = instruction.flowControl;
+    if (![FlowControl.Next, FlowControl.IndirectBranch, FlowControl.IndirectCall].includes(control)) return undefined;
+    const accesses = accessesOf(info, name, encoding === EncodingKind.EVEX);
+    if (accesses === undefined) return undefined;
+    // Processors do not agree on the width of these with a prefix for 16 bits.
+    if (control !== FlowControl.Next && accesses[0].width !== 8) return undefined;
+    if (name === 'Movsxd' && accesses[0].width !== 4) return undefined;
+    const emulation = emulationOf(instruction, name);
+    const uses = registersOf(info, name);
+    const implicit = { used: 0, overwritten: 0 };
+    for (const [number, use] of uses) if (number < 8 && number !== 5) implicit[use] |= 1 << number;
+    const place = accesses[0].place;
+    return {
+      ...emulation,
+      emulated: emulation.operation !== 'none',
+      lockable,
+      bitString: BIT_STRINGS.has(name) && emulation.other === 'reg',
+      accesses,
+      constant: place === 'modrm' ? instruction.length - bytes.length : 0,
+      regUse: uses.get(registerNumber) ?? 'none',
+      vectorUse: uses.get(vectorRegister) ?? 'none',
+      implicit,
+      example: formatter.format(instruction).replace('rbp+1', '…'),
+    };
+  } finally {
+    info.free();
+    instruction.free();
+  }
+}
+
+// --- the three ways to encode ------------------------------------------------------------------------------------------------
+
+const modrm = (reg) => [0x45 | (reg << 3), DISPLACEMENT];
+
+const LEGACY_MAPS = [[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a]];
+const LEGACY_PREFIXES = [[], [0x66], [0xf3], [0xf2], [0x66, 0xf3], [0x66, 0xf2]];
+const NO_OPCODES = [
+  new Set([
+    0x0f,
+    0x26,
+    0x2e,
+    0x36,
+    0x3e,
+    0x64,
+    0x65,
+    0x66,
+    0x67,
+    0xf0,
+    0xf2,
+    0xf3,
+    0xc4,
+    0xc5,
+    0x62,
+    ...Array.from({ length: 16 }, (_, i) => 0x40 + i),
+  ]),
+  new Set([0x38, 0x3a]),
+  new Set(),
+  new Set(),
+];
+const isString = (map, opcode) => map === 0 && ((opcode >= 0xa4 && opcode <= 0xa7) || (opcode >= 0xaa && opcode <= 0xaf));
+
+function legacyForms(map, opcode, reg) {
+  if (NO_OPCODES[map].has(opcode)) return undefined;
+  return LEGACY_PREFIXES.flatMap((prefixes) =>
+    [0, 1].map((w) => {
+      // A string instruction that is repeated does one element at a time.
+      const kept = isString(map, opcode) ? prefixes.filter((prefix) => prefix === 0x66) : prefixes;
+      const registerNumber = 8 + reg;
+      const noModrm = map === 0 && opcode >= 0xa0 && opcode <= 0xaf && opcode !== 0xa8 && opcode !== 0xa9;
+      const code = [0x44 | (w << 3), ...LEGACY_MAPS[map], opcode, ...(noModrm ? [] : modrm(reg))];
+      const locked = decode([0xf0, ...kept, ...code]);
+      const lockable = !locked.isInvalid && locked.hasLockPrefix;
+      locked.free();
+      return formOf([...kept, ...code], EncodingKind.Legacy, { lockable, registerNumber });
+    }),
+  );
+}
+
+/** The register that VEX.vvvv names: another than ModRM.reg's. Where an instruction has no such operand it must be 0. */
+function withVector(reg, encode) {
+  const vectorRegister = 8 + ((reg + 1) & 7);
+  return encode(vectorRegister, { registerNumber: 8 + reg, vectorRegister }) ?? encode(0, { registerNumber: 8 + reg });
+}
+
+function vexForms(map, opcode, reg) {
+  return [0, 1, 2, 3].flatMap((pp) =>
+    [0, 1].flatMap((w) =>
+      [0, 1].map((l) =>
+        withVector(reg, (vector, registers) => {
+          const last = (w << 7) | ((~vector & 15) << 3) | (l << 2) | pp;
+          return formOf([0xc4, 0x60 | map, last, opcode, ...modrm(reg)], EncodingKind.VEX, registers);
+        }),
+      ),
+    ),
+  );
+}
+
+// Only the moves of whole vectors that memcpy and memset are made of, without a mask.
+const EVEX_MOVES = /^Vmov(ap[sd]|up[sd]|dqa32|dqa64|dqu8|dqu16|dqu32|dqu64|ntdqa?|ntp[sd])$/;
+
+function evexForms(map, opcode, reg) {
+  return [0, 1, 2, 3].flatMap((pp) =>
+    [0, 1].flatMap((w) =>
+      [0, 1, 2].map((length) => {
+        const bytes = [0x62, 0x70 | map, (w << 7) | 0x7c | pp, (length << 5) | 8, opcode, ...modrm(reg)];
+        const instruction = decode(bytes);
+        const wanted = EVEX_MOVES.test(Mnemonic[instruction.mnemonic]);
+        instruction.free();
+        return wanted ? formOf(bytes, EncodingKind.EVEX, { registerNumber: 8 + reg }) : undefined;
+      }),
+    ),
+  );
+}
+
+// --- the table ---------------------------------------------------------------------------------------------------------------
+
+/** Things of which each is kept once, and known by its number. */
+class Numbered {
+  numbers = new Map();
+  all = [];
+  constructor(first) {
+    if (first !== undefined) this.number(first);
+  }
+  number(thing, key = JSON.stringify(thing)) {
+    if (!this.numbers.has(key)) {
+      this.numbers.set(key, this.all.length);
+      this.all.push(thing);
+    }
+    return this.numbers.get(key);
+  }
+}
+
+const forms = new Numbered(null);
+
+function numberOfForm(form) {
+  if (form === undefined) return 0;
+  return forms.number(form, JSON.stringify({ ...form, operation: undefined, example: undefined }));
+}
+
+/** The one operation of an opcode. Its forms that are not emulated, as those of crc32 beside movbe, combine with nothing. */
+function operationOf(found) {
+  const operations = new Set(found.flatMap((form) => form?.operation ?? []).filter((name) => name !== 'none'));
+  if (operations.size > 1) throw new Error(`one opcode for ${[...operations].join(' and ')}`);
+  return [...operations][0] ?? 'none';
+}
+
+/** Patterns of forms by prefix and size for each opcode; a group where they depend on ModRM.reg. */
+function space(maps, slots, formsOf) {
+  const patterns = new Numbered(Array(slots).fill(0));
+  const entries = new Numbered({ pattern: 0, operation: 'none' });
+  const groups = new Numbered(Array(8).fill(0));
+  const opcodes = maps.map((map) =>
+    Array.from({ length: 256 }, (_, opcode) => {
+      const byReg = Array.from({ length: 8 }, (_, reg) => {
+        const found = formsOf(map, opcode, reg);
+        if (found === undefined) return 0;
+        return entries.number({ pattern: patterns.number(found.map(numberOfForm)), operation: operationOf(found) });
+      });
+      return byReg.every((entry) => entry === byReg[0]) ? { entry: byReg[0] } : { group: groups.number(byReg) };
+    }),
+  );
+  return { patterns: patterns.all, entries: entries.all, groups: groups.all, opcodes };
+}
+
+function rows(numbers) {
+  const lines = [];
+  for (let i = 0; i < numbers.length; i += 32) lines.push(`    ${numbers.slice(i, i + 32).join(', ')},`);
+  return lines.join('\n');
+}
+
+function array(type, name, lines) {
+  return `constexpr ${type} ${name} = {\n${lines.join('\n')}\n};\n`;
+}
+
+function spaceText(name, { patterns, entries, groups, opcodes }) {
+  const firstGroup = entries.length;
+  if (entries.length > 256 || patterns.length > 256) throw new Error(`${name}: too much for a byte`);
+  const numbers = opcodes.map((map) => map.map(({ entry, group }) => (group === undefined ? entry : firstGroup + group)));
+  const row = (list) => `  {${list.join(', ')}},`;
+  return [
+    array('uint8_t', `k${name}Patterns[][${patterns[0].length}]`, patterns.map(row)),
+    array(
+      'Entry',
+      `k${name}Entries[]`,
+      entries.map((entry) => `  {${entry.pattern}, Operation::${entry.operation}},`),
+    ),
+    array('uint8_t', `k${name}Groups[][8]`, groups.map(row)),
+    array(
+      'uint16_t',
+      `k${name}Opcodes[][256]`,
+      numbers.map((map) => `  {\n${rows(map)}\n  },`),
+    ),
+  ].join('');
+}
+
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
+function formText(form) {
+  if (form === null) return '  {},';
+  const access = (found) => {
+    if (found === undefined) return '{}';
+    return `{Place::${found.place}, ${found.width}, ${READS.has(found.access)}, ${WRITES.has(found.access)}}`;
+  };
+  const flags = ['emulated', 'lockable', 'bitString', 'memoryFirst']
+    .filter((name) => form[name])
+    .map((name) => `k${capital(name)}`);
+  const fields = [
+    `Other::${form.other}`,
+    flags.join(' | ') || '0',
+    form.registerWidth,
+    form.constant,
+    `{${access(form.accesses[0])}, ${access(form.accesses[1])}}`,
+    `Use::${form.regUse}`,
+    `Use::${form.vectorUse}`,
+    form.implicit.used,
+    form.implicit.overwritten,
+  ];
+  return `  {${fields.join(', ')}},  // ${form.example}`;
+}
+
+function generate() {
+  const legacy = space([0, 1, 2, 3], 12, legacyForms);
+  const vex = space([1, 2, 3], 16, vexForms);
+  const evex = space([1], 24, evexForms);
+  if (forms.all.length > 256) throw new Error(`${forms.all.length} forms do not fit a byte`);
+  const { version } = JSON.parse(readFileSync(new URL('../node_modules/iced-x86/package.json', import.meta.url), 'utf8'));
+  return `// Generated by scripts/instruction-table.mjs from iced-x86 ${version}: do not edit, run \`npm run generate:instructions\`.
+//
+// An opcode's number is that of an entry, or, from the number of entries on, of a group: eight entries by ModRM.reg. An entry
+// names a pattern: the numbers of forms by prefix and W (legacy), by pp, W and L (VEX), or by pp, W and length (EVEX). Form 0 is
+// not understood. Behind each form is the first instruction that has it.
+
+constexpr Form kForms[] = {
+${forms.all.map(formText).join('\n')}
+};
+${spaceText('Legacy', legacy)}${spaceText('Vex', vex)}${spaceText('Evex', evex)}`;
+}
+
+const text = generate();
+if (process.argv.includes('--check')) {
+  if (readFileSync(FILE, 'utf8') !== text) {
+    console.error('native/fault/instruction_table.inc is not up to date: run `npm run generate:instructions`');
+    process.exit(1);
+  }
+} else {
+  writeFileSync(FILE, text);
+}
