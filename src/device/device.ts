@@ -4,7 +4,7 @@ import { DeviceOpError, invalidType, invalidValue, systemError } from '../errors
 import { lookWhenRung, prepare, unwrap } from '../loop.js';
 import type { Mapping } from '../memory/mapping.js';
 import { MemoryObject } from '../memory/memory-object.js';
-import { FAULT_ANSWERS, native, SUPPLIES, WORK_KINDS, WORK_NUMBERS } from '../native.js';
+import { FAULT_ANSWERS, native, status, SUPPLIES, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native.js';
 import { later } from '../turns.js';
 import { CALLS } from './calls.js';
 import { DeviceBase, goneError, type DeviceFaultInfo, type DeviceRegion, type RemovalReport } from './device-base.js';
@@ -148,6 +148,9 @@ export class Device extends DeviceBase implements LinkedHere {
   readonly opCounts: Readonly<OpCounts>;
 
   readonly #ops: DeviceOps;
+  readonly #thread = native.threadId();
+  /** Index of the status word that is not 0 while a trace records. */
+  readonly #traceWord: number;
   readonly #counts: OpCounts;
   readonly #opened = new Map<number, Opened>();
   readonly #running = new RunningOps();
@@ -179,6 +182,7 @@ export class Device extends DeviceBase implements LinkedHere {
     if (regions.some((region) => region.supply >= 0)) startPager(ops.pageMkwrite !== undefined, ops.fault !== undefined);
     super(native.deviceCreate(name, opTimeout), name);
     this.#ops = ops;
+    this.#traceWord = native.traceWord(this._id);
     this.opTimeout = opTimeout;
     this.#counts = Object.fromEntries(OP_NAMES.map((op) => [op, 0])) as OpCounts;
     this.opCounts = this.#counts;
@@ -260,10 +264,10 @@ export class Device extends DeviceBase implements LinkedHere {
   /** @internal */
   registerPort(region: number): RegisterPort {
     return {
-      read: (offset, width) => (this.state === 'removed' ? undefined : this.#readRegister(region, offset, width)),
+      read: (offset, width) => (this.state === 'removed' ? undefined : this.#readRegister(this.#thread, region, offset, width)),
       write: (offset, width, value) => {
         if (this.state === 'removed') return false;
-        this.#writeRegister(region, offset, width, value);
+        this.#writeRegister(this.#thread, region, offset, width, value);
         return true;
       },
     };
@@ -420,7 +424,19 @@ export class Device extends DeviceBase implements LinkedHere {
     });
   }
 
-  #readRegister(region: number, offset: number, width: number): number | bigint {
+  /** For `thread`, and for the traces: what the model answers, when it has. */
+  #readRegister(thread: number, region: number, offset: number, width: number): number | bigint {
+    try {
+      const value = this.#askRegister(region, offset, width);
+      if (status[this.#traceWord] !== 0) this.#trace(thread, region, offset, width, 0, value);
+      return value;
+    } catch (error) {
+      if (status[this.#traceWord] !== 0) this.#trace(thread, region, offset, width, TRACE_FLAGS.failed, 0);
+      throw error;
+    }
+  }
+
+  #askRegister(region: number, offset: number, width: number): number | bigint {
     const value: unknown = this.#sync('readRegister', () => this.#need('readRegister')(offset, width, region));
     if (typeof value !== 'number' && typeof value !== 'bigint') {
       throw new DeviceOpError(this.name, 'readRegister', `answered ${typeof value}, not a number or bigint`);
@@ -429,8 +445,20 @@ export class Device extends DeviceBase implements LinkedHere {
     return width === 8 ? bits : Number(bits);
   }
 
-  #writeRegister(region: number, offset: number, width: number, value: number | bigint): void {
-    this.#sync('writeRegister', () => this.#need('writeRegister')(offset, width, value, region));
+  #writeRegister(thread: number, region: number, offset: number, width: number, value: number | bigint): void {
+    let flags: number = TRACE_FLAGS.write | TRACE_FLAGS.failed;
+    try {
+      this.#sync('writeRegister', () => this.#need('writeRegister')(offset, width, value, region));
+      flags = TRACE_FLAGS.write;
+    } finally {
+      if (status[this.#traceWord] !== 0) this.#trace(thread, region, offset, width, flags, value);
+    }
+  }
+
+  #trace(thread: number, region: number, offset: number, width: number, flags: number, value: number | bigint): void {
+    const low = typeof value === 'number' ? value : Number(value & 0xffff_ffffn);
+    const high = typeof value === 'number' ? 0 : Number(value >> 32n);
+    native.traceAccess(this._id, thread, region, offset, width, flags, low, high);
   }
 
   // --- work from other threads ---
@@ -548,12 +576,12 @@ export class Device extends DeviceBase implements LinkedHere {
     }
   }
 
-  #called(name: (typeof CALLS)[number], [a, b, c, d, e]: number[]): number | bigint | undefined {
+  #called(name: (typeof CALLS)[number], [a, b, c, d, e, thread]: number[]): number | bigint | undefined {
     switch (name) {
       case 'readRegister':
-        return this.#readRegister(a, b, c);
+        return this.#readRegister(thread, a, b, c);
       case 'writeRegister':
-        this.#writeRegister(a, b, c, c === 8 ? (BigInt(e) << 32n) | BigInt(d) : d);
+        this.#writeRegister(thread, a, b, c, c === 8 ? (BigInt(e) << 32n) | BigInt(d) : d);
         return undefined;
       case 'open':
         this._open(a);

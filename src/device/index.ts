@@ -25,4 +25,8 @@ export type {
   RegionOptions,
 } from './ops.js';
 export type { SpawnedDevice, SpawnOptions } from './spawned-device.js';
-export { DeviceOpError, RawRegistersError, SelfFaultError } from '../errors.js';
+export { Trace } from './trace.js';
+export type { DeviceAccess, TraceOptions } from './trace.js';
+export { parseAccess } from './trace-lines.js';
+export type { AccessLine, AccessWidth, LineOptions } from './trace-lines.js';
+export { DeviceOpError, RawRegistersError, SelfFaultError, TraceLineError } from '../errors.js';
