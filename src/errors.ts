@@ -189,6 +189,21 @@ export class DeviceOpError extends Error {
   }
 }
 
+/** A line that is none of the text of a trace: see `parseAccess`. */
+export class TraceLineError extends Error {
+  /** A string that never changes, for programs to compare. */
+  readonly code = 'ERR_DEVICE_TRACE_LINE';
+  /** The line. */
+  readonly line: string;
+  constructor(line: string) {
+    super(`not a line of a trace: ${inspect(line)}`);
+    this.line = line;
+  }
+  override get name(): string {
+    return this.constructor.name;
+  }
+}
+
 /**
  * Whether `error` is a {@link MappingRevokedError}, also one of another copy of the library or from another realm, where
  * `instanceof` says no.

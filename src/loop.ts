@@ -25,7 +25,7 @@ export function completionOf(token: number): Promise<Completion> {
 
 let prepared = false;
 
-/** What else is to be looked at when native code rings: the work of this thread's simulated devices. */
+/** What else is to be looked at when native code rings: the work of this thread's simulated devices, by id, and traces, by -token. */
 const looks = sharedRegistry<() => void>('looks');
 
 /** `look` is called whenever native code may have something for `id`. */

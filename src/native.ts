@@ -247,6 +247,30 @@ export interface Native {
   deviceCallWait(token: number, milliseconds: number, numbers: Float64Array): number;
   /** The message of an error that has no errno. */
   deviceCallEnd(token: number): string;
+  /** Begins a trace of the device's registers, with room for so many accesses. A token. */
+  traceOpen(deviceId: number, capacity: number): number | Failure;
+  /**
+   * Takes accesses, in order: how many. `numbers` gets how many were lost before them, whether nothing more will come, and for each
+   * access {@link TRACE_NUMBERS} numbers: milliseconds since the trace began, thread, region, offset, width, {@link TRACE_FLAGS}, low and
+   * high 32 bits of the value. Once there is nothing, this thread is rung as soon as there is.
+   */
+  traceTake(token: number, numbers: Float64Array): number;
+  /** How many have been lost, ever. */
+  traceLost(token: number): number;
+  traceStop(token: number): void;
+  traceClose(token: number): void;
+  /** Index of a word in {@link status}: 0 while no trace of the device records. */
+  traceWord(deviceId: number): number;
+  traceAccess(
+    deviceId: number,
+    thread: number,
+    region: number,
+    offset: number,
+    width: number,
+    flags: number,
+    low: number,
+    high: number,
+  ): void;
   answerCall(deviceId: number, token: number, errno: number, low: number, high: number, message: string): boolean;
   /** A number that no other call in this process gets. */
   token(): number;
@@ -333,6 +357,9 @@ export const SUPPLIES = ['ask', 'zeros', 'constant', 'image', 'offsets', 'random
 export const FAULT_ANSWERS = ['content', 'as-it-is', 'refused', 'failed'] as const;
 export const WORK_KINDS = ['fault', 'write-fault', 'expired', 'call', 'mapping-ended', 'access'] as const;
 export const WORK_NUMBERS = 10;
+export const TRACE_HEAD = 2;
+export const TRACE_NUMBERS = 8;
+export const TRACE_FLAGS = { write: 1, raw: 2, failed: 4 } as const;
 export const CALL_RESULTS = ['pending', 'done', 'gone'] as const;
 
 /** Low bits of a status word: the state. 0 as a whole word means live with nothing special: the fast path. */

@@ -3,20 +3,26 @@ import { DeviceOpError, systemError } from '../errors.js';
 import { CALL_RESULTS, native } from '../native.js';
 import type { RegisterPort } from './link.js';
 
-/** What can be called that way. The seven numbers of a call are the op, and these arguments. */
+/** What can be called that way. The seven numbers of a call are the op, its arguments, and last the thread that calls. */
 export const CALLS = ['readRegister', 'writeRegister', 'open', 'release', 'mmap', 'unmap'] as const;
 export type CallName = (typeof CALLS)[number];
+
+/** Index of the thread. */
+const CALLER = 6;
+const CALL_NUMBERS = 7;
 
 /** How long a caller sleeps before it looks whether it has been terminated. */
 const SLICE_MS = 50;
 
-const numbers = new Float64Array(7);
+const numbers = new Float64Array(CALL_NUMBERS);
+const thread = native.threadId();
 
 /** The answer's low and high 32 bits; undefined when the device is gone, or goes meanwhile. */
 export function callElsewhere(device: number, name: string, op: CallName, ...values: number[]): [number, number] | undefined {
   numbers.fill(0);
   numbers[0] = CALLS.indexOf(op);
   values.forEach((value, i) => (numbers[i + 1] = value));
+  numbers[CALLER] = thread;
   const token = native.deviceCall(device, numbers);
   if (token === 0) return undefined;
   let message: string;

@@ -1,11 +1,16 @@
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import { constants as osConstants } from 'node:os';
+import { integer, options as checkOptions } from '../arguments.js';
 import { systemError } from '../errors.js';
 import type { MemoryObject } from '../memory/memory-object.js';
 import type { RevokeReport } from '../memory/report.js';
 import { native } from '../native.js';
 import type { DeviceFile } from './device-file.js';
+import { Trace, type TraceOptions } from './trace.js';
+
+const DEFAULT_CAPACITY = 2 ** 20;
+const MOST_CAPACITY = 2 ** 30;
 
 export type DeviceState = 'live' | 'suspended' | 'removed';
 
@@ -117,6 +122,27 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
 
   /** An interrupt: all files' consumers get it. Does nothing once it is removed. */
   abstract raise(vector?: number): void;
+
+  /**
+   * Records every access to the device's registers, by whichever thread, from now on: see {@link Trace}. A device may have eight traces
+   * at once. Does not block.
+   *
+   * @throws TypeError, RangeError on bad options; `ENODEV` once the device is being removed; `EMFILE` for a ninth trace; `ENOMEM`.
+   *
+   * @example
+   * ```js
+   * const trace = device.trace();
+   * device.open().map({ region: 'control' }).write32(0x10, 0xff);
+   * trace.stop();
+   * for await (const line of trace.lines()) console.log(line); // W 4 control+0x0010 0x000000ff
+   * ```
+   */
+  trace(options?: TraceOptions): Trace {
+    const { capacity } = checkOptions('options', options);
+    const records = integer('options.capacity', capacity === undefined ? DEFAULT_CAPACITY : capacity, 1, MOST_CAPACITY);
+    this._throwIfGone('trace');
+    return Trace._start(this, records);
+  }
 
   /**
    * Takes all regions away until {@link resume}: checked accesses throw MappingSuspendedError. What is written to the regions meanwhile

@@ -4,7 +4,7 @@ import { DeviceOpError, invalidType, invalidValue, systemError } from '../errors
 import { lookWhenRung, prepare, unwrap } from '../loop.js';
 import type { Mapping } from '../memory/mapping.js';
 import { MemoryObject } from '../memory/memory-object.js';
-import { FAULT_ANSWERS, native, SUPPLIES, WORK_KINDS, WORK_NUMBERS } from '../native.js';
+import { FAULT_ANSWERS, native, status, SUPPLIES, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native.js';
 import { later } from '../turns.js';
 import { CALLS } from './calls.js';
 import { DeviceBase, goneError, type DeviceFaultInfo, type DeviceRegion, type RemovalReport } from './device-base.js';
@@ -156,6 +156,9 @@ export class Device extends DeviceBase implements LinkedHere {
   readonly opCounts: Readonly<OpCounts>;
 
   readonly #ops: DeviceOps;
+  readonly #thread = native.threadId();
+  /** Index of the status word that is not 0 while a trace records. */
+  readonly #traceWord: number;
   readonly #counts: OpCounts;
   readonly #opened = new Map<number, Opened>();
   readonly #running = new RunningOps();
@@ -187,6 +190,7 @@ export class Device extends DeviceBase implements LinkedHere {
     if (regions.some((region) => region.supply >= 0)) startPager(ops.pageMkwrite !== undefined, ops.fault !== undefined);
     super(native.deviceCreate(name, opTimeout), name);
     this.#ops = ops;
+    this.#traceWord = native.traceWord(this._id);
     this.opTimeout = opTimeout;
     this.#counts = Object.fromEntries(OP_NAMES.map((op) => [op, 0])) as OpCounts;
     this.opCounts = this.#counts;
@@ -269,10 +273,10 @@ export class Device extends DeviceBase implements LinkedHere {
   registerPort(region: number, raw: boolean): RegisterPort {
     return {
       raw,
-      read: (offset, width) => (this.state === 'removed' ? undefined : this.#readRegister(region, offset, width)),
+      read: (offset, width) => (this.state === 'removed' ? undefined : this.#readRegister(this.#thread, region, offset, width)),
       write: (offset, width, value) => {
         if (this.state === 'removed') return false;
-        this.#writeRegister(region, offset, width, value);
+        this.#writeRegister(this.#thread, region, offset, width, value);
         return true;
       },
     };
@@ -429,7 +433,19 @@ export class Device extends DeviceBase implements LinkedHere {
     });
   }
 
-  #readRegister(region: number, offset: number, width: number): number | bigint {
+  /** For `thread`, and for the traces: what the model answers, when it has. `way`: 0, or TRACE_FLAGS.raw. */
+  #readRegister(thread: number, region: number, offset: number, width: number, way = 0): number | bigint {
+    try {
+      const value = this.#askRegister(region, offset, width);
+      if (status[this.#traceWord] !== 0) this.#trace(thread, region, offset, width, way, value);
+      return value;
+    } catch (error) {
+      if (status[this.#traceWord] !== 0) this.#trace(thread, region, offset, width, way | TRACE_FLAGS.failed, 0);
+      throw error;
+    }
+  }
+
+  #askRegister(region: number, offset: number, width: number): number | bigint {
     const value: unknown = this.#sync('readRegister', () => this.#need('readRegister')(offset, width, region));
     if (typeof value !== 'number' && typeof value !== 'bigint') {
       throw new DeviceOpError(this.name, 'readRegister', `answered ${typeof value}, not a number or bigint`);
@@ -438,8 +454,19 @@ export class Device extends DeviceBase implements LinkedHere {
     return width === 8 ? bits : Number(bits);
   }
 
-  #writeRegister(region: number, offset: number, width: number, value: number | bigint): void {
-    this.#sync('writeRegister', () => this.#need('writeRegister')(offset, width, value, region));
+  #writeRegister(thread: number, region: number, offset: number, width: number, value: number | bigint, way = 0): void {
+    let flags = way | TRACE_FLAGS.write | TRACE_FLAGS.failed;
+    try {
+      this.#sync('writeRegister', () => this.#need('writeRegister')(offset, width, value, region));
+      flags = way | TRACE_FLAGS.write;
+    } finally {
+      if (status[this.#traceWord] !== 0) this.#trace(thread, region, offset, width, flags, value);
+    }
+  }
+
+  #trace(thread: number, region: number, offset: number, width: number, flags: number, value: number | bigint): void {
+    const [low, high] = wordsOf(value);
+    native.traceAccess(this._id, thread, region, offset, width, flags, low, high);
   }
 
   // --- work from other threads ---
@@ -559,12 +586,12 @@ export class Device extends DeviceBase implements LinkedHere {
     }
   }
 
-  #called(name: (typeof CALLS)[number], [a, b, c, d, e]: number[]): number | bigint | undefined {
+  #called(name: (typeof CALLS)[number], [a, b, c, d, e, thread]: number[]): number | bigint | undefined {
     switch (name) {
       case 'readRegister':
-        return this.#readRegister(a, b, c);
+        return this.#readRegister(thread, a, b, c);
       case 'writeRegister':
-        this.#writeRegister(a, b, c, valueOf(c, d, e));
+        this.#writeRegister(thread, a, b, c, valueOf(c, d, e));
         return undefined;
       case 'open':
         this._open(a);
@@ -583,17 +610,19 @@ export class Device extends DeviceBase implements LinkedHere {
   /**
    * A raw access that a thread waits for in the fault handler. One that reads and writes does both in this turn: nothing comes between.
    */
-  #rawAccess(token: number, [region, offset, width, what, low, high]: Float64Array): void {
+  #rawAccess(token: number, [region, offset, width, what, low, high, thread]: Float64Array): void {
+    const reads = (what & READS) !== 0;
     try {
-      const value = (what & READS) === 0 ? 0 : this.#readRegister(region, offset, width);
+      const value = reads ? this.#readRegister(thread, region, offset, width, TRACE_FLAGS.raw) : 0;
       const read = wordsOf(value);
       const put = new Float64Array([low, high]);
-      const puts = (what & READS) === 0 || native.combineAccess(this._id, token, read[0], read[1], put);
-      if ((what & WRITES) !== 0 && puts) this.#writeRegister(region, offset, width, valueOf(width, put[0], put[1]));
+      const combines = reads && (what & WRITES) !== 0;
+      const puts = combines ? native.combineAccess(this._id, token, read[0], read[1], put) : !reads;
+      if (puts) this.#writeRegister(thread, region, offset, width, valueOf(width, put[0], put[1]), TRACE_FLAGS.raw);
       native.answerAccess(this._id, token, false, read[0], read[1]);
     } catch (error) {
       native.answerAccess(this._id, token, true, 0, 0);
-      this.#failed({ op: (what & READS) === 0 ? 'writeRegister' : 'readRegister', cause: 'failed', error, region });
+      this.#failed({ op: reads ? 'readRegister' : 'writeRegister', cause: 'failed', error, region });
     }
   }
 

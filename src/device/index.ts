@@ -28,4 +28,8 @@ export type {
 export { RegisterFile } from './register-file.js';
 export type { RegisterFileOptions, RegisterKind, RegisterSpec } from './register-file.js';
 export type { SpawnedDevice, SpawnOptions } from './spawned-device.js';
-export { DeviceOpError, RawRegistersError, RegisterAccessError, SelfFaultError } from '../errors.js';
+export { Trace } from './trace.js';
+export type { DeviceAccess, TraceOptions } from './trace.js';
+export { parseAccess } from './trace-lines.js';
+export type { AccessLine, AccessWidth, LineOptions } from './trace-lines.js';
+export { DeviceOpError, RawRegistersError, RegisterAccessError, SelfFaultError, TraceLineError } from '../errors.js';

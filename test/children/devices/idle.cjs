@@ -19,6 +19,9 @@ const steps = {
       .ioctl(0xe1)
       .catch(() => undefined); // process.exit() in its worker
   },
+  traced: () => make().trace(),
+  'traced and read': () => void make().trace()[Symbol.asyncIterator]().next(),
+  'spawned and traced': async () => (await spawn()).trace(),
   bus: () => {
     const bus = new Bus();
     bus.add(make());
