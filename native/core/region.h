@@ -113,6 +113,7 @@ struct Region {
   unsigned page_shift = 0;
   bool writable = false;
   bool private_copy = false;  // MAP_PRIVATE
+  bool borrowed = false;      // the range is in use as ordinary memory again once this is closed
   Fill fill = Fill::zeros;
 
   // The claim: whoever changes what is mapped in [start, end) holds it: the handler's fill, revoke, suspend, resume, zap,
