@@ -53,10 +53,10 @@ Failure map_at(const MapArguments& arguments, uintptr_t start, Region** region) 
   const Failure failure = handlers_ensure();
   if (failure) return failure;
   const size_t span = round_up(arguments.length, size_t{1} << arguments.object->page_shift);
-  return map_region({arguments.object, start, span, arguments.length, arguments.offset, arguments.writable,
-                     arguments.private_copy, arguments.fill, arguments.populate, arguments.borrowed, arguments.device_file,
-                     arguments.for_device},
-                    region);
+  return map_region(
+      {arguments.object, start, span, arguments.length, arguments.offset, arguments.writable, arguments.private_copy,
+       arguments.fill, arguments.populate, arguments.borrowed, arguments.device_file, arguments.for_device},
+      region);
 }
 
 void hold(EnvState& state, Region* region, bool creator, uintptr_t buffer) {
@@ -65,9 +65,9 @@ void hold(EnvState& state, Region* region, bool creator, uintptr_t buffer) {
   describe(state, region, buffer);
 }
 
-// map(bytes, at, objectId, offset, length, writable, private, fill, populate, deviceFile, forDevice): null, and the mapping described
-// | Failure `bytes` covers the whole SharedArrayBuffer; the mapping starts at its first address that is aligned to the object's
-// pages, or `at` bytes from its beginning where that is not -1: inside memory that is in use.
+// map(bytes, at, objectId, offset, length, writable, private, fill, populate, deviceFile, forDevice): null, and the mapping
+// described | Failure `bytes` covers the whole SharedArrayBuffer; the mapping starts at its first address that is aligned to the
+// object's pages, or `at` bytes from its beginning where that is not -1: inside memory that is in use.
 Napi::Value map(const Napi::CallbackInfo& info) {
   const auto bytes = info[0].As<Napi::Uint8Array>();
   const double at = info[1].As<Napi::Number>().DoubleValue();

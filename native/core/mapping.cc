@@ -33,9 +33,9 @@ Failure refusal(State state) {
   return {EBADF, "mmap"};
 }
 
-// The caller says that it owns the range; the kernel must agree that it is private anonymous memory. Where asking is not one cheap
-// call, only for ranges that have been in use: without PROCMAP_QUERY every map would parse all of /proc/self/maps, and the range
-// comes from V8 a moment before.
+// The caller says that it owns the range; the kernel must agree that it is private anonymous memory. Where asking is not one
+// cheap call, only for ranges that have been in use: without PROCMAP_QUERY every map would parse all of /proc/self/maps, and the
+// range comes from V8 a moment before.
 bool is_anonymous(uintptr_t start, uintptr_t end, bool borrowed) {
   VmaReader reader;
   if (!features().procmap_query && (!borrowed || reader.begin(start, end))) return !borrowed;
@@ -265,7 +265,8 @@ Failure map_region(const MapRequest& request, Region** result) {
     if (failure) return failure;
     if (!still_has_descriptor(object)) return {EBADF, "mmap"};
     const uintptr_t end = request.start + request.span;
-    if (open_region_within(request.start, end) != nullptr || !is_anonymous(request.start, end, request.borrowed)) return {EEXIST, "mmap"};
+    if (open_region_within(request.start, end) != nullptr || !is_anonymous(request.start, end, request.borrowed))
+      return {EEXIST, "mmap"};
     Region* region = allocate_region();
     if (region == nullptr) return {ENOMEM, "mmap"};
     region->start = request.start;

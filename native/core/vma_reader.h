@@ -18,8 +18,8 @@ struct Vma {
 };
 
 // One lookup is one PROCMAP_QUERY where the kernel has it (Linux 6.11). Elsewhere begin() parses /proc/self/maps once and the
-// lookups that follow see that snapshot, which holds what overlaps open mappings, and the given range; so call begin() again after the registry lock
-// has been let go. All of it under that lock.
+// lookups that follow see that snapshot, which holds what overlaps open mappings, and the given range; so call begin() again
+// after the registry lock has been let go. All of it under that lock.
 class VmaReader {
  public:
   // Opens what begin() and find() read, once, while there still are descriptors.

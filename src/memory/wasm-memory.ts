@@ -29,6 +29,13 @@ export function fixedSharedBuffer(name: string, memory: unknown): SharedArrayBuf
   if (!isSharedBuffer(buffer)) {
     throw invalidValue(name, 'must be made with shared: true, as V8 may free the buffer of any other while it is mapped', memory);
   }
+  if ((buffer as { growable?: boolean }).growable === true) {
+    throw invalidValue(
+      name,
+      'must have a buffer of fixed length, as V8 cannot share any other: call its toFixedLengthBuffer()',
+      memory,
+    );
+  }
   if (!isFixed(memory as WasmMemory, buffer.byteLength / PAGE)) {
     throw invalidValue(name, 'must have its maximum as its length, as growing would undo the protection of pages', memory);
   }
@@ -37,9 +44,8 @@ export function fixedSharedBuffer(name: string, memory: unknown): SharedArrayBuf
 
 /** Undefined for what is no memory; those of other realms are. */
 export function bufferOf(memory: unknown): ArrayBufferLike | undefined {
-  const getter = webAssembly() && Object.getOwnPropertyDescriptor(webAssembly()!.Memory.prototype, 'buffer')?.get;
   try {
-    return getter?.call(memory) as ArrayBufferLike | undefined;
+    return Reflect.get(webAssembly()!.Memory.prototype, 'buffer', memory);
   } catch {
     return undefined;
   }
