@@ -10,6 +10,7 @@ export { Mapping } from './memory/mapping.js';
 export type { FaultInfo } from './memory/events.js';
 export type { Advice, MappingHandle, PageRange } from './memory/mapping.js';
 export type { RevokeReport } from './memory/report.js';
+export type { WasmMemory } from './memory/wasm-memory.js';
 export type { WaitOptions, WaitResult } from './memory/waits.js';
 
 export {

@@ -151,10 +151,10 @@ export function knownMappings(id: number): Mapping[] {
   return found;
 }
 
-/** A mapping whose memory `buffer` is. */
-export function knownMappingOf(buffer: ArrayBufferLike): Mapping | undefined {
+/** The mapping whose memory byte `at` of `buffer` is. */
+export function knownMappingOf(buffer: ArrayBufferLike, at: number): Mapping | undefined {
   for (const id of mappings.keys()) {
-    const found = knownMappings(id).find((mapping) => mapping._buffer === buffer);
+    const found = knownMappings(id).find((mapping) => mapping._has(buffer, at));
     if (found !== undefined) return found;
   }
   return undefined;

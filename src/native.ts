@@ -131,9 +131,13 @@ export interface Native {
   /** Forgets the content of whole pages. */
   objectDiscard(id: number, offset: number, length: number): Failure | null;
 
-  /** Maps over the memory of `bytes`, from its first address aligned to the object's pages, and describes the mapping. */
+  /**
+   * Maps over the memory of `bytes`, from its first address aligned to the object's pages, and describes the mapping. With `at`
+   * from its byte `at` on, over what others use as their memory; -1 where it is only there to be mapped over.
+   */
   map(
     bytes: Uint8Array,
+    at: number,
     objectId: number,
     offset: number,
     length: number,

@@ -34,6 +34,7 @@ struct MapArguments {
   bool populate;
   uint64_t device_file;
   bool for_device;
+  bool borrowed = false;
 };
 
 MapArguments map_arguments(const Napi::CallbackInfo& info, size_t first) {
@@ -52,9 +53,10 @@ Failure map_at(const MapArguments& arguments, uintptr_t start, Region** region) 
   const Failure failure = handlers_ensure(arguments.object->trapped);
   if (failure) return failure;
   const size_t span = round_up(arguments.length, size_t{1} << arguments.object->page_shift);
-  return map_region({arguments.object, start, span, arguments.length, arguments.offset, arguments.writable,
-                     arguments.private_copy, arguments.fill, arguments.populate, arguments.device_file, arguments.for_device},
-                    region);
+  return map_region(
+      {arguments.object, start, span, arguments.length, arguments.offset, arguments.writable, arguments.private_copy,
+       arguments.fill, arguments.populate, arguments.borrowed, arguments.device_file, arguments.for_device},
+      region);
 }
 
 void hold(EnvState& state, Region* region, bool creator, uintptr_t buffer) {
@@ -63,16 +65,18 @@ void hold(EnvState& state, Region* region, bool creator, uintptr_t buffer) {
   describe(state, region, buffer);
 }
 
-// map(bytes, objectId, offset, length, writable, private, fill, populate, deviceFile, forDevice): null, and the mapping described
-// | Failure `bytes` covers the whole SharedArrayBuffer; the mapping starts at its first address that is aligned to the object's
-// pages.
+// map(bytes, at, objectId, offset, length, writable, private, fill, populate, deviceFile, forDevice): null, and the mapping
+// described | Failure `bytes` covers the whole SharedArrayBuffer; the mapping starts at its first address that is aligned to the
+// object's pages, or `at` bytes from its beginning where that is not -1: inside memory that is in use.
 Napi::Value map(const Napi::CallbackInfo& info) {
   const auto bytes = info[0].As<Napi::Uint8Array>();
-  const MapArguments arguments = map_arguments(info, 1);
+  const double at = info[1].As<Napi::Number>().DoubleValue();
+  MapArguments arguments = map_arguments(info, 2);
+  arguments.borrowed = at >= 0;
   const size_t page = size_t{1} << arguments.object->page_shift;
   const auto base = reinterpret_cast<uintptr_t>(bytes.Data());
   Region* region = nullptr;
-  const uintptr_t start = round_up(base, page);
+  const uintptr_t start = round_up(arguments.borrowed ? base + static_cast<uintptr_t>(at) : base, page);
   // V8 maps whole pages, so the mapping may end behind the last byte of the buffer, but not behind its last page.
   if (start + round_up(arguments.length, page) > round_up(base + bytes.ByteLength(), kPageSize)) {
     return to_js(info.Env(), {ENOTSUP, "mmap"});
@@ -137,13 +141,13 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
   if (failure) return to_js(info.Env(), failure);
   if (!acquire_region(static_cast<uint32_t>(id % kStatusSlots), static_cast<uint32_t>(id / kStatusSlots), &region))
     return Napi::Boolean::New(info.Env(), false);
-  const uintptr_t start = round_up(reinterpret_cast<uintptr_t>(bytes.Data()), region->page_size());
-  if (start != region->start || bytes.ByteLength() < region->length) {
+  const auto base = reinterpret_cast<uintptr_t>(bytes.Data());
+  if (region->start < base || region->start + region->length > base + bytes.ByteLength()) {
     release_region_handle(region, false);
     return Napi::Boolean::New(info.Env(), false);
   }
   ++region->attaches;
-  hold(EnvState::of(info.Env()), region, false, reinterpret_cast<uintptr_t>(bytes.Data()));
+  hold(EnvState::of(info.Env()), region, false, base);
   return Napi::Boolean::New(info.Env(), true);
 }
 

@@ -33,11 +33,12 @@ Failure refusal(State state) {
   return {EBADF, "mmap"};
 }
 
-// The caller says that it owns the range; the kernel must agree that it is private anonymous memory. Only where asking is one
-// cheap call: without PROCMAP_QUERY every map would parse all of /proc/self/maps, and the range comes from V8 a moment before.
-bool is_anonymous(uintptr_t start, uintptr_t end) {
-  if (!features().procmap_query) return true;
-  const VmaReader reader;
+// The caller says that it owns the range; the kernel must agree that it is private anonymous memory. Where asking is not one
+// cheap call, only for ranges that have been in use: without PROCMAP_QUERY every map would parse all of /proc/self/maps, and the
+// range comes from V8 a moment before.
+bool is_anonymous(uintptr_t start, uintptr_t end, bool borrowed) {
+  VmaReader reader;
+  if (!features().procmap_query && (!borrowed || reader.begin(start, end))) return !borrowed;
   for (uintptr_t at = start; at < end;) {
     Vma vma;
     if (!reader.find(at, &vma) || vma.start > at || vma.inode != 0 || vma.shared) return false;
@@ -124,6 +125,10 @@ bool map_zeros(uintptr_t start, size_t bytes, Region* region) {
   void* at = reinterpret_cast<void*>(start);
   const int prot = PROT_READ | PROT_WRITE;
   if (mmap(at, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED) return true;
+  if (region->borrowed) {
+    // The zero file's pages are punched out one day; these are in use.
+    return mmap(at, bytes, prot, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+  }
   region->used_zero_file = true;
   // Its fill may have come from the same place, with what was written there.
   fallocate(zero_fill_fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(start), static_cast<off_t>(bytes));
@@ -262,7 +267,8 @@ Failure map_region(const MapRequest& request, Region** result) {
     if (failure) return failure;
     if (!still_has_descriptor(object)) return {EBADF, "mmap"};
     const uintptr_t end = request.start + request.span;
-    if (open_region_within(request.start, end) != nullptr || !is_anonymous(request.start, end)) return {EEXIST, "mmap"};
+    if (open_region_within(request.start, end) != nullptr || !is_anonymous(request.start, end, request.borrowed))
+      return {EEXIST, "mmap"};
     Region* region = allocate_region();
     if (region == nullptr) return {ENOMEM, "mmap"};
     region->start = request.start;
@@ -273,6 +279,7 @@ Failure map_region(const MapRequest& request, Region** result) {
     region->page_shift = object->page_shift;
     region->writable = request.writable;
     region->private_copy = request.private_copy;
+    region->borrowed = request.borrowed;
     region->fill = request.fill;
     region->trapped = object->trapped && !request.for_device;
     if (object->device != nullptr && !request.for_device && !device_mapping_begin(region, request.device_file)) {

@@ -21,6 +21,9 @@ struct MapRequest {
   bool private_copy;
   Fill fill;
   bool populate;
+  // Inside memory that others use, and go on using after: a WebAssembly memory. The kernel is asked at any price whether the
+  // range is nothing else than that.
+  bool borrowed = false;
   uint64_t device_file = 0;  // through which open file of a device, which is told with the mapping's end
   bool for_device = false;   // the device's own view of its region: asks nobody for pages, and is not told of when it ends
 };

@@ -117,6 +117,7 @@ struct Region {
   unsigned page_shift = 0;
   bool writable = false;
   bool private_copy = false;  // MAP_PRIVATE
+  bool borrowed = false;      // the range is in use as ordinary memory again once this is closed
   Fill fill = Fill::zeros;
   bool trapped = false;  // of registers: no page has permissions, and the handler delivers each access
 

@@ -59,7 +59,9 @@ Failure VmaReader::open() {
 
 // Block by block through a static buffer, keeping only what matters: at the limit of mappings the text has megabytes, and there
 // may be no memory for it.
-Failure VmaReader::begin() {
+Failure VmaReader::begin(uintptr_t also_start, uintptr_t also_end) {
+  also_start_ = also_start;
+  also_end_ = also_end;
   if (features().procmap_query) return {};
   static char block[65536];
   g_snapshot_count = 0;
@@ -84,13 +86,17 @@ size_t VmaReader::take_lines(char* text, size_t length) {
   char* line = text;
   for (char* end; (end = strchr(line, '\n')) != nullptr; line = end + 1) {
     Vma vma;
-    if (!parse_line(line, &vma) || open_region_within(vma.start, vma.end) == nullptr) continue;
+    if (!parse_line(line, &vma) || !is_wanted(vma)) continue;
     usable_ = usable_ && g_snapshot_count < std::size(g_snapshot);
     if (usable_) g_snapshot[g_snapshot_count++] = vma;
   }
   const size_t rest = length - static_cast<size_t>(line - text);
   memmove(text, line, rest);
   return rest;
+}
+
+bool VmaReader::is_wanted(const Vma& vma) const {
+  return (vma.start < also_end_ && also_start_ < vma.end) || open_region_within(vma.start, vma.end) != nullptr;
 }
 
 bool VmaReader::find(uintptr_t address, Vma* vma) const {

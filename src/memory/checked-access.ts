@@ -35,6 +35,7 @@ import { completionOf, unwrap } from '../loop.js';
 import type { RegisterPort } from '../device/link.js';
 import type { MappingEvents } from './events.js';
 import type { MemoryObject, MemoryState } from './memory-object.js';
+import type { WasmMemory } from './wasm-memory.js';
 
 // Where the typed views do not exist (yet, or never for this mapping), every access takes the slow path.
 interface TypedViews {
@@ -94,6 +95,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   readonly address: bigint;
   /** What accesses are allowed. */
   readonly access: 'r' | 'rw';
+  abstract readonly memory: WasmMemory | undefined;
   readonly #buffer: SharedArrayBuffer | ArrayBuffer;
   /** Where accesses go instead of to memory: to the model of a device's registers. */
   readonly #registers: RegisterPort | undefined;
@@ -135,7 +137,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   /**
-   * The memory as a JavaScript buffer; with 2 MiB pages the mapping may begin inside it: see `bytes.byteOffset`.
+   * The memory as a JavaScript buffer. The mapping may begin inside it, with 2 MiB pages and in a WebAssembly memory, whose own
+   * buffer this is: see `bytes.byteOffset`.
    *
    * @throws RawRegistersError `ERR_DEVICE_REGISTERS` for a device's registers where raw accesses do not reach its model
    *   (`docs/devices.md`).
@@ -148,6 +151,17 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** @internal Also of registers. */
   get _buffer(): SharedArrayBuffer | ArrayBuffer {
     return this.#buffer;
+  }
+
+  /** @internal Whether byte `at` of `buffer` is its memory: several mappings may lie in one WebAssembly memory. */
+  _has(buffer: ArrayBufferLike, at: number): boolean {
+    if (at < this.#start || at >= this.#start + this.#span) return false;
+    return buffer === this.#buffer || buffer === this.memory?.buffer;
+  }
+
+  /** Bytes of its pages. */
+  get #span(): number {
+    return Math.ceil(this.length / native.pageSize) * native.pageSize;
   }
 
   /** @internal Names the mapping to native code. */
@@ -736,16 +750,19 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** The copy's other buffer faulted: it is a view of another mapping, or of memory that is not ours. */
   #otherSideError(other: NodeJS.ArrayBufferView, done: number, write: boolean): Error {
-    const mapping = knownMappingOf(other.buffer);
+    const mapping = knownMappingOf(other.buffer, other.byteOffset + done);
     if (mapping === undefined)
       return Object.assign(systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' }), { bytesTransferred: done });
-    const offset = other.byteOffset - mapping.#start;
+    // The view may begin before the mapping and end behind it, where that lies in a WebAssembly memory.
+    const before = Math.max(0, mapping.#start - other.byteOffset);
+    const offset = other.byteOffset + before - mapping.#start;
+    const bytes = Math.min(other.byteLength - before, mapping.#span - offset);
     try {
-      mapping.#throwForCopy(offset, done, other.byteLength, write);
+      mapping.#throwForCopy(offset, done - before, bytes, write);
     } catch (error) {
-      return error as Error;
+      return movedOn(error, before) as Error;
     }
-    const place = mapping._place(offset + done, done);
+    const place = mapping._place(offset + done - before, done);
     if (write && !mapping._writable) return new ReadOnlyMappingError(place);
     return Object.assign(systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' }), { bytesTransferred: done });
   }

@@ -8,6 +8,7 @@
 import { isSharedBuffer } from '../arguments.js';
 import { forgetMapping, type Known } from '../known.js';
 import { native } from '../native.js';
+import type { WasmMemory } from './wasm-memory.js';
 
 /** One thread's handle on a mapping. */
 export interface Hold {
@@ -17,6 +18,8 @@ export interface Hold {
   /** A handle for other threads has been made. */
   shared: boolean;
   released: boolean;
+  /** How many of the objects through which its memory can be reached have not been collected: buffer, WebAssembly.Memory. */
+  ways: number;
 }
 
 const collected = new FinalizationRegistry(forgotten);
@@ -24,11 +27,15 @@ const collected = new FinalizationRegistry(forgotten);
 /** Shared by a thread that has forgotten them since, and not attached by anybody yet: the handle may still be on its way. */
 const onTheirWay = new Set<Hold>();
 
-/** Holds the mapping until {@link letGo}, or until `buffer` has been collected. */
-export function holdBuffer(known: Known, buffer: SharedArrayBuffer | ArrayBuffer): Hold {
+/**
+ * Holds the mapping until {@link letGo}, or until `buffer` has been collected; inside the memory of a WebAssembly program, until
+ * `memory` has been too: its instances keep that, and not the buffer, which is another one after each `grow()`.
+ */
+export function holdBuffer(known: Known, buffer: SharedArrayBuffer | ArrayBuffer, memory: WasmMemory | undefined): Hold {
   const keeper = isSharedBuffer(buffer) ? structuredClone(buffer) : undefined;
-  const hold: Hold = { known, keeper, shared: false, released: false };
-  collected.register(buffer, hold, hold);
+  const ways = memory === undefined ? [buffer] : [buffer, memory];
+  const hold: Hold = { known, keeper, shared: false, released: false, ways: ways.length };
+  for (const way of ways) collected.register(way, hold, hold);
   if (onTheirWay.size > 0) settleThoseOnTheirWay();
   return hold;
 }
@@ -47,6 +54,7 @@ export function letGo(hold: Hold, close: boolean): void {
 }
 
 function forgotten(hold: Hold): void {
+  if (--hold.ways > 0) return;
   forgetMapping(hold.known);
   if (hold.shared && !native.attached(hold.known.id)) onTheirWay.add(hold);
   else letGo(hold, false);

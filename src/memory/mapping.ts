@@ -30,6 +30,7 @@ import { holdBuffer, letGo, markShared, type Hold } from './holds.js';
 import { CheckedAccess } from './checked-access.js';
 import type { FaultInfo } from './events.js';
 import { MemoryObject } from './memory-object.js';
+import { bufferOf, type WasmMemory } from './wasm-memory.js';
 import { validateWait, waitAsync, waitSync, type WaitOptions, type WaitResult } from './waits.js';
 
 /** Whole pages of a mapping; the last one may be cut off by the mapping's end. */
@@ -45,6 +46,8 @@ export interface MappingHandle {
   readonly type: 'revocable-mmap.MappingHandle';
   readonly id: number;
   readonly buffer: SharedArrayBuffer;
+  /** Of a mapping inside the memory of a WebAssembly program. */
+  readonly memory?: WasmMemory;
 }
 
 /** Advice to madvise(2), by its own names. */
@@ -84,6 +87,8 @@ export type Advice =
  * ```
  */
 export class Mapping extends CheckedAccess implements Disposable {
+  /** The WebAssembly.Memory that it is mapped inside, if in one; also in a thread that has attached. */
+  readonly memory: WasmMemory | undefined;
   #bytes: Uint8Array | undefined;
   #view: DataView | undefined;
   readonly #private: boolean;
@@ -95,12 +100,19 @@ export class Mapping extends CheckedAccess implements Disposable {
   #faultsAtClose = 0;
 
   /** @internal Mappings are made by {@link MemoryObject.map} and {@link Mapping.attach}. */
-  constructor(object: MemoryObject, description: MappingDescription, buffer: SharedArrayBuffer | ArrayBuffer, creator: boolean) {
+  constructor(
+    object: MemoryObject,
+    description: MappingDescription,
+    buffer: SharedArrayBuffer | ArrayBuffer,
+    creator: boolean,
+    memory: WasmMemory | undefined,
+  ) {
     super(object, description, buffer);
+    this.memory = memory;
     this.#private = description.private;
     this.#creator = creator;
     this.#known = rememberMapping(this._id, this, object._mappings);
-    this.#hold = holdBuffer(this.#known, buffer);
+    this.#hold = holdBuffer(this.#known, buffer, memory);
   }
 
   /**
@@ -120,11 +132,13 @@ export class Mapping extends CheckedAccess implements Disposable {
       throw invalidType('handle', 'a MappingHandle from mapping.share()', handle);
     const id = integer('handle.id', handle.id, 0, Number.MAX_SAFE_INTEGER);
     if (!isSharedBuffer(handle.buffer)) throw invalidType('handle.buffer', 'a SharedArrayBuffer', handle.buffer);
+    if (handle.memory !== undefined && bufferOf(handle.memory) === undefined)
+      throw invalidType('handle.memory', 'an instance of WebAssembly.Memory', handle.memory);
     prepare();
     const found = unwrap(native.attach(id, new Uint8Array(handle.buffer, 0, handle.buffer.byteLength)));
     if (!found) throw new MappingClosedError({ object: 'shared mapping' });
     const description = takeDescription();
-    return new Mapping(MemoryObject._attach(description.objectId), description, handle.buffer, false);
+    return new Mapping(MemoryObject._attach(description.objectId), description, handle.buffer, false, handle.memory);
   }
 
   /** How many faults on it the library has handled, in all threads. */
@@ -292,7 +306,8 @@ export class Mapping extends CheckedAccess implements Disposable {
     if (!isSharedBuffer(this._buffer))
       throw invalidValue('shared', 'must be true for a mapping that is shared between threads', false);
     markShared(this.#hold);
-    return { type: 'revocable-mmap.MappingHandle', id: this._id, buffer: this._buffer };
+    const handle = { type: 'revocable-mmap.MappingHandle', id: this._id, buffer: this._buffer } as const;
+    return this.memory === undefined ? handle : { ...handle, memory: this.memory };
   }
 
   /**

@@ -32,6 +32,7 @@ import type { FaultInfo } from './events.js';
 import { linkOf, type DeviceLink } from '../device/link.js';
 import { Mapping } from './mapping.js';
 import { toReport, type RevokeReport } from './report.js';
+import { fixedSharedBuffer, type WasmMemory } from './wasm-memory.js';
 
 /** Live; suspended for a while; revoked for ever; closed. */
 export type MemoryState = 'live' | 'suspended' | 'revoked' | 'closed';
@@ -56,6 +57,17 @@ export interface OpenOptions {
   onBackingFault?: 'page' | 'object';
 }
 
+/**
+ * How to map.
+ *
+ * @example
+ * ```js
+ * // Into the memory of a WebAssembly program, which reaches the object with plain loads and stores.
+ * const memory = new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });
+ * const mapping = MemoryObject.create({ size: 4096 }).map({ memory, memoryOffset: 65536 });
+ * const { exports } = new WebAssembly.Instance(driver, { env: { memory } });
+ * ```
+ */
 export interface MapOptions {
   /** First byte of the object, a multiple of the page size. Default 0. */
   offset?: number;
@@ -71,6 +83,16 @@ export interface MapOptions {
   fill?: 'zeros' | 'ones' | 'signal';
   /** Bring all pages in now. Default false. */
   populate?: boolean;
+  /** A shared WebAssembly.Memory, with its maximum as its length: map inside it, instead of in a buffer of the mapping's own. */
+  memory?: WasmMemory;
+  /** Where in `memory`: a multiple of the page size. What the program had there is gone. Required with `memory`. */
+  memoryOffset?: number;
+}
+
+interface PlaceInMemory {
+  memory: WasmMemory;
+  buffer: SharedArrayBuffer;
+  offset: number;
 }
 
 interface ObjectEvents {
@@ -247,7 +269,8 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
    *
    * @throws `ENODEV` (`errno` -19, `syscall` `mmap`) from the first instant of a revocation; MappingSuspendedError while suspended;
    *   MappingClosedError after close; RangeError beyond the end of memory the library created, or where this version of Node
-   *   has no buffer that long; the system error of mmap(2).
+   *   has no buffer that long, or beyond the end of `memory`; `EEXIST` where a part of `memory` is mapped already; the system
+   *   error of mmap(2).
    *
    * @example
    * ```js
@@ -269,11 +292,12 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     if (priv && this._device !== undefined) throw invalidValue('options.private', "must be false for a device's memory", priv);
     const fill = FILLS.indexOf(oneOf('options.fill', given.fill, FILLS, 'zeros'));
     const populate = boolean('options.populate', given.populate, false);
+    const place = this.#placeInMemory(given, length);
     const mapped = shared
-      ? this.#mapShared(offset, length, writable, priv, fill, populate, deviceFile, forDevice)
+      ? this.#mapShared(place, offset, length, writable, priv, fill, populate, deviceFile, forDevice)
       : native.mapExternal(this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice);
-    if (isFailure(mapped)) throw this.#mapError(mapped, length);
-    const mapping = new Mapping(this, takeDescription(), mapped, true);
+    if (isFailure(mapped)) throw this.#mapError(mapped, length, place);
+    const mapping = new Mapping(this, takeDescription(), mapped, true, place?.memory);
     if (populate && this._device?.supplied === true && !forDevice) prefetchOrClose(mapping);
     publish('map', () => ({ mapping, object: this }));
     return mapping;
@@ -448,7 +472,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return systemError(failure, failure.errno === -osConstants.errno.EBUSY && hint !== undefined ? { hint } : {});
   }
 
-  #mapError(failure: Failure, length: number): Error {
+  #mapError(failure: Failure, length: number, place: PlaceInMemory | undefined): Error {
     try {
       this.#refuseUnlessLive();
     } catch (error) {
@@ -457,7 +481,31 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     if (failure.errno === -osConstants.errno.EFBIG) {
       return outOfRange('options.length', 'no more than an ArrayBuffer of this version of Node can hold', length);
     }
+    if (failure.errno === -osConstants.errno.EEXIST && place !== undefined) {
+      return systemError(failure, { hint: `something is mapped there already, at ${place.offset} of the WebAssembly memory` });
+    }
     return systemError(failure);
+  }
+
+  /** Where in the memory of a WebAssembly program it is to be mapped, if in one. */
+  #placeInMemory(given: Partial<MapOptions>, length: number): PlaceInMemory | undefined {
+    const { memory, memoryOffset } = given;
+    if (memory === undefined) {
+      if (memoryOffset === undefined) return undefined;
+      throw invalidValue('options.memoryOffset', 'must not be given without options.memory', memoryOffset);
+    }
+    const buffer = fixedSharedBuffer('options.memory', memory);
+    if (given.shared === false) throw invalidValue('options.shared', 'must be true with options.memory', false);
+    if (this._device?.registers !== undefined)
+      throw invalidValue('options.memory', 'must not be given for registers, which plain loads and stores do not reach', memory);
+    if (this.#pageSize !== native.pageSize)
+      throw invalidValue('options.memory', `must not be given for pages of ${this.#pageSize} bytes`, memory);
+    const offset = integer('options.memoryOffset', memoryOffset, 0, Number.MAX_SAFE_INTEGER);
+    multipleOf('options.memoryOffset', offset, native.pageSize);
+    const last = buffer.byteLength - roundUp(length, native.pageSize);
+    if (last < 0) throw outOfRange('options.length', `at most ${buffer.byteLength}, the length of options.memory`, length);
+    if (offset > last) throw outOfRange('options.memoryOffset', `<= ${last}, so that the pages lie in options.memory`, offset);
+    return { memory, buffer, offset };
   }
 
   /** The bytes to map. Memory the library created ends where it ends; a file may grow, or be shorter than the mapping. */
@@ -479,6 +527,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   }
 
   #mapShared(
+    place: PlaceInMemory | undefined,
     offset: number,
     length: number,
     writable: boolean,
@@ -490,9 +539,10 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   ): SharedArrayBuffer | Failure {
     // Pages larger than those V8 aligns to need room to align in.
     const slack = this.#pageSize > native.pageSize ? this.#pageSize + roundUp(length, this.#pageSize) - length : 0;
-    const buffer = allocate(length + slack);
+    const buffer = place?.buffer ?? allocate(length + slack);
     const bytes = new Uint8Array(buffer, 0, buffer.byteLength);
-    return native.map(bytes, this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice) ?? buffer;
+    const at = place?.offset ?? -1;
+    return native.map(bytes, at, this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice) ?? buffer;
   }
 }
 

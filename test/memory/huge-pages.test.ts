@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { MemoryObject } from 'revocable-mmap';
 import { testUnless } from '../support/conditions.js';
 import { thrownBy } from '../support/thrown.js';
+import { fixedMemory } from '../support/wasm.js';
 
 const HUGE = 2 ** 21;
 const POOL = '/proc/sys/vm/nr_hugepages';
@@ -65,6 +66,15 @@ describe('hugePages', () => {
     expect(part.bytes[0]).toBe(0);
     memory.close();
     expect(part.bytes[HUGE - 1]).toBe(0);
+  });
+
+  testUnless(reason, 'not inside a WebAssembly memory, whose address is not aligned', () => {
+    const object = MemoryObject.create({ size: HUGE, hugePages: true });
+    expect(thrownBy(() => object.map({ memory: fixedMemory(64), memoryOffset: 0 }))).toMatchObject({
+      code: 'ERR_INVALID_ARG_VALUE',
+      message: 'The argument "options.memory" must not be given for pages of 2097152 bytes. Received [object WebAssembly.Memory]',
+    });
+    object.close();
   });
 
   testUnless(reason, 'the pages go back to the pool', () => {

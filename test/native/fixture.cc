@@ -60,7 +60,8 @@ Failure try_map(Object* object, const MapOptions& options, View* view) {
                            options.writable,
                            options.private_copy,
                            options.fill,
-                           options.populate};
+                           options.populate,
+                           options.borrowed};
   return map_region(request, &view->region);
 }
 

@@ -38,6 +38,7 @@ struct MapOptions {
   Fill fill = Fill::zeros;
   bool populate = false;
   char* at = nullptr;  // nullptr: anywhere
+  bool borrowed = false;
 };
 
 // One access to mapped memory. To the thread sanitizer an mmap over a range is a write to all of it, and so an access that

@@ -247,6 +247,28 @@ TEST("R7 RLIMIT_DATA reached half way through a fill of ones: what was written t
   CHECK_EXITED(status);
 }
 
+TEST("R12 RLIMIT_DATA exceeded: a closed range that was borrowed is its owner's memory, for ever") {
+  need_no_sanitizer();
+  const int status = check::run_in_child([] {
+    start_library();
+    Object* object = owned_object(2 * kPageSize);
+    View borrowed = map(object, {.borrowed = true});
+    Object* others = owned_object(kPageSize);
+    const rlimit unlimited = exceed(RLIMIT_DATA);
+    revoke(object);
+    borrowed.store(0, 99);
+    borrowed.close();
+    CHECK_EQ(borrowed.load(0), 0u);
+    borrowed.store(0, 98);
+    borrowed.store(kPageSize, 97);
+    setrlimit(RLIMIT_DATA, &unlimited);
+    for (int i = 0; i < 2000; ++i) map(others).close();  // until the library has forgotten that it ever was there
+    CHECK_EQ(borrowed.load(0), 98u);
+    CHECK_EQ(borrowed.load(kPageSize), 97u);
+  });
+  CHECK_EXITED(status);
+}
+
 TEST("R12 RLIMIT_DATA exceeded: a closed range holds zeros, and a later mapping's fill there is zeros again") {
   need_no_sanitizer();
   const int status = check::run_in_child([] {
