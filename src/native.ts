@@ -355,7 +355,16 @@ export const ACCESS = ['base', 'none', 'r', 'rw'] as const;
 export const CAUSES = ['none', 'past-end', 'no-space', 'poisoned', 'unknown', 'refused', 'failed', 'no-answer'] as const;
 export const VERDICTS = ['fine', 'stray', 'protected', 'read-only', 'lost'] as const;
 export const WAIT_RESULTS = ['ok', 'not-equal', 'timed-out', 'gone', 'faulted', 'cancelled', 'pending'] as const;
-export const EVENT_KINDS = ['object-changed', 'mapping-closed', 'backing', 'protection', 'revoked', 'displaced', 'self', 'refused'] as const;
+export const EVENT_KINDS = [
+  'object-changed',
+  'mapping-closed',
+  'backing',
+  'protection',
+  'revoked',
+  'displaced',
+  'self',
+  'refused',
+] as const;
 export const REGISTER_KINDS = ['rw', 'ro', 'w1c', 'w1s', 'rc', 'counter'] as const;
 export const SUPPLIES = ['ask', 'zeros', 'constant', 'image', 'offsets', 'random'] as const;
 export const FAULT_ANSWERS = ['content', 'as-it-is', 'refused', 'failed'] as const;

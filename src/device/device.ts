@@ -10,7 +10,16 @@ import { CALLS } from './calls.js';
 import { DeviceBase, goneError, type DeviceFaultInfo, type DeviceRegion, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
 import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
-import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile, PageSupply, RegionOptions, RegisterModel } from './ops.js';
+import type {
+  DeviceOps,
+  DeviceOptions,
+  FaultAnswer,
+  FaultedPage,
+  OpenFile,
+  PageSupply,
+  RegionOptions,
+  RegisterModel,
+} from './ops.js';
 import { Listeners } from './listeners.js';
 import { bareMessage, isSystemError, messageOf, warnOfOp } from './op-errors.js';
 import { RegisterFile } from './register-file.js';
@@ -800,7 +809,11 @@ function checkRegion(fallback: string, at: string, region: RegionOptions, ops: D
 function checkModel(at: string, model: unknown): RegisterModel | undefined {
   if (model instanceof RegisterFile) return model._model;
   if (model === undefined || native.isRegisterModel(model)) return model as RegisterModel | undefined;
-  throw invalidType(at, 'an instance of RegisterFile, or a model that an addon has made (revocable-mmap/register-model.h)', model);
+  throw invalidType(
+    at,
+    'an instance of RegisterFile, or a model that an addon has made (revocable-mmap/register-model.h)',
+    model,
+  );
 }
 
 function checkSupply(

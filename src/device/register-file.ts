@@ -98,7 +98,8 @@ export class RegisterFile {
 
 function checkRegister(at: string, spec: RegisterSpec): [number, number, number, number, number] {
   const { offset, width = 4, kind, value } = requiredObject(at, spec);
-  if (![1, 2, 4, 8].includes(integer(`${at}.width`, width, 1, 8))) throw invalidValue(`${at}.width`, 'must be 1, 2, 4 or 8', width);
+  if (![1, 2, 4, 8].includes(integer(`${at}.width`, width, 1, 8)))
+    throw invalidValue(`${at}.width`, 'must be 1, 2, 4 or 8', width);
   multipleOf(`${at}.offset`, integer(`${at}.offset`, offset, 0, Number.MAX_SAFE_INTEGER - 8), width);
   const index = REGISTER_KINDS.indexOf(oneOf(`${at}.kind`, kind, REGISTER_KINDS, 'rw'));
   return [offset, width, index, ...wordsOf(`${at}.value`, width, value === undefined ? (width === 8 ? 0n : 0) : value)];

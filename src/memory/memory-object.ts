@@ -22,6 +22,7 @@ import {
   MappingRevokedError,
   MappingSuspendedError,
   outOfRange,
+  RawRegistersError,
   systemError,
 } from '../errors.js';
 import { forgetObject, knownObject, MappingList, rememberObject } from '../known.js';
@@ -496,8 +497,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     }
     const buffer = fixedSharedBuffer('options.memory', memory);
     if (given.shared === false) throw invalidValue('options.shared', 'must be true with options.memory', false);
-    if (this._device?.registers !== undefined)
-      throw invalidValue('options.memory', 'must not be given for registers, which plain loads and stores do not reach', memory);
+    if (this._device?.registers?.raw === false) throw new RawRegistersError(this.name);
     if (this.#pageSize !== native.pageSize)
       throw invalidValue('options.memory', `must not be given for pages of ${this.#pageSize} bytes`, memory);
     const offset = integer('options.memoryOffset', memoryOffset, 0, Number.MAX_SAFE_INTEGER);
