@@ -72,7 +72,7 @@ export class RegisterFile {
       }
       this.#registers.set(offset, { index: i, width });
     }
-    this._model = native.registerFile(new Float64Array(numbers.flat()), ones) as RegisterModel;
+    this._model = native.registerFile(new Float64Array(numbers.flat()), ones);
   }
 
   /** What the register at that offset holds; a bigint for 8 bytes. @throws RangeError where there is none. */
