@@ -7,6 +7,7 @@ import { rows as fault } from './rows/fault.mjs';
 import { rows as growth } from './rows/growth.mjs';
 import { rows as mapClose } from './rows/map_close.mjs';
 import { rows as memory } from './rows/memory.mjs';
+import { rows as registers } from './rows/registers.mjs';
 import { rows as revoke } from './rows/revoke.mjs';
 import { rows as rivals } from './rows/rivals.mjs';
 import { rows as stall } from './rows/stall.mjs';
@@ -19,6 +20,7 @@ export const ROWS: Row[] = [
   ...fault,
   ...mapClose,
   ...device,
+  ...registers,
   ...growth,
   ...memory,
   ...rivals,

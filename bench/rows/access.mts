@@ -13,16 +13,16 @@ let loops = 0;
 
 // Each loop is made anew for its side, and of a text of its own: functions that share a text share what V8 has learned about it, and one
 // that has seen two kinds of array is slow for both.
-function loop(body: string): (from: unknown) => number {
-  const text = `let sum = 0; for (let i = 0; i < ${WORDS}; i++) sum = (sum + ${body}) | 0; return sum; // ${loops++}`;
+function loop(body: string, words: number): (from: unknown) => number {
+  const text = `let sum = 0; for (let i = 0; i < ${words}; i++) sum = (sum + ${body}) | 0; return sum; // ${loops++}`;
   // eslint-disable-next-line @typescript-eslint/no-implied-eval -- the text is ours
   return new Function('from', text) as (from: unknown) => number;
 }
 
-export function side(body: string, from: unknown, close?: () => void): Side {
-  const run = loop(body);
+export function side(body: string, from: unknown, close?: () => void, words = WORDS): Side {
+  const run = loop(body, words);
   for (let i = 0; i < 20; i++) run(from); // until it is optimised
-  return inProcess(WORDS, () => run(from), close);
+  return inProcess(words, () => run(from), close);
 }
 
 function ofMapping(body: string, view: (mapping: Mapping) => unknown): () => Side {
