@@ -653,6 +653,15 @@ std::string moves(const Arena& arena, const uint8_t* code, const Instruction& in
   return "";
 }
 
+// One byte further it must touch what lies behind the edge, or the access is not as wide as it is said to be.
+bool is_as_wide(const uint8_t* code, const Instruction& instruction, Registers state) {
+  const MemoryAccess& access = instruction.access[0];
+  if (instruction.accesses != 1 || access.mover_shift != 0) return true;
+  const bool at_start = access.address % kPageSize == 0;
+  state.general[access.mover] += at_start ? ~uint64_t{0} : uint64_t{1};
+  return run(code, instruction.length, &state) != 0;
+}
+
 std::string move_one(const Arena& arena, const Opcode& what, Registers state, Random& random, MovedCounts* counts,
                      std::string* bytes) {
   Address address = any_address(random);
@@ -692,7 +701,10 @@ std::string move_one(const Arena& arena, const Opcode& what, Registers state, Ra
   randomize(random, arena.data, 64);
   randomize(random, arena.data + kPageSize - 64, 64);
   memcpy(arena.moved, arena.data, kPageSize);
-  return moves(arena, code, instruction, state, counts);
+  const size_t raised = counts->raised;
+  const std::string difference = moves(arena, code, instruction, state, counts);
+  if (!difference.empty() || counts->raised != raised) return difference;
+  return is_as_wide(code, instruction, state) ? "" : "its width";
 }
 
 }  // namespace
