@@ -56,6 +56,7 @@ Meaning look_up(const uint8_t (&patterns)[kPatterns][kSlots], const Entry (&entr
 
 // --- reading the bytes --------------------------------------------------------------------------------------------------------
 
+constexpr unsigned kCount = 1, kSourceIndex = 6, kDestinationIndex = 7;
 constexpr unsigned kStackPointer = 4, kBasePointer = 5;  // as r/m and base these two stand for something else
 
 // The bytes of an instruction, one after the other; zeros, and `short_of` set, where there are no more.
@@ -321,6 +322,30 @@ unsigned general_reg(const Instruction& instruction, const Form& form, unsigned 
 
 bool is_string(const Form& form) { return form.access[0].place == Place::source || form.access[0].place == Place::destination; }
 
+void add_access(const FormAccess& from, const Form& form, const Operand& operand, unsigned reg, const Encoding& encoding,
+                const MachineContext& machine, Instruction* instruction) {
+  MemoryAccess& access = instruction->access[instruction->accesses++];
+  access.width = from.width;
+  access.reads = from.reads;
+  access.writes = from.writes;
+  switch (from.place) {
+    case Place::source:
+    case Place::destination:
+      access.mover = from.place == Place::source ? kSourceIndex : kDestinationIndex;
+      access.address = machine.general(access.mover);
+      break;
+    case Place::stack:
+      access.address = machine.general(kStackPointer) - (from.writes ? from.width : 0);
+      // pop moves rsp before it makes an address of it.
+      if (from.reads && operand.base == kStackPointer) instruction->access[0].address += from.width;
+      break;
+    default:
+      access.address = address_of(operand, machine, instruction->length);
+      if (form.has(kBitString)) access.address += bit_string_offset(machine.general(reg), from.width);
+      find_mover(operand, form, general_reg(*instruction, form, reg), encoding, &access);
+  }
+}
+
 }  // namespace
 
 Instruction decode_instruction(const uint8_t* code, size_t count, const MachineContext& machine) {
@@ -346,31 +371,10 @@ Instruction decode_instruction(const uint8_t* code, size_t count, const MachineC
   instruction.length = bytes.read;
   if (form.has(kEmulated)) take_emulation(meaning, encoding, reg, &instruction);
   instruction.locked = encoding.locked || instruction.operation == Operation::xchg;
-  const bool run_out = is_string(form) && encoding.repeat != 0 && machine.general(1) == 0;
+  const bool run_out = is_string(form) && encoding.repeat != 0 && machine.general(kCount) == 0;
   if (run_out) return instruction;
-
-  for (const FormAccess& from : form.access) {
-    if (from.place == Place::none) break;
-    MemoryAccess& access = instruction.access[instruction.accesses++];
-    access.width = from.width;
-    access.reads = from.reads;
-    access.writes = from.writes;
-    switch (from.place) {
-      case Place::source:
-      case Place::destination:
-        access.mover = from.place == Place::source ? 6 : 7;
-        access.address = machine.general(access.mover);
-        break;
-      case Place::stack:
-        access.address = machine.general(kStackPointer) - (from.writes ? from.width : 0);
-        // pop moves rsp before it makes an address of it.
-        if (from.reads && operand.base == kStackPointer) instruction.access[0].address += from.width;
-        break;
-      default:
-        access.address = address_of(operand, machine, instruction.length);
-        if (form.has(kBitString)) access.address += bit_string_offset(machine.general(reg), from.width);
-        find_mover(operand, form, general_reg(instruction, form, reg), encoding, &access);
-    }
+  for (const FormAccess& access : form.access) {
+    if (access.place != Place::none) add_access(access, form, operand, reg, encoding, machine, &instruction);
   }
   return instruction;
 }

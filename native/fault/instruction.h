@@ -127,8 +127,8 @@ struct Effect {
 
 Operands operands_of(const Instruction& instruction, const MachineContext& machine);
 
-// `read` is what the access read, the rest zeros, and `read_high` the second eight bytes of 16. Neither matters where it does not
-// read.
+// `read` is what the access read, whatever is above its width, and `read_high` the second eight bytes of 16. Neither matters
+// where it does not read.
 Effect effect_of(const Instruction& instruction, const Operands& operands, uint64_t read, uint64_t read_high);
 
 // Registers, flags and the program counter.

@@ -149,7 +149,7 @@ void exchange_pair(const Instruction& instruction, const Operands& operands, uin
   effect->memory_high = width == 8 ? 0 : operands.source_high;
 }
 
-// What a move, or an exchange of no condition, puts where the other operand is.
+// What a move puts where the other operand is.
 uint64_t moved(Operation operation, uint64_t value, unsigned width) {
   if (operation == Operation::move_signed) return sign_extended(value, width);
   return operation == Operation::move_swapped ? swapped(value, width) : value;
