@@ -1,13 +1,17 @@
 // Raw accesses to the registers of a simulated device: each is delivered to the model, once, with its width and value.
 #include <emmintrin.h>
 #include <immintrin.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstring>
+#include <functional>
 #include <random>
 #include <vector>
 
@@ -163,7 +167,7 @@ TEST("registers: what is not aligned comes in aligned pieces, in order of addres
   asm volatile("movl $0x04030201, 3(%0)" ::"r"(registers.view.at) : "memory");
   check_log(model, {{3, 0x01, 1, true}, {4, 0x0302, 2, true}, {6, 0x04, 1, true}});
   uint64_t value;
-  asm volatile("movq 1(%1), %0" : "=r"(value) : "r"(registers.view.at));
+  asm volatile("movq 1(%1), %0" : "=r"(value) : "r"(registers.view.at) : "memory");
   CHECK_EQ(value, 0x0000'0403'0201'0000u);
   check_log(model, {{1, 0, 1, false}, {2, 0x0100, 2, false}, {4, 0x00040302, 4, false}, {8, 0, 1, false}});
 }
@@ -177,11 +181,11 @@ TEST("registers: vectors come in pieces of eight bytes, and the page is never op
   asm volatile("movdqu %1, (%0)" ::"r"(at + 16), "x"(ramp) : "memory");
   check_log(model, {{16, 0x0706050403020100, 8, true}, {24, 0x1716151413121110, 8, true}});
   __m128i back;
-  asm volatile("movdqa (%1), %0" : "=x"(back) : "r"(at + 16));
+  asm volatile("movdqa (%1), %0" : "=x"(back) : "r"(at + 16) : "memory");
   CHECK_EQ(_mm_movemask_epi8(_mm_cmpeq_epi8(back, ramp)), 0xffff);
   check_log(model, {{16, 0x0706050403020100, 8, false}, {24, 0x1716151413121110, 8, false}});
   double number = 0;
-  asm volatile("cvtss2sd (%1), %0" : "=x"(number) : "r"(at));
+  asm volatile("cvtss2sd (%1), %0" : "=x"(number) : "r"(at) : "memory");
   CHECK_EQ(number, 0.0);
   check_log(model, {{0, 0, 4, false}});
   CHECK_EQ(maps_of(at, 4096).at(0).flags, "---s");
@@ -241,6 +245,412 @@ TEST("registers: four threads add, and no addition is lost") {
   CHECK_EQ(*registers.at<uint32_t>(0), 4u * static_cast<uint32_t>(each));
   CHECK_EQ(model.overlaps.load(), 0u);
   CHECK_EQ(model.logged, size_t{8} * static_cast<size_t>(each) + 1);
+}
+
+// Random accesses to one slice of the registers, and what they must look like to the model.
+class Slice {
+ public:
+  static constexpr size_t kBytes = 256;
+  Slice(const Registers& registers, size_t offset, uint32_t seed) : registers_(registers), offset_(offset), random_(seed) {}
+
+  void step(std::vector<Seen>* expected) {
+    switch (random_() % 4) {
+      case 0: return one<uint8_t>(expected);
+      case 1: return one<uint16_t>(expected);
+      case 2: return one<uint32_t>(expected);
+      default: return one<uint64_t>(expected);
+    }
+  }
+  uint32_t wrong = 0;
+
+ private:
+  template <typename T>
+  void one(std::vector<Seen>* expected) {
+    const size_t at = random_() % (kBytes / sizeof(T)) * sizeof(T);
+    volatile T* place = registers_.at<T>(offset_ + at);
+    T held, value = static_cast<T>(uint64_t{random_()} << 32 | random_());
+    memcpy(&held, &shadow_[at], sizeof held);
+    const auto seen = [&](bool write, T what) { expected->push_back({offset_ + at, what, sizeof(T), write}); };
+    switch (random_() % 6) {
+      case 0: wrong += *place != held; return seen(false, held);
+      case 1: *place = value; break;
+      case 2:
+        wrong += __atomic_fetch_add(place, value, __ATOMIC_SEQ_CST) != held;
+        seen(false, held);
+        value = static_cast<T>(held + value);
+        break;
+      case 3:
+        wrong += __atomic_exchange_n(place, value, __ATOMIC_SEQ_CST) != held;
+        seen(false, held);
+        break;
+      case 4: {
+        T compared = random_() % 2 == 0 ? held : static_cast<T>(held + 1);
+        const bool same = compared == held;
+        wrong += __atomic_compare_exchange_n(place, &compared, value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) != same;
+        wrong += compared != held;
+        seen(false, held);
+        if (!same) return;
+        break;
+      }
+      default:
+        *place = *place ^ value;
+        seen(false, held);
+        value = static_cast<T>(held ^ value);
+    }
+    memcpy(&shadow_[at], &value, sizeof value);
+    seen(true, value);
+  }
+
+  const Registers& registers_;
+  size_t offset_;
+  std::mt19937 random_;
+  unsigned char shadow_[kBytes] = {};
+};
+
+TEST("registers: 1,000,000 random accesses of native code agree with the model's log, one by one") {
+  const int count = check::rounds(1'000'000);
+  Remembering model(4096, static_cast<size_t>(count) * 2);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  Slice slice(registers, 512, check::seed());
+  std::vector<Seen> expected;
+  expected.reserve(static_cast<size_t>(count) * 2);
+  for (int i = 0; i < count; ++i) slice.step(&expected);
+  CHECK_EQ(slice.wrong, 0u);
+  const std::vector<Seen> seen = model.take();
+  CHECK_EQ(seen.size(), expected.size());
+  CHECK(seen == expected);
+}
+
+TEST("registers: four threads at once lose none and double none") {
+  const int each = check::rounds(60'000);
+  Remembering model(4096, static_cast<size_t>(each) * 2 * 4);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  std::vector<Seen> expected[4];
+  const uint32_t seed = check::seed();
+  std::atomic<uint32_t> wrong{0};
+  {
+    Threads threads;
+    for (uint32_t t = 0; t < 4; ++t) {
+      threads.add([&, t] {
+        Slice slice(registers, t * Slice::kBytes, seed + t);
+        expected[t].reserve(static_cast<size_t>(each) * 2);
+        for (int i = 0; i < each; ++i) slice.step(&expected[t]);
+        wrong += slice.wrong;
+      });
+    }
+  }
+  CHECK_EQ(wrong.load(), 0u);
+  CHECK_EQ(model.overlaps.load(), 0u);
+  std::vector<Seen> seen[4];
+  for (const Seen& access : model.take()) seen[access.offset / Slice::kBytes].push_back(access);
+  for (int t = 0; t < 4; ++t) CHECK(seen[t] == expected[t]);
+}
+
+TEST("registers: asynchronous signals whose handlers access registers too do not disturb a step") {
+  static Remembering model(4096, 0);
+  static const RegisterModel behind = model.model();
+  static const Registers* shared;
+  const Registers registers(&behind, 4096);
+  shared = &registers;
+  struct sigaction action {};
+  action.sa_handler = [](int) { __atomic_fetch_add(shared->at<uint32_t>(2048), 1, __ATOMIC_SEQ_CST); };
+  sigaction(SIGALRM, &action, nullptr);
+  const itimerval often{{0, 200}, {0, 200}};
+  setitimer(ITIMER_REAL, &often, nullptr);
+  uint32_t wrong = 0;
+  for (int i = 0; i < check::rounds(20'000); ++i) {
+    const __m128i value = _mm_set1_epi32(i);
+    asm volatile("movdqu %1, (%0)" ::"r"(registers.view.at + 64), "x"(value) : "memory");
+    __m128i back;
+    asm volatile("movdqu (%1), %0" : "=x"(back) : "r"(registers.view.at + 64) : "memory");
+    wrong += _mm_movemask_epi8(_mm_cmpeq_epi8(back, value)) != 0xffff;
+  }
+  CHECK(check::eventually([&] { return *registers.at<uint32_t>(2048) != 0; }));
+  const itimerval never{};
+  setitimer(ITIMER_REAL, &never, nullptr);
+  CHECK_EQ(wrong, 0u);
+}
+
+TEST("registers: a handler that jumps out of a step leaves nothing behind") {
+  static sigjmp_buf out;
+  Remembering model(4096);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  struct sigaction action {};
+  action.sa_handler = [](int) { siglongjmp(out, 1); };
+  sigaction(SIGFPE, &action, nullptr);
+  volatile int jumped = 0;
+  static int rounds = 100;
+  while (rounds-- > 0) {
+    if (sigsetjmp(out, 1) == 0) {
+      asm volatile("xorl %%edx, %%edx; movl $1, %%eax; divl (%0)" ::"r"(registers.view.at) : "rax", "rdx", "cc", "memory");
+    } else {
+      jumped = jumped + 1;
+    }
+    model.take();
+    __m128i back;
+    asm volatile("movdqu (%1), %0" : "=x"(back) : "r"(registers.view.at + 64) : "memory");
+    CHECK_EQ(model.take().size(), size_t{2});
+  }
+  CHECK_EQ(static_cast<int>(jumped), 100);
+}
+
+TEST("registers: a gather is refused, completes, and is counted") {
+  if (!__builtin_cpu_supports("avx2")) check::skip("no AVX2");
+  Remembering model(4096);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  const uint64_t before = g_counters.accesses_refused.load();
+  RingReader events;
+  [&]() __attribute__((target("avx2"))) {
+    __m256i found, indices = _mm256_set1_epi32(4), mask = _mm256_set1_epi32(-1);
+    asm volatile("vpgatherdd %1, (%2,%3,4), %0" : "=&x"(found), "+x"(mask) : "r"(registers.view.at), "x"(indices));
+    CHECK_EQ(_mm256_extract_epi32(found, 3), 0);
+  }
+  ();
+  CHECK(g_counters.accesses_refused.load() > before);
+  Event event;
+  uint64_t dropped = 0;
+  bool told = false;
+  while (events.next(&event, &dropped)) told = told || event.kind == EventKind::fault_refused;
+  CHECK(told);
+  CHECK(check::eventually([&] { return settled(registers.view); }));
+  model.take();
+  CHECK_EQ(*registers.at<uint32_t>(0), 0u);
+  check_log(model, {{0, 0, 4, false}});
+}
+
+TEST("registers: an access that is not wholly within them is refused, and the model not asked") {
+  Remembering model(8192);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4100, {.fill = Fill::ones});
+  registers.view.region->length = 4100;  // as the library maps it, where the fixture maps whole pages
+  CHECK_EQ(*registers.at<uint32_t>(4096), 0u);
+  check_log(model, {{4096, 0, 4, false}});
+  CHECK_EQ(*registers.at<uint64_t>(4096), ~uint64_t{0});
+  *registers.at<uint32_t>(4100) = 1;
+  CHECK_EQ(model.take().size(), size_t{0});
+  CHECK_EQ(g_counters.accesses_refused.load(), 2u);
+}
+
+TEST("registers: a write through a mapping that may only be read reaches nobody") {
+  Remembering model(4096);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096, {.writable = false});
+  *registers.at<uint32_t>(0) = 7;
+  __atomic_fetch_add(registers.at<uint32_t>(0), 7, __ATOMIC_SEQ_CST);
+  CHECK_EQ(*registers.at<uint32_t>(0), 0u);
+  check_log(model, {{0, 0, 4, false}});
+}
+
+TEST("registers: once the gate is shut the model is not called, and accesses get the fill") {
+  for (int round = 0; round < check::rounds(60); ++round) {
+    Remembering model(4096, 0);
+    const RegisterModel behind = model.model();
+    std::atomic<bool> stop{false};
+    std::atomic<uint64_t> wrong{0}, filled{0};
+    model.memory.assign(4096, 0x5a);
+    const Registers registers(&behind, 4096, {.fill = Fill::ones});
+    {
+      Threads threads;
+      const Finally ends([&] { stop = true; });
+      for (int t = 0; t < 3; ++t) {
+        threads.add([&, t] {
+          while (!stop) {
+            uint32_t word;
+            if (t == 2) {
+              __m128i back;
+              asm volatile("movdqu (%1), %0" : "=x"(back) : "r"(registers.view.at) : "memory");
+              word = static_cast<uint32_t>(_mm_cvtsi128_si32(back));
+            } else {
+              word = *registers.at<uint32_t>(0);
+            }
+            if (word == ~0u) filled.fetch_add(1);
+            else if (word != 0x5a5a5a5a) wrong.fetch_add(1);
+          }
+        });
+      }
+      CHECK(check::eventually([&] { return model.logged > 100; }));
+      if (round % 3 == 0) device_shut(*registers.device);
+      if (round % 3 == 1) revoke(registers.object);
+      RevokeCounts counts;
+      bool mine = false;
+      if (round % 3 == 2) CHECK_OK(suspend(registers.object, &counts, &mine));
+      const size_t then = model.logged;
+      CHECK(check::eventually([&] { return filled > 50; }));
+      CHECK_EQ(model.logged, then);
+      if (round % 3 == 2) {
+        CHECK_OK(resume(registers.object));
+        CHECK(check::eventually([&] { return model.logged > then + 50; }));
+      }
+      if (round % 3 == 0) revoke(registers.object);
+    }
+    CHECK_EQ(wrong.load(), 0u);
+    release_region_handle(registers.view.region, true);
+    object_release(registers.object);
+    device_forget(*registers.device);
+  }
+}
+
+// A device whose registers are answered by a thread of its own, as those in JavaScript are.
+class Answering {
+ public:
+  using Model = std::function<bool(bool write, uint64_t offset, uint32_t width, uint64_t* value)>;
+  explicit Answering(Model model, uint32_t limit_ms = 5000) : model_(std::move(model)), bell_(eventfd(0, EFD_CLOEXEC)) {
+    start_library();
+    thread_ = std::thread([this, limit_ms] { serve(limit_ms); });
+    ready_.wait(0);
+    ObjectOptions described{.name = "registers", .device = device_, .registers = true};
+    CHECK_OK(object_create(4096, false, described, &object_));
+    CHECK_OK(handlers_ensure(true));
+    bus_begin(object_, {.device = device_.get(), .bell = bell_, .trapped = register_trap_reserve()});
+    {
+      std::lock_guard guard(device_->lock);
+      device_->buses.push_back(object_->bus.load());
+    }
+    view = map(object_, {.fill = Fill::ones});
+  }
+  ~Answering() {
+    device_shut(*device_);
+    stopping_ = true;
+    eventfd_write(bell_, 1);
+    thread_.join();
+  }
+  volatile uint32_t* at(size_t offset) const { return reinterpret_cast<volatile uint32_t*>(view.at + offset); }
+  Device& device() { return *device_; }
+  View view;
+  std::atomic<uint64_t> discarded{0}, calls{0};
+
+ private:
+  void serve(uint32_t limit_ms) {
+    device_ = device_create("answering", limit_ms, [] {});
+    ready_ = 1;
+    ready_.notify_one();
+    while (!stopping_) {
+      eventfd_t rung;
+      eventfd_read(bell_, &rung);
+      for (const Work& work : device_take_work(*device_, 64)) {
+        if (work.kind == WorkKind::access) answer(work);
+      }
+    }
+  }
+  void answer(const Work& work) {
+    const auto [region, offset, width, what, low, high, thread, unused] = work.numbers;
+    uint64_t value = low | high << 32, read = 0;
+    bool good = true, puts = (what & 1) == 0;
+    if ((what & 1) != 0) good = model_(false, offset, static_cast<uint32_t>(width), &read);
+    if (what == 3 && good) puts = device_combine(*device_, work.token, read, &value);
+    if (puts && good) good = model_(true, offset, static_cast<uint32_t>(width), &value);
+    calls.fetch_add(1);
+    if (!device_answer_access(*device_, work.token, !good, read)) discarded.fetch_add(1);
+  }
+
+  Model model_;
+  int bell_;
+  std::atomic<int> ready_{0};
+  std::atomic<bool> stopping_{false};
+  DeviceRef device_;
+  Object* object_ = nullptr;
+  std::thread thread_;
+};
+
+TEST("registers: a model in another thread answers, and read-modify-writes are indivisible") {
+  uint64_t held[512] = {};
+  Answering device([&](bool write, uint64_t offset, uint32_t, uint64_t* value) {
+    if (write) held[offset / 8] = *value;
+    else *value = held[offset / 8];
+    return true;
+  });
+  const int each = check::rounds(3000);
+  {
+    Threads threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.add([&] {
+        for (int i = 0; i < each; ++i) __atomic_fetch_add(device.at(0), 1, __ATOMIC_SEQ_CST);
+      });
+    }
+  }
+  CHECK_EQ(*device.at(0), 4u * static_cast<uint32_t>(each));
+  CHECK_EQ(device.calls.load(), 4u * static_cast<uint32_t>(each) + 1);
+  const __m128i ramp = _mm_set_epi64x(0x1716151413121110, 0x0706050403020100);
+  asm volatile("movdqu %1, (%0)" ::"r"(device.view.at + 16), "x"(ramp) : "memory");
+  CHECK_EQ(held[2], 0x0706050403020100u);
+  CHECK_EQ(held[3], 0x1716151413121110u);
+}
+
+TEST("registers: a model that fails, or is too slow, leaves the fill, and its answer is discarded") {
+  std::atomic<bool> slow{false}, go_on{false};
+  Answering device(
+      [&](bool, uint64_t, uint32_t, uint64_t*) {
+        while (slow && !go_on) std::this_thread::yield();
+        return false;
+      },
+      100);
+  RingReader events;
+  CHECK_EQ(*device.at(0), ~0u);
+  slow = true;
+  CHECK_EQ(*device.at(4), ~0u);
+  CHECK_EQ(device.discarded.load(), 0u);
+  go_on = true;
+  CHECK(check::eventually([&] { return device.discarded == 1; }));
+  std::vector<Cause> causes;
+  Event event;
+  uint64_t dropped = 0;
+  while (events.next(&event, &dropped)) causes.push_back(event.cause);
+  CHECK_EQ(causes.size(), size_t{2});
+  CHECK(causes.at(0) == Cause::failed && causes.at(1) == Cause::no_answer);
+}
+
+TEST("registers: threads that wait for an answer are let go by a removal, with the fill") {
+  for (int round = 0; round < check::rounds(100); ++round) {
+    std::atomic<bool> go_on{false};
+    std::atomic<int> asked{0};
+    Answering device([&](bool, uint64_t, uint32_t, uint64_t* value) {
+      ++asked;
+      while (!go_on) std::this_thread::yield();
+      *value = 5;
+      return true;
+    });
+    std::atomic<uint32_t> got[4] = {};
+    {
+      Threads threads;
+      for (int t = 0; t < 4; ++t) threads.add([&, t] { got[t] = *device.at(static_cast<size_t>(4 * t)); });
+      CHECK(check::eventually([&] { return asked == 1; }));
+      if (round % 2 == 0) device_shut(device.device());
+      else revoke(device.view.region->object);
+    }
+    for (const auto& word : got) CHECK_EQ(word.load(), ~0u);
+    go_on = true;
+  }
+}
+
+TEST("A9 a trap that is not a step's kills as without the library") {
+  const int status = check::run_in_child([] {
+    Remembering model(4096);
+    const RegisterModel behind = model.model();
+    const Registers registers(&behind, 4096);
+    CHECK_EQ(*registers.at<uint32_t>(0), 0u);
+    asm volatile("int3");
+  });
+  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGTRAP);
+}
+
+TEST("A9 a previous handler of traps is called, and execution goes on") {
+  static volatile int traps = 0;
+  struct sigaction action {};
+  action.sa_handler = [](int) { traps = traps + 1; };
+  sigaction(SIGTRAP, &action, nullptr);
+  Remembering model(4096);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  asm volatile("int3");
+  raise(SIGTRAP);
+  __m128i back;
+  asm volatile("movdqu (%1), %0" : "=x"(back) : "r"(registers.view.at) : "memory");
+  CHECK_EQ(static_cast<int>(traps), 2);
+  CHECK_EQ(model.take().size(), size_t{2});
 }
 
 }  // namespace
