@@ -47,13 +47,13 @@ struct Remembering {
   explicit Remembering(size_t bytes, size_t most = 64) : memory(bytes), log(most) {}
   std::vector<unsigned char> memory;
   std::vector<Seen> log;
-  size_t logged = 0;
+  std::atomic<size_t> logged{0};
   std::atomic<bool> inside{false};
   std::atomic<uint32_t> overlaps{0};
 
   void note(const Seen& seen) {
-    if (logged < log.size()) log[logged] = seen;
-    ++logged;
+    const size_t at = logged.fetch_add(1);
+    if (at < log.size()) log[at] = seen;
   }
   static uint64_t read(void* context, uint64_t offset, uint32_t width) {
     auto* self = static_cast<Remembering*>(context);
@@ -73,7 +73,7 @@ struct Remembering {
   }
   RegisterModel model() { return {read, write, this}; }
   std::vector<Seen> take() {
-    std::vector<Seen> seen(log.begin(), log.begin() + static_cast<ptrdiff_t>(std::min(logged, log.size())));
+    std::vector<Seen> seen(log.begin(), log.begin() + static_cast<ptrdiff_t>(std::min(logged.load(), log.size())));
     logged = 0;
     return seen;
   }
@@ -244,7 +244,7 @@ TEST("registers: four threads add, and no addition is lost") {
   }
   CHECK_EQ(*registers.at<uint32_t>(0), 4u * static_cast<uint32_t>(each));
   CHECK_EQ(model.overlaps.load(), 0u);
-  CHECK_EQ(model.logged, size_t{8} * static_cast<size_t>(each) + 1);
+  CHECK_EQ(model.logged.load(), size_t{8} * static_cast<size_t>(each) + 1);
 }
 
 // Random accesses to one slice of the registers, and what they must look like to the model.
@@ -349,6 +349,7 @@ TEST("registers: four threads at once lose none and double none") {
 }
 
 TEST("registers: asynchronous signals whose handlers access registers too do not disturb a step") {
+  if (check::kTsan) check::skip("the thread sanitizer calls handlers later, within ours");
   static Remembering model(4096, 0);
   static const RegisterModel behind = model.model();
   static const Registers* shared;
@@ -465,7 +466,7 @@ TEST("registers: once the gate is shut the model is not called, and accesses get
               asm volatile("movdqu (%1), %0" : "=x"(back) : "r"(registers.view.at) : "memory");
               word = static_cast<uint32_t>(_mm_cvtsi128_si32(back));
             } else {
-              word = *registers.at<uint32_t>(0);
+              word = registers.view.load();
             }
             if (word == ~0u) filled.fetch_add(1);
             else if (word != 0x5a5a5a5a) wrong.fetch_add(1);
@@ -478,9 +479,9 @@ TEST("registers: once the gate is shut the model is not called, and accesses get
       RevokeCounts counts;
       bool mine = false;
       if (round % 3 == 2) CHECK_OK(suspend(registers.object, &counts, &mine));
-      const size_t then = model.logged;
+      const size_t then = model.logged.load();
       CHECK(check::eventually([&] { return filled > 50; }));
-      CHECK_EQ(model.logged, then);
+      CHECK_EQ(model.logged.load(), then);
       if (round % 3 == 2) {
         CHECK_OK(resume(registers.object));
         CHECK(check::eventually([&] { return model.logged > then + 50; }));
@@ -616,7 +617,7 @@ TEST("registers: threads that wait for an answer are let go by a removal, with t
     std::atomic<uint32_t> got[4] = {};
     {
       Threads threads;
-      for (int t = 0; t < 4; ++t) threads.add([&, t] { got[t] = *device.at(static_cast<size_t>(4 * t)); });
+      for (int t = 0; t < 4; ++t) threads.add([&, t] { got[t] = device.view.load(static_cast<size_t>(4 * t)); });
       CHECK(check::eventually([&] { return asked == 1; }));
       if (round % 2 == 0) device_shut(device.device());
       else revoke(device.view.region->object);
