@@ -78,18 +78,22 @@ void bus_let_go(RegisterBus* bus) {
   }
 }
 
+// Off the list. Whoever has been waiting for it may have left it there.
+static void take_one(RegisterBus* bus, AskedAccess* slot, std::vector<TakenAccess>* taken) {
+  uint32_t word = slot->word.load(std::memory_order_acquire);
+  if (state_of(word) == AskedAccess::kAsked && move_on(slot, &word, AskedAccess::kCopying)) {
+    if (slot->incarnation != bus->incarnation.load(std::memory_order_relaxed)) return finish(slot, word, AskedAccess::kGone);
+    taken->push_back(copy_of(*slot, word, bus->region.load(std::memory_order_relaxed)));
+    return finish(slot, word, AskedAccess::kTaken);
+  }
+  word = slot->word.load(std::memory_order_acquire);  // it may have been left in this moment
+  if (state_of(word) == AskedAccess::kLeft) slot->word.store(freed(word), std::memory_order_release);
+}
+
 void bus_take(RegisterBus* bus, std::vector<TakenAccess>* taken) {
   for (AskedAccess* slot = take_all(bus); slot != nullptr;) {
     AskedAccess* next = slot->next;
-    uint32_t word = slot->word.load(std::memory_order_acquire);
-    if (state_of(word) == AskedAccess::kLeft) {
-      slot->word.store(freed(word), std::memory_order_release);
-    } else if (state_of(word) == AskedAccess::kAsked && move_on(slot, &word, AskedAccess::kCopying)) {
-      taken->push_back(copy_of(*slot, word, bus->region.load(std::memory_order_relaxed)));
-      slot->word.store(with_state(word, AskedAccess::kTaken), std::memory_order_release);
-    } else if (state_of(slot->word.load(std::memory_order_acquire)) == AskedAccess::kLeft) {  // left in this moment
-      slot->word.store(freed(slot->word.load(std::memory_order_relaxed)), std::memory_order_release);
-    }
+    take_one(bus, slot, taken);
     slot = next;
   }
 }
@@ -110,6 +114,7 @@ void bus_begin(Object* object, const BusOptions& options) {
   const SignalsBlocked blocked;
   {
     const BusTurn turn(bus);
+    bus->incarnation.fetch_add(1);
     bus->model.store(options.model, std::memory_order_relaxed);
     bus->device.store(options.device->id, std::memory_order_relaxed);
     bus->owner_tid.store(options.device->owner_tid, std::memory_order_relaxed);
@@ -132,7 +137,10 @@ void bus_shut(RegisterBus* bus) {
 }
 
 void bus_open(RegisterBus* bus) {
-  if (bus != nullptr) bus->open.store(true);
+  if (bus == nullptr) return;
+  const SignalsBlocked blocked;
+  const BusTurn turn(bus);
+  if (bus->device.load(std::memory_order_relaxed) != 0) bus->open.store(true);
 }
 
 void bus_shut_of(RegisterBus* bus, uint64_t device) {
@@ -140,6 +148,7 @@ void bus_shut_of(RegisterBus* bus, uint64_t device) {
     const SignalsBlocked blocked;
     const BusTurn turn(bus);
     if (bus->device.load(std::memory_order_relaxed) != device) return;
+    bus->device.store(0, std::memory_order_relaxed);  // and is not opened again
     bus->open.store(false);
   }
   bus_let_go(bus);

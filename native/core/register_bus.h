@@ -34,6 +34,8 @@ struct RegisterBus {
   // The gate: shut from the first instant of a removal, revocation, suspension or close. Looked at under the turn for a model in
   // C++, and again after an access has been left for one in JavaScript.
   std::atomic<bool> open{false};
+  // Counts the objects it has belonged to: an access that was on its way to an earlier one is not for this.
+  std::atomic<uint32_t> incarnation{0};
 
   // Written before `open`, and constant while that is set.
   std::atomic<const RegisterModel*> model{nullptr};  // null: JavaScript answers
@@ -108,7 +110,7 @@ enum class AccessResult : uint32_t {
 };
 
 // Leaves the access for the device's thread and waits for its answer, the value read. Async-signal-safe. (fault/register_trap.cc)
-AccessResult ask_for_access(RegisterBus* bus, const RegisterAccess& access, uint64_t* value);
+AccessResult ask_for_access(RegisterBus* bus, uint32_t incarnation, const RegisterAccess& access, uint64_t* value);
 
 // An access that a thread waits for. Slots are handed out by their state words, and never freed.
 struct AskedAccess {
@@ -119,6 +121,7 @@ struct AskedAccess {
   AskedAccess* next = nullptr;
   // Written while filling, read while copying.
   RegisterBus* bus = nullptr;
+  uint32_t incarnation = 0;
   uint64_t offset = 0;
   uint32_t width = 0;
   bool reads = false, writes = false, combines = false;
@@ -167,8 +170,9 @@ void bus_begin(Object* object, const BusOptions& options);
 // Shuts the gate. When it returns the model in C++ is not running and will not be called; who waits for JavaScript goes on, and
 // is told that it is gone. Null is fine.
 void bus_shut(RegisterBus* bus);
+// After a suspension.
 void bus_open(RegisterBus* bus);
-// The same, if the bus is still one of this device.
+// Shuts it for good, if it is still one of this device.
 void bus_shut_of(RegisterBus* bus, uint64_t device);
 
 // One access from normal code to a model in C++. False when it is gone.

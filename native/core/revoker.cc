@@ -347,6 +347,7 @@ Failure resume(Object* object) {
   if (before == State::closed) return {EBADF, "mmap"};
   if (before == State::live) return {};
   Failure failure;
+  bus_open(object->bus.load());  // before the first mapping lives again
   while (object->suspended.first != nullptr && !failure) {
     VmaReader reader;
     failure = reader.begin();
@@ -360,12 +361,12 @@ Failure resume(Object* object) {
   if (failure) {
     // All or nothing: those that were resumed go back.
     RevokeCounts ignored;
+    bus_shut(object->bus.load());
     drain_list(&lock, object, &object->live, Pace::polite,
                [&](Region* region, const VmaReader& reader) { suspend_region(region, reader, &ignored); });
     return failure;
   }
   object->state.store(State::live);
-  bus_open(object->bus.load());
   bump(g_counters.resumes);
   announce_change(object, kNobody);
   return {};

@@ -47,7 +47,7 @@ enum class Verdict : uint8_t {
 // All that is needed of a mapping once its record may be recycled.
 struct Target {
   RegisterBus* bus = nullptr;
-  Region* region = nullptr;  // within the reader's scope only
+  uint32_t incarnation = 0;  // of the bus, when the mapping was seen alive
   uint64_t offset = 0;       // in the device's region
   Verdict verdict = Verdict::refused;
   Fill fill = Fill::zeros;
@@ -71,8 +71,8 @@ Verdict judge(const Region* region, const MemoryAccess& access) {
 Target target_of(Region* region, const MemoryAccess& access) {
   Target target;
   target.bus = region->object->bus.load(std::memory_order_acquire);
-  target.region = region;
-  target.verdict = judge(region, access);
+  target.incarnation = target.bus->incarnation.load(std::memory_order_acquire);
+  target.verdict = judge(region, access);  // after it: a mapping that lives now has had that bus all the time
   target.fill = region->fill;
   target.slot = region->slot;
   target.generation = region->generation;
@@ -143,9 +143,9 @@ void trace(RegisterBus* bus, uint64_t offset, unsigned width, uint64_t value, bo
                         .raw = raw});
 }
 
-// The model, under the turn; null when there is none any more.
-const RegisterModel* model_behind(const RegisterBus* bus) {
-  return bus->open.load() ? bus->model.load(std::memory_order_relaxed) : nullptr;
+// Whether there still is what the access was for.
+bool is_behind(const Target& target) {
+  return target.bus->open.load() && target.bus->incarnation.load(std::memory_order_relaxed) == target.incarnation;
 }
 
 void read_pieces(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned bytes, void* into) {
@@ -200,7 +200,7 @@ void leave_with_owner(RegisterBus* bus, AskedAccess* slot) {
   AskedAccess* newest = bus->asked.load(std::memory_order_relaxed);
   do slot->next = newest;
   while (!bus->asked.compare_exchange_weak(newest, slot));
-  // Shut meanwhile: whoever shut it may have looked for this one too early.
+  // Shut meanwhile, and whoever shut it may have looked too early for this one.
   if (!bus->open.load()) return bus_let_go(bus);
   if (newest != nullptr) return;  // whoever left that one has rung, and the owner takes all
   const uint64_t one = 1;
@@ -250,7 +250,7 @@ AccessResult await_answer(AskedAccess* slot, uint64_t limit_ns, uint64_t* value)
 
 }  // namespace
 
-AccessResult ask_for_access(RegisterBus* bus, const RegisterAccess& access, uint64_t* value) {
+AccessResult ask_for_access(RegisterBus* bus, uint32_t incarnation, const RegisterAccess& access, uint64_t* value) {
   const int thread = abi::tid();
   if (bus->owner_tid.load(std::memory_order_relaxed) == thread) return AccessResult::self;
   const uint64_t limit_ns = uint64_t{bus->limit_ms.load(std::memory_order_relaxed)} * 1'000'000;
@@ -264,6 +264,7 @@ AccessResult ask_for_access(RegisterBus* bus, const RegisterAccess& access, uint
     syscall(SYS_nanosleep, &pause, nullptr);
   }
   fill_slot(slot, bus, access, thread);
+  slot->incarnation = incarnation;
   slot->word.store(word - AskedAccess::kFilling + AskedAccess::kAsked, std::memory_order_release);
   leave_with_owner(bus, slot);
   return await_answer(slot, limit_ns, value);
@@ -282,13 +283,13 @@ void model_write(RegisterBus* bus, const RegisterModel& model, uint64_t offset, 
 
 namespace {
 
-AccessResult ask_for_bytes(RegisterBus* bus, uint64_t offset, unsigned bytes, bool write, char* at) {
+AccessResult ask_for_bytes(const Target& target, unsigned bytes, bool write, char* at) {
   AccessResult result = AccessResult::answered;
-  for_each_piece(offset, bytes, [&](uint64_t piece, unsigned width, unsigned done) {
+  for_each_piece(target.offset, bytes, [&](uint64_t piece, unsigned width, unsigned done) {
     RegisterAccess access{.offset = piece, .width = width, .reads = !write, .writes = write};
     if (write) memcpy(&access.value, at + done, width);
     uint64_t value = 0;
-    result = ask_for_access(bus, access, &value);
+    result = ask_for_access(target.bus, target.incarnation, access, &value);
     if (!write) memcpy(at + done, &value, width);
     return result == AccessResult::answered;
   });
@@ -296,17 +297,17 @@ AccessResult ask_for_bytes(RegisterBus* bus, uint64_t offset, unsigned bytes, bo
 }
 
 // Bytes from the model, or to it, piece by piece; without another thread's access in between where the model is C++.
-AccessResult transfer(RegisterBus* bus, uint64_t offset, unsigned bytes, bool write, void* at) {
+AccessResult transfer(const Target& target, unsigned bytes, bool write, void* at) {
   {
-    const BusTurn turn(bus);
-    if (!bus->open.load()) return AccessResult::gone;
-    if (const RegisterModel* model = model_behind(bus)) {
-      if (write) write_pieces(bus, *model, offset, bytes, at);
-      else read_pieces(bus, *model, offset, bytes, at);
+    const BusTurn turn(target.bus);
+    if (!is_behind(target)) return AccessResult::gone;
+    if (const RegisterModel* model = target.bus->model.load(std::memory_order_relaxed)) {
+      if (write) write_pieces(target.bus, *model, target.offset, bytes, at);
+      else read_pieces(target.bus, *model, target.offset, bytes, at);
       return AccessResult::answered;
     }
   }
-  return ask_for_bytes(bus, offset, bytes, write, static_cast<char*>(at));
+  return ask_for_bytes(target, bytes, write, static_cast<char*>(at));
 }
 
 // --- instructions on general registers: completed here
@@ -319,14 +320,13 @@ struct Emulation {
   Effect effect(const uint64_t words[2]) const { return effect_of(instruction, operands, words[0], words[1]); }
 };
 
-AccessResult emulate_with_model(RegisterBus* bus, const RegisterModel& model, uint64_t offset, const Emulation& emulation,
-                                Effect* effect) {
+AccessResult emulate_with_model(const Target& target, const RegisterModel& model, const Emulation& emulation, Effect* effect) {
   uint64_t words[2] = {};
   const unsigned bytes = emulation.access().width;
-  if (emulation.access().reads) read_pieces(bus, model, offset, bytes, words);
+  if (emulation.access().reads) read_pieces(target.bus, model, target.offset, bytes, words);
   *effect = emulation.effect(words);
   const uint64_t put[2] = {effect->memory, effect->memory_high};
-  if (effect->writes) write_pieces(bus, model, offset, bytes, put);
+  if (effect->writes) write_pieces(target.bus, model, target.offset, bytes, put);
   return AccessResult::answered;
 }
 
@@ -345,9 +345,9 @@ bool put_combined(const void* operands, uint64_t old, uint64_t* value) {
   return effect.writes;
 }
 
-AccessResult ask_whole(RegisterBus* bus, uint64_t offset, const Emulation& emulation, Effect* effect) {
+AccessResult ask_whole(const Target& target, const Emulation& emulation, Effect* effect) {
   const MemoryAccess& of = emulation.access();
-  RegisterAccess access{.offset = offset, .width = of.width, .reads = of.reads, .writes = of.writes};
+  RegisterAccess access{.offset = target.offset, .width = of.width, .reads = of.reads, .writes = of.writes};
   uint64_t words[2] = {};
   if (!of.reads) access.value = emulation.effect(words).memory;
   Combination combination;
@@ -357,32 +357,33 @@ AccessResult ask_whole(RegisterBus* bus, uint64_t offset, const Emulation& emula
     memcpy(combination.operands.data(), static_cast<const void*>(&combined), sizeof combined);
     access.combination = &combination;
   }
-  const AccessResult result = ask_for_access(bus, access, &words[0]);
+  const AccessResult result = ask_for_access(target.bus, target.incarnation, access, &words[0]);
   *effect = emulation.effect(words);
   return result;
 }
 
-AccessResult ask_in_pieces(RegisterBus* bus, uint64_t offset, const Emulation& emulation, Effect* effect) {
+AccessResult ask_in_pieces(const Target& target, const Emulation& emulation, Effect* effect) {
   uint64_t words[2] = {};
   const MemoryAccess& of = emulation.access();
   AccessResult result = AccessResult::answered;
-  if (of.reads) result = ask_for_bytes(bus, offset, of.width, false, reinterpret_cast<char*>(words));
+  if (of.reads) result = ask_for_bytes(target, of.width, false, reinterpret_cast<char*>(words));
   if (result != AccessResult::answered) return result;
   *effect = emulation.effect(words);
   uint64_t put[2] = {effect->memory, effect->memory_high};
-  if (effect->writes) result = ask_for_bytes(bus, offset, of.width, true, reinterpret_cast<char*>(put));
+  if (effect->writes) result = ask_for_bytes(target, of.width, true, reinterpret_cast<char*>(put));
   return result;
 }
 
-AccessResult emulate_with_bus(RegisterBus* bus, uint64_t offset, const Emulation& emulation, Effect* effect) {
+AccessResult emulate_with_bus(const Target& target, const Emulation& emulation, Effect* effect) {
   {
-    const BusTurn turn(bus);
-    if (!bus->open.load()) return AccessResult::gone;
-    if (const RegisterModel* model = model_behind(bus)) return emulate_with_model(bus, *model, offset, emulation, effect);
+    const BusTurn turn(target.bus);
+    if (!is_behind(target)) return AccessResult::gone;
+    const RegisterModel* model = target.bus->model.load(std::memory_order_relaxed);
+    if (model != nullptr) return emulate_with_model(target, *model, emulation, effect);
   }
   const unsigned width = emulation.access().width;
-  const bool whole = width <= 8 && offset % width == 0;
-  return whole ? ask_whole(bus, offset, emulation, effect) : ask_in_pieces(bus, offset, emulation, effect);
+  const bool whole = width <= 8 && target.offset % width == 0;
+  return whole ? ask_whole(target, emulation, effect) : ask_in_pieces(target, emulation, effect);
 }
 
 Delivery emulate(Region* region, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
@@ -392,7 +393,7 @@ Delivery emulate(Region* region, const Instruction& instruction, MachineContext&
   scope.leave();
   Effect effect;
   AccessResult result = AccessResult::gone;
-  if (target.verdict == Verdict::deliver) result = emulate_with_bus(target.bus, target.offset, emulation, &effect);
+  if (target.verdict == Verdict::deliver) result = emulate_with_bus(target, emulation, &effect);
   if (result != AccessResult::answered) {
     if (target.fill == Fill::deadly) return Delivery::deadly;
     const uint64_t fill[2] = {fill_word(target.fill), fill_word(target.fill)};
@@ -495,7 +496,7 @@ AccessResult read_for(const Moved& moved, void* bytes) {
   AccessResult result = AccessResult::gone;
   if (moved.target.verdict == Verdict::deliver) {
     result = AccessResult::answered;
-    if (moved.access.reads) result = transfer(moved.target.bus, moved.target.offset, width, false, bytes);
+    if (moved.access.reads) result = transfer(moved.target, width, false, bytes);
   }
   if (result != AccessResult::answered) memset(bytes, moved.target.fill == Fill::ones ? 0xff : 0, width);
   return result;
@@ -554,7 +555,7 @@ void deliver_written(const Moved& moved, const char* bytes) {
   if (target.verdict != Verdict::deliver) return;
   char copy[kWidest];
   memcpy(copy, bytes, moved.access.width);
-  tell_result(target, moved.access, transfer(target.bus, target.offset, moved.access.width, true, copy));
+  tell_result(target, moved.access, transfer(target, moved.access.width, true, copy));
 }
 
 void end_step(Step* step, MachineContext& machine) {

@@ -509,6 +509,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** The device went while its model was being asked. */
   #throwGone(offset: number): never {
     this._throwUnlessLive(offset);
+    // Its registers go before its mappings do.
+    if (this.object.state === 'suspended') throw new MappingSuspendedError(this._place(offset));
     throw this.object._revokedError(this._place(offset));
   }
 
