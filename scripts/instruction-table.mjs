@@ -62,6 +62,10 @@ const VECTOR_MOVES = {
   repeated: /^(V?Movddup|Vbroadcast(s[sd]|[fi]128)|Vpbroadcast[bwdq])$/i,
   widened: /^V?Cvtss2sd$/i,
   narrowed: /^V?Cvtsd2ss$/i,
+  added: /^V?Adds[sd]$/i,
+  subtracted: /^V?Subs[sd]$/i,
+  multiplied: /^V?Muls[sd]$/i,
+  divided: /^V?Divs[sd]$/i,
 };
 const BIT_STRINGS = new Set(['Bt', 'Bts', 'Btr', 'Btc']);
 
@@ -174,7 +178,7 @@ function emulationOf(instruction, name) {
   return { operation, other, memoryFirst: instruction.opKind(0) === OpKind.Memory, registerWidth };
 }
 
-/** How an instruction moves between memory and a vector register, as enum class VectorMove has it, and the register's width. */
+/** How an instruction makes one of memory and a vector register the other, as enum class VectorMove has it, and the register's width. */
 function vectorMoveOf(instruction, name) {
   const none = { vectorMove: 'none', vectorWidth: 0 };
   if (instruction.encoding === EncodingKind.EVEX) return none;

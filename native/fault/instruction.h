@@ -91,7 +91,8 @@ struct RegisterPart {
   uint8_t shift = 0;  // bits: 8 for ah, ch, dh and bh
 };
 
-// How a move between memory and a vector register fills the register; stores are `whole`, `low` or `high`.
+// What a load puts into a vector register; stores are `whole`, `low` or `high`. JavaScript's engines load numbers by adding and
+// multiplying, too.
 enum class VectorMove : uint8_t {
   none,
   whole,     // with zeros above what was read
@@ -100,12 +101,16 @@ enum class VectorMove : uint8_t {
   repeated,  // as often as the register has room for it
   widened,   // a float, as a double
   narrowed,  // a double, as a float
+  added,     // numbers of 4 or 8 bytes: to the one in `other`
+  subtracted,
+  multiplied,
+  divided,
 };
 
 struct VectorPart {
   VectorMove move = VectorMove::none;
   uint8_t number = 0;
-  uint8_t other = 0;  // whose bytes are around a half, and above a converted number
+  uint8_t other = 0;  // whose bytes are around a half, and above a number that is the result of something
   uint8_t width = 0;  // of the register: 16 or 32 bytes
   bool vex = false;   // what is above them is cleared, and not kept
 };
@@ -163,8 +168,8 @@ Effect effect_of(const Instruction& instruction, const Operands& operands, uint6
 // Registers, flags and the program counter.
 void apply_effect(MachineContext& machine, const Instruction& instruction, const Effect& effect);
 
-// Whether load_vector() or store_vector() can do what the instruction does. Not where the frame lacks the registers, nor for a
-// conversion whose exceptions would raise a signal.
+// Whether load_vector() or store_vector() can do what the instruction does. Not where the frame lacks the registers, nor for
+// arithmetic whose exceptions would raise a signal.
 bool moves_vector(const Instruction& instruction, const MachineContext& machine);
 // From what the access read into the register.
 void load_vector(MachineContext& machine, const Instruction& instruction, const void* read);

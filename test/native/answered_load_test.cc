@@ -243,6 +243,7 @@ TEST("A7 a load of a vector from a lost page gets the fill, and what the instruc
   RUN(Fill::ones, "movlps (%1)", kOnes, kBefore);
   RUN(Fill::ones, "movhps (%1)", kBefore, kOnes);
   RUN(Fill::ones, "cvtss2sd (%1)", kOnes << 29, kBefore);
+  RUN(Fill::zeros, "mulsd (%1)", 0, kBefore);
   RUN(Fill::zeros, "movups (%1)", 0, 0);
   RUN(Fill::zeros, "movss (%1)", 0, 0);
   RUN(Fill::zeros, "movhps (%1)", kBefore, 0);

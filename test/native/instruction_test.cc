@@ -156,7 +156,7 @@ TEST("A7 the register that moves an operand is used for nothing else, or only ov
   redirects("andn (%rax), %rcx, %rax", {0xc4, 0xe2, 0xf0, 0xf2, 0x00}, {reads(8, at(0), 0, 0, true)});
 }
 
-TEST("A7 a move between memory and a vector register is known as one") {
+TEST("A7 a move between memory and a vector register is known as one, and so is arithmetic with a number") {
   moves("movups (%rdi), %xmm0", {0x0f, 0x10, 0x07}, VectorMove::whole, reads(16, at(7), 7));
   moves("movaps %xmm0, (%rdi)", {0x0f, 0x29, 0x07}, VectorMove::whole, writes(16, at(7), 7));
   moves("movss (%rdi), %xmm0", {0xf3, 0x0f, 0x10, 0x07}, VectorMove::whole, reads(4, at(7), 7));
@@ -174,6 +174,8 @@ TEST("A7 a move between memory and a vector register is known as one") {
   moves("movddup (%rdi), %xmm0", {0xf2, 0x0f, 0x12, 0x07}, VectorMove::repeated, reads(8, at(7), 7));
   moves("cvtss2sd (%rdi), %xmm0", {0xf3, 0x0f, 0x5a, 0x07}, VectorMove::widened, reads(4, at(7), 7));
   moves("cvtsd2ss (%rdi), %xmm0", {0xf2, 0x0f, 0x5a, 0x07}, VectorMove::narrowed, reads(8, at(7), 7));
+  moves("addsd (%rdi), %xmm0", {0xf2, 0x0f, 0x58, 0x07}, VectorMove::added, reads(8, at(7), 7));
+  moves("vdivss (%rdi), %xmm1, %xmm0", {0xc5, 0xf2, 0x5e, 0x07}, VectorMove::divided, reads(4, at(7), 7));
   moves("vmovlps (%rdi), %xmm1, %xmm0", {0xc5, 0xf0, 0x12, 0x07}, VectorMove::low, reads(8, at(7), 7));
   moves("vbroadcastf128 (%rdi), %ymm0", {0xc4, 0xe2, 0x7d, 0x1a, 0x07}, VectorMove::repeated, reads(16, at(7), 7));
   moves("vmovntdq %ymm0, (%rdi)", {0xc5, 0xfd, 0xe7, 0x07}, VectorMove::whole, writes(32, at(7), 7));
@@ -194,7 +196,8 @@ TEST("A7 what is redirected has its widths and directions") {
   redirects("movsldup (%rdi), %xmm0", {0xf3, 0x0f, 0x12, 0x07}, {reads(16, at(7), 7)});
   redirects("vmovddup (%rdi), %ymm0", {0xc5, 0xff, 0x12, 0x07}, {reads(32, at(7), 7)});
   redirects("pmovsxbw (%rdi), %xmm0", {0x66, 0x0f, 0x38, 0x20, 0x07}, {reads(8, at(7), 7)});
-  redirects("addsd (%rdi), %xmm0", {0xf2, 0x0f, 0x58, 0x07}, {reads(8, at(7), 7)});
+  redirects("sqrtsd (%rdi), %xmm0", {0xf2, 0x0f, 0x51, 0x07}, {reads(8, at(7), 7)});
+  redirects("addpd (%rdi), %xmm0", {0x66, 0x0f, 0x58, 0x07}, {reads(16, at(7), 7)});
   redirects("cvtsi2sd (%rdi), %xmm0", {0xf2, 0x48, 0x0f, 0x2a, 0x07}, {reads(8, at(7), 7)});
   redirects("cvttss2si (%rax), %eax", {0xf3, 0x0f, 0x2c, 0x00}, {reads(4, at(0), 0, 0, true)});
   redirects("pinsrd $1, (%rdi), %xmm0", {0x66, 0x0f, 0x3a, 0x22, 0x07, 0x01}, {reads(4, at(7), 7)});

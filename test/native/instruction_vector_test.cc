@@ -54,8 +54,8 @@ std::vector<Shape> shapes() {
   all.push_back({.map = 2, .opcode = 0x2a, .prefix = 1, .aligned = true, .most = 1, .needs = "sse4.1"});
   all.push_back({.map = 2, .opcode = 0x2a, .prefix = 1, .aligned = true, .least = 2, .needs = "avx2"});
   for (const unsigned prefix : {2u, 3u}) {
-    all.push_back({.map = 1, .opcode = 0x5a, .prefix = prefix, .two_sources = true});
-    all.push_back({.map = 1, .opcode = 0x5a, .prefix = prefix, .two_sources = true});
+    for (const unsigned opcode : {0x58u, 0x59u, 0x5au, 0x5cu, 0x5eu})
+      all.push_back({.map = 1, .opcode = opcode, .prefix = prefix, .two_sources = true});
     all.push_back({.map = 1, .opcode = 0x2b, .prefix = prefix, .most = 0, .needs = "sse4a"});
   }
   all.push_back({.map = 2, .opcode = 0x18, .prefix = 1, .least = 1});
@@ -195,7 +195,7 @@ std::string differs(const Arena& arena, const Made& made, const uint8_t* code, R
   return compare(frame, state);
 }
 
-// Numbers that conversions round, overflow, underflow or refuse.
+// Numbers that arithmetic and conversions round, overflow, underflow or refuse.
 uint64_t any_number(Random& random) {
   const uint64_t bits = random();
   const auto both = [](uint32_t word) { return uint64_t{word} << 32 | word; };
@@ -212,6 +212,10 @@ uint64_t any_number(Random& random) {
 
 void randomize_vectors(Random& random, Registers* state) {
   randomize(random, state->vectors + kXmm, kXmmBytes);
+  for (size_t at = kXmm; at < kXmm + kXmmBytes; at += 16) {
+    const uint64_t number = any_number(random);
+    if (random() % 2 == 0) memcpy(state->vectors + at, &number, sizeof number);
+  }
   if (has_avx()) randomize(random, state->vectors_high, sizeof state->vectors_high);
   // Any rounding, flags already set, denormals as zeros, and results flushed to zero.
   const uint32_t control = kMasked | static_cast<uint32_t>(random() & 0xe07f);
@@ -228,7 +232,7 @@ TEST("A7 an emulated move leaves vector registers, MXCSR and memory as the proce
   std::vector<size_t> counts(all.size());
   Registers state = blank_registers();
   memset(arena.data, 0, kPageSize);
-  const int rounds = check::rounds(300'000);
+  const int rounds = check::rounds(400'000);
   int failures = 0;
   for (int round = 0; round < rounds && failures < 20; ++round) {
     const size_t number = random() % all.size();
@@ -244,7 +248,7 @@ TEST("A7 an emulated move leaves vector registers, MXCSR and memory as the proce
       const uint64_t value = random() % 2 == 0 ? any_number(random) : any_value(random);
       memcpy(arena.data + at, &value, sizeof value);
     }
-    // Half of them aligned, so that a conversion often finds one of the numbers above.
+    // Half of them aligned, so that arithmetic often finds one of the numbers above.
     const bool aligned = shape.aligned || random() % 2 == 0;
     const uintptr_t target = reinterpret_cast<uintptr_t>(arena.data + 1024 + (aligned ? random() % 4 * 32 : random() % 64));
     aim(made.address, target, reinterpret_cast<uintptr_t>(code) + made.code.size(), 1, random, code, &state);
@@ -260,7 +264,7 @@ TEST("A7 an emulated move leaves vector registers, MXCSR and memory as the proce
   }
 }
 
-TEST("A7 a move is not emulated on a frame that lacks the registers, nor a conversion that may raise a signal") {
+TEST("A7 a move is not emulated on a frame that lacks the registers, nor arithmetic that may raise a signal") {
   const uint8_t movups[] = {0x0f, 0x10, 0x07}, vmovups[] = {0xc5, 0xf8, 0x10, 0x07}, cvtss2sd[] = {0xf3, 0x0f, 0x5a, 0x07};
   const auto moves = [](Frame& frame, const uint8_t* code, size_t bytes) {
     const MachineContext machine = frame.machine(blank_registers(), code);
