@@ -51,7 +51,7 @@ function wideningLoads(): Side {
   const memory = new wasm.Memory({ initial: 1, maximum: 1, shared: true });
   device.open().map({ memory, memoryOffset: 0 });
   const instance = new wasm.Instance(new wasm.Module(WIDENING_LOADS), { env: { m: memory } });
-  const { sum } = instance.exports as { sum(count: number): number };
+  const { sum } = instance.exports as { sum: (count: number) => number };
   for (let i = 0; i < 20; i++) sum(WORDS); // until it is optimised
   return inProcess(
     WORDS,

@@ -281,6 +281,9 @@ TEST("A7 a move is not emulated on a frame that lacks the registers, nor arithme
     CHECK(!moves(frame, cvtss2sd, sizeof cvtss2sd));
     CHECK(moves(frame, movups, sizeof movups));
   }
+  frame.image[kFeatures] = 3;
+  CHECK(moves(frame, movups, sizeof movups));
+  CHECK(!moves(frame, vmovups, sizeof vmovups));
   memset(frame.image + kMagic, 0, 48);
   CHECK(moves(frame, movups, sizeof movups));
   CHECK(!moves(frame, vmovups, sizeof vmovups));
