@@ -48,7 +48,9 @@
         "native/fault/handler_install.cc",
         "native/fault/instruction.cc",
         "native/fault/instruction_emulation.cc",
-        "native/fault/register_trap.cc"
+        "native/fault/instruction_vector.cc",
+        "native/fault/register_trap.cc",
+        "native/fault/vector_registers.cc"
       ],
       "include_dirs": ["native", "include", "<!(node -p \"require('node-addon-api').include_dir\")"],
       # NAPI_VERSION 9 is what Node 20 has: one binary then serves Node 20, 22, 24 and 26.

@@ -54,6 +54,19 @@ const OPERATIONS = {
   Shr: 'shr',
   Sar: 'sar',
 };
+// What is emulated where its other operand is a vector register, and how, as enum class VectorMove has it.
+const VECTOR_MOVES = {
+  whole: /^V?(Mov([au]p[sd]|dq[au]|s[sd]|[dq]|ntp[sd]|ntdqa?|nts[sd])|Lddqu)$/i,
+  low: /^V?Movlp[sd]$/i,
+  high: /^V?Movhp[sd]$/i,
+  repeated: /^(V?Movddup|Vbroadcast(s[sd]|[fi]128)|Vpbroadcast[bwdq])$/i,
+  widened: /^V?Cvtss2sd$/i,
+  narrowed: /^V?Cvtsd2ss$/i,
+  added: /^V?Adds[sd]$/i,
+  subtracted: /^V?Subs[sd]$/i,
+  multiplied: /^V?Muls[sd]$/i,
+  divided: /^V?Divs[sd]$/i,
+};
 const BIT_STRINGS = new Set(['Bt', 'Bts', 'Btr', 'Btc']);
 
 // No access, or one that depends on more than the address; what the kernel forbids or answers itself; segments, whose loads put
@@ -165,6 +178,24 @@ function emulationOf(instruction, name) {
   return { operation, other, memoryFirst: instruction.opKind(0) === OpKind.Memory, registerWidth };
 }
 
+/** How an instruction makes one of memory and a vector register the other, as enum class VectorMove has it, and the register's width. */
+function vectorMoveOf(instruction, name) {
+  const none = { vectorMove: 'none', vectorWidth: 0 };
+  if (instruction.encoding === EncodingKind.EVEX) return none;
+  const vectorMove = Object.keys(VECTOR_MOVES).find((move) => VECTOR_MOVES[move].test(name));
+  if (vectorMove === undefined) return none;
+  const registers = [];
+  for (let i = 0; i < instruction.opCount; i++) {
+    if (instruction.opKind(i) === OpKind.Register) registers.push(instruction.opRegister(i));
+  }
+  const isVector = (register) => RegisterExt.isXMM(register) || RegisterExt.isYMM(register);
+  if (registers.length === 0 || !registers.every(isVector)) return none; // MMX, and the string instruction movsd
+  const vectorWidth = RegisterExt.size(registers[0]);
+  // vmovddup of 32 bytes repeats every second eight of them.
+  if (vectorMove === 'repeated' && MemorySizeExt.size(instruction.memorySize) === vectorWidth) return none;
+  return { vectorMove, vectorWidth };
+}
+
 /** Shifts by one say so without a byte for it. */
 function isImplicitOne(instruction) {
   return /_1$/.test(Code[instruction.code]);
@@ -185,7 +216,7 @@ function formOf(bytes, encoding, { lockable = false, registerNumber, vectorRegis
     // Processors do not agree on the width of these with a prefix for 16 bits.
     if (control !== FlowControl.Next && accesses[0].width !== 8) return undefined;
     if (name === 'Movsxd' && accesses[0].width !== 4) return undefined;
-    const emulation = emulationOf(instruction, name);
+    const emulation = { ...emulationOf(instruction, name), ...vectorMoveOf(instruction, name) };
     const uses = registersOf(info, name);
     const implicit = { used: 0, overwritten: 0 };
     for (const [number, use] of uses) if (number < 8 && number !== 5) implicit[use] |= 1 << number;
@@ -394,6 +425,7 @@ function formText(form) {
     `Use::${form.vectorUse}`,
     form.implicit.used,
     form.implicit.overwritten,
+    ...(form.vectorMove === 'none' ? [] : [`VectorMove::${form.vectorMove}`, form.vectorWidth]),
   ];
   return `  {${fields.join(', ')}},  // ${form.example}`;
 }

@@ -1,7 +1,8 @@
 // trap emulated|stepped: loads from a page without permissions, each answered by a function behind a pointer. Mean of 5,000.
 //
 // emulated: the SIGSEGV handler puts the answer into the register and steps over the load.
-// stepped: it puts the answer into a page of the thread's own, moves the register that addresses it there, and sets the trap flag;
+// stepped: it puts the answer into a page of the thread's own, moves the register that addresses it there, and sets the trap
+// flag;
 //   the SIGTRAP handler moves the register back. Both ask who the thread is, as there may be several.
 #define _GNU_SOURCE
 #include <signal.h>

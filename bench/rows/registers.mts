@@ -1,17 +1,66 @@
 import { Device, RegisterFile } from 'revocable-mmap/device';
 import { cProgram } from '../baseline.mjs';
+import { inProcess } from '../in_process.mjs';
 import type { Row, Side } from '../row.mjs';
 import { side } from './access.mjs';
 
 const WORDS = 5000;
 
+function registers(): Device {
+  const model = new RegisterFile([{ offset: 0, width: 8, value: 0x4000_0000_0000_0007n }]);
+  return new Device({ name: 'bench', regions: [{ size: 4096, kind: 'registers', model }] });
+}
+
 /** Raw loads of one register whose model is native code, by JavaScript that has been optimised. */
 function rawLoads(View: new (buffer: SharedArrayBuffer | ArrayBuffer, offset: number, length: number) => unknown): Side {
-  const model = new RegisterFile([{ offset: 0, width: 8, value: 0x4000_0000_0000_0007n }]);
-  const device = new Device({ name: 'bench', regions: [{ size: 4096, kind: 'registers', model }] });
+  const device = registers();
   const mapping = device.open().map();
   return side('from[0]', new View(mapping.buffer, 0, 1), () => void device.unplug(), WORDS);
 }
+
+interface Memory {
+  grow(pages: number): number;
+  readonly buffer: SharedArrayBuffer;
+}
+
+interface Namespace {
+  Memory: new (limits: { initial: number; maximum: number; shared: boolean }) => Memory;
+  Module: new (bytes: Uint8Array) => object;
+  Instance: new (module: object, imports: object) => { exports: unknown };
+}
+const wasm = (globalThis as unknown as { WebAssembly: Namespace }).WebAssembly;
+
+// (func (export "sum") (param $count i32) (result i32) (local $sum i32) …): $count times, the second lane of
+// i16x8.load8x8_s (i32.const 0) is added to $sum. On x86-64 that is vpmovsxbw, which loads and extends.
+const WIDENING_LOADS = Uint8Array.from([
+  ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+  ...[1, 6, 1, 0x60, 1, 0x7f, 1, 0x7f],
+  ...[2, 11, 1, 3, 0x65, 0x6e, 0x76, 1, 0x6d, 2, 3, 1, 1], // env.m, shared, of one page
+  ...[3, 2, 1, 0],
+  ...[7, 7, 1, 3, 0x73, 0x75, 0x6d, 0, 0],
+  ...[10, 34, 1, 32, 1, 1, 0x7f],
+  ...[0x03, 0x40],
+  ...[0x20, 1, 0x41, 0, 0xfd, 1, 0, 0, 0xfd, 0x18, 1, 0x6a, 0x21, 1],
+  ...[0x20, 0, 0x41, 1, 0x6b, 0x22, 0, 0x0d, 0],
+  ...[0x0b, 0x20, 1, 0x0b],
+]);
+
+/** Loads of half a vector, which extend what they read, so that each is run for one step. */
+function wideningLoads(): Side {
+  const device = registers();
+  const memory = new wasm.Memory({ initial: 1, maximum: 1, shared: true });
+  device.open().map({ memory, memoryOffset: 0 });
+  const instance = new wasm.Instance(new wasm.Module(WIDENING_LOADS), { env: { m: memory } });
+  const { sum } = instance.exports as { sum: (count: number) => number };
+  for (let i = 0; i < 20; i++) sum(WORDS); // until it is optimised
+  return inProcess(
+    WORDS,
+    () => sum(WORDS),
+    () => void device.unplug(),
+  );
+}
+
+const emulated = (): ReturnType<typeof cProgram> => cProgram('trap', ['emulated']);
 
 export const rows: Row[] = [
   {
@@ -20,12 +69,13 @@ export const rows: Row[] = [
     unit: 'ns',
     baselineName: 'C, the same signals and system calls',
     target: { atMost: 1.3 },
-    quickCases: 2,
+    quickCases: 3,
     cases: [
-      { label: 'Uint32Array: one signal', subject: () => rawLoads(Uint32Array), baseline: () => cProgram('trap', ['emulated']) },
+      { label: 'Uint32Array: one signal', subject: () => rawLoads(Uint32Array), baseline: emulated },
+      { label: 'Float64Array: one signal', subject: () => rawLoads(Float64Array), baseline: emulated },
       {
-        label: 'Float64Array: two signals',
-        subject: () => rawLoads(Float64Array),
+        label: 'WebAssembly i16x8.load8x8_s: two signals',
+        subject: wideningLoads,
         baseline: () => cProgram('trap', ['stepped']),
       },
     ],

@@ -40,6 +40,7 @@
 #include "fault/instruction.h"
 #include "fault/machine_context.h"
 #include "fault/register_trap.h"
+#include "fault/vector_registers.h"
 
 namespace revocable {
 
@@ -437,6 +438,13 @@ bool fill_lost(Region* region, size_t page, const Fault& fault, Cause cause) {
   return region->tail_filled;
 }
 
+void complete_load(MachineContext& machine, const Instruction& load, uint64_t fill) {
+  if (load.emulated) return apply_effect(machine, load, effect_of(load, operands_of(load, machine), fill, fill));
+  const uint64_t read[kWidestVector / 8] = {fill, fill, fill, fill};
+  load_vector(machine, load, read);
+  step_over(machine, load);
+}
+
 // Gives an instruction that only reads into registers its value without a fill, which most never need: a checked access does not
 // come again. A guard page takes the page's place, so that nobody reaches its file should that grow back; whoever touches it next
 // gets the fill (lost_before).
@@ -446,12 +454,12 @@ bool answer_load(const Region* region, size_t page, const Fault& fault) {
   const Instruction load = decode_instruction(code, read_code(fault.machine->pc(), code), *fault.machine);
   const uintptr_t start = region->page_address(page);
   const MemoryAccess& access = load.access[0];
-  if (!load.emulated || access.writes || access.address != fault.address) return false;
+  if (!load.emulated && !moves_vector(load, *fault.machine)) return false;
+  if (access.writes || access.address != fault.address) return false;
   if (access.address + access.width > start + kPageSize) return false;
   // Refused where the page is locked in memory, and for files before Linux 6.15.
   if (madvise(reinterpret_cast<void*>(start), kPageSize, abi::kMadvGuardInstall) != 0) return false;
-  const uint64_t fill = region->fill == Fill::ones ? ~uint64_t{0} : 0;
-  apply_effect(*fault.machine, load, effect_of(load, operands_of(load, *fault.machine), fill, fill));
+  complete_load(*fault.machine, load, region->fill == Fill::ones ? ~uint64_t{0} : 0);
   return true;
 }
 
@@ -728,6 +736,7 @@ bool drop_ballast(size_t keep) {
 bool handler_reserve() {
   if (g_reserve.load() != nullptr) return true;
   g_guards = features().guard;
+  find_vector_registers();
   size_t bytes = kReserveBytes;
   char* reserve = map_private(bytes, PROT_READ | PROT_WRITE);
   if (reserve == nullptr) reserve = map_private(bytes = kSmallReserveBytes, PROT_READ | PROT_WRITE);

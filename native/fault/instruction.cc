@@ -31,6 +31,8 @@ struct Form {
   FormAccess access[2];
   Use reg = Use::none, vector = Use::none;  // ModRM.reg and VEX.vvvv, where they are general registers
   uint8_t used = 0, overwritten = 0;        // bits of rax to rdi
+  VectorMove move = VectorMove::none;
+  uint8_t vector_width = 0;
   bool has(uint8_t flag) const { return (flags & flag) != 0; }
 };
 
@@ -315,6 +317,15 @@ void take_emulation(const Meaning& meaning, const Encoding& encoding, unsigned r
                        static_cast<uint8_t>(second ? 8 : 0)};
 }
 
+void take_vector_move(const Form& form, const Encoding& encoding, unsigned reg, Instruction* instruction) {
+  VectorPart& part = instruction->vector;
+  part.move = form.move;
+  part.number = static_cast<uint8_t>(reg);
+  part.vex = encoding.space == Space::vex;
+  part.other = static_cast<uint8_t>(part.vex ? encoding.vector : reg);
+  part.width = form.vector_width;
+}
+
 // ModRM.reg as a general register: its second bytes belong to the first four.
 unsigned general_reg(const Instruction& instruction, const Form& form, unsigned reg) {
   return instruction.emulated && form.other == Other::reg ? instruction.part.number : reg;
@@ -370,6 +381,7 @@ Instruction decode_instruction(const uint8_t* code, size_t count, const MachineC
   instruction.known = true;
   instruction.length = bytes.read;
   if (form.has(kEmulated)) take_emulation(meaning, encoding, reg, &instruction);
+  if (form.move != VectorMove::none) take_vector_move(form, encoding, reg, &instruction);
   instruction.locked = encoding.locked || instruction.operation == Operation::xchg;
   const bool run_out = is_string(form) && encoding.repeat != 0 && machine.general(kCount) == 0;
   if (run_out) return instruction;

@@ -1,14 +1,20 @@
 // What the instruction that faulted does to memory, and doing it without the memory.
 //
-// A page that must not be opened, because each access to it is somebody's to answer, leaves two ways to complete an instruction.
-// Those between memory and general registers are emulated: operands_of() takes what the result depends on, effect_of() computes
-// it, in any thread and at any time, from what was read, and apply_effect() puts it into the context:
+// A page that must not be opened, because each access to it is somebody's to answer, leaves three ways to complete an
+// instruction. Those between memory and general registers are emulated: operands_of() takes what the result depends on,
+// effect_of() computes it, in any thread and at any time, from what was read, and apply_effect() puts it into the context:
 //
 //   const Instruction instruction = decode_instruction(code, bytes, machine);
 //   if (!instruction.emulated) …
 //   const Effect effect = effect_of(instruction, operands_of(instruction, machine), read, 0);
 //   if (effect.writes) …  // effect.memory, access[0].width bytes of it
 //   apply_effect(machine, instruction, effect);
+//
+// Moves between memory and vector registers are emulated too, where the signal's frame has those registers:
+//
+//   if (moves_vector(instruction, machine)) …
+//   load_vector(machine, instruction, read);  // or store_vector(), and then what it gave goes to memory
+//   step_over(machine, instruction);
 //
 // All others that are known run by themselves, one step, with their operand moved to memory that may be touched: see
 // MemoryAccess::mover.
@@ -85,6 +91,32 @@ struct RegisterPart {
   uint8_t shift = 0;  // bits: 8 for ah, ch, dh and bh
 };
 
+// What a load puts into a vector register; stores are `whole`, `low` or `high`. JavaScript's engines load numbers by adding and
+// multiplying, too.
+enum class VectorMove : uint8_t {
+  none,
+  whole,     // with zeros above what was read
+  low,       // one half of 16 bytes
+  high,      // the other half
+  repeated,  // as often as the register has room for it
+  widened,   // a float, as a double
+  narrowed,  // a double, as a float
+  added,     // numbers of 4 or 8 bytes: to the one in `other`
+  subtracted,
+  multiplied,
+  divided,
+};
+
+struct VectorPart {
+  VectorMove move = VectorMove::none;
+  uint8_t number = 0;
+  uint8_t other = 0;  // whose bytes are around a half, and above a number that is the result of something
+  uint8_t width = 0;  // of the register: 16 or 32 bytes
+  bool vex = false;   // what is above them is cleared, and not kept
+};
+
+inline constexpr unsigned kWidestVector = 32;
+
 struct Instruction {
   bool known = false;     // false: nothing else here means anything
   bool emulated = false;  // effect_of() knows what it does; exactly one access, of 1, 2, 4, 8 or (cmpxchg16b) 16 bytes
@@ -100,6 +132,8 @@ struct Instruction {
   uint8_t condition = 0;       // of cmov and set: the last four bits of the opcode
   RegisterPart part;
   int64_t constant = 0;
+
+  VectorPart vector;  // where it moves, exactly one access of at most kWidestVector bytes, which reads or writes
 };
 
 // The instruction at the context's program counter, whose first `bytes` bytes are at `code`. Its registers must still be as the
@@ -133,5 +167,16 @@ Effect effect_of(const Instruction& instruction, const Operands& operands, uint6
 
 // Registers, flags and the program counter.
 void apply_effect(MachineContext& machine, const Instruction& instruction, const Effect& effect);
+
+// Whether load_vector() or store_vector() can do what the instruction does. Not where the frame lacks the registers, nor for
+// arithmetic whose exceptions would raise a signal.
+bool moves_vector(const Instruction& instruction, const MachineContext& machine);
+// From what the access read into the register.
+void load_vector(MachineContext& machine, const Instruction& instruction, const void* read);
+// What the access is to write.
+void store_vector(const MachineContext& machine, const Instruction& instruction, void* written);
+
+// The program counter, behind an instruction that has been completed.
+void step_over(MachineContext& machine, const Instruction& instruction);
 
 }  // namespace revocable

@@ -229,7 +229,12 @@ void apply_effect(MachineContext& machine, const Instruction& instruction, const
   for (const RegisterChange& change : effect.changes) {
     if (change.part.number != kNoRegister) set_part(machine, change);
   }
-  machine.set_flags((machine.flags() & ~(kStatus | kResume)) | (effect.flags & kStatus));
+  machine.set_flags((machine.flags() & ~kStatus) | (effect.flags & kStatus));
+  step_over(machine, instruction);
+}
+
+void step_over(MachineContext& machine, const Instruction& instruction) {
+  machine.set_flags(machine.flags() & ~kResume);
   machine.step_to(machine.pc() + instruction.length);
 }
 
@@ -238,6 +243,7 @@ void apply_effect(MachineContext& machine, const Instruction& instruction, const
 Operands operands_of(const Instruction&, const MachineContext&) { return {}; }
 Effect effect_of(const Instruction&, const Operands&, uint64_t, uint64_t) { return {}; }
 void apply_effect(MachineContext&, const Instruction&, const Effect&) {}
+void step_over(MachineContext&, const Instruction&) {}
 
 #endif
 

@@ -43,6 +43,8 @@ class MachineContext {
   }
   uint64_t flags() const { return static_cast<uint64_t>(context_->uc_mcontext.gregs[REG_EFL]); }
   void set_flags(uint64_t flags) { context_->uc_mcontext.gregs[REG_EFL] = static_cast<greg_t>(flags); }
+  // Where the kernel saved the vector registers, as XSAVE does; null where it did not.
+  uint8_t* vectors() const { return reinterpret_cast<uint8_t*>(context_->uc_mcontext.fpregs); }
   // After its next instruction the thread gets SIGTRAP.
   bool trap_flag() const { return (context_->uc_mcontext.gregs[REG_EFL] & kTrapFlag) != 0; }
   void set_trap_flag(bool on) {

@@ -406,6 +406,30 @@ Delivery emulate(Region* region, const Instruction& instruction, MachineContext&
   return Delivery::complete;
 }
 
+// --- moves of vector registers: completed here too
+// -----------------------------------------------------------------------------------
+
+Delivery move_vector(Region* region, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
+  const MemoryAccess& access = instruction.access[0];
+  const Target target = target_of(region, access);
+  if (target.verdict != Verdict::deliver && target.fill == Fill::deadly) return Delivery::deadly;
+  scope.leave();
+  char bytes[kWidestVector];
+  if (access.writes) store_vector(machine, instruction, bytes);
+  AccessResult result = AccessResult::gone;
+  if (target.verdict == Verdict::deliver) result = transfer(target.bus, target.offset, access.width, access.writes, bytes);
+  if (result != AccessResult::answered) {
+    if (target.fill == Fill::deadly) return Delivery::deadly;
+    memset(bytes, target.fill == Fill::ones ? 0xff : 0, access.width);
+  }
+  if (access.reads) load_vector(machine, instruction, bytes);
+  step_over(machine, instruction);
+  if (result == AccessResult::answered) return Delivery::complete;
+  tell_verdict(target, access);
+  tell_result(target, access, result);
+  return Delivery::complete;
+}
+
 // --- all others: redirected, and run for one step
 // -----------------------------------------------------------------------------------
 
@@ -603,7 +627,9 @@ Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machi
   uint8_t code[kLongestInstruction];
   const Instruction instruction = decode_instruction(code, read_code(machine.pc(), code), machine);
   if (!instruction.known || !touches(instruction, address)) return Delivery::not_understood;
-  return instruction.emulated ? emulate(region, instruction, machine, scope) : redirect(instruction, machine, scope);
+  if (instruction.emulated) return emulate(region, instruction, machine, scope);
+  if (moves_vector(instruction, machine)) return move_vector(region, instruction, machine, scope);
+  return redirect(instruction, machine, scope);
 }
 
 void abandon_step(MachineContext& machine) {

@@ -1,10 +1,10 @@
 // Raw accesses to the registers of a simulated device: the fault handler delivers each to the model. The page is never opened.
 //
 // The pages of such a mapping have no permissions, so every load and store faults. What the instruction does is decoded
-// (instruction.h). One on general registers is completed in the handler. Any other is *redirected*: what the model gave is put
-// into a scratch page of this thread's, the register that addresses the operand is moved there, and the instruction runs by
-// itself, for one step; the trap behind it moves the register back and gives the model what was written. So other threads'
-// accesses find the page shut at every moment. docs/decisions/007-trapped-registers.md
+// (instruction.h). One on general registers, or that moves a vector register, is completed in the handler. Any other is
+// *redirected*: what the model gave is put into a scratch page of this thread's, the register that addresses the operand is moved
+// there, and the instruction runs by itself, for one step; the trap behind it moves the register back and gives the model what
+// was written. So other threads' accesses find the page shut at every moment. docs/decisions/007-trapped-registers.md
 #pragma once
 
 #include <signal.h>

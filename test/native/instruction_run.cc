@@ -7,6 +7,7 @@
 #include <initializer_list>
 
 #include "core/page.h"
+#include "fault/vector_registers.h"
 
 #if defined(__x86_64__)
 
@@ -18,14 +19,15 @@ struct InstructionRun {
   uint64_t flags;
   uint64_t entry;
   uint64_t stack;
-  uint64_t unused;
-  alignas(16) uint8_t vectors[512];  // as fxsave has them
+  uint64_t extended;  // whether `vectors` is all that xsave has of x87, SSE and AVX
+  uint64_t unused[4];
+  alignas(64) uint8_t vectors[1024];
 };
 InstructionRun instruction_run;
 void instruction_run_enter();
 extern char instruction_run_back[];
 }
-static_assert(offsetof(InstructionRun, entry) == 136 && offsetof(InstructionRun, vectors) == 160);
+static_assert(offsetof(InstructionRun, entry) == 136 && offsetof(InstructionRun, vectors) == 192);
 
 asm(R"(
   .text
@@ -39,7 +41,15 @@ instruction_run_enter:
   push %r15
   mov %rsp, 144+instruction_run(%rip)
   mov %rsp, 32+instruction_run(%rip)
-  fxrstor 160+instruction_run(%rip)
+  mov $7, %eax
+  xor %edx, %edx
+  cmpq $0, 152+instruction_run(%rip)
+  jne 1f
+  fxrstor 192+instruction_run(%rip)
+  jmp 2f
+1:
+  xrstor 192+instruction_run(%rip)
+2:
   pushq 128+instruction_run(%rip)
   popfq
   mov 0+instruction_run(%rip), %rax
@@ -78,7 +88,16 @@ instruction_run_back:
   mov 144+instruction_run(%rip), %rsp
   pushfq
   popq 128+instruction_run(%rip)
-  fxsave 160+instruction_run(%rip)
+  mov $7, %eax
+  xor %edx, %edx
+  cmpq $0, 152+instruction_run(%rip)
+  jne 1f
+  fxsave 192+instruction_run(%rip)
+  jmp 2f
+1:
+  xsave 192+instruction_run(%rip)
+  vzeroupper
+2:
   pop %r15
   pop %r14
   pop %r13
@@ -92,6 +111,7 @@ namespace revocable {
 
 namespace {
 
+constexpr size_t kHeader = 512;
 volatile sig_atomic_t g_signal = 0;
 
 // The instruction cannot be run, by this processor or with these operands, or touches what it must not. Goes on behind it.
@@ -107,7 +127,29 @@ void on_signal(int signal, siginfo_t* info, void* context) {
   machine.step_to(reinterpret_cast<uintptr_t>(instruction_run_back));
 }
 
+void put_vectors(const Registers& registers) {
+  memset(instruction_run.vectors, 0, sizeof instruction_run.vectors);
+  memcpy(instruction_run.vectors, registers.vectors, sizeof registers.vectors);
+  instruction_run.extended = has_avx();
+  if (!has_avx()) return;
+  instruction_run.vectors[kHeader] = 7;  // none is in its initial state
+  memcpy(instruction_run.vectors + g_vector_layout.ymm, registers.vectors_high, sizeof registers.vectors_high);
+}
+
+void take_vectors(Registers* registers) {
+  memcpy(registers->vectors, instruction_run.vectors, sizeof registers->vectors);
+  if (!has_avx()) return;
+  const bool initial = (instruction_run.vectors[kHeader] & 4) == 0;
+  if (initial) memset(registers->vectors_high, 0, sizeof registers->vectors_high);
+  else memcpy(registers->vectors_high, instruction_run.vectors + g_vector_layout.ymm, sizeof registers->vectors_high);
+}
+
 }  // namespace
+
+bool has_avx() {
+  if (g_vector_layout.ymm == 0) find_vector_registers();
+  return __builtin_cpu_supports("avx") && g_vector_layout.ymm + 256 <= sizeof instruction_run.vectors;
+}
 
 Arena::Arena() : distance(2 * kPageSize) {
   code = static_cast<uint8_t*>(mmap(nullptr, 6 * kPageSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
@@ -134,16 +176,15 @@ int run(const uint8_t* code, unsigned length, Registers* registers) {
   memcpy(behind, jump, sizeof jump);
   memcpy(behind + sizeof jump, &back, sizeof back);
   memcpy(instruction_run.general, registers->general, sizeof registers->general);
-  memcpy(instruction_run.vectors, registers->vectors, sizeof registers->vectors);
+  put_vectors(*registers);
   instruction_run.flags = registers->flags;
   instruction_run.entry = reinterpret_cast<uintptr_t>(code);
   g_signal = 0;
-  if (__builtin_cpu_supports("avx")) asm volatile("vzeroupper" ::: "memory");
   instruction_run_enter();
   const uint32_t all_masked = 0x1f80;
   asm volatile("fninit\n ldmxcsr %0" ::"m"(all_masked));
   memcpy(registers->general, instruction_run.general, sizeof registers->general);
-  memcpy(registers->vectors, instruction_run.vectors, sizeof registers->vectors);
+  take_vectors(registers);
   registers->flags = instruction_run.flags;
   return g_signal;
 }

@@ -19,11 +19,14 @@ constexpr unsigned kRsp = 4;
 struct Registers {
   uint64_t general[16];  // rsp is the test's own
   uint64_t flags;
-  uint8_t vectors[512];  // as fxsave has them
+  uint8_t vectors[512];       // as fxsave has them
+  uint8_t vectors_high[256];  // the upper halves of ymm; zeros where the processor has none
 };
 
 // Of no numbers, with all exceptions masked.
 Registers blank_registers();
+// Whether instructions with VEX can be run.
+bool has_avx();
 // Random general registers and flags.
 void fill_registers(Random& random, Registers* registers);
 

@@ -92,8 +92,14 @@ void decodes(const Expected& expected) {
 }
 
 void emulates(const char* instruction, Code code, MemoryAccess access) { decodes({instruction, code, true, {access}}); }
+// A move between memory and a vector register, which the emulator of general registers does not know.
+void moves(const char* instruction, Code code, VectorMove move, MemoryAccess access) {
+  decodes({instruction, code, false, {access}});
+  expect(decoded(code).vector.move == move, instruction, code, __LINE__);
+}
 void redirects(const char* instruction, Code code, std::initializer_list<MemoryAccess> accesses) {
   decodes({instruction, code, false, accesses});
+  expect(decoded(code).vector.move == VectorMove::none, instruction, code, __LINE__);
 }
 
 }  // namespace
@@ -150,25 +156,54 @@ TEST("A7 the register that moves an operand is used for nothing else, or only ov
   redirects("andn (%rax), %rcx, %rax", {0xc4, 0xe2, 0xf0, 0xf2, 0x00}, {reads(8, at(0), 0, 0, true)});
 }
 
+TEST("A7 a move between memory and a vector register is known as one, and so is arithmetic with a number") {
+  moves("movups (%rdi), %xmm0", {0x0f, 0x10, 0x07}, VectorMove::whole, reads(16, at(7), 7));
+  moves("movaps %xmm0, (%rdi)", {0x0f, 0x29, 0x07}, VectorMove::whole, writes(16, at(7), 7));
+  moves("movss (%rdi), %xmm0", {0xf3, 0x0f, 0x10, 0x07}, VectorMove::whole, reads(4, at(7), 7));
+  moves("movsd %xmm8, 8(%r9)", {0xf2, 0x45, 0x0f, 0x11, 0x41, 0x08}, VectorMove::whole, writes(8, at(9) + 8, 9));
+  moves("movd (%rdi), %xmm0", {0x66, 0x0f, 0x6e, 0x07}, VectorMove::whole, reads(4, at(7), 7));
+  moves("movq (%rdi), %xmm0", {0xf3, 0x0f, 0x7e, 0x07}, VectorMove::whole, reads(8, at(7), 7));
+  moves("movntdq %xmm0, (%rdi)", {0x66, 0x0f, 0xe7, 0x07}, VectorMove::whole, writes(16, at(7), 7));
+  moves("vmovdqu (%rdi), %ymm0", {0xc5, 0xfe, 0x6f, 0x07}, VectorMove::whole, reads(32, at(7), 7));
+  moves("vmovdqu %ymm0, (%r9,%rax)", {0xc4, 0xc1, 0x7e, 0x7f, 0x04, 0x01}, VectorMove::whole, writes(32, at(9) + at(0), 9));
+  moves("vmovss (%rdi), %xmm0", {0xc5, 0xfa, 0x10, 0x07}, VectorMove::whole, reads(4, at(7), 7));
+  moves("vbroadcastss (%rdi), %ymm0", {0xc4, 0xe2, 0x7d, 0x18, 0x07}, VectorMove::repeated, reads(4, at(7), 7));
+  moves("lddqu (%rdi), %xmm0", {0xf2, 0x0f, 0xf0, 0x07}, VectorMove::whole, reads(16, at(7), 7));
+  moves("movlps (%rdi), %xmm0", {0x0f, 0x12, 0x07}, VectorMove::low, reads(8, at(7), 7));
+  moves("movhpd %xmm0, (%rdi)", {0x66, 0x0f, 0x17, 0x07}, VectorMove::high, writes(8, at(7), 7));
+  moves("movddup (%rdi), %xmm0", {0xf2, 0x0f, 0x12, 0x07}, VectorMove::repeated, reads(8, at(7), 7));
+  moves("cvtss2sd (%rdi), %xmm0", {0xf3, 0x0f, 0x5a, 0x07}, VectorMove::widened, reads(4, at(7), 7));
+  moves("cvtsd2ss (%rdi), %xmm0", {0xf2, 0x0f, 0x5a, 0x07}, VectorMove::narrowed, reads(8, at(7), 7));
+  moves("addsd (%rdi), %xmm0", {0xf2, 0x0f, 0x58, 0x07}, VectorMove::added, reads(8, at(7), 7));
+  moves("vdivss (%rdi), %xmm1, %xmm0", {0xc5, 0xf2, 0x5e, 0x07}, VectorMove::divided, reads(4, at(7), 7));
+  moves("vmovlps (%rdi), %xmm1, %xmm0", {0xc5, 0xf0, 0x12, 0x07}, VectorMove::low, reads(8, at(7), 7));
+  moves("vbroadcastf128 (%rdi), %ymm0", {0xc4, 0xe2, 0x7d, 0x1a, 0x07}, VectorMove::repeated, reads(16, at(7), 7));
+  moves("vmovntdq %ymm0, (%rdi)", {0xc5, 0xfd, 0xe7, 0x07}, VectorMove::whole, writes(32, at(7), 7));
+  // %xmm9, (%r9), and VEX.vvvv as the source of the other half.
+  const VectorPart part = decoded({0xc4, 0x41, 0x20, 0x16, 0x09}).vector;
+  CHECK_EQ(part.number, 9);
+  CHECK_EQ(part.other, 11);
+  CHECK_EQ(part.width, 16);
+  CHECK(part.vex);
+  const VectorPart legacy = decoded({0x45, 0x0f, 0x16, 0x09}).vector;
+  CHECK_EQ(legacy.number, 9);
+  CHECK_EQ(legacy.other, 9);
+  CHECK(!legacy.vex);
+}
+
 TEST("A7 what is redirected has its widths and directions") {
-  redirects("movups (%rdi), %xmm0", {0x0f, 0x10, 0x07}, {reads(16, at(7), 7)});
-  redirects("movaps %xmm0, (%rdi)", {0x0f, 0x29, 0x07}, {writes(16, at(7), 7)});
-  redirects("movss (%rdi), %xmm0", {0xf3, 0x0f, 0x10, 0x07}, {reads(4, at(7), 7)});
-  redirects("movsd %xmm8, 8(%r9)", {0xf2, 0x45, 0x0f, 0x11, 0x41, 0x08}, {writes(8, at(9) + 8, 9)});
-  redirects("movd (%rdi), %xmm0", {0x66, 0x0f, 0x6e, 0x07}, {reads(4, at(7), 7)});
-  redirects("movq (%rdi), %xmm0", {0xf3, 0x0f, 0x7e, 0x07}, {reads(8, at(7), 7)});
-  redirects("movntdq %xmm0, (%rdi)", {0x66, 0x0f, 0xe7, 0x07}, {writes(16, at(7), 7)});
-  redirects("addsd (%rdi), %xmm0", {0xf2, 0x0f, 0x58, 0x07}, {reads(8, at(7), 7)});
+  redirects("movq (%rdi), %mm0", {0x0f, 0x6f, 0x07}, {reads(8, at(7), 7)});
+  redirects("movsldup (%rdi), %xmm0", {0xf3, 0x0f, 0x12, 0x07}, {reads(16, at(7), 7)});
+  redirects("vmovddup (%rdi), %ymm0", {0xc5, 0xff, 0x12, 0x07}, {reads(32, at(7), 7)});
+  redirects("pmovsxbw (%rdi), %xmm0", {0x66, 0x0f, 0x38, 0x20, 0x07}, {reads(8, at(7), 7)});
+  redirects("sqrtsd (%rdi), %xmm0", {0xf2, 0x0f, 0x51, 0x07}, {reads(8, at(7), 7)});
+  redirects("addpd (%rdi), %xmm0", {0x66, 0x0f, 0x58, 0x07}, {reads(16, at(7), 7)});
   redirects("cvtsi2sd (%rdi), %xmm0", {0xf2, 0x48, 0x0f, 0x2a, 0x07}, {reads(8, at(7), 7)});
   redirects("cvttss2si (%rax), %eax", {0xf3, 0x0f, 0x2c, 0x00}, {reads(4, at(0), 0, 0, true)});
   redirects("pinsrd $1, (%rdi), %xmm0", {0x66, 0x0f, 0x3a, 0x22, 0x07, 0x01}, {reads(4, at(7), 7)});
   redirects("pextrw $1, %xmm0, (%rdi)", {0x66, 0x0f, 0x3a, 0x15, 0x07, 0x01}, {writes(2, at(7), 7)});
   redirects("pcmpestri $1, (%rcx), %xmm0", {0x66, 0x0f, 0x3a, 0x61, 0x01, 0x01}, {reads(16, at(1), 1, 0, true)});
-  redirects("vmovdqu (%rdi), %ymm0", {0xc5, 0xfe, 0x6f, 0x07}, {reads(32, at(7), 7)});
-  redirects("vmovdqu %ymm0, (%r9,%rax)", {0xc4, 0xc1, 0x7e, 0x7f, 0x04, 0x01}, {writes(32, at(9) + at(0), 9)});
-  redirects("vmovss (%rdi), %xmm0", {0xc5, 0xfa, 0x10, 0x07}, {reads(4, at(7), 7)});
   redirects("vpaddd (%rdi), %ymm1, %ymm0", {0xc5, 0xf5, 0xfe, 0x07}, {reads(32, at(7), 7)});
-  redirects("vbroadcastss (%rdi), %ymm0", {0xc4, 0xe2, 0x7d, 0x18, 0x07}, {reads(4, at(7), 7)});
   redirects("vextracti128 $1, %ymm0, (%rdi)", {0xc4, 0xe3, 0x7d, 0x39, 0x07, 0x01}, {writes(16, at(7), 7)});
   redirects("vmovdqu64 64(%rdi), %zmm0", {0x62, 0xf1, 0xfe, 0x48, 0x6f, 0x47, 0x01}, {reads(64, at(7) + 64, 7)});
   redirects("vmovdqu8 %ymm16, -32(%r9)", {0x62, 0xc1, 0x7f, 0x28, 0x7f, 0x41, 0xff}, {writes(32, at(9) - 32, 9)});
@@ -297,6 +332,9 @@ TEST("A7 no bytes whatever make the decoder read past them") {
     known += found.known;
     if (!found.known) continue;
     wrong += found.length > bytes || found.accesses > 2 || (found.emulated && found.accesses != 1);
+    const bool moves = found.vector.move != VectorMove::none;
+    wrong += moves && (found.emulated || found.accesses != 1 || found.access[0].reads == found.access[0].writes ||
+                       found.access[0].width > kWidestVector);
     for (unsigned i = 0; i < found.accesses; ++i) wrong += found.access[i].width == 0 || found.access[i].width > 64;
   }
   CHECK_EQ(wrong, 0u);

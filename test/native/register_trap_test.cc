@@ -20,7 +20,9 @@
 #include "core/event_ring.h"
 #include "core/linux_abi.h"
 #include "core/register_bus.h"
+#include "fault/handler_inside.h"
 #include "fault/handler_install.h"
+#include "fault/machine_context.h"
 #include "fault/register_trap.h"
 #include "fixture.h"
 
@@ -189,6 +191,171 @@ TEST("registers: vectors come in pieces of eight bytes, and the page is never op
   CHECK_EQ(number, 0.0);
   check_log(model, {{0, 0, 4, false}});
   CHECK_EQ(maps_of(at, 4096).at(0).flags, "---s");
+}
+
+// Counts, while it lives, the faults of this process and after how many of them the instruction is to be stepped.
+struct Faults {
+  Faults() {
+    all.store(0);
+    stepped.store(0);
+    struct sigaction action {};
+    sigaction(SIGSEGV, nullptr, &before);
+    action = before;
+    action.sa_sigaction = [](int signal, siginfo_t* info, void* context) {
+      revocable_mmap_fault_handler(signal, info, context);
+      all.fetch_add(1);
+      if (MachineContext(context).trap_flag()) stepped.fetch_add(1);
+    };
+    sigaction(SIGSEGV, &action, nullptr);
+  }
+  ~Faults() { sigaction(SIGSEGV, &before, nullptr); }
+  struct sigaction before {};
+  static inline std::atomic<int> all{0}, stepped{0};
+};
+
+// All 16 registers, whole.
+struct Vectors {
+  alignas(32) uint8_t bytes[16][32];
+  std::string at(unsigned number, unsigned from, unsigned count) const {
+    std::string text;
+    for (unsigned i = from; i < from + count; ++i) text += std::to_string(bytes[number][i]) + " ";
+    return text;
+  }
+};
+
+#define ALL_VECTORS                                                                                                            \
+  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", \
+      "xmm15"
+#define FILL(n) "vmovups " #n "*32(%[from]), %%ymm" #n "\n"
+#define KEEP(n) "vmovups %%ymm" #n ", " #n "*32(%[to])\n"
+#define EACH(what)                                                                                                             \
+  what(0) what(1) what(2) what(3) what(4) what(5) what(6) what(7) what(8) what(9) what(10) what(11) what(12) what(13) what(14) \
+      what(15)
+
+// What `instructions` leave in the registers, with the device's at `at` and those of `from` before.
+#define VECTORS_AFTER(begin, instructions)                          \
+  [](const Vectors* from, char* at) {                               \
+    Vectors after;                                                  \
+    asm volatile(begin instructions EACH(KEEP) "vzeroupper"         \
+                 : "+m"(after)                                      \
+                 : [from] "r"(from), [at] "r"(at), [to] "r"(&after) \
+                 : ALL_VECTORS, "memory");                          \
+    return after;                                                   \
+  }
+
+#define LOADS                         \
+  "movups (%[at]), %%xmm1\n"          \
+  "vmovups (%[at]), %%xmm2\n"         \
+  "vmovups (%[at]), %%ymm3\n"         \
+  "movss (%[at]), %%xmm4\n"           \
+  "vmovsd (%[at]), %%xmm5\n"          \
+  "movhps (%[at]), %%xmm6\n"          \
+  "vmovlps (%[at]), %%xmm0, %%xmm9\n" \
+  "vbroadcastss (%[at]), %%ymm10\n"   \
+  "movdqa 16(%[at]), %%xmm11\n"       \
+  "vmovdqa 32(%[at]), %%ymm15\n"
+
+TEST("registers: a trapped load leaves of a vector register what the instruction leaves") {
+  if (!__builtin_cpu_supports("avx")) check::skip("the processor has no AVX");
+  Remembering model(4096);
+  for (size_t i = 0; i < 64; ++i) model.memory[i] = static_cast<unsigned char>(i + 1);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  Vectors before;
+  std::mt19937 random(check::seed());
+  for (auto& vector : before.bytes) {
+    for (uint8_t& byte : vector) byte = static_cast<uint8_t>(random());
+  }
+  const Vectors none{};
+  char memory[64];
+  memcpy(memory, model.memory.data(), sizeof memory);
+  const auto same = [&](const Vectors& expected, const Vectors& after) {
+    for (unsigned i = 0; i < 16; ++i) CHECK_EQ(after.at(i, 0, 32), expected.at(i, 0, 32));
+  };
+  const Faults faults;
+  const auto dirty = VECTORS_AFTER(EACH(FILL), LOADS);
+  same(dirty(&before, memory), dirty(&before, registers.view.at));
+  const auto upper = VECTORS_AFTER(EACH(FILL) "vzeroupper\n", LOADS);
+  same(upper(&before, memory), upper(&before, registers.view.at));
+  const auto initial = VECTORS_AFTER("vzeroall\n", LOADS);
+  same(initial(&none, memory), initial(&none, registers.view.at));
+  // One alone, so that none of the others has begun the use of upper halves.
+  const auto low = VECTORS_AFTER("vzeroall\n", "vmovups (%[at]), %%xmm2\n");
+  same(low(&none, memory), low(&none, registers.view.at));
+  const auto whole = VECTORS_AFTER("vzeroall\n", "vmovups (%[at]), %%ymm2\n");
+  same(whole(&none, memory), whole(&none, registers.view.at));
+  CHECK_EQ(faults.all.load(), 32);
+  CHECK_EQ(faults.stepped.load(), 0);
+}
+
+TEST("registers: a trapped store of a vector register is one signal, and carries the register") {
+  if (!__builtin_cpu_supports("avx")) check::skip("the processor has no AVX");
+  Remembering model(4096);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  Vectors before;
+  std::mt19937 random(check::seed());
+  for (auto& vector : before.bytes) {
+    for (uint8_t& byte : vector) byte = static_cast<uint8_t>(random());
+  }
+  const Faults faults;
+  const auto stores = VECTORS_AFTER(EACH(FILL),
+                                    "vmovups %%ymm3, (%[at])\n"
+                                    "movss %%xmm4, 36(%[at])\n"
+                                    "movhps %%xmm5, 40(%[at])\n"
+                                    "vmovntdq %%ymm15, 64(%[at])\n"
+                                    "movdqu %%xmm6, 97(%[at])\n");
+  stores(&before, registers.view.at);
+  CHECK(memcmp(&model.memory[0], before.bytes[3], 32) == 0);
+  CHECK(memcmp(&model.memory[36], before.bytes[4], 4) == 0);
+  CHECK(memcmp(&model.memory[40], before.bytes[5] + 8, 8) == 0);
+  CHECK(memcmp(&model.memory[64], before.bytes[15], 32) == 0);
+  CHECK(memcmp(&model.memory[97], before.bytes[6], 16) == 0);
+  const std::vector<Seen> seen = model.take();
+  std::string pieces;
+  for (const Seen& each : seen) pieces += std::to_string(each.offset) + "+" + std::to_string(each.width) + " ";
+  CHECK_EQ(pieces, "0+8 8+8 16+8 24+8 36+4 40+8 64+8 72+8 80+8 88+8 97+1 98+2 100+4 104+8 112+1 ");
+  CHECK_EQ(faults.all.load(), 5);
+  CHECK_EQ(faults.stepped.load(), 0);
+}
+
+#undef LOADS
+#undef VECTORS_AFTER
+#undef EACH
+#undef KEEP
+#undef FILL
+#undef ALL_VECTORS
+
+TEST("registers: a float is converted as the thread's MXCSR says, which notes what was lost") {
+  Remembering model(4096);
+  const double third = 1.0 / 3;
+  memcpy(&model.memory[0], &third, sizeof third);
+  const RegisterModel behind = model.model();
+  const Registers registers(&behind, 4096);
+  constexpr uint32_t kInexact = 0x20, kInexactMask = 0x1000, kUp = 0x4000, kDown = 0x2000, kMasked = 0x1f80;
+  const auto converted = [&](const void* at, uint32_t control, uint32_t* noted) {
+    float result = 0;
+    asm volatile("ldmxcsr %[control]\n cvtsd2ss (%[at]), %[result]\n stmxcsr %[noted]\n ldmxcsr %[masked]"
+                 : [result] "+x"(result), [noted] "=m"(*noted)
+                 : [at] "r"(at), [control] "m"(control), [masked] "m"(kMasked)
+                 : "memory");
+    return result;
+  };
+  for (const uint32_t control : {kMasked, kMasked | kUp, kMasked | kDown}) {
+    const Faults faults;
+    uint32_t noted = 0, expected = 0;
+    CHECK_EQ(converted(registers.view.at, control, &noted), converted(&third, control, &expected));
+    CHECK_EQ(noted, expected);
+    CHECK_EQ(noted & kInexact, kInexact);
+    CHECK_EQ(faults.stepped.load(), 0);
+  }
+  // An exception that is not masked raises its signal from the instruction itself, if at all: 0.5 is exact.
+  const double half = 0.5;
+  memcpy(&model.memory[0], &half, sizeof half);
+  const Faults faults;
+  uint32_t noted = 0;
+  CHECK_EQ(converted(registers.view.at, kMasked & ~kInexactMask, &noted), 0.5f);
+  CHECK_EQ(faults.stepped.load(), 1);
 }
 
 TEST("registers: a string instruction is one access an element") {
