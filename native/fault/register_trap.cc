@@ -406,8 +406,7 @@ Delivery emulate(Region* region, const Instruction& instruction, MachineContext&
   return Delivery::complete;
 }
 
-// --- moves of vector registers: completed here too
-// -----------------------------------------------------------------------------------
+// --- moves of vector registers: completed here too ----------------------------------------------------------------------------
 
 Delivery move_vector(Region* region, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
   const MemoryAccess& access = instruction.access[0];
@@ -417,7 +416,7 @@ Delivery move_vector(Region* region, const Instruction& instruction, MachineCont
   char bytes[kWidestVector];
   if (access.writes) store_vector(machine, instruction, bytes);
   AccessResult result = AccessResult::gone;
-  if (target.verdict == Verdict::deliver) result = transfer(target.bus, target.offset, access.width, access.writes, bytes);
+  if (target.verdict == Verdict::deliver) result = transfer(target, access.width, access.writes, bytes);
   if (result != AccessResult::answered) {
     if (target.fill == Fill::deadly) return Delivery::deadly;
     memset(bytes, target.fill == Fill::ones ? 0xff : 0, access.width);
@@ -430,8 +429,7 @@ Delivery move_vector(Region* region, const Instruction& instruction, MachineCont
   return Delivery::complete;
 }
 
-// --- all others: redirected, and run for one step
-// -----------------------------------------------------------------------------------
+// --- all others: redirected, and run for one step -----------------------------------------------------------------------------
 
 struct Moved {
   MemoryAccess access;

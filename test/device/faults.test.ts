@@ -59,6 +59,7 @@ function counting(): () => Stats['devices'] {
       pagesAsked: now.pagesAsked - before.pagesAsked,
       selfFaults: now.selfFaults - before.selfFaults,
       answersDiscarded: now.answersDiscarded - before.answersDiscarded,
+      accessesRefused: now.accessesRefused - before.accessesRefused,
     };
   };
 }
