@@ -507,8 +507,9 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   /** The device went while its model was being asked. */
-  #throwGone(offset: number): never {
+  #throwGone(offset: number | undefined): never {
     this._throwUnlessLive(offset);
+    if (this.object.state === 'suspended') throw new MappingSuspendedError(this._place(offset));
     throw this.object._revokedError(this._place(offset));
   }
 
@@ -534,6 +535,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   protected _throwIfRawFailed(): void {
     if (this.#registers === undefined || this.#slot === CLOSED_SLOT) return;
     const failures = native.rawFailures(this.#id, judged);
+    if (failures === -1) this.#throwGone(undefined);
     if (failures === this.#rawFailuresTold) return;
     this.#rawFailuresTold = failures;
     const [cause, offset] = judged;
