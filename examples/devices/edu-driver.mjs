@@ -164,7 +164,7 @@ class EduRegisters {
   }
 }
 
-/** By edu-driver.wat, which has the same functions. It knows nothing of a card that is gone: what it returns is looked at here. */
+/** By edu-driver.wat, which has the same functions. It knows nothing of a card that is gone: what it returns is believed only if that is there. */
 class EduProgram {
   constructor(mapping, program) {
     for (const name of ['identification', 'invert', 'poll', 'result', 'cause'])

@@ -14,8 +14,8 @@
     (i32.store offset=0x10020 (i32.const 0) (local.get $status))
     (i32.store offset=0x10008 (i32.const 0) (local.get $n)))
 
-  ;; Loads the status until the card no longer computes (0x01), at most so many times. Of a card that is gone every bit is set, also
-  ;; that one: a loop that did not know would never end.
+  ;; Loads the status until the card no longer computes (0x01), at most so many times. Of a card that is gone all bits are set, or
+  ;; what was stored there afterwards: a loop that did not know would never end.
   (func (export "poll") (param $times i32) (result i32)
     (local $status i32)
     (loop $again

@@ -208,7 +208,7 @@ class NicRings {
   }
 }
 
-/** By nic-driver.wat, which has the same functions. It knows nothing of a card that is gone: what it returns is looked at here. */
+/** By nic-driver.wat, which has the same functions. It knows nothing of a card that is gone: what it returns is believed only if that is there. */
 class NicProgram {
   #memory;
   #program;

@@ -233,7 +233,7 @@ describe('examples/devices/edu-driver', () => {
     expect(seen).toEqual({ version: { major: 1, minor: 0 }, alive: true, six: 720, ten: 3628800, same: true });
   });
 
-  test('the card sees the same, line for line, whether registers are checked, raw or a WebAssembly program\'s', async () => {
+  test("the card sees the same, line for line, whether registers are checked, raw or a WebAssembly program's", async () => {
     const checked = await traceOfJobs('checked');
     expect(checked.split('\n').slice(0, 3)).toEqual([
       'R 4 bar0+0x0000 0x010000ed',
