@@ -5,7 +5,8 @@
 ;;   0x10000  the card's registers
 ;;   0x20000  the memory that it shares with its driver
 ;;
-;; `npm run generate:wasm` makes nic-driver.wasm of this.
+;; Loads of registers are atomic, since V8 may make one of several others; stores are not, since an atomic one is an exchange on
+;; x86-64, which loads too. `npm run generate:wasm` makes nic-driver.wasm of this.
 (module
   (import "env" "memory" (memory 3 65536 shared))
 
@@ -55,7 +56,7 @@
   ;; How many frames can be sent without waiting; -1 when the card is gone.
   (func (export "room") (result i32)
     (local $head i32)
-    (local.set $head (i32.load offset=0x10048 (i32.const 0)))
+    (local.set $head (i32.atomic.load offset=0x10048 (i32.const 0)))
     (if (i32.eq (local.get $head) (i32.const -1)) (then (return (i32.const -1))))
     (i32.rem_u
       (i32.add
@@ -102,11 +103,11 @@
   ;; Clears what interrupts were raised for, and returns it.
   (func (export "acknowledge") (result i32)
     (local $cause i32)
-    (local.set $cause (i32.load offset=0x10008 (i32.const 0)))
+    (local.set $cause (i32.atomic.load offset=0x10008 (i32.const 0)))
     (i32.store offset=0x10008 (i32.const 0) (local.get $cause))
     (local.get $cause))
 
-  (func (export "status") (result i32) (i32.load offset=0x10004 (i32.const 0)))
-  (func (export "sent") (result i32) (i32.load offset=0x10010 (i32.const 0)))
-  (func (export "received") (result i32) (i32.load offset=0x10014 (i32.const 0)))
-  (func (export "dropped") (result i32) (i32.load offset=0x10018 (i32.const 0))))
+  (func (export "status") (result i32) (i32.atomic.load offset=0x10004 (i32.const 0)))
+  (func (export "sent") (result i32) (i32.atomic.load offset=0x10010 (i32.const 0)))
+  (func (export "received") (result i32) (i32.atomic.load offset=0x10014 (i32.const 0)))
+  (func (export "dropped") (result i32) (i32.atomic.load offset=0x10018 (i32.const 0))))

@@ -1,8 +1,8 @@
 /**
  * A card's registers by raw typed arrays: what `mapping.read32`, `write32` and `write64` are by checked accessors.
  *
- * Loads are `Atomics.load`, which V8 executes once. Stores are plain ones: `Atomics.store` is an exchange on x86-64, which reads the
- * register too.
+ * Loads are `Atomics.load`, which V8 executes once each: of two others it may make one, and one it may execute twice. Stores are plain
+ * ones: `Atomics.store` is an exchange on x86-64, which reads the register too.
  */
 export class RawRegisters {
   #mapping;

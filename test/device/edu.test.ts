@@ -269,6 +269,31 @@ describe('examples/devices/edu-driver', () => {
     expect(seen.value).toBe(5040);
   });
 
+  test('the program loads as often as it says, also when V8 has optimised it', async () => {
+    const counts = await withExample('edu', async ({ Device, RegisterFile, file, programs }) => {
+      const status = { offset: 0x20, value: 1 };
+      const model = new RegisterFile([status]);
+      const fast = new Device({ name: 'fast', regions: [{ size: 4096, kind: 'registers', model }] });
+      file.close();
+      const memory = programs.memoryOf(17 * 65_536);
+      const mapping = fast.open().map({ memory, memoryOffset: 0x10000 });
+      const { poll } = programs.programIn(memory, 'edu-driver');
+      const counts = [];
+      for (let i = 0; i < 5; i++) {
+        const trace = fast.trace();
+        poll(20_000);
+        trace.stop();
+        let count = 0;
+        for await (const { offset } of trace) if (offset === 0x20) count++;
+        counts.push(count);
+      }
+      mapping.close();
+      await fast.unplug();
+      return counts;
+    });
+    expect(counts).toEqual(Array(5).fill(20_000));
+  });
+
   test.each(['raw', 'webassembly'])('a loop that polls ends with the device: %s', async (registers) => {
     const seen = await withExample(
       'edu',

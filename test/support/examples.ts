@@ -8,9 +8,12 @@ export type Example = 'edu' | 'nic' | 'framebuffer';
 /** What a test's body gets. All of it is JavaScript without types. */
 export interface Kit {
   device: any;
-  /** Everything the driver's module exports, and the model's. */
+  /** Everything the driver's module exports, and the model's, and programs.mjs. */
   driver: any;
   model: any;
+  programs: any;
+  Device: typeof import('revocable-mmap/device').Device;
+  RegisterFile: typeof import('revocable-mmap/device').RegisterFile;
   /** A file, and mappings of the regions of that name. */
   file: any;
   map: (region: string) => any;
@@ -53,7 +56,8 @@ export async function withExample<T = any>(
   const helpers = existsSync(join(__dirname, '..', '..', byHand)) ? `await import('${byHand}')` : 'undefined';
   const code = `
     import { pathToFileURL } from 'node:url';
-    import { Device } from 'revocable-mmap/device';
+    import { Device, RegisterFile } from 'revocable-mmap/device';
+    import * as programs from './examples/devices/programs.mjs';
     import * as model from './examples/devices/${example}.mjs';
     import * as driver from './examples/devices/${example}-driver.mjs';
     const urlOf = (path) => new URL(path, pathToFileURL(process.cwd() + '/'));
@@ -69,7 +73,7 @@ export async function withExample<T = any>(
         await new Promise((resolve) => setTimeout(resolve, 1));
       }
     };
-    const value = await (${body.toString()})({ device, driver, model, file, map, input, helpers, until });
+    const value = await (${body.toString()})({ Device, RegisterFile, device, driver, model, programs, file, map, input, helpers, until });
     console.log(JSON.stringify(value ?? null, (key, item) => (typeof item === 'bigint' ? Number(item) : item)));
     await device.unplug();`;
   const result = await runNode(['--input-type=module', '-e', code]);
