@@ -233,6 +233,25 @@ describe('examples/devices/edu-driver', () => {
     expect(seen).toEqual({ version: { major: 1, minor: 0 }, alive: true, six: 720, ten: 3628800, same: true });
   });
 
+  test.each(['raw', 'webassembly'])('the thread that would have to answer itself is told: %s', async (registers) => {
+    const seen = await withExample(
+      'edu',
+      ({ device, driver, input }) => {
+        const edu = new driver.EduDriver(device, { registers: input });
+        const codes = [1, 2].map(() => {
+          try {
+            return edu.identify();
+          } catch (error) {
+            return (error as { code: string }).code;
+          }
+        });
+        return { codes, reads: device.opCounts.readRegister };
+      },
+      { input: registers },
+    );
+    expect(seen).toEqual({ codes: ['ERR_DEVICE_SELF_FAULT', 'ERR_DEVICE_SELF_FAULT'], reads: 0 });
+  });
+
   test("the card sees the same, line for line, whether registers are checked, raw or a WebAssembly program's", async () => {
     const checked = await traceOfJobs('checked');
     expect(checked.split('\n').slice(0, 3)).toEqual([
