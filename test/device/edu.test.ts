@@ -1,3 +1,4 @@
+import { runNode } from '../support/child.js';
 import { RAW_REMOVALS, removals, REMOVALS, withExample } from '../support/examples.js';
 
 describe('examples/devices/edu: what QEMU specifies', () => {
@@ -344,6 +345,12 @@ describe('examples/devices/edu-driver', () => {
     expect(tally.rounds).toBeGreaterThanOrEqual(rounds);
     expect(Object.keys(tally.ended).sort()).toEqual(['ENODEV', 'ERR_MAPPING_REVOKED']);
   });
+});
+
+test('examples/devices/costs measures each way to a register', async () => {
+  const run = await runNode(['examples/devices/costs.mjs', '1']);
+  expect(run).toMatchObject({ status: 0, stderr: '' });
+  expect(run.stdout.match(/^[\w :,]+ [\d.]+ us +[\d.]+$/gm)).toHaveLength(11);
 });
 
 /** What the card saw of all that the driver can do. */
