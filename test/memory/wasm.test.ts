@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Mapping, MemoryObject } from 'revocable-mmap';
-import { Device } from 'revocable-mmap/device';
+import { Device, RegisterFile } from 'revocable-mmap/device';
 import { runChild, runInChild } from '../support/child.js';
 import { mapsAt } from '../support/maps.js';
 import { temporaryFile } from '../support/temporary.js';
@@ -526,19 +526,24 @@ describe('arguments of mappings inside a WebAssembly memory', () => {
     });
     expect(object.mappings.size).toBe(0);
   });
+});
 
-  test('registers of a device', () => {
-    const device = new Device({
-      name: 'card',
-      ops: { readRegister: () => 1 },
-      regions: [{ size: PAGE, kind: 'registers' }],
-    });
-    expect(thrownBy(() => device.open().map({ memory, memoryOffset: AT }))).toMatchObject({
-      ...VALUE,
-      message:
-        'The argument "options.memory" must not be given for registers, which plain loads and stores do not reach. ' +
-        'Received [object WebAssembly.Memory]',
-    });
-    return device.unplug();
-  });
+test("loads and stores of a program reach a device's registers, as often as it makes them", async () => {
+  const model = new RegisterFile([
+    { offset: 0, kind: 'w1c', value: 0xff },
+    { offset: 8, kind: 'counter', width: 8 },
+  ]);
+  const device = new Device({ name: 'card', regions: [{ size: PAGE, kind: 'registers', model }] });
+  const memory = fixedMemory();
+  const program = accessesOf(memory);
+  const mapping = device.open().map({ memory, memoryOffset: AT, fill: 'ones' });
+  program.store8(AT, 0x0f);
+  expect([program.load32(AT), mapping.read32(0)]).toEqual([0xf0, 0xf0]);
+  expect([program.load64(AT + 8), program.load64(AT + 8), mapping.read64(8)]).toEqual([0n, 1n, 2n]);
+  expect([program.add32(AT, 0x10), model.get(0)]).toEqual([0xf0, 0xf0]); // clears 0x100, which is not set
+  expect(mapsAt(mapping.address, PAGE).map(({ flags }) => flags)).toEqual(['---s']);
+  await device.unplug();
+  expect([program.load32(AT), mapping.state]).toEqual([-1, 'revoked']);
+  mapping.close();
+  expect(program.load32(AT)).toBe(0);
 });
