@@ -361,7 +361,7 @@ describe('what keeps a mapping inside a WebAssembly memory', () => {
         const worker = new Worker(
           `const { parentPort, workerData: { memory, program } } = require('node:worker_threads');
            const { load32, store32 } = new WebAssembly.Instance(new WebAssembly.Module(program), { env: { memory } }).exports;
-           parentPort.on('message', () => { parentPort.postMessage(load32(65536)); store32(65536, 5); });`,
+           parentPort.on('message', () => { const seen = load32(65536); store32(65536, 5); parentPort.postMessage(seen); });`,
           {
             eval: true,
             workerData: (() => {
