@@ -122,15 +122,15 @@ export class ProtectedPageError extends AccessError {
 }
 
 /**
- * A thread touched a page that only it could have supplied: the ops of the simulated device run in the thread that made the access. The
- * access did not wait, and did not reach the memory.
+ * A thread touched a page that only it could have supplied, or a register that only it could have answered for: the ops of the simulated
+ * device run in the thread that made the access. The access did not wait, and did not reach the device.
  */
 export class SelfFaultError extends AccessError {
   readonly code = 'ERR_DEVICE_SELF_FAULT';
   constructor(place: AccessPlace) {
     super(
-      'the page is not there yet, and the op that supplies it runs in this very thread: run the device in a worker (Device.spawn), ' +
-        'touch its memory in another thread, or use readAsync and writeAsync; accessed',
+      'the op that would have had to supply the page, or to answer for the register, runs in this very thread: run the device in a ' +
+        'worker (Device.spawn), touch it in another thread, or use readAsync and writeAsync; accessed',
       place,
     );
   }

@@ -308,7 +308,10 @@ export interface Native {
   answerAccess(deviceId: number, token: number, failed: boolean, low: number, high: number): boolean;
   /** One access to a register whose model is native code; its value's low and high 32 bits are in `numbers`. False when it is gone. */
   registerAccess(objectId: number, write: boolean, offset: number, width: number, numbers: Float64Array): boolean;
-  /** How many raw accesses did not reach the model of the mapping's registers; of the last one, an index into CAUSES, and the offset. */
+  /**
+   * How many raw accesses did not reach the model of the mapping's registers; of the last one, an index into CAUSES, and the offset. -1
+   * while none does: the device is going, or suspended.
+   */
   rawFailures(id: number, numbers: Float64Array): number;
   eventfdOpen(): number | Failure;
   eventfdSignal(fd: number): void;

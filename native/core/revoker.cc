@@ -366,6 +366,7 @@ Failure resume(Object* object) {
                [&](Region* region, const VmaReader& reader) { suspend_region(region, reader, &ignored); });
     return failure;
   }
+  bus_open(object->bus.load());  // first: a live object whose bus is shut is one whose device is going
   object->state.store(State::live);
   bump(g_counters.resumes);
   announce_change(object, kNobody);

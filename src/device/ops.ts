@@ -22,7 +22,10 @@ export interface RegionOptions {
   name?: string;
   /** Bytes, at least 1. */
   size: number;
-  /** Memory, or registers: each access calls their model, the ops `readRegister` and `writeRegister` or `model`. Default `'memory'`. */
+  /**
+   * Memory, or registers: each access, checked or raw, calls their model once, the ops `readRegister` and `writeRegister` or `model`.
+   * Default `'memory'`.
+   */
   kind?: 'memory' | 'registers';
   /** Of registers: native code that answers instead of the ops, in whichever thread the access is made. */
   model?: RegisterFile | RegisterModel;
@@ -134,9 +137,12 @@ export interface DeviceOps {
   ioctl?(file: OpenFile, command: number, argument: unknown, context: OpContext): unknown;
   /** What the file is ready for, of {@link POLL}. Asked again after `device.notify()`. Synchronous. */
   poll?(file: OpenFile): number;
-  /** A checked read of a register: `width` 1, 2, 4 or 8 bytes; a bigint is taken for 8, a number for all. Synchronous. */
+  /**
+   * A read of a register, checked or raw: `width` is 1, 2, 4 or 8 bytes, `offset` a multiple of it; a bigint is taken for 8, a number for
+   * all. Synchronous: the reader waits.
+   */
   readRegister?(offset: number, width: number, region: number): number | bigint;
-  /** A checked write. `value` is a bigint for 8 bytes. Synchronous. */
+  /** A write. `value` is a bigint for 8 bytes. Of a raw read-modify-write it comes right after `readRegister`. Synchronous. */
   writeRegister?(offset: number, width: number, value: number | bigint, region: number): void;
 }
 

@@ -138,7 +138,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /**
    * The memory as a JavaScript buffer. The mapping may begin inside it, with 2 MiB pages and in a WebAssembly memory, whose own
-   * buffer this is: see `bytes.byteOffset`.
+   * buffer this is: see `bytes.byteOffset`. Of a device's registers each access through it goes to the model: `docs/devices.md` says
+   * which views do, and how often.
    *
    * @throws RawRegistersError `ERR_DEVICE_REGISTERS` for a device's registers where raw accesses do not reach its model
    *   (`docs/devices.md`).
@@ -507,7 +508,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   /** The device went while its model was being asked. */
-  #throwGone(offset: number): never {
+  #throwGone(offset: number | undefined): never {
     this._throwUnlessLive(offset);
     // Its registers go before its mappings do.
     if (this.object.state === 'suspended') throw new MappingSuspendedError(this._place(offset));
@@ -536,6 +537,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   protected _throwIfRawFailed(): void {
     if (this.#registers === undefined || this.#slot === CLOSED_SLOT) return;
     const failures = native.rawFailures(this.#id, judged);
+    if (failures === -1) this.#throwGone(undefined);
     if (failures === this.#rawFailuresTold) return;
     this.#rawFailuresTold = failures;
     const [cause, offset] = judged;

@@ -267,18 +267,18 @@ export class Mapping extends CheckedAccess implements Disposable {
    * `expected` to begin with. Occupies no thread of libuv's pool; keeps this thread's event loop alive.
    *
    * @throws (rejects) MappingRevokedError, MappingSuspendedError, MappingClosedError when the mapping goes while it waits; the
-   *   signal's reason.
+   *   signal's reason. `EFAULT` for a device's registers, which are no memory to wait for.
    */
   wait(offset: number, expected: number, options?: WaitOptions): Promise<WaitResult> {
     const word = validateWait(this, offset, expected, options);
-    this._throwUnlessLive(offset);
+    this.#throwUnlessWaitable(offset);
     return waitAsync(this._id, word, (why) => this.#throwGone(offset, why));
   }
 
   /** {@link wait}, blocking this thread. A worker that waits can be terminated. */
   waitSync(offset: number, expected: number, options?: WaitOptions): WaitResult {
     const word = validateWait(this, offset, expected, options);
-    this._throwUnlessLive(offset);
+    this.#throwUnlessWaitable(offset);
     return waitSync(this._id, word, (why) => this.#throwGone(offset, why));
   }
 
@@ -403,6 +403,11 @@ export class Mapping extends CheckedAccess implements Disposable {
       throw new BackingFaultError(this._place(undefined), this.object.size < this.offset + this.length ? 'past-end' : 'unknown');
     }
     throw systemError(failure);
+  }
+
+  #throwUnlessWaitable(offset: number): void {
+    this._throwUnlessLive(offset);
+    if (this.object._device?.registers !== undefined) throw systemError({ errno: -osConstants.errno.EFAULT, syscall: 'futex' });
   }
 
   /** A wait ended because the mapping went. */

@@ -1,9 +1,9 @@
 /**
- * A device of examples/devices is removed while its driver works: device-removal.mjs DEVICE FROM WHERE [ROUNDS SEED].
+ * A device of examples/devices is removed while its driver works: device-removal.mjs DEVICE FROM WHERE [ROUNDS REGISTERS SEED].
  *
  * FROM: `driver`: before each call, one after the other, that the driver makes on its file and mappings; `model`: from inside each op;
  * `outside`: ROUNDS times, at times that the seed gives. WHERE the ops run: `here` or `spawned`; spawned, every third call or op is taken,
- * from one that the seed gives.
+ * from one that the seed gives. REGISTERS: how the driver reaches those: `checked`, `raw` or `webassembly`.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Mapping } from 'revocable-mmap';
@@ -12,7 +12,7 @@ import { JOBS } from './devices/jobs.mjs';
 import removing from './devices/removing.mjs';
 import { random, seedFrom } from './random.cjs';
 
-const [name, from, where, rounds, seedGiven] = process.argv.slice(2);
+const [name, from, where, rounds, registers, seedGiven] = process.argv.slice(2);
 const LIMIT_MS = 15_000;
 const GONE = ['ERR_MAPPING_REVOKED', 'ENODEV'];
 const REMOVING = new URL('./devices/removing.mjs', import.meta.url);
@@ -63,7 +63,7 @@ async function removeOutside(milliseconds) {
 /** The driver, or undefined when the device had gone before it could be made. */
 async function work(device, point) {
   try {
-    const driver = new job.Driver(device, job.options);
+    const driver = new job.Driver(device, { ...job.options, registers });
     await Promise.all(job.work(driver).map((promise) => judge(promise, point)));
     return driver;
   } catch (error) {

@@ -184,4 +184,12 @@ describe('I1 arguments of devices', () => {
     expect(device.state).toBe('live');
     bus.close();
   });
+
+  test('nobody waits for a word of registers: that would read none', async () => {
+    const registers = file.map({ region: 'regs' });
+    const refusal = { code: 'EFAULT', syscall: 'futex' };
+    expect(thrownBy(() => registers.wait(0, 0))).toMatchObject(refusal);
+    expect(thrownBy(() => registers.waitSync(0, 0, { timeout: 0 }))).toMatchObject(refusal);
+    expect(device.opCounts.readRegister).toBe(0);
+  });
 });

@@ -1,4 +1,5 @@
-import { removals, REMOVALS, withExample } from '../support/examples.js';
+import { runNode } from '../support/child.js';
+import { RAW_REMOVALS, removals, REMOVALS, withExample } from '../support/examples.js';
 
 describe('examples/devices/edu: what QEMU specifies', () => {
   test('0x00 identifies the card, and is read only', async () => {
@@ -211,21 +212,126 @@ describe('examples/devices/edu: what QEMU specifies', () => {
 });
 
 describe('examples/devices/edu-driver', () => {
-  test.each(['here', 'spawned'] as const)('does its jobs, also several at once, with the ops %s', async (where) => {
+  test.each([
+    ['here', 'checked'],
+    ['spawned', 'checked'],
+    ['spawned', 'raw'],
+    ['spawned', 'webassembly'],
+  ] as const)('does its jobs, also several at once, with the ops %s and %s registers', async (where, registers) => {
     const seen = await withExample(
       'edu',
-      async ({ device, driver }) => {
-        const edu = new driver.EduDriver(device);
+      async ({ device, driver, input }) => {
+        const edu = new driver.EduDriver(device, { registers: input });
         const sent = Uint8Array.from({ length: 4096 }, (_, i) => i * 7);
         const [six, ten, returned] = await Promise.all([edu.factorial(6), edu.factorial(10), edu.dmaRoundTrip(sent)]);
         const same = sent.every((byte, i) => byte === returned[i]);
         const version = edu.identify();
         edu.close();
-        return { version, alive: new driver.EduDriver(device).isAlive(), six, ten, same };
+        return { version, alive: new driver.EduDriver(device, { registers: input }).isAlive(), six, ten, same };
       },
-      { where },
+      { where, input: registers },
     );
     expect(seen).toEqual({ version: { major: 1, minor: 0 }, alive: true, six: 720, ten: 3628800, same: true });
+  });
+
+  test.each(['raw', 'webassembly'])('the thread that would have to answer itself is told: %s', async (registers) => {
+    const seen = await withExample(
+      'edu',
+      ({ device, driver, input }) => {
+        const edu = new driver.EduDriver(device, { registers: input });
+        const codes = [1, 2].map(() => {
+          try {
+            return edu.identify();
+          } catch (error) {
+            return (error as { code: string }).code;
+          }
+        });
+        return { codes, reads: device.opCounts.readRegister };
+      },
+      { input: registers },
+    );
+    expect(seen).toEqual({ codes: ['ERR_DEVICE_SELF_FAULT', 'ERR_DEVICE_SELF_FAULT'], reads: 0 });
+  });
+
+  test("the card sees the same, line for line, whether registers are checked, raw or a WebAssembly program's", async () => {
+    const checked = await traceOfJobs('checked');
+    expect(checked.split('\n').slice(0, 3)).toEqual([
+      'R 4 bar0+0x0000 0x010000ed',
+      'W 4 bar0+0x0004 0x12345678',
+      'R 4 bar0+0x0004 0xedcba987',
+    ]);
+    expect(checked.split('\n')).toHaveLength(3 + 2 * 5 + 2 * 6);
+    expect(await traceOfJobs('raw')).toBe(checked);
+    expect(await traceOfJobs('webassembly')).toBe(checked);
+  });
+
+  test.each(['checked', 'raw', 'webassembly'])('a loop that polls ends with the computation: %s', async (registers) => {
+    const seen = await withExample(
+      'edu',
+      async ({ device, driver, input }) => {
+        const trace = device.trace();
+        const value = new driver.EduDriver(device, { registers: input }).pollFactorial(7);
+        trace.stop();
+        const lines = [];
+        for await (const line of trace.lines()) if (line !== lines.at(-1)) lines.push(line);
+        return { value, lines };
+      },
+      { where: 'spawned', input: registers, data: { delay: 10 } },
+    );
+    const [status, factorial] = ['bar0+0x0020 0x000000', 'bar0+0x0008 0x0000'];
+    expect(seen.lines).toEqual([
+      `W 4 ${status}00`,
+      `W 4 ${factorial}0007`,
+      `R 4 ${status}01`,
+      `R 4 ${status}00`,
+      `R 4 ${factorial}13b0`,
+    ]);
+    expect(seen.value).toBe(5040);
+  });
+
+  test('the program loads as often as it says, also when V8 has optimised it', async () => {
+    const counts = await withExample('edu', async ({ Device, RegisterFile, file, programs }) => {
+      const status = { offset: 0x20, value: 1 };
+      const model = new RegisterFile([status]);
+      const fast = new Device({ name: 'fast', regions: [{ size: 4096, kind: 'registers', model }] });
+      file.close();
+      const memory = programs.memoryOf(17 * 65_536);
+      const mapping = fast.open().map({ memory, memoryOffset: 0x10000 });
+      const { poll } = programs.programIn(memory, 'edu-driver');
+      const counts = [];
+      for (let i = 0; i < 5; i++) {
+        const trace = fast.trace();
+        poll(20_000);
+        trace.stop();
+        let count = 0;
+        for await (const { offset } of trace) if (offset === 0x20) count++;
+        counts.push(count);
+      }
+      mapping.close();
+      await fast.unplug();
+      return counts;
+    });
+    expect(counts).toEqual(Array(5).fill(20_000));
+  });
+
+  test.each(['raw', 'webassembly'])('a loop that polls ends with the device: %s', async (registers) => {
+    const seen = await withExample(
+      'edu',
+      async ({ device, driver, input }) => {
+        const edu = new driver.EduDriver(device, { registers: input });
+        const errors = [];
+        for (const call of [() => edu.pollFactorial(7), () => edu.identify()]) {
+          try {
+            errors.push(call());
+          } catch (error) {
+            errors.push((error as { code: string }).code);
+          }
+        }
+        return errors;
+      },
+      { removedAt: 50, input: registers, data: { delay: 60_000 } },
+    );
+    expect(seen).toEqual(['ERR_MAPPING_REVOKED', 'ERR_MAPPING_REVOKED']);
   });
 
   test.each(REMOVALS)('every call ends when the card is removed from the %s, ops %s', async (from, where, rounds) => {
@@ -233,4 +339,37 @@ describe('examples/devices/edu-driver', () => {
     expect(tally.rounds).toBeGreaterThanOrEqual(rounds);
     expect(Object.keys(tally.ended).sort()).toEqual(['ENODEV', 'ERR_MAPPING_REVOKED']);
   });
+
+  test.each(RAW_REMOVALS)('every call ends with %s registers when the card is removed from the %s', async (way, from, rounds) => {
+    const tally = await removals('edu', from, 'spawned', rounds, way);
+    expect(tally.rounds).toBeGreaterThanOrEqual(rounds);
+    expect(Object.keys(tally.ended).sort()).toEqual(['ENODEV', 'ERR_MAPPING_REVOKED']);
+  });
 });
+
+test('examples/devices/costs measures each way to a register', async () => {
+  const run = await runNode(['examples/devices/costs.mjs', '1']);
+  expect(run).toMatchObject({ status: 0, stderr: '' });
+  expect(run.stdout.match(/^[\w :,]+ [\d.]+ us +[\d.]+$/gm)).toHaveLength(11);
+});
+
+/** What the card saw of all that the driver can do. */
+function traceOfJobs(registers: string): Promise<string> {
+  return withExample<string>(
+    'edu',
+    async ({ device, driver, input }) => {
+      const trace = device.trace();
+      const edu = new driver.EduDriver(device, { registers: input });
+      edu.identify();
+      edu.isAlive();
+      await edu.factorial(6);
+      await edu.dmaRoundTrip(new Uint8Array(100).fill(7));
+      await edu.factorial(40);
+      trace.stop();
+      const lines = [];
+      for await (const line of trace.lines()) lines.push(line);
+      return lines.join('\n');
+    },
+    { where: 'spawned', input: registers },
+  );
+}

@@ -1,4 +1,4 @@
-import { removals, REMOVALS, withExample } from '../support/examples.js';
+import { RAW_REMOVALS, removals, REMOVALS, withExample } from '../support/examples.js';
 
 describe('examples/devices/nic', () => {
   test('a frame that is sent is received: descriptors, heads, counters, causes, interrupts', async () => {
@@ -152,13 +152,18 @@ describe('examples/devices/nic', () => {
 });
 
 describe('examples/devices/nic-driver', () => {
-  test.each(['here', 'spawned'] as const)(
-    '500 frames go round rings of four, in order and whole, with the ops %s',
-    async (where) => {
+  test.each([
+    ['here', 'checked'],
+    ['spawned', 'checked'],
+    ['spawned', 'raw'],
+    ['spawned', 'webassembly'],
+  ] as const)(
+    '500 frames go round rings of four, in order and whole, with the ops %s and %s registers',
+    async (where, registers) => {
       const seen = await withExample(
         'nic',
-        async ({ device, driver }) => {
-          const nic = new driver.NicDriver(device, { descriptors: 4 });
+        async ({ device, driver, input }) => {
+          const nic = new driver.NicDriver(device, { descriptors: 4, registers: input });
           let wrong = 0;
           for (let i = 0; i < 500; i++) {
             const frame = Uint8Array.from({ length: 1 + ((i * 37) % 1518) }, (_, k) => i + k);
@@ -167,11 +172,25 @@ describe('examples/devices/nic-driver', () => {
           }
           return { wrong, room: nic.room, ...nic.statistics };
         },
-        { where },
+        { where, input: registers },
       );
       expect(seen).toEqual({ wrong: 0, room: 3, sent: 500, received: 500, dropped: 0, badDescriptor: false, badRing: false });
     },
   );
+
+  test("the card sees the same, line for line, whether registers are checked, raw or a WebAssembly program's", async () => {
+    const checked = await traceOfFrames('checked');
+    // Of a frame: the head, the tail, the doorbell; the tail of the ring to receive by.
+    expect(checked.split('\n').slice(7, 11)).toEqual([
+      'R 4 registers+0x0048 0x00000000',
+      'W 4 registers+0x004c 0x00000001',
+      'W 4 registers+0x000c 0x00000001',
+      'W 4 registers+0x006c 0x00000000',
+    ]);
+    expect(checked.split('\n')).toHaveLength(7 + 4 * 10 + 5);
+    expect(await traceOfFrames('raw')).toBe(checked);
+    expect(await traceOfFrames('webassembly')).toBe(checked);
+  });
 
   test('a full ring makes senders wait, and lets none of their frames be lost', async () => {
     const seen = await withExample('nic', async ({ device, driver, until }) => {
@@ -211,4 +230,36 @@ describe('examples/devices/nic-driver', () => {
     expect(tally.rounds).toBeGreaterThanOrEqual(rounds);
     expect(Object.keys(tally.ended).sort()).toEqual(['ENODEV', 'ERR_MAPPING_REVOKED']);
   });
+
+  test.each(RAW_REMOVALS)('every call ends with %s registers when the card is removed from the %s', async (way, from, rounds) => {
+    const tally = await removals('nic', from, 'spawned', rounds, way);
+    expect(tally.rounds).toBeGreaterThanOrEqual(rounds);
+    expect(Object.keys(tally.ended).sort()).toEqual(['ENODEV', 'ERR_MAPPING_REVOKED']);
+  });
 });
+
+/** What the card saw of ten frames, each of which has come back before its driver looks for it. */
+function traceOfFrames(registers: string): Promise<string> {
+  return withExample<string>(
+    'nic',
+    async ({ device, driver, file, input }) => {
+      const trace = device.trace();
+      const nic = new driver.NicDriver(device, { descriptors: 4, registers: input });
+      const interrupts = file.interrupts();
+      for (let i = 0; i < 10; i++) {
+        await nic.send(new Uint8Array(60 + i).fill(i));
+        await interrupts.next(); // sent
+        await interrupts.next(); // received
+        const frame = await nic.receive();
+        if (frame.length !== 60 + i || frame[59] !== i) throw new Error(`not the frame that was sent: ${frame}`);
+      }
+      void nic.statistics;
+      void nic.room;
+      trace.stop();
+      const lines = [];
+      for await (const line of trace.lines()) lines.push(line);
+      return lines.join('\n');
+    },
+    { where: 'spawned', input: registers },
+  );
+}

@@ -520,6 +520,20 @@ describe('removal of devices', () => {
       60_000,
     );
 
+    test('that is going gives raw accesses to registers the fill, and check() says so before the mapping is revoked', async () => {
+      const made = await spawn();
+      const mapping = made.open().map({ region: 'regs', fill: 'ones' });
+      const registers = new Uint32Array(mapping.buffer, 0, mapping.length / 4);
+      expect(registers[0]).toBe(0xdeadbeef);
+      mapping.check();
+      expect(registers[24 / 4]).toBe(0xffff_ffff);
+      // The mapping may be live for a moment yet.
+      expect(thrownBy(() => mapping.check())).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
+      expect(thrownBy(() => mapping.read32(0))).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
+      await made.unplug();
+      expect([registers[0], mapping.state]).toEqual([0xffff_ffff, 'revoked']);
+    });
+
     test('whose worker hangs in a register op: the caller gets ERR_DEVICE_OP_TIMEOUT, and unplug() ends in bounded time', async () => {
       const made = await spawn({ opTimeout: 300 });
       const file = made.open();

@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Mapping, MemoryObject } from 'revocable-mmap';
+import { Device, RegisterFile } from 'revocable-mmap/device';
 import { runChild, runInChild } from '../support/child.js';
 import { mapsAt } from '../support/maps.js';
 import { temporaryFile } from '../support/temporary.js';
@@ -360,7 +361,7 @@ describe('what keeps a mapping inside a WebAssembly memory', () => {
         const worker = new Worker(
           `const { parentPort, workerData: { memory, program } } = require('node:worker_threads');
            const { load32, store32 } = new WebAssembly.Instance(new WebAssembly.Module(program), { env: { memory } }).exports;
-           parentPort.on('message', () => { parentPort.postMessage(load32(65536)); store32(65536, 5); });`,
+           parentPort.on('message', () => { const seen = load32(65536); store32(65536, 5); parentPort.postMessage(seen); });`,
           {
             eval: true,
             workerData: (() => {
@@ -525,5 +526,24 @@ describe('arguments of mappings inside a WebAssembly memory', () => {
     });
     expect(object.mappings.size).toBe(0);
   });
+});
 
+test("loads and stores of a program reach a device's registers, as often as it makes them", async () => {
+  const model = new RegisterFile([
+    { offset: 0, kind: 'w1c', value: 0xff },
+    { offset: 8, kind: 'counter', width: 8 },
+  ]);
+  const device = new Device({ name: 'card', regions: [{ size: PAGE, kind: 'registers', model }] });
+  const memory = fixedMemory();
+  const program = accessesOf(memory);
+  const mapping = device.open().map({ memory, memoryOffset: AT, fill: 'ones' });
+  program.store8(AT, 0x0f);
+  expect([program.load32(AT), mapping.read32(0)]).toEqual([0xf0, 0xf0]);
+  expect([program.load64(AT + 8), program.load64(AT + 8), mapping.read64(8)]).toEqual([0n, 1n, 2n]);
+  expect([program.add32(AT, 0x10), model.get(0)]).toEqual([0xf0, 0xf0]); // clears 0x100, which is not set
+  expect(mapsAt(mapping.address, PAGE).map(({ flags }) => flags)).toEqual(['---s']);
+  await device.unplug();
+  expect([program.load32(AT), mapping.state]).toEqual([-1, 'revoked']);
+  mapping.close();
+  expect(program.load32(AT)).toBe(0);
 });

@@ -8,9 +8,12 @@ export type Example = 'edu' | 'nic' | 'framebuffer';
 /** What a test's body gets. All of it is JavaScript without types. */
 export interface Kit {
   device: any;
-  /** Everything the driver's module exports, and the model's. */
+  /** Everything the driver's module exports, and the model's, and programs.mjs. */
   driver: any;
   model: any;
+  programs: any;
+  Device: typeof import('revocable-mmap/device').Device;
+  RegisterFile: typeof import('revocable-mmap/device').RegisterFile;
   /** A file, and mappings of the regions of that name. */
   file: any;
   map: (region: string) => any;
@@ -25,6 +28,8 @@ export interface ExampleOptions {
   data?: object;
   /** Where the device's ops run. Default here, in the thread of the body. */
   where?: 'here' | 'spawned';
+  /** It is spawned, and removes itself within its op of this number: see test/children/devices/removing.mjs. */
+  removedAt?: number;
   /** For the body, through JSON. */
   input?: unknown;
 }
@@ -41,15 +46,22 @@ export async function withExample<T = any>(
   options: ExampleOptions = {},
 ): Promise<T> {
   const data = JSON.stringify(options.data ?? {});
-  const make = options.where === 'spawned' ? `await Device.spawn(url, { data: ${data} })` : `new Device(model.default(${data}))`;
+  const makes = {
+    here: `new Device(model.default(${data}))`,
+    spawned: `await Device.spawn(url, { data: ${data} })`,
+    removing: `await Device.spawn(urlOf('test/children/devices/removing.mjs'), { data: { model: url.href, data: ${data}, at: ${options.removedAt} } })`,
+  };
+  const make = makes[options.removedAt === undefined ? (options.where ?? 'here') : 'removing'];
   const byHand = `./test/children/devices/${example}-by-hand.mjs`;
   const helpers = existsSync(join(__dirname, '..', '..', byHand)) ? `await import('${byHand}')` : 'undefined';
   const code = `
     import { pathToFileURL } from 'node:url';
-    import { Device } from 'revocable-mmap/device';
+    import { Device, RegisterFile } from 'revocable-mmap/device';
+    import * as programs from './examples/devices/programs.mjs';
     import * as model from './examples/devices/${example}.mjs';
     import * as driver from './examples/devices/${example}-driver.mjs';
-    const url = new URL('examples/devices/${example}.mjs', pathToFileURL(process.cwd() + '/'));
+    const urlOf = (path) => new URL(path, pathToFileURL(process.cwd() + '/'));
+    const url = urlOf('examples/devices/${example}.mjs');
     const device = ${make};
     const file = device.open();
     const map = (region) => file.map({ region });
@@ -61,7 +73,7 @@ export async function withExample<T = any>(
         await new Promise((resolve) => setTimeout(resolve, 1));
       }
     };
-    const value = await (${body.toString()})({ device, driver, model, file, map, input, helpers, until });
+    const value = await (${body.toString()})({ Device, RegisterFile, device, driver, model, programs, file, map, input, helpers, until });
     console.log(JSON.stringify(value ?? null, (key, item) => (typeof item === 'bigint' ? Number(item) : item)));
     await device.unplug();`;
   const result = await runNode(['--input-type=module', '-e', code]);
@@ -79,8 +91,15 @@ export interface Removals {
 }
 
 /** Removes the device at many points of its driver's work: see test/children/device-removal.mjs. */
-export async function removals(example: Example, from: string, where: string, rounds = 0): Promise<Removals> {
-  const result = await runNode(['test/children/device-removal.mjs', example, from, where, String(rounds)], { limit: 100_000 });
+export async function removals(
+  example: Example,
+  from: string,
+  where: string,
+  rounds = 0,
+  registers = 'checked',
+): Promise<Removals> {
+  const argv = ['test/children/device-removal.mjs', example, from, where, String(rounds), registers];
+  const result = await runNode(argv, { limit: 100_000 });
   const tally = answerOf(result) as Removals;
   if (tally.wrong.length > 0) throw new Error(`${result.stdout.split('\n')[0]}\n${tally.wrong.join('\n')}`);
   return tally;
@@ -95,6 +114,13 @@ export const REMOVALS: [from: string, where: string, rounds: number][] = [
   ['outside', 'here', 30],
   ['outside', 'spawned', 15],
 ];
+
+/** The same where the driver reaches the registers in other ways: its thread is then not the device's. From `model`: inside any access. */
+export const RAW_REMOVALS: [registers: string, from: string, rounds: number][] = ['raw', 'webassembly'].flatMap((registers) => [
+  [registers, 'driver', 4],
+  [registers, 'model', 4],
+  [registers, 'outside', 15],
+]);
 
 /** The last line, parsed. */
 function answerOf({ status, signal, stdout, stderr }: ChildResult): unknown {

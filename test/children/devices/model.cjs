@@ -45,6 +45,10 @@ module.exports = (data = {}) => ({
     readRegister(offset, width) {
       if (offset === 8) return counter++;
       if (offset === 16) for (;;);
+      if (offset === 24) {
+        void device.unplug();
+        for (const end = Date.now() + 300; Date.now() < end;); // what follows of the removal is not done yet
+      }
       return width === 8 ? 0x1122334455667788n : 0xdeadbeef;
     },
     writeRegister(offset, width, value) {
