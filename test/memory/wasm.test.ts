@@ -526,19 +526,4 @@ describe('arguments of mappings inside a WebAssembly memory', () => {
     });
     expect(object.mappings.size).toBe(0);
   });
-
-  test('registers of a device', () => {
-    const device = new Device({
-      name: 'card',
-      ops: { readRegister: () => 1 },
-      regions: [{ size: PAGE, kind: 'registers' }],
-    });
-    expect(thrownBy(() => device.open().map({ memory, memoryOffset: AT }))).toMatchObject({
-      ...VALUE,
-      message:
-        'The argument "options.memory" must not be given for registers, which plain loads and stores do not reach. ' +
-        'Received [object WebAssembly.Memory]',
-    });
-    return device.unplug();
-  });
 });
