@@ -326,7 +326,7 @@ AccessResult emulate_with_model(RegisterBus* bus, const RegisterModel& model, ui
   if (emulation.access().reads) read_pieces(bus, model, offset, bytes, words);
   *effect = emulation.effect(words);
   const uint64_t put[2] = {effect->memory, effect->memory_high};
-  if (effect->writes) write_pieces(bus, model, offset, bytes, put);
+  if (effect->writes && emulation.access().writes) write_pieces(bus, model, offset, bytes, put);
   return AccessResult::answered;
 }
 
@@ -370,7 +370,7 @@ AccessResult ask_in_pieces(RegisterBus* bus, uint64_t offset, const Emulation& e
   if (result != AccessResult::answered) return result;
   *effect = emulation.effect(words);
   uint64_t put[2] = {effect->memory, effect->memory_high};
-  if (effect->writes) result = ask_for_bytes(bus, offset, of.width, true, reinterpret_cast<char*>(put));
+  if (effect->writes && of.writes) result = ask_for_bytes(bus, offset, of.width, true, reinterpret_cast<char*>(put));
   return result;
 }
 
@@ -386,8 +386,17 @@ AccessResult emulate_with_bus(RegisterBus* bus, uint64_t offset, const Emulation
 }
 
 Delivery emulate(Region* region, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
-  const Emulation emulation{instruction, operands_of(instruction, machine)};
-  const Target target = target_of(region, emulation.access());
+  Instruction allowed = instruction;
+  Target target = target_of(region, instruction.access[0]);
+  // Of one that may read and not write, the read is delivered: a loop of a load and a comparison with exchange, which is what
+  // V8 makes of Atomics.add, would otherwise load the value, compare with the fill, and never end.
+  const bool dropped = target.verdict == Verdict::forbidden && instruction.access[0].reads && target.fill != Fill::deadly;
+  if (dropped) {
+    allowed.access[0].writes = false;
+    const Target reading = target_of(region, allowed.access[0]);
+    if (reading.verdict == Verdict::deliver) target = reading;
+  }
+  const Emulation emulation{allowed, operands_of(instruction, machine)};
   if (target.verdict != Verdict::deliver && target.fill == Fill::deadly) return Delivery::deadly;
   scope.leave();
   Effect effect;
@@ -399,8 +408,10 @@ Delivery emulate(Region* region, const Instruction& instruction, MachineContext&
     effect = emulation.effect(fill);
   }
   apply_effect(machine, instruction, effect);
+  if (dropped)
+    tell_of(target, instruction.access[0].address, instruction.access[0].writes, EventKind::fault_protection, Cause::none);
   if (result == AccessResult::answered) return Delivery::complete;
-  tell_verdict(target, emulation.access());
+  if (!dropped) tell_verdict(target, emulation.access());
   tell_result(target, emulation.access(), result);
   return Delivery::complete;
 }
