@@ -20,7 +20,7 @@ export interface DeviceLink {
   registers: RegisterPort | undefined;
   /** Its pages come at their first touch: no system call brings them. */
   supplied: boolean;
-  /** The ops that supply its pages run in this thread. */
+  /** The ops that supply its pages, or answer for its registers, run in this thread. */
   servedHere: boolean;
   /** Resolves when no op that was asked for a page of it runs any more. */
   drained(): Promise<void>;
@@ -52,7 +52,7 @@ export function linkOf(objectId: number): DeviceLink | undefined {
     return {
       registers: registers(),
       supplied,
-      servedHere: found.asks,
+      servedHere: found.asks || (found.registers && !found.native),
       drained: () => here.drained(region),
     };
   }
