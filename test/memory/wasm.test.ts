@@ -1,6 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Mapping, MemoryObject } from 'revocable-mmap';
-import { Device } from 'revocable-mmap/device';
 import { runChild, runInChild } from '../support/child.js';
 import { mapsAt } from '../support/maps.js';
 import { temporaryFile } from '../support/temporary.js';
