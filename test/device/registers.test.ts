@@ -159,7 +159,7 @@ describeTrapped('raw views of registers', () => {
     expect(words(one)[(2 * PAGE + 8) >> 2]).toBe(0x3f800000);
     expect([model.get(8), model.get(2 * PAGE + 8)]).toEqual([3, 0x3f800000]);
     for (const line of (await lines()).slice(3)) expect(line).toMatch(/^[RW] . bar\+0x200[89ab]/);
-    await one.close();
+    one.close();
     words(two)[2] = 5;
     expect(model.get(8)).toBe(5);
   });
