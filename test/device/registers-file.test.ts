@@ -1,5 +1,12 @@
 import fc from 'fast-check';
-import { Device, RegisterFile, type RegionOptions, type RegisterFileOptions, type RegisterKind, type RegisterSpec } from 'revocable-mmap';
+import {
+  Device,
+  RegisterFile,
+  type RegionOptions,
+  type RegisterFileOptions,
+  type RegisterKind,
+  type RegisterSpec,
+} from 'revocable-mmap';
 import { describeTrapped } from '../support/conditions.js';
 import { thrownBy } from '../support/thrown.js';
 
@@ -15,7 +22,12 @@ describe('I1 arguments of RegisterFile', () => {
     [[null], undefined, TYPE, 'The "registers[0]" argument must be of type object. Received null'],
     [[{ offset: 0 }, 5], undefined, TYPE, 'The "registers[1]" argument must be of type object. Received type number (5)'],
     [[{}], undefined, TYPE, 'The "registers[0].offset" argument must be of type number. Received undefined'],
-    [[{ offset: 1.5 }], undefined, RANGE, 'The value of "registers[0].offset" is out of range. It must be an integer. Received 1.5'],
+    [
+      [{ offset: 1.5 }],
+      undefined,
+      RANGE,
+      'The value of "registers[0].offset" is out of range. It must be an integer. Received 1.5',
+    ],
     [
       [{ offset: -4 }],
       undefined,
@@ -41,7 +53,12 @@ describe('I1 arguments of RegisterFile', () => {
       RANGE,
       'The value of "registers[0].width" is out of range. It must be >= 1 && <= 8. Received 16',
     ],
-    [[{ offset: 0, width: '4' }], undefined, TYPE, `The "registers[0].width" argument must be of type number. Received type string ('4')`],
+    [
+      [{ offset: 0, width: '4' }],
+      undefined,
+      TYPE,
+      `The "registers[0].width" argument must be of type number. Received type string ('4')`,
+    ],
     [
       [{ offset: 0, kind: 'wo' }],
       undefined,
@@ -60,7 +77,12 @@ describe('I1 arguments of RegisterFile', () => {
       RANGE,
       'The value of "registers[0].value" is out of range. It must be >= 0 && <= 255. Received -1',
     ],
-    [[{ offset: 0, value: 1n }], undefined, TYPE, 'The "registers[0].value" argument must be of type number. Received type bigint (1n)'],
+    [
+      [{ offset: 0, value: 1n }],
+      undefined,
+      TYPE,
+      'The "registers[0].value" argument must be of type number. Received type bigint (1n)',
+    ],
     [
       [{ offset: 0, width: 8, value: 1 }],
       undefined,
@@ -71,9 +93,14 @@ describe('I1 arguments of RegisterFile', () => {
       [{ offset: 4 }, { offset: 0, width: 8 }],
       undefined,
       VALUE,
-      "The argument \"registers\" must not overlap. Received 'offsets 0 and 4'",
+      'The argument "registers" must not overlap. Received \'offsets 0 and 4\'',
     ],
-    [[{ offset: 8 }, { offset: 8, width: 1 }], undefined, VALUE, "The argument \"registers\" must not overlap. Received 'offsets 8 and 8'"],
+    [
+      [{ offset: 8 }, { offset: 8, width: 1 }],
+      undefined,
+      VALUE,
+      'The argument "registers" must not overlap. Received \'offsets 8 and 8\'',
+    ],
     [[], null, TYPE, 'The "options" argument must be of type object. Received null'],
     [[], { unlisted: 'random' }, VALUE, `The argument "options.unlisted" must be one of: 'zeros', 'ones'. Received 'random'`],
   ];
@@ -90,7 +117,10 @@ describe('I1 arguments of RegisterFile', () => {
   });
 
   test('I1 get() and set()', () => {
-    const file = new RegisterFile([{ offset: 4, width: 2, value: 7 }, { offset: 8, width: 8 }]);
+    const file = new RegisterFile([
+      { offset: 4, width: 2, value: 7 },
+      { offset: 8, width: 8 },
+    ]);
     expect([file.get(4), file.get(8)]).toEqual([7, 0n]);
     file.set(4, 0xffff);
     file.set(8, 2n ** 64n - 1n);
@@ -162,7 +192,12 @@ class Reference {
     specs: RegisterSpec[],
     readonly unlisted: number,
   ) {
-    this.#registers = specs.map(({ offset, width = 4, kind = 'rw', value = 0 }) => ({ offset, width, kind, value: BigInt(value) }));
+    this.#registers = specs.map(({ offset, width = 4, kind = 'rw', value = 0 }) => ({
+      offset,
+      width,
+      kind,
+      value: BigInt(value),
+    }));
   }
 
   access(offset: number, width: number, written: bigint | undefined): bigint {
@@ -186,7 +221,8 @@ class Reference {
       }
       result |= byte << BigInt(8 * i);
     }
-    for (const register of this.#registers) if (counted.has(register)) register.value = BigInt.asUintN(8 * register.width, register.value + 1n);
+    for (const register of this.#registers)
+      if (counted.has(register)) register.value = BigInt.asUintN(8 * register.width, register.value + 1n);
     return result;
   }
 
@@ -241,40 +277,48 @@ const accesses = fc.array(
 );
 
 describeTrapped('RegisterFile', () => {
-  test.each(['checked', 'raw'])('does what a simple model does: every kind, unlisted, partial and spanning accesses, %s', async (how) => {
-    const property = fc.asyncProperty(filesOfRegisters, fc.constantFrom('zeros', 'ones'), accesses, async (specs, unlisted, steps) => {
-      const model = new RegisterFile(specs, { unlisted: unlisted as 'zeros' });
-      const reference = new Reference(specs, unlisted === 'ones' ? 0xff : 0);
-      const device = new Device({ name: 'card', regions: [{ size: SIZE, kind: 'registers', model }] });
-      const mapping = device.open().map();
-      const buffer = how === 'raw' ? (mapping.buffer as ArrayBuffer) : new ArrayBuffer(SIZE);
-      const arrays: Record<number, any> = {
-        1: new Uint8Array(buffer, 0, SIZE),
-        2: new Uint16Array(buffer, 0, SIZE / 2),
-        4: new Uint32Array(buffer, 0, SIZE / 4),
-        8: new BigUint64Array(buffer, 0, SIZE / 8),
-      };
-      const perform = ({ offset, width, written }: Step): bigint | undefined => {
-        const value = width === 8 ? written : Number(written);
-        const bits = String(8 * width);
-        const checked = mapping as unknown as Record<string, (offset: number, value?: unknown) => number | bigint>;
-        if (written === undefined) {
-          // A plain load may be made twice, where optimised code is abandoned.
-          return BigInt(how === 'raw' ? Atomics.load(arrays[width], offset / width) : checked[`read${bits}`](offset));
-        }
-        if (how === 'raw') arrays[width][offset / width] = value;
-        else checked[`write${bits}`](offset, value);
-        return undefined;
-      };
-      for (const step of steps) {
-        const expected = reference.access(step.offset, step.width, step.written);
-        const seen = perform(step);
-        if (step.written === undefined) expect(seen).toBe(expected);
-        expect(specs.map(({ offset }) => BigInt(model.get(offset)))).toEqual(reference.values());
-      }
-      mapping.check();
-      await device.unplug();
-    });
-    await fc.assert(property, { numRuns: 400 }); // it says its seed when it fails
-  });
+  test.each(['checked', 'raw'])(
+    'does what a simple model does: every kind, unlisted, partial and spanning accesses, %s',
+    async (how) => {
+      const property = fc.asyncProperty(
+        filesOfRegisters,
+        fc.constantFrom('zeros', 'ones'),
+        accesses,
+        async (specs, unlisted, steps) => {
+          const model = new RegisterFile(specs, { unlisted: unlisted as 'zeros' });
+          const reference = new Reference(specs, unlisted === 'ones' ? 0xff : 0);
+          const device = new Device({ name: 'card', regions: [{ size: SIZE, kind: 'registers', model }] });
+          const mapping = device.open().map();
+          const buffer = how === 'raw' ? (mapping.buffer as ArrayBuffer) : new ArrayBuffer(SIZE);
+          const arrays: Record<number, any> = {
+            1: new Uint8Array(buffer, 0, SIZE),
+            2: new Uint16Array(buffer, 0, SIZE / 2),
+            4: new Uint32Array(buffer, 0, SIZE / 4),
+            8: new BigUint64Array(buffer, 0, SIZE / 8),
+          };
+          const perform = ({ offset, width, written }: Step): bigint | undefined => {
+            const value = width === 8 ? written : Number(written);
+            const bits = String(8 * width);
+            const checked = mapping as unknown as Record<string, (offset: number, value?: unknown) => number | bigint>;
+            if (written === undefined) {
+              // A plain load may be made twice, where optimised code is abandoned.
+              return BigInt(how === 'raw' ? Atomics.load(arrays[width], offset / width) : checked[`read${bits}`](offset));
+            }
+            if (how === 'raw') arrays[width][offset / width] = value;
+            else checked[`write${bits}`](offset, value);
+            return undefined;
+          };
+          for (const step of steps) {
+            const expected = reference.access(step.offset, step.width, step.written);
+            const seen = perform(step);
+            if (step.written === undefined) expect(seen).toBe(expected);
+            expect(specs.map(({ offset }) => BigInt(model.get(offset)))).toEqual(reference.values());
+          }
+          mapping.check();
+          await device.unplug();
+        },
+      );
+      await fc.assert(property, { numRuns: 400 }); // it says its seed when it fails
+    },
+  );
 });

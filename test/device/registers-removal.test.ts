@@ -18,7 +18,10 @@ describeTrapped('registers that are taken away while threads access them raw', (
     const seed = (Date.now() ^ (process.pid << 12)) >>> 0;
     const rounds = model === 'native' ? 30 : 10;
     const program = Buffer.from(INSTRUCTIONS_PROGRAM).toString('base64');
-    const result = await runChild('devices/register-removal.cjs', { args: [model, how, fill, rounds, seed, program], limit: 100_000 });
+    const result = await runChild('devices/register-removal.cjs', {
+      args: [model, how, fill, rounds, seed, program],
+      limit: 100_000,
+    });
     const { status, signal, stdout, stderr } = result;
     if (status !== 0 || stderr !== '') throw new Error(`seed ${seed}, status ${status}, signal ${signal}\n${stdout}\n${stderr}`);
     const seen = Object.keys(JSON.parse(stdout) as object);
@@ -52,7 +55,10 @@ describeTrapped('registers that are taken away while threads access them raw', (
   });
 
   test('what is not there any more is in no trace, reads the fill, and takes writes as memory', async () => {
-    const model = new RegisterFile([{ offset: 0, kind: 'counter' }, { offset: 8, width: 8 }]);
+    const model = new RegisterFile([
+      { offset: 0, kind: 'counter' },
+      { offset: 8, width: 8 },
+    ]);
     const device = new Device({ name: 'gone', regions: [{ name: 'bar', size: 4096, kind: 'registers', model }] });
     const mapping = device.open().map({ fill: 'ones' });
     const trace = device.trace();

@@ -33,7 +33,8 @@ function work(mapping: Mapping, { own, seed, rounds, program }: Work): Done {
   const [bytes, floats] = [new Uint8Array(buffer, start + own, 256), new Float64Array(buffer, start + own, 32)];
   const [words, singles] = [new Uint32Array(buffer, start + own, 64), new Float32Array(buffer, start + own, 64)];
   const { memory } = mapping as unknown as { memory?: object };
-  const wasm = memory === undefined ? undefined : new WebAssembly.Instance(new WebAssembly.Module(program), { env: { memory } }).exports;
+  const wasm =
+    memory === undefined ? undefined : new WebAssembly.Instance(new WebAssembly.Module(program), { env: { memory } }).exports;
   const shadow = new DataView(new ArrayBuffer(256));
   const done: Done = { counted: [], taken: [], wrong: [] };
   const expect = (what: string, seen: unknown, right: unknown): void => {
@@ -121,7 +122,12 @@ describeTrapped('threads that access registers raw at the same time', () => {
     let busy = true;
     const works = Promise.all(
       crew.map((member, i) =>
-        member.run(i === 3 ? inMemory : plain, work, { own: own[i], seed: seed + i, rounds: ROUNDS, program: INSTRUCTIONS_PROGRAM }),
+        member.run(i === 3 ? inMemory : plain, work, {
+          own: own[i],
+          seed: seed + i,
+          rounds: ROUNDS,
+          program: INSTRUCTIONS_PROGRAM,
+        }),
       ),
     ).finally(() => (busy = false));
     let given = 0;

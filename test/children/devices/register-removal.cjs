@@ -53,7 +53,7 @@ function worker() {
       accesses.push(
         () => note(wasm['i32.load'](start + 8 * at) >>> 0),
         () => note(wasm['i32.atomic.rmw.and'](start + 8 * at, VALUE) >>> 0),
-        () => wasm['f64.store'](start + 8 * at, ((bits.fill(VALUE), double[0]))),
+        () => wasm['f64.store'](start + 8 * at, (bits.fill(VALUE), double[0])),
         () => {
           wasm['v128.load32_splat'](start + 8 * at, 16 * which);
           note(new Uint32Array(mapping.memory.buffer, 16 * which, 1)[0]);

@@ -113,7 +113,7 @@ const SCENARIOS = {
       for (const end = Date.now() + 20_000; heard < count && Date.now() < end; await sleep(1));
       survive();
     }
-    process.removeAllListeners('SIGTRAP');
+    if (order === 'after') process.removeAllListeners('SIGTRAP');
     survive();
     await sleep(20);
     return { heard, warnings };
@@ -161,7 +161,11 @@ const SCENARIOS = {
     Atomics.store(words, 0, 1);
     const all = [own, ...(await Promise.all(workers)).map(([[done]]) => done)];
     const [wrong, rounds] = [all.reduce((sum, one) => sum + one.wrong, 0), all.reduce((sum, one) => sum + one.rounds, 0)];
-    return { wrong, counted: model.get(0) === rounds, samples: all.every(({ samples }) => profiled !== 'inspector' || samples > 10) };
+    return {
+      wrong,
+      counted: model.get(0) === rounds,
+      samples: all.every(({ samples }) => profiled !== 'inspector' || samples > 10),
+    };
   },
 };
 
@@ -170,7 +174,9 @@ async function profile(wanted, body) {
   const session = new Session();
   session.connect();
   const post = (method, parameters) =>
-    new Promise((resolve, reject) => session.post(method, parameters, (error, value) => (error ? reject(error) : resolve(value))));
+    new Promise((resolve, reject) =>
+      session.post(method, parameters, (error, value) => (error ? reject(error) : resolve(value))),
+    );
   await post('Profiler.enable');
   await post('Profiler.setSamplingInterval', { interval: 100 });
   await post('Profiler.start');
