@@ -29,11 +29,7 @@ constexpr unsigned kWidest = 64;  // bytes of one access
 
 uint64_t low_bytes(uint64_t value, unsigned width) { return width == 8 ? value : value & ((uint64_t{1} << (8 * width)) - 1); }
 
-uint64_t clock_ns() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
+uint64_t now_ns() { return static_cast<uint64_t>(spin_clock_ns()); }
 
 // --- where an access goes -----------------------------------------------------------------------------------------------------
 
@@ -133,7 +129,7 @@ void tell_result(const Target& target, const MemoryAccess& access, AccessResult 
 void trace(RegisterBus* bus, uint64_t offset, unsigned width, uint64_t value, bool write, bool raw) {
   TraceSet* traces = bus->traces.load(std::memory_order_relaxed);
   if (!trace_active(traces)) return;
-  trace_access(traces, {.time_ns = clock_ns(),
+  trace_access(traces, {.time_ns = now_ns(),
                         .offset = offset,
                         .value = value,
                         .thread = static_cast<uint32_t>(abi::tid()),
@@ -231,15 +227,15 @@ bool leave(AskedAccess* slot) {
 
 AccessResult await_answer(AskedAccess* slot, uint64_t limit_ns, uint64_t* value) {
   AccessResult result;
-  const uint64_t begun = clock_ns();
-  while (g_may_spin.load(std::memory_order_relaxed) && clock_ns() - begun < uint64_t{kSpinUs} * 1000) {
+  const uint64_t begun = now_ns();
+  while (g_may_spin.load(std::memory_order_relaxed) && now_ns() - begun < uint64_t{kSpinUs} * 1000) {
     if (collect(slot, &result, value)) return result;
     for (int i = 0; i < 8; ++i) relax_processor();
   }
   for (;;) {
     const uint32_t word = slot->word.load(std::memory_order_acquire);
     if (collect(slot, &result, value)) return result;
-    const uint64_t now = clock_ns();
+    const uint64_t now = now_ns();
     if (now - begun >= limit_ns && leave(slot)) return AccessResult::late;
     // While it is being taken or answered its word changes in a moment.
     const uint64_t left = now - begun < limit_ns ? limit_ns - (now - begun) : 100'000;
@@ -254,12 +250,12 @@ AccessResult ask_for_access(RegisterBus* bus, uint32_t incarnation, const Regist
   const int thread = abi::tid();
   if (bus->owner_tid.load(std::memory_order_relaxed) == thread) return AccessResult::self;
   const uint64_t limit_ns = uint64_t{bus->limit_ms.load(std::memory_order_relaxed)} * 1'000'000;
-  const uint64_t begun = clock_ns();
+  const uint64_t begun = now_ns();
   uint32_t word = 0;
   AskedAccess* slot;
   while ((slot = take_slot(&word)) == nullptr) {  // more threads wait than there are slots
     if (!bus->open.load()) return AccessResult::gone;
-    if (clock_ns() - begun >= limit_ns) return AccessResult::late;
+    if (now_ns() - begun >= limit_ns) return AccessResult::late;
     const timespec pause{0, 100'000};
     syscall(SYS_nanosleep, &pause, nullptr);
   }
@@ -326,7 +322,7 @@ AccessResult emulate_with_model(const Target& target, const RegisterModel& model
   if (emulation.access().reads) read_pieces(target.bus, model, target.offset, bytes, words);
   *effect = emulation.effect(words);
   const uint64_t put[2] = {effect->memory, effect->memory_high};
-  if (effect->writes) write_pieces(target.bus, model, target.offset, bytes, put);
+  if (effect->writes && emulation.access().writes) write_pieces(target.bus, model, target.offset, bytes, put);
   return AccessResult::answered;
 }
 
@@ -370,7 +366,7 @@ AccessResult ask_in_pieces(const Target& target, const Emulation& emulation, Eff
   if (result != AccessResult::answered) return result;
   *effect = emulation.effect(words);
   uint64_t put[2] = {effect->memory, effect->memory_high};
-  if (effect->writes) result = ask_for_bytes(target, of.width, true, reinterpret_cast<char*>(put));
+  if (effect->writes && of.writes) result = ask_for_bytes(target, of.width, true, reinterpret_cast<char*>(put));
   return result;
 }
 
@@ -387,8 +383,17 @@ AccessResult emulate_with_bus(const Target& target, const Emulation& emulation, 
 }
 
 Delivery emulate(Region* region, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
-  const Emulation emulation{instruction, operands_of(instruction, machine)};
-  const Target target = target_of(region, emulation.access());
+  Instruction allowed = instruction;
+  Target target = target_of(region, instruction.access[0]);
+  // Of one that may read and not write, the read is delivered: a loop of a load and a comparison with exchange, which is what
+  // V8 makes of Atomics.add, would otherwise load the value, compare with the fill, and never end.
+  const bool dropped = target.verdict == Verdict::forbidden && instruction.access[0].reads && target.fill != Fill::deadly;
+  if (dropped) {
+    allowed.access[0].writes = false;
+    const Target reading = target_of(region, allowed.access[0]);
+    if (reading.verdict == Verdict::deliver) target = reading;
+  }
+  const Emulation emulation{allowed, operands_of(instruction, machine)};
   if (target.verdict != Verdict::deliver && target.fill == Fill::deadly) return Delivery::deadly;
   scope.leave();
   Effect effect;
@@ -400,8 +405,10 @@ Delivery emulate(Region* region, const Instruction& instruction, MachineContext&
     effect = emulation.effect(fill);
   }
   apply_effect(machine, instruction, effect);
+  if (dropped)
+    tell_of(target, instruction.access[0].address, instruction.access[0].writes, EventKind::fault_protection, Cause::none);
   if (result == AccessResult::answered) return Delivery::complete;
-  tell_verdict(target, emulation.access());
+  if (!dropped) tell_verdict(target, emulation.access());
   tell_result(target, emulation.access(), result);
   return Delivery::complete;
 }

@@ -437,7 +437,10 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     this._throwIfClosed(offset);
     this._checkPlace(offset, width);
     this._throwUnlessLive(offset);
-    if (this.#registers !== undefined) return this.#readRegister(this.#registers, offset, width);
+    if (this.#registers !== undefined) {
+      while (status[this.#slot] !== 0 && !this.#allowed(offset, width, false));
+      return this.#readRegister(this.#registers, offset, width);
+    }
     this.#makeViews();
     for (;;) {
       const strays = this.#straysIfAllowed(offset, width);
@@ -488,9 +491,9 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     else integer('value', value, 0, 2 ** (8 * width) - 1);
     this._throwUnlessLive(offset);
     if (!this.#writable) throw new ReadOnlyMappingError(this._place(offset));
+    while (status[this.#slot] !== 0 && !this.#allowed(offset, width, true));
     if (this.#registers !== undefined) return this.#writeRegister(this.#registers, offset, width, value);
     this.#makeViews();
-    while (status[this.#slot] !== 0 && !this.#allowed(offset, width, true));
     const selfFaults = this.#selfFaults();
     while (!this.#store(offset, width, value)) this.#throwAfterFault(offset, width, true);
     this.#throwIfSelfFaulted(selfFaults, offset);
@@ -620,6 +623,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       const at = offset + done;
       const width = at % 4 === 0 && view.byteLength - done >= 4 ? 4 : 1;
       this._throwUnlessLive(at, done);
+      this.#registersAllow(at, width, write, done);
       const gone = (): never => {
         this._throwUnlessLive(at, done);
         throw this.object._revokedError(this._place(at, done));
@@ -635,6 +639,15 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       done += width;
     }
     return view.byteLength;
+  }
+
+  /** Throws what the protection of their page says. */
+  #registersAllow(offset: number, width: number, write: boolean, bytesTransferred: number): void {
+    try {
+      while (status[this.#slot] !== 0 && !this.#allowed(offset, width, write));
+    } catch (error) {
+      throw Object.assign(error as Error, { bytesTransferred });
+    }
   }
 
   #copy(offset: number, other: NodeJS.ArrayBufferView, write: boolean): number {

@@ -41,3 +41,9 @@ export function whyNoLoopDevice(): string | undefined {
 export function nodeMajor(): number {
   return Number(process.versions.node.split('.')[0]);
 }
+
+/** Tests of raw accesses to registers, which only some processors can deliver. */
+export function describeTrapped(title: string, body: () => void): void {
+  if (process.arch === 'x64') describe(title, body);
+  else describe.skip(`${title} (skipped: no raw accesses to registers on ${process.arch})`, body);
+}

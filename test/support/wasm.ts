@@ -27,10 +27,19 @@ export interface Accesses {
   poll(address: number, value: number): number;
 }
 
-const [I32, I64] = [0x7f, 0x7e];
-const get = (local: number): number[] => [0x20, local];
+/** A function of a program: its types are those of the binary format, its code goes without the end. */
+export interface WasmFunction {
+  name: string;
+  takes: number[];
+  gives: number[];
+  code: number[];
+  locals?: number[];
+}
 
-const FUNCTIONS: { name: keyof Accesses; takes: number[]; gives: number[]; code: number[]; locals?: number[] }[] = [
+export const [I32, I64] = [0x7f, 0x7e];
+export const get = (local: number): number[] => [0x20, local];
+
+const FUNCTIONS: (WasmFunction & { name: keyof Accesses })[] = [
   { name: 'load8', takes: [I32], gives: [I32], code: [...get(0), 0x2d, 0, 0] },
   { name: 'load32', takes: [I32], gives: [I32], code: [...get(0), 0x28, 2, 0] },
   { name: 'load64', takes: [I32], gives: [I64], code: [...get(0), 0x29, 3, 0] },
@@ -54,15 +63,19 @@ const vector = (items: number[][]): number[] => [...leb128(items.length), ...ite
 const sized = (bytes: number[]): number[] => [...leb128(bytes.length), ...bytes];
 const text = (characters: string): number[] => sized([...Buffer.from(characters)]);
 
-/** The program: it imports a shared memory as `env.memory`. */
-export const ACCESSES = Uint8Array.from([
-  ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-  ...[1, ...sized(vector(FUNCTIONS.map(({ takes, gives }) => [0x60, ...sized(takes), ...sized(gives)])))],
-  ...[2, ...sized(vector([[...text('env'), ...text('memory'), 2, 3, 0, ...leb128(65_536)]]))],
-  ...[3, ...sized(vector(FUNCTIONS.map((_, type) => [type])))],
-  ...[7, ...sized(vector(FUNCTIONS.map(({ name }, index) => [...text(name), 0, index])))],
-  ...[10, ...sized(vector(FUNCTIONS.map(({ locals, code }) => sized([...(locals ?? [0]), ...code, 0x0b]))))],
-]);
+/** A program of these functions, which it exports by their names: it imports a shared memory as `env.memory`. */
+export function program(functions: WasmFunction[]): Uint8Array {
+  return Uint8Array.from([
+    ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+    ...[1, ...sized(vector(functions.map(({ takes, gives }) => [0x60, ...sized(takes), ...sized(gives)])))],
+    ...[2, ...sized(vector([[...text('env'), ...text('memory'), 2, 3, 0, ...leb128(65_536)]]))],
+    ...[3, ...sized(vector(functions.map((_, type) => leb128(type))))],
+    ...[7, ...sized(vector(functions.map(({ name }, index) => [...text(name), 0, ...leb128(index)])))],
+    ...[10, ...sized(vector(functions.map(({ locals, code }) => sized([...(locals ?? [0]), ...code, 0x0b]))))],
+  ]);
+}
+
+export const ACCESSES = program(FUNCTIONS);
 
 export function accessesOf(memory: object): Accesses {
   return new wasm.Instance(new wasm.Module(ACCESSES), { env: { memory } }).exports as Accesses;

@@ -1,0 +1,210 @@
+// SIGTRAP, profilers and tracers while registers are accessed raw by instructions that are stepped: register-strangers.cjs SCENARIO
+// [ARGUMENT…]. What a scenario returns is printed as JSON.
+const { Session } = require('node:inspector');
+const { once } = require('node:events');
+const { setTimeout: sleep } = require('node:timers/promises');
+const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
+const koffi = require('koffi');
+
+const SIGTRAP = 5;
+const libc = koffi.load(null);
+const signal = libc.func('intptr_t signal(int number, intptr_t handler)');
+const sigaction = libc.func('int sigaction(int number, uint8_t *action, uint8_t *old)');
+const dlsym = libc.func('intptr_t dlsym(intptr_t handle, const char *name)');
+
+/** struct sigaction of glibc, x86-64: _exit(2), which makes the signal's number the exit status. */
+function exitAtTrap(flags) {
+  const action = Buffer.alloc(160);
+  action.writeBigInt64LE(BigInt(dlsym(0, '_exit')), 0);
+  action.writeUInt32LE(flags >>> 0, 136);
+  if (sigaction(SIGTRAP, action, null) !== 0) throw new Error(`sigaction: ${koffi.errno()}`);
+}
+
+let made;
+function registers() {
+  if (made !== undefined) return made;
+  const lib = require('revocable-mmap');
+  const model = new lib.RegisterFile([
+    { offset: 0, kind: 'counter' },
+    ...Array.from({ length: 63 }, (_, i) => ({ offset: 8 * (i + 1), width: 8 })),
+  ]);
+  const device = new lib.Device({ name: 'card', regions: [{ size: 4096, kind: 'registers', model }] });
+  return (made = { lib, model, device, mapping: device.open().map() });
+}
+
+/** Accesses of each kind, most of them stepped; how many were wrong. */
+function access(mapping, from, rounds) {
+  const [doubles, singles] = [new Float64Array(mapping.buffer, 0, 64), new Float32Array(mapping.buffer, 0, 128)];
+  const words = new Uint32Array(mapping.buffer, 0, 128);
+  let wrong = 0;
+  for (let i = 0; i < rounds; i++) {
+    const at = from + (i % 8);
+    doubles[at] = i / 3;
+    if (doubles[at] !== i / 3) wrong++;
+    singles[2 * at] = i / 7;
+    if (singles[2 * at] !== Math.fround(i / 7)) wrong++;
+    words[2 * at] = i;
+    if (Atomics.add(words, 2 * at, 1) !== i) wrong++;
+    Atomics.load(words, 0);
+  }
+  mapping.check();
+  return wrong;
+}
+
+function survive(rounds = 20) {
+  const { mapping } = registers();
+  if (access(mapping, 1, rounds) !== 0) throw new Error('a wrong value');
+}
+
+async function happen(what, library) {
+  if (what === 'int3') koffi.load(library).func('void stop_here()')();
+  else process.kill(process.pid, 'SIGTRAP');
+  await sleep(20_000); // a signal that kills comes within microseconds
+  return 'survived';
+}
+
+const warnings = [];
+process.on('warning', (warning) => warnings.push(warning.code));
+
+async function untilRepaired(lib, displacements) {
+  for (const end = Date.now() + 20_000; lib.stats().handlerDisplacements < displacements; await sleep(2)) {
+    if (Date.now() > end) throw new Error(`never repaired: ${lib.stats().handlerDisplacements} of ${displacements}`);
+  }
+}
+
+const SCENARIOS = {
+  async plain(withLibrary, what, library) {
+    if (withLibrary === 'with') survive();
+    console.log('before');
+    return happen(what, library);
+  },
+
+  async handler(order, flags, what, library) {
+    if (order === 'before') exitAtTrap(Number(flags));
+    survive();
+    if (order === 'after') {
+      exitAtTrap(Number(flags));
+      await untilRepaired(made.lib, 1);
+      survive();
+    }
+    console.log('before');
+    return happen(what, library);
+  },
+
+  async ignored(library) {
+    signal(SIGTRAP, 1); // SIG_IGN
+    survive();
+    process.kill(process.pid, 'SIGTRAP');
+    await sleep(20);
+    survive();
+    console.log('before');
+    return happen('int3', library); // forced: it kills also where it is ignored
+  },
+
+  async listener(order) {
+    let heard = 0;
+    const listen = () => process.on('SIGTRAP', () => heard++);
+    if (order === 'before') listen();
+    survive();
+    if (order === 'after') listen();
+    survive();
+    for (const count of [1, 2, 3]) {
+      process.kill(process.pid, 'SIGTRAP');
+      for (const end = Date.now() + 20_000; heard < count && Date.now() < end; await sleep(1));
+      survive();
+    }
+    if (order === 'after') process.removeAllListeners('SIGTRAP');
+    survive();
+    await sleep(20);
+    return { heard, warnings };
+  },
+
+  async listenerRemoved() {
+    survive();
+    const listener = () => undefined;
+    process.on('SIGTRAP', listener);
+    survive();
+    process.off('SIGTRAP', listener);
+    survive();
+    console.log('before');
+    return happen('kill');
+  },
+
+  async displaced() {
+    survive();
+    for (let round = 1; round <= 3; round++) {
+      signal(SIGTRAP, 0);
+      await untilRepaired(made.lib, round);
+      survive();
+    }
+    await sleep(20);
+    return { warnings };
+  },
+
+  // Threads that access registers all the time, each with a profiler of its own where that is asked for.
+  async busy(profiled, milliseconds) {
+    const { model, mapping } = registers();
+    const words = new Uint32Array(new SharedArrayBuffer(4));
+    const workers = [1, 2].map((number) => {
+      const worker = new Worker(__filename, { workerData: { handle: mapping.share(), from: 1 + 8 * number, words, profiled } });
+      return Promise.all([once(worker, 'message'), once(worker, 'exit')]);
+    });
+    const own = await profile(profiled === 'inspector', async () => {
+      const sum = { wrong: 0, rounds: 0, samples: 0 };
+      for (const end = Date.now() + Number(milliseconds); Date.now() < end || sum.rounds < 1000;) {
+        sum.wrong += access(mapping, 1, 100);
+        sum.rounds += 100;
+        await sleep(0);
+      }
+      return sum;
+    });
+    Atomics.store(words, 0, 1);
+    const all = [own, ...(await Promise.all(workers)).map(([[done]]) => done)];
+    const [wrong, rounds] = [all.reduce((sum, one) => sum + one.wrong, 0), all.reduce((sum, one) => sum + one.rounds, 0)];
+    return {
+      wrong,
+      counted: model.get(0) === rounds,
+      samples: all.every(({ samples }) => profiled !== 'inspector' || samples > 10),
+    };
+  },
+};
+
+async function profile(wanted, body) {
+  if (!wanted) return body();
+  const session = new Session();
+  session.connect();
+  const post = (method, parameters) =>
+    new Promise((resolve, reject) =>
+      session.post(method, parameters, (error, value) => (error ? reject(error) : resolve(value))),
+    );
+  await post('Profiler.enable');
+  await post('Profiler.setSamplingInterval', { interval: 100 });
+  await post('Profiler.start');
+  const sum = await body();
+  const { profile: taken } = await post('Profiler.stop');
+  session.disconnect();
+  return { ...sum, samples: taken.samples.length };
+}
+
+async function worker() {
+  const { handle, from, words, profiled } = workerData;
+  const { Mapping } = require('revocable-mmap');
+  const mapping = Mapping.attach(handle);
+  const sum = await profile(profiled === 'inspector', async () => {
+    const seen = { wrong: 0, rounds: 0, samples: 0 };
+    while (Atomics.load(words, 0) === 0) {
+      seen.wrong += access(mapping, from, 100);
+      seen.rounds += 100;
+      await sleep(0);
+    }
+    return seen;
+  });
+  parentPort.postMessage(sum);
+}
+
+if (isMainThread) {
+  const [scenario, ...args] = process.argv.slice(2);
+  SCENARIOS[scenario](...args).then((value) => value !== undefined && console.log(JSON.stringify(value)));
+} else {
+  worker();
+}
