@@ -404,8 +404,13 @@ Delivery emulate(Region* region, const Instruction& instruction, MachineContext&
   if (target.verdict == Verdict::deliver) result = emulate_with_bus(target.bus, target.offset, emulation, &effect);
   if (result != AccessResult::answered) {
     if (target.fill == Fill::deadly) return Delivery::deadly;
-    const uint64_t fill[2] = {fill_word(target.fill), fill_word(target.fill)};
-    effect = emulation.effect(fill);
+    uint64_t read[2] = {fill_word(target.fill), fill_word(target.fill)};
+    // The model has failed at its write, while it goes on to answer reads: a loop of a load and a comparison with exchange would
+    // never end. It finds what it expects, and learns from check() that nothing was written.
+    const bool lost = result == AccessResult::failed || result == AccessResult::late;
+    if (lost && instruction.operation == Operation::cmpxchg)
+      read[0] = low_bytes(emulation.operands.accumulator, allowed.access[0].width);
+    effect = emulation.effect(read);
   }
   apply_effect(machine, instruction, effect);
   if (dropped)
