@@ -102,8 +102,7 @@ void tell_of(const Target& target, uintptr_t address, bool write, EventKind kind
     mapping->self_faults.fetch_add(1);
     bump(g_counters.self_faults);
   } else if (kind != EventKind::fault_protection) {
-    mapping->raw_failure.store(static_cast<uint64_t>(cause) << 56 | (address - region->start), std::memory_order_relaxed);
-    mapping->raw_failures.fetch_add(1, std::memory_order_release);
+    note_raw_failure(region, address, cause);
   }
   tell_access(region, address, write, kind, cause);
 }
@@ -597,6 +596,12 @@ bool touches(const Instruction& instruction, uintptr_t address) {
 }
 
 }  // namespace
+
+void note_raw_failure(Region* region, uintptr_t address, Cause cause) {
+  DeviceMapping* mapping = region->device_mapping;
+  mapping->raw_failure.store(static_cast<uint64_t>(cause) << 56 | (address - region->start), std::memory_order_relaxed);
+  mapping->raw_failures.fetch_add(1, std::memory_order_release);
+}
 
 bool register_trap_reserve() {
 #if defined(__x86_64__)
