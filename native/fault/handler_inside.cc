@@ -563,7 +563,10 @@ Outcome protection_fault(Region* region, const Fault& fault) {
   // Permitted by our records: protect() or a settled page changed it in this moment, or somebody called mprotect(2) on it.
   if (((prot & fault.need()) != 0 && !region->trapped) || (mark & kMarkStray) != 0) return futile(region);
   if (region->fill == Fill::deadly || !ensure_marks(region)) return Outcome::foreign;
-  if (region->trapped) bump(g_counters.accesses_refused);
+  if (region->trapped) {
+    bump(g_counters.accesses_refused);
+    note_raw_failure(region, fault.address, Cause::refused);
+  }
   const EventKind kind = region->trapped ? EventKind::fault_refused : EventKind::fault_protection;
   return stray(region, page, fault, !region->trapped && (prot & PROT_READ) != 0, kind) ? Outcome::handled : Outcome::foreign;
 }

@@ -98,8 +98,7 @@ void tell_of(const Target& target, uintptr_t address, bool write, EventKind kind
     mapping->self_faults.fetch_add(1);
     bump(g_counters.self_faults);
   } else if (kind != EventKind::fault_protection) {
-    mapping->raw_failure.store(static_cast<uint64_t>(cause) << 56 | (address - region->start), std::memory_order_relaxed);
-    mapping->raw_failures.fetch_add(1, std::memory_order_release);
+    note_raw_failure(region, address, cause);
   }
   tell_access(region, address, write, kind, cause);
 }
@@ -401,8 +400,13 @@ Delivery emulate(Region* region, const Instruction& instruction, MachineContext&
   if (target.verdict == Verdict::deliver) result = emulate_with_bus(target, emulation, &effect);
   if (result != AccessResult::answered) {
     if (target.fill == Fill::deadly) return Delivery::deadly;
-    const uint64_t fill[2] = {fill_word(target.fill), fill_word(target.fill)};
-    effect = emulation.effect(fill);
+    uint64_t read[2] = {fill_word(target.fill), fill_word(target.fill)};
+    // The model has failed at its write, while it goes on to answer reads: a loop of a load and a comparison with exchange would
+    // never end. It finds what it expects, and learns from check() that nothing was written.
+    const bool lost = result == AccessResult::failed || result == AccessResult::late;
+    if (lost && instruction.operation == Operation::cmpxchg)
+      read[0] = low_bytes(emulation.operands.accumulator, allowed.access[0].width);
+    effect = emulation.effect(read);
   }
   apply_effect(machine, instruction, effect);
   if (dropped)
@@ -611,6 +615,12 @@ bool touches(const Instruction& instruction, uintptr_t address) {
 }
 
 }  // namespace
+
+void note_raw_failure(Region* region, uintptr_t address, Cause cause) {
+  DeviceMapping* mapping = region->device_mapping;
+  mapping->raw_failure.store(static_cast<uint64_t>(cause) << 56 | (address - region->start), std::memory_order_relaxed);
+  mapping->raw_failures.fetch_add(1, std::memory_order_release);
+}
 
 bool register_trap_reserve() {
 #if defined(__x86_64__)

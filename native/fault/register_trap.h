@@ -29,6 +29,9 @@ enum class Delivery {
 // An access to a live mapping of registers. In the fault handler. Leaves the scope when it has to wait.
 Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machine, ReaderScope& scope);
 
+// For check(): an access to a mapping of registers has not reached the model. In the handler.
+void note_raw_failure(Region* region, uintptr_t address, Cause cause);
+
 // This thread was to make a step and has come to a fault that is not ours: its registers are as they were before. In the handler.
 void abandon_step(MachineContext& machine);
 

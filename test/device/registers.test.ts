@@ -1,5 +1,7 @@
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import koffi from 'koffi';
 import {
   Device,
   RegisterFile,
@@ -16,9 +18,9 @@ import {
 import { runInChild } from '../support/child.js';
 import { describeTrapped } from '../support/conditions.js';
 import { startCrew, type CrewMember } from '../support/crew.js';
-import { temporaryFile } from '../support/temporary.js';
+import { temporaryDirectory, temporaryFile } from '../support/temporary.js';
 import { thrownBy } from '../support/thrown.js';
-import { someTurns, until } from '../support/until.js';
+import { until } from '../support/until.js';
 import { accessesOf, fixedMemory } from '../support/wasm.js';
 
 const PAGE = 4096;
@@ -220,19 +222,26 @@ describeTrapped('raw views of registers', () => {
     expect(mapping.state).toBe('live');
   });
 
-  test('an instruction that cannot be delivered reads the fill, once, and the next accesses are delivered again', async () => {
+  test('an instruction that cannot be delivered reads the fill, and the accesses after it are delivered again', async () => {
+    const directory = temporaryDirectory();
+    const source = join(directory, 'wide.c');
+    // More than 64 bytes at once.
+    writeFileSync(source, 'void save(void* at) { __asm__ volatile("fxsave (%0)" :: "r"(at) : "memory"); }\n');
+    execFileSync('cc', ['-shared', '-fPIC', '-o', join(directory, 'wide.so'), source]);
+    const save = koffi.load(join(directory, 'wide.so')).func('void save(uint64 at)') as (at: bigint) => void;
     const { model, map } = card([{ offset: 0, value: 5 }]);
     const mapping = map({ fill: 'ones' });
     const heard = heardOf(mapping);
     const before = refused();
-    // A system call is none at all.
-    const fd = openSync('/dev/zero', 'r');
-    expect(thrownBy(() => readSync(fd, mapping.bytes, 0, 4, null))).toMatchObject({ code: 'EFAULT' });
-    closeSync(fd);
-    expect([refused() - before, Atomics.load(words(mapping), 0), model.get(0)]).toEqual([0, 5, 5]);
-    mapping.check();
-    await someTurns();
-    expect(heard).toEqual([]);
+    save(BigInt(mapping.address));
+    expect(refused() - before).toBe(1);
+    expect(thrownBy(() => mapping.check())).toMatchObject({ code: 'ERR_DEVICE_REGISTER_ACCESS', cause: 'refused' });
+    expect([mapping.read32(0), model.get(0)]).toEqual([5, 5]);
+    await until('they are delivered again', () => Atomics.load(words(mapping), 0) === 5);
+    words(mapping)[0] = 6;
+    expect(model.get(0)).toBe(6);
+    await until('the event has come', () => heard.length > 0);
+    expect(heard).toEqual([expect.objectContaining({ kind: 'refused', write: true })]);
   });
 
   test('given to a system call they are EFAULT, and nothing is read', async () => {
@@ -242,8 +251,12 @@ describeTrapped('raw views of registers', () => {
     const fd = openSync(temporaryFile(0), 'r+');
     expect(thrownBy(() => writeSync(fd, mapping.bytes))).toMatchObject({ code: 'EFAULT', syscall: 'write' });
     closeSync(fd);
+    const zeros = openSync('/dev/zero', 'r');
+    expect(thrownBy(() => readSync(zeros, mapping.bytes, 0, 4, null))).toMatchObject({ code: 'EFAULT', syscall: 'read' });
+    closeSync(zeros);
     expect(await lines()).toEqual([]);
     expect(Atomics.load(words(mapping), 0)).toBe(5);
+    mapping.check();
   });
 });
 
@@ -469,6 +482,39 @@ describeTrapped('raw accesses that a model in JavaScript answers', () => {
       expect(thrownBy(() => mapping.check())).toMatchObject({ code: 'ERR_DEVICE_REGISTER_ACCESS', cause: 'failed', offset });
       mapping.check();
       expect([mapping.state, mapping.faults]).toEqual(['live', 3]);
+    }
+  });
+
+  test.each([
+    ['throws', 20_000, 'failed'],
+    ['is too slow', 50, 'no-answer'],
+  ])('a write op that %s, of a register that can be read: a loop of load and exchange ends', async (how, opTimeout, cause) => {
+    const { device, map } = here(
+      {
+        readRegister: () => 5,
+        writeRegister() {
+          if (how === 'throws') throw new Error('broken');
+          for (const end = Date.now() + 4 * opTimeout; Date.now() < end;);
+        },
+      },
+      opTimeout,
+    );
+    device.on('fault', () => undefined);
+    const mapping = map({ fill: 'ones' });
+    for (const name of ['or', 'add', 'and', 'xor', 'sub'] as const) {
+      const modify = (mapping: Mapping, name: 'or' | 'add' | 'and' | 'xor' | 'sub'): number =>
+        Atomics[name](new Uint32Array(mapping.buffer as ArrayBuffer, 0, 1024), 4, 8);
+      // What it read, by the instruction that loads; or the fill, where there is one instruction only.
+      expect([5, 0xffffffff]).toContain(await crew[0].run(mapping, modify, name));
+      await until('the failure is known', () => {
+        try {
+          mapping.check();
+          return false;
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'ERR_DEVICE_REGISTER_ACCESS', cause, offset: 16 });
+          return true;
+        }
+      });
     }
   });
 
