@@ -16,7 +16,7 @@ beforeAll(() => {
   const library = join(temporaryDirectory(), 'register-model.node');
   const source = join(root, 'test', 'children', 'register-model.c');
   execFileSync('cc', ['-shared', '-fPIC', '-O2', '-pthread', '-I', join(root, 'include'), '-o', library, source]);
-   
+
   addon = require(library) as Addon;
 });
 
