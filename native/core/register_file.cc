@@ -32,6 +32,9 @@ RegisterFile::RegisterFile(const std::vector<RegisterSpec>& specs, uint8_t unlis
   }
 }
 
+// A counter has run over into the bits above its width, where nobody looks.
+uint64_t RegisterFile::value(size_t index) const { return cells_[index].value.load() & ones(cells_[index].width); }
+
 // The first register that ends behind `offset`.
 size_t RegisterFile::first_reaching(uint64_t offset) const {
   size_t low = 0, high = count_;

@@ -37,7 +37,7 @@ class RegisterFile {
   const RegisterModel* model() const { return &model_; }
   size_t count() const { return count_; }
   // Of the register with that number, without the effects of an access.
-  uint64_t value(size_t index) const { return cells_[index].value.load(); }
+  uint64_t value(size_t index) const;
   void set_value(size_t index, uint64_t value) { cells_[index].value.store(value); }
 
  private:

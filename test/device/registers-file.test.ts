@@ -174,6 +174,20 @@ describe('I1 arguments of RegisterFile', () => {
   });
 });
 
+describe('RegisterFile: a counter', () => {
+  test.each([1, 2, 4, 8] as const)('of %i bytes goes on at 0', (width) => {
+    const most = 2n ** BigInt(8 * width) - 1n;
+    const model = new RegisterFile([{ offset: 0, width, kind: 'counter', value: width === 8 ? most : Number(most) }]);
+    const device = new Device({ name: 'card', regions: [{ size: 8, kind: 'registers', model }] });
+    const mapping = device.open().map();
+    expect(BigInt(width === 8 ? mapping.read64(0) : mapping.read32(0))).toBe(most);
+    expect(BigInt(model.get(0))).toBe(0n);
+    expect(BigInt(width === 8 ? mapping.read64(0) : mapping.read32(0))).toBe(0n);
+    expect(BigInt(model.get(0))).toBe(1n);
+    return device.unplug();
+  });
+});
+
 // --- against a reference ---
 
 /** The same in other words: byte by byte. */
