@@ -242,6 +242,7 @@ export interface Native {
   takeDeviceWork(deviceId: number, numbers: Float64Array): number;
   /** Whether a page that was asked for is still waited for. */
   faultIsAsked(token: number): boolean;
+  accessIsAsked(token: number): boolean;
   /** Answers a fault: an index into {@link FAULT_ANSWERS}. False when nobody waits for it any more. */
   answerFault(token: number, kind: number, content?: Uint8Array): boolean;
   selfFaults(id: number): number;

@@ -171,6 +171,11 @@ Napi::Value take_device_work(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(taken.size()));
 }
 
+// accessIsAsked(token)
+Napi::Value access_is_asked(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), bus_is_taken(to_u64(info[0])));
+}
+
 // faultIsAsked(token)
 Napi::Value fault_is_asked(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), pager_is_asked(to_u64(info[0])));
@@ -385,6 +390,7 @@ void export_devices(Napi::Env env, Napi::Object exports) {
   exports["deviceForget"] = Napi::Function::New(env, device_forget_js, "deviceForget");
   exports["deviceMappings"] = Napi::Function::New(env, device_mappings, "deviceMappings");
   exports["takeDeviceWork"] = Napi::Function::New(env, take_device_work, "takeDeviceWork");
+  exports["accessIsAsked"] = Napi::Function::New(env, access_is_asked, "accessIsAsked");
   exports["faultIsAsked"] = Napi::Function::New(env, fault_is_asked, "faultIsAsked");
   exports["answerFault"] = Napi::Function::New(env, answer_fault, "answerFault");
   exports["selfFaults"] = Napi::Function::New(env, self_faults, "selfFaults");

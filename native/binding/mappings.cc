@@ -50,7 +50,7 @@ MapArguments map_arguments(const Napi::CallbackInfo& info, size_t first) {
 }
 
 Failure map_at(const MapArguments& arguments, uintptr_t start, Region** region) {
-  const Failure failure = handlers_ensure(arguments.object->trapped);
+  const Failure failure = handlers_ensure();
   if (failure) return failure;
   const size_t span = round_up(arguments.length, size_t{1} << arguments.object->page_shift);
   return map_region(

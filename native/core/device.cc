@@ -151,7 +151,8 @@ std::vector<Work> device_take_work(Device& device, size_t most) {
   // What was asked for a mapping or device that has gone since is not to be answered: its op does not run.
   const bool removed = device.removed.load();
   std::erase_if(taken, [removed](const Work& work) {
-    if (work.kind == WorkKind::call || work.kind == WorkKind::access) return removed;
+    if (work.kind == WorkKind::call) return removed;
+    if (work.kind == WorkKind::access) return removed || !bus_is_taken(work.token);
     return (work.kind == WorkKind::fault || work.kind == WorkKind::write_fault) && (removed || !pager_is_asked(work.token));
   });
   return taken;

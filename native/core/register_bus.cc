@@ -98,6 +98,10 @@ void bus_take(RegisterBus* bus, std::vector<TakenAccess>* taken) {
   }
 }
 
+bool bus_is_taken(uint64_t token) {
+  return slot_of(token)->word.load(std::memory_order_acquire) == word_of(token, AskedAccess::kTaken);
+}
+
 bool bus_answer(uint64_t token, bool failed, uint64_t value) {
   AskedAccess* slot = slot_of(token);
   uint32_t word = word_of(token, AskedAccess::kTaken);

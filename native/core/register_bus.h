@@ -154,6 +154,8 @@ void bus_let_go(RegisterBus* bus);
 
 // What the device's thread is to answer, oldest first; appended to `taken`.
 void bus_take(RegisterBus* bus, std::vector<TakenAccess>* taken);
+// Whether somebody still waits for what has been taken.
+bool bus_is_taken(uint64_t token);
 // False when nobody waits for it any more.
 bool bus_answer(uint64_t token, bool failed, uint64_t value);
 

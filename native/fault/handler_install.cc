@@ -17,7 +17,7 @@ namespace revocable {
 namespace {
 
 std::mutex g_lock;
-bool g_installed = false, g_traps_installed = false;
+bool g_installed = false;
 
 // SA_NODEFER: a nested fault (a previous handler that touches a revoked page) must not find its signal blocked, which
 //   would kill. For the same reason the mask below leaves the signals of faults open.
@@ -70,7 +70,7 @@ Failure repair() {
   Failure failure;
   bool any = false;
   for (const int signal : {SIGBUS, SIGSEGV, SIGTRAP}) {
-    if ((signal == SIGTRAP && !g_traps_installed) || !displaced(signal)) continue;
+    if ((signal == SIGTRAP && g_trap_handler.load() != kTrapHandlerInPlace) || !displaced(signal)) continue;
     any = true;
     bump(g_counters.displacements);
     failure = install(signal);
@@ -100,18 +100,18 @@ Failure install_for_faults() {
 
 }  // namespace
 
-Failure handlers_ensure(bool traps) {
+Failure handlers_ensure() {
   std::lock_guard guard(g_lock);
-  Failure failure = install_for_faults();
-  if (failure || !traps || g_traps_installed) return failure;
-  failure = install(SIGTRAP);
-  g_traps_installed = !failure;
-  return failure;
+  return install_for_faults();
 }
 
 void handlers_check() {
   std::lock_guard guard(g_lock);
-  if (g_installed) repair();
+  if (!g_installed) return;
+  repair();
+  if (g_trap_handler.load() != kTrapHandlerWanted) return;
+  g_trap_handler.store(install(SIGTRAP) ? kTrapHandlerRefused : kTrapHandlerInPlace);
+  futex_wake_private(&g_trap_handler);
 }
 
 }  // namespace revocable

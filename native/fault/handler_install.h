@@ -9,11 +9,10 @@ namespace revocable {
 
 // Installs the handler for SIGBUS and SIGSEGV if it is not installed, adopts what it finds there, and reads back whether it
 // really is in place. Cheap (two sigaction calls) when nothing has changed; called at every map and revoke.
-// With `traps`, that for SIGTRAP too, which only accesses to the registers of devices need (register_trap.h).
-Failure handlers_ensure(bool traps = false);
+Failure handlers_ensure();
 
-// The same, if the handler was ever installed; for the watchdog and the hooks on the process's signal listeners.
-// Displacements are counted in stats and pushed as an event.
+// The same, if the handler was ever installed, and that for SIGTRAP when a thread waits for it (register_trap.h); for the
+// watchdog and the hooks on the process's signal listeners. Displacements are counted in stats and pushed as an event.
 void handlers_check();
 
 }  // namespace revocable

@@ -17,12 +17,16 @@
 #include "core/features.h"
 #include "core/linux_abi.h"
 #include "core/register_bus.h"
+#include "core/service.h"
 #include "core/spin.h"
 #include "fault/chain.h"
 #include "fault/handler_inside.h"
 #include "fault/instruction.h"
 
 namespace revocable {
+
+FutexWord g_trap_handler{kTrapHandlerUnasked};
+
 namespace {
 
 constexpr unsigned kWidest = 64;  // bytes of one access
@@ -58,9 +62,7 @@ bool permitted(const Region* region, uintptr_t address, const MemoryAccess& acce
 Verdict judge(const Region* region, const MemoryAccess& access) {
   const uintptr_t last = access.address + access.width - 1;
   if (access.address < region->start || last - region->start >= region->length) return Verdict::refused;
-  const bool two_pages = region->page_of(access.address) != region->page_of(last);
-  if (two_pages && region->rearranged.load(std::memory_order_relaxed) != nullptr) return Verdict::refused;
-  if (!permitted(region, access.address, access) || (two_pages && !permitted(region, last, access))) return Verdict::forbidden;
+  if (!permitted(region, access.address, access) || !permitted(region, last, access)) return Verdict::forbidden;
   return region->state.load(std::memory_order_acquire) == State::live ? Verdict::deliver : Verdict::gone;
 }
 
@@ -72,10 +74,7 @@ Target target_of(Region* region, const MemoryAccess& access) {
   target.fill = region->fill;
   target.slot = region->slot;
   target.generation = region->generation;
-  if (target.verdict != Verdict::refused) {
-    const size_t page = region->page_of(access.address);
-    target.offset = region->object_offset_of(page) + (access.address - region->page_address(page));
-  }
+  target.offset = region->object_offset + (access.address - region->start);  // registers are not rearranged
   return target;
 }
 
@@ -553,10 +552,26 @@ void begin_step(Step* step, const Moved* moved, unsigned count, const char (*byt
   machine.set_mask(step_mask());
 }
 
+// Most processes never need the handler for SIGTRAP, and so it is put in place for the first step: by the service thread, as that
+// is no work for a signal handler.
+bool trap_handler_ready() {
+  constexpr uint64_t kLongestNs = 5'000'000'000;
+  uint32_t unasked = kTrapHandlerUnasked;
+  if (g_trap_handler.compare_exchange_strong(unasked, kTrapHandlerWanted)) service_wake();
+  for (const uint64_t begun = now_ns(); now_ns() - begun < kLongestNs;) {
+    if (g_trap_handler.load(std::memory_order_acquire) != kTrapHandlerWanted) break;
+    const timespec slice{0, 50'000'000};
+    futex_wait_private(&g_trap_handler, kTrapHandlerWanted, &slice);
+  }
+  return g_trap_handler.load(std::memory_order_acquire) == kTrapHandlerInPlace;
+}
+
 Delivery redirect(const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
   Moved moved[kMoved];
   unsigned count = 0;
   if (!plan_moves(instruction, moved, &count)) return Delivery::not_understood;
+  const bool ready = g_trap_handler.load(std::memory_order_acquire) == kTrapHandlerInPlace || trap_handler_ready();
+  if (!ready) return Delivery::not_understood;
   scope.leave();
   char bytes[kMoved][kWidest];
   for (unsigned i = 0; i < count; ++i) {

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "core/futex.h"
 #include "core/region.h"
 #include "core/region_table.h"
 #include "fault/machine_context.h"
@@ -34,6 +35,10 @@ void note_raw_failure(Region* region, uintptr_t address, Cause cause);
 
 // This thread was to make a step and has come to a fault that is not ours: its registers are as they were before. In the handler.
 void abandon_step(MachineContext& machine);
+
+// Whether the handler below is in place. handlers_check (handler_install.h) puts it there when it is wanted.
+enum : uint32_t { kTrapHandlerUnasked, kTrapHandlerWanted, kTrapHandlerInPlace, kTrapHandlerRefused };
+extern FutexWord g_trap_handler;
 
 // For SIGTRAP.
 extern "C" __attribute__((visibility("default"))) void revocable_mmap_trap_handler(int signal, siginfo_t* info, void* context);

@@ -494,8 +494,15 @@ export class Device extends DeviceBase implements LinkedHere {
 
   /** An op that was called for the one before may have ended what this one is about. */
   #isStillToDo(work: Float64Array, at: number): boolean {
-    const kind = WORK_KINDS[work[at]];
-    return (kind !== 'fault' && kind !== 'write-fault') || native.faultIsAsked(work[at + 1]);
+    switch (WORK_KINDS[work[at]]) {
+      case 'fault':
+      case 'write-fault':
+        return native.faultIsAsked(work[at + 1]);
+      case 'access':
+        return native.accessIsAsked(work[at + 1]);
+      default:
+        return true;
+    }
   }
 
   #do(work: Float64Array, at: number): void {

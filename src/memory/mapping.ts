@@ -203,10 +203,12 @@ export class Mapping extends CheckedAccess implements Disposable {
   /**
    * Lets whole pages of the mapping show other pages of the object: a non-linear mapping, as remap_file_pages(2) made.
    *
-   * @throws RangeError for a range or `objectOffset` that is not whole pages or outside; the error of mmap(2).
+   * @throws RangeError for a range or `objectOffset` that is not whole pages or outside; `ENOTSUP` for a device's registers; the error
+   *   of mmap(2).
    */
   remapPages(range: PageRange & { objectOffset: number }): void {
     requiredObject('range', range);
+    if (this.object._device?.registers !== undefined) throw systemError({ errno: -osConstants.errno.ENOTSUP, syscall: 'mmap' });
     const { offset, length } = this.#pages(range);
     const objectOffset = integer('range.objectOffset', range.objectOffset, 0, Number.MAX_SAFE_INTEGER - length);
     multipleOf('range.objectOffset', objectOffset, this.#pageSize);

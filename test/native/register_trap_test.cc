@@ -93,7 +93,7 @@ struct Registers {
     device = device_create("registers", limit_ms, [] {});
     ObjectOptions described{.name = "registers", .device = device, .registers = true};
     CHECK_OK(object_create(bytes, false, described, &object));
-    CHECK_OK(handlers_ensure(true));
+    CHECK_OK(handlers_ensure());
     bus_begin(object, {.model = behind, .device = device.get(), .region = 0, .bell = -1, .trapped = register_trap_reserve()});
     device->buses.push_back(object->bus.load());
     view = map(object, options);
@@ -196,6 +196,8 @@ TEST("registers: vectors come in pieces of eight bytes, and the page is never op
 // Counts, while it lives, the faults of this process and after how many of them the instruction is to be stepped.
 struct Faults {
   Faults() {
+    g_trap_handler.store(kTrapHandlerWanted);
+    handlers_check();
     service_set_watchdog([] {});  // which would take the counting handler for a displacement, and put it behind the library's
     all.store(0);
     stepped.store(0);
@@ -676,7 +678,7 @@ class Answering {
     ready_.wait(0);
     ObjectOptions described{.name = "registers", .device = device_, .registers = true};
     CHECK_OK(object_create(4096, false, described, &object_));
-    CHECK_OK(handlers_ensure(true));
+    CHECK_OK(handlers_ensure());
     bus_begin(object_, {.device = device_.get(), .bell = bell_, .trapped = register_trap_reserve()});
     {
       std::lock_guard guard(device_->lock);
