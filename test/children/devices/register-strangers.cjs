@@ -29,18 +29,41 @@ function registers() {
     ...Array.from({ length: 63 }, (_, i) => ({ offset: 8 * (i + 1), width: 8 })),
   ]);
   const device = new lib.Device({ name: 'card', regions: [{ size: 4096, kind: 'registers', model }] });
-  return (made = { lib, model, device, mapping: device.open().map() });
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+  return (made = { lib, model, device, mapping: device.open().map({ memory, memoryOffset: 0 }) });
 }
 
-/** Accesses of each kind, most of them stepped; how many were wrong. */
+// (func (export "load") (param i32) (result i32) …): the first lane of i16x8.load8x8_s. On x86-64 that is vpmovsxbw, which loads and
+// extends, and so is stepped.
+const STEPPED_LOAD = Uint8Array.from([
+  ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+  ...[1, 6, 1, 0x60, 1, 0x7f, 1, 0x7f],
+  ...[2, 9, 1, 1, 0x65, 1, 0x6d, 2, 3, 1, 1], // e.m, shared, of one page
+  ...[3, 2, 1, 0],
+  ...[7, 8, 1, 4, 0x6c, 0x6f, 0x61, 0x64, 0, 0],
+  ...[10, 13, 1, 11, 0, 0x20, 0, 0xfd, 1, 0, 0, 0xfd, 0x18, 0, 0x0b],
+]);
+const programs = new WeakMap();
+function steppedLoad(mapping) {
+  if (!programs.has(mapping)) {
+    const module = new WebAssembly.Module(STEPPED_LOAD);
+    programs.set(mapping, new WebAssembly.Instance(module, { e: { m: mapping.memory } }).exports.load);
+  }
+  return programs.get(mapping);
+}
+
+/** Accesses of each kind, some of them stepped; how many were wrong. */
 function access(mapping, from, rounds) {
   const [doubles, singles] = [new Float64Array(mapping.buffer, 0, 64), new Float32Array(mapping.buffer, 0, 128)];
   const words = new Uint32Array(mapping.buffer, 0, 128);
+  const bytes = new Int8Array(mapping.buffer, 0, 512);
+  const load = steppedLoad(mapping);
   let wrong = 0;
   for (let i = 0; i < rounds; i++) {
     const at = from + (i % 8);
     doubles[at] = i / 3;
     if (doubles[at] !== i / 3) wrong++;
+    if (load(8 * at) !== Atomics.load(bytes, 8 * at)) wrong++;
     singles[2 * at] = i / 7;
     if (singles[2 * at] !== Math.fround(i / 7)) wrong++;
     words[2 * at] = i;
