@@ -46,6 +46,7 @@ const functions = {
   madvise: libc.func('int madvise(uint64 at, size_t bytes, int advice)'),
   mlock: libc.func('int mlock(uint64 at, size_t bytes)'),
   mlockall: libc.func('int mlockall(int flags)'),
+  munlockall: libc.func('int munlockall()'),
   pread: libc.func('int64 pread(int fd, uint64 to, size_t bytes, int64 offset)'),
   pwrite: libc.func('int64 pwrite(int fd, uint64 from, size_t bytes, int64 offset)'),
   read: libc.func('int64 read(int fd, uint64 to, size_t bytes)'),
@@ -73,6 +74,7 @@ const mremap = (at, oldBytes, newBytes, flags, to = 0n) => answer(functions.mrem
 const madvise = (at, bytes, advice) => answer(functions.madvise(at, bytes, advice));
 const mlock = (at, bytes) => answer(functions.mlock(at, bytes));
 const mlockall = (flags) => answer(functions.mlockall(flags));
+const munlockall = () => answer(functions.munlockall());
 const mseal = (at, bytes) => answer(functions.syscall3(SYS.mseal, at, bytes, 0));
 const read = (fd, to, bytes) => answer(functions.read(fd, to, bytes));
 const write = (fd, from, bytes) => answer(functions.write(fd, from, bytes));
@@ -189,6 +191,7 @@ module.exports = {
   madvise,
   mlock,
   mlockall,
+  munlockall,
   mseal,
   read,
   write,

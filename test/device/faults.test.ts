@@ -96,7 +96,7 @@ describe('page faults of devices', () => {
     const tids = touchers.map((toucher) => toucher.tid);
     for (const page of pages) expect(tids).toContain(page.thread);
     await until('all are counted', () => grown().pagesSupplied === 100);
-    expect(grown()).toEqual({ pagesSupplied: 100, pagesAsked: 100, selfFaults: 0, answersDiscarded: 0 });
+    expect(grown()).toEqual({ pagesSupplied: 100, pagesAsked: 100, selfFaults: 0, answersDiscarded: 0, accessesRefused: 0 });
   });
 
   const failing: [string, () => FaultAnswer | Promise<FaultAnswer>, string][] = [
@@ -161,7 +161,7 @@ describe('page faults of devices', () => {
     answer(new Uint8Array(PAGE).fill(9));
     await until('the answer is discarded', () => grown().answersDiscarded === 1);
     expect([mapping.bytes[0], (await touchers[0].touch(mapping, 0)).code]).toEqual([0xff, 'ERR_BACKING_FAULT']);
-    expect(grown()).toEqual({ pagesSupplied: 0, pagesAsked: 1, selfFaults: 0, answersDiscarded: 1 });
+    expect(grown()).toEqual({ pagesSupplied: 0, pagesAsked: 1, selfFaults: 0, answersDiscarded: 1, accessesRefused: 0 });
   });
 
   test.each(['an error', 'a string', 'a number', 'an object', 'null', 'undefined'].map((what, index) => ({ what, index })))(

@@ -38,6 +38,7 @@ export interface KernelCalls {
   madvise(at: bigint, bytes: number, advice: number): number;
   mlock(at: bigint, bytes: number): number;
   mlockall(flags: number): number;
+  munlockall(): number;
   mseal(at: bigint, bytes: number): number;
   read(fd: number, to: bigint, bytes: number): number;
   write(fd: number, from: bigint, bytes: number): number;
