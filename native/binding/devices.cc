@@ -72,6 +72,7 @@ Napi::Value is_register_model(const Napi::CallbackInfo& info) {
 }
 
 Failure begin_registers(EnvState& state, Object* object, const ObjectOptions& options, const RegisterModel* model) {
+  if (model != nullptr) state.shut_before_models(options.device);
   const int bell = state.watch_registers();
   if (bell < 0) return {EMFILE, "eventfd"};
   bus_begin(object, {.model = model,
@@ -143,6 +144,7 @@ void device_forget_js(const Napi::CallbackInfo& info) {
   if (device == nullptr) return;
   device_abandon(*device);
   device_forget(*device);
+  EnvState::of(info.Env()).forget_models(device->id);
   std::erase(EnvState::of(info.Env()).devices, device);
 }
 

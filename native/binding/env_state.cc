@@ -179,6 +179,23 @@ void EnvState::unwatch_registers() {
   registers_ = nullptr;
 }
 
+// Hooks run in the reverse order of their making: this one before that of whatever was loaded to make the model.
+static void shut_device(void* device) { device_shut(**static_cast<DeviceRef*>(device)); }
+
+void EnvState::shut_before_models(const DeviceRef& device) {
+  auto& held = foreign_models[device->id];
+  if (held != nullptr) return;
+  held = std::make_unique<DeviceRef>(device);
+  napi_add_env_cleanup_hook(env, shut_device, held.get());
+}
+
+void EnvState::forget_models(uint64_t device) {
+  const auto found = foreign_models.find(device);
+  if (found == foreign_models.end()) return;
+  napi_remove_env_cleanup_hook(env, shut_device, found->second.get());
+  foreign_models.erase(found);
+}
+
 void EnvState::pending(int change) {
   if (change > 0) mailbox->expect();
   pending_ += change;

@@ -94,6 +94,10 @@ class EnvState {
   std::unordered_set<Waiter*> waiting;         // synchronous waits under way
   ThreadedWaits threaded_waits;
   std::vector<DeviceRef> devices;  // owned by this thread
+  // Devices with models of other addons, which go before this library does: shut first.
+  std::unordered_map<uint64_t, std::unique_ptr<DeviceRef>> foreign_models;
+  void shut_before_models(const DeviceRef& device);
+  void forget_models(uint64_t device);
   struct HeldCall {
     DeviceRef device;
     std::shared_ptr<DeviceCall> call;

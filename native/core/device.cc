@@ -105,13 +105,15 @@ static void queue_accesses(Device& device) {
   std::lock_guard guard(device.lock);
   std::vector<TakenAccess> accesses;
   for (RegisterBus* bus : device.buses) bus_take(bus, &accesses);
+  // Of accesses that nobody waits for any more, and that have not been answered.
+  std::erase_if(device.combinations, [](const auto& entry) { return !bus_is_taken(entry.first); });
   for (const TakenAccess& access : accesses) {
     const uint64_t what = (access.reads ? 1 : 0) | (access.writes ? 2 : 0);
     device.work.push_back({WorkKind::access,
                            access.token,
                            {access.region, access.offset, access.width, what, access.value & 0xffffffff, access.value >> 32,
                             static_cast<uint64_t>(access.thread)}});
-    if (access.combines) device.combinations.emplace(access.token, access.combination);
+    if (access.combines) device.combinations.insert_or_assign(access.token, access.combination);
   }
 }
 

@@ -43,6 +43,28 @@ void finish(AskedAccess* slot, uint32_t word, AskedAccess::State state) {
   futex_wake_private(&slot->word);
 }
 
+// Nobody waits for it any more, and it is off the list.
+bool free_if_left(AskedAccess* slot) {
+  const uint32_t word = slot->word.load(std::memory_order_acquire);
+  if (state_of(word) != AskedAccess::kLeft) return false;
+  slot->word.store(freed(word), std::memory_order_release);
+  return true;
+}
+
+// Whoever waits for it goes on, and is told that it is gone. False when it has been left instead.
+bool end_asked(AskedAccess* slot) {
+  uint32_t word = slot->word.load(std::memory_order_acquire);
+  if (state_of(word) != AskedAccess::kAsked || !move_on(slot, &word, AskedAccess::kCopying)) return false;
+  finish(slot, word, AskedAccess::kGone);
+  return true;
+}
+
+void end_taken(AskedAccess* slot) {
+  uint32_t word = slot->word.load(std::memory_order_acquire);
+  if (state_of(word) != AskedAccess::kTaken || !move_on(slot, &word, AskedAccess::kAnswering)) return;
+  finish(slot, word, AskedAccess::kGone);
+}
+
 // Oldest first.
 AskedAccess* take_all(RegisterBus* bus) {
   AskedAccess* newest = bus->asked.exchange(nullptr, std::memory_order_acquire);
@@ -66,16 +88,25 @@ TakenAccess copy_of(const AskedAccess& slot, uint32_t word, uint32_t region) {
 void bus_let_go(RegisterBus* bus) {
   for (AskedAccess* slot = take_all(bus); slot != nullptr;) {
     AskedAccess* next = slot->next;
-    uint32_t word = slot->word.load(std::memory_order_acquire);
-    if (state_of(word) == AskedAccess::kLeft) slot->word.store(freed(word), std::memory_order_release);
-    else if (move_on(slot, &word, AskedAccess::kCopying)) finish(slot, word, AskedAccess::kGone);
+    if (!end_asked(slot)) free_if_left(slot);
     slot = next;
   }
   for (AskedAccess& slot : g_asked_accesses) {
-    uint32_t word = slot.word.load(std::memory_order_acquire);
-    if (state_of(word) != AskedAccess::kTaken || slot.bus != bus) continue;
-    if (move_on(&slot, &word, AskedAccess::kAnswering)) finish(&slot, word, AskedAccess::kGone);
+    if (slot.bus == bus) end_taken(&slot);
   }
+}
+
+void bus_sweep(RegisterBus* bus) {
+  do {
+    for (AskedAccess* slot = take_all(bus); slot != nullptr;) {
+      AskedAccess* next = slot->next;
+      const bool over = free_if_left(slot) || (!bus->open.load() && (end_asked(slot) || free_if_left(slot)));
+      if (!over) bus_push(bus, slot);
+      slot = next;
+    }
+    // Shut since: whoever shut it may have looked before what stands above put something back.
+  } while (!bus->open.load() && bus->asked.load() != nullptr);
+  bus_ring(bus);
 }
 
 // Off the list. Whoever has been waiting for it may have left it there.
@@ -84,10 +115,11 @@ static void take_one(RegisterBus* bus, AskedAccess* slot, std::vector<TakenAcces
   if (state_of(word) == AskedAccess::kAsked && move_on(slot, &word, AskedAccess::kCopying)) {
     if (slot->incarnation != bus->incarnation.load(std::memory_order_relaxed)) return finish(slot, word, AskedAccess::kGone);
     taken->push_back(copy_of(*slot, word, bus->region.load(std::memory_order_relaxed)));
-    return finish(slot, word, AskedAccess::kTaken);
+    slot->word.store(with_state(word, AskedAccess::kTaken));  // before the look at the gate: whoever shuts it looks the other way
+    if (!bus->open.load()) end_taken(slot);
+    return;
   }
-  word = slot->word.load(std::memory_order_acquire);  // it may have been left in this moment
-  if (state_of(word) == AskedAccess::kLeft) slot->word.store(freed(word), std::memory_order_release);
+  free_if_left(slot);  // perhaps in this moment
 }
 
 void bus_take(RegisterBus* bus, std::vector<TakenAccess>* taken) {

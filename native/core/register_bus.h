@@ -7,8 +7,11 @@
 // whether there is anything behind it.
 #pragma once
 
+#include <unistd.h>
+
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -151,6 +154,22 @@ struct TakenAccess {
 // Who waits for JavaScript goes on, and is told that it is gone. An answer that is being given now is still given.
 // Async-signal-safe.
 void bus_let_go(RegisterBus* bus);
+
+// Takes what nobody waits for any more off the list; where the gate is shut, everything. Async-signal-safe.
+void bus_sweep(RegisterBus* bus);
+
+inline void bus_push(RegisterBus* bus, AskedAccess* slot) {
+  AskedAccess* newest = bus->asked.load(std::memory_order_relaxed);
+  do slot->next = newest;
+  while (!bus->asked.compare_exchange_weak(newest, slot));
+}
+
+// The device's thread looks. Async-signal-safe.
+inline void bus_ring(RegisterBus* bus) {
+  const uint64_t one = 1;
+  const int saved_errno = errno;
+  if (write(bus->bell.load(std::memory_order_relaxed), &one, sizeof one) < 0) errno = saved_errno;  // full: it has been rung
+}
 
 // What the device's thread is to answer, oldest first; appended to `taken`.
 void bus_take(RegisterBus* bus, std::vector<TakenAccess>* taken);

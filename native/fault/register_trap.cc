@@ -102,6 +102,15 @@ void tell_of(const Target& target, uintptr_t address, bool write, EventKind kind
   tell_access(region, address, write, kind, cause);
 }
 
+// Where the mapping lives on, as after a suspension, nothing else would tell. Events come by the mapping's end.
+void note_gone(const Target& target, uintptr_t address) {
+  if (target.verdict != Verdict::deliver && target.verdict != Verdict::gone) return;
+  const ReaderScope scope;
+  Region* region = find_region(address);
+  if (region == nullptr || region->slot != target.slot || region->generation != target.generation) return;
+  note_raw_failure(region, address, Cause::none);
+}
+
 void tell_verdict(const Target& target, const MemoryAccess& access) {
   if (target.verdict == Verdict::forbidden) {
     tell_of(target, access.address, access.writes, EventKind::fault_protection, Cause::none);
@@ -113,8 +122,8 @@ void tell_verdict(const Target& target, const MemoryAccess& access) {
 
 void tell_result(const Target& target, const MemoryAccess& access, AccessResult result) {
   switch (result) {
-    case AccessResult::answered:
-    case AccessResult::gone: return;
+    case AccessResult::answered: return;
+    case AccessResult::gone: return note_gone(target, access.address);
     case AccessResult::failed: return tell_of(target, access.address, access.writes, EventKind::fault_backing, Cause::failed);
     case AccessResult::late: return tell_of(target, access.address, access.writes, EventKind::fault_backing, Cause::no_answer);
     case AccessResult::self: return tell_of(target, access.address, access.writes, EventKind::fault_self, Cause::none);
@@ -191,14 +200,12 @@ void fill_slot(AskedAccess* slot, RegisterBus* bus, const RegisterAccess& access
 }
 
 void leave_with_owner(RegisterBus* bus, AskedAccess* slot) {
-  AskedAccess* newest = bus->asked.load(std::memory_order_relaxed);
-  do slot->next = newest;
-  while (!bus->asked.compare_exchange_weak(newest, slot));
+  const bool first = bus->asked.load(std::memory_order_relaxed) == nullptr;
+  bus_push(bus, slot);
   // Shut meanwhile, and whoever shut it may have looked too early for this one.
-  if (!bus->open.load()) return bus_let_go(bus);
-  if (newest != nullptr) return;  // whoever left that one has rung, and the owner takes all
-  const uint64_t one = 1;
-  if (write(bus->bell.load(std::memory_order_relaxed), &one, sizeof one) < 0) return;  // full: it has been rung
+  if (!bus->open.load()) return bus_sweep(bus);
+  // Else whoever left the one before has rung, and the owner takes all. One ring too many does no harm.
+  if (first || slot->next == nullptr) bus_ring(bus);
 }
 
 // Whether the slot has come to its end; gives it back then.
@@ -223,7 +230,7 @@ bool leave(AskedAccess* slot) {
   return slot->word.compare_exchange_strong(word, word - state + (1u << AskedAccess::kStateBits), std::memory_order_acq_rel);
 }
 
-AccessResult await_answer(AskedAccess* slot, uint64_t limit_ns, uint64_t* value) {
+AccessResult await_answer(RegisterBus* bus, AskedAccess* slot, uint64_t limit_ns, uint64_t* value) {
   AccessResult result;
   const uint64_t begun = now_ns();
   while (g_may_spin.load(std::memory_order_relaxed) && now_ns() - begun < uint64_t{kSpinUs} * 1000) {
@@ -234,7 +241,10 @@ AccessResult await_answer(AskedAccess* slot, uint64_t limit_ns, uint64_t* value)
     const uint32_t word = slot->word.load(std::memory_order_acquire);
     if (collect(slot, &result, value)) return result;
     const uint64_t now = now_ns();
-    if (now - begun >= limit_ns && leave(slot)) return AccessResult::late;
+    if (now - begun >= limit_ns && leave(slot)) {
+      bus_sweep(bus);  // or what has been left would use up the slots while the owner does not look
+      return AccessResult::late;
+    }
     // While it is being taken or answered its word changes in a moment.
     const uint64_t left = now - begun < limit_ns ? limit_ns - (now - begun) : 100'000;
     const timespec limit{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
@@ -261,7 +271,7 @@ AccessResult ask_for_access(RegisterBus* bus, uint32_t incarnation, const Regist
   slot->incarnation = incarnation;
   slot->word.store(word - AskedAccess::kFilling + AskedAccess::kAsked, std::memory_order_release);
   leave_with_owner(bus, slot);
-  return await_answer(slot, limit_ns, value);
+  return await_answer(bus, slot, limit_ns, value);
 }
 
 uint64_t model_read(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, bool raw) {
@@ -488,6 +498,15 @@ Step* take_step(int tid) {
   return nullptr;
 }
 
+// Threads whose handler of another signal jumped out of a step, and that have ended since.
+void forget_steps_of_the_dead() {
+  const int process = getpid();
+  for (Step& step : g_steps) {
+    int tid = step.tid.load(std::memory_order_relaxed);
+    if (tid != 0 && syscall(SYS_tgkill, process, tid, 0) != 0 && errno == ESRCH) step.tid.compare_exchange_strong(tid, 0);
+  }
+}
+
 // As the processor's registers are again what the program knows.
 void put_registers_back(const Step& step, MachineContext& machine, bool stepped) {
   for (unsigned i = 0; i < step.count; ++i) {
@@ -563,6 +582,9 @@ bool trap_handler_ready() {
     const timespec slice{0, 50'000'000};
     futex_wait_private(&g_trap_handler, kTrapHandlerWanted, &slice);
   }
+  // Nobody comes: the child of a fork, which has no service thread.
+  uint32_t wanted = kTrapHandlerWanted;
+  g_trap_handler.compare_exchange_strong(wanted, kTrapHandlerRefused);
   return g_trap_handler.load(std::memory_order_acquire) == kTrapHandlerInPlace;
 }
 
@@ -583,8 +605,9 @@ Delivery redirect(const Instruction& instruction, MachineContext& machine, Reade
     moved[i].access.writes = false;
   }
   Step* step = take_step(abi::tid());
-  while (step == nullptr) {  // each of the others is one instruction long
+  for (unsigned tries = 1; step == nullptr; ++tries) {  // each of the others is one instruction long
     syscall(SYS_sched_yield);
+    if (tries % 1024 == 0) forget_steps_of_the_dead();
     step = take_step(abi::tid());
   }
   begin_step(step, moved, count, bytes, machine);
@@ -600,7 +623,7 @@ void deliver_written(const Moved& moved, const char* bytes) {
     if (region == nullptr || region->generation != moved.target.generation || region->slot != moved.target.slot) return;
     target = target_of(region, moved.access);
   }
-  if (target.verdict != Verdict::deliver) return;
+  if (target.verdict != Verdict::deliver) return note_gone(target, moved.access.address);
   char copy[kWidest];
   memcpy(copy, bytes, moved.access.width);
   tell_result(target, moved.access, transfer(target, moved.access.width, true, copy));
@@ -654,6 +677,8 @@ bool register_trap_reserve() {
 }
 
 Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machine, ReaderScope& scope) {
+  // A step that has come to registers which were none when it was planned: planned anew.
+  if (machine.trap_flag()) abandon_step(machine);
   uint8_t code[kLongestInstruction];
   const Instruction instruction = decode_instruction(code, read_code(machine.pc(), code), machine);
   if (!instruction.known || !touches(instruction, address)) return Delivery::not_understood;

@@ -44,10 +44,15 @@ export function callElsewhere(device: number, name: string, op: CallName, ...val
   return [numbers[1], numbers[2]];
 }
 
+function isGone(device: number): boolean {
+  return native.deviceState(device) !== 0;
+}
+
 /** A model in native code answers in whichever thread the access is made. */
-export function registersInNativeCode(objectId: number, raw: boolean): RegisterPort {
+export function registersInNativeCode(device: number, objectId: number, raw: boolean): RegisterPort {
   return {
     raw,
+    gone: () => isGone(device),
     read: (offset, width) => {
       if (!native.registerAccess(objectId, false, offset, width, numbers)) return undefined;
       return width === 8 ? (BigInt(numbers[1]) << 32n) | BigInt(numbers[0]) : numbers[0];
@@ -65,6 +70,7 @@ export function registersFromElsewhere(device: number, region: number, raw: bool
   const name = native.deviceName(device);
   return {
     raw,
+    gone: () => isGone(device),
     read: (offset, width) => {
       const value = callElsewhere(device, name, 'readRegister', region, offset, width);
       if (value === undefined) return undefined;

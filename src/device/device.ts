@@ -282,6 +282,7 @@ export class Device extends DeviceBase implements LinkedHere {
   registerPort(region: number, raw: boolean): RegisterPort {
     return {
       raw,
+      gone: () => this.state === 'removed',
       read: (offset, width) => (this.state === 'removed' ? undefined : this.#readRegister(this.#thread, region, offset, width)),
       write: (offset, width, value) => {
         if (this.state === 'removed') return false;
@@ -294,7 +295,7 @@ export class Device extends DeviceBase implements LinkedHere {
   /** @internal Ops asked about the region have settled, and the mappings' ends have been told. */
   async drained(region: number): Promise<void> {
     await this.#running.drain(this.opTimeout, region);
-    this.#look();
+    this.#look(1024);
   }
 
   // --- files, also of other threads ---
@@ -480,8 +481,16 @@ export class Device extends DeviceBase implements LinkedHere {
 
   // --- work from other threads ---
 
-  #look(): void {
-    for (;;) {
+  /**
+   * Does what there is to do. Threads that poll a register have the next access ready as soon as one is answered: after so many rounds it
+   * is the turn of whatever else this thread has to do.
+   */
+  #look(rounds = 64): void {
+    for (let round = 0; ; round++) {
+      if (round === rounds) {
+        setImmediate(() => this.#look()).unref();
+        return;
+      }
       // An op may look again: that takes an array of its own.
       const work = this.#work ?? new Float64Array(64 * WORK_NUMBERS);
       this.#work = undefined;
@@ -692,7 +701,7 @@ export class Device extends DeviceBase implements LinkedHere {
     this.#running.abortAll(gone);
     const regions = await Promise.all(this.regions.map((region) => region.object._revokeOnly(reason ?? gone)));
     await this.#running.drain(this.opTimeout);
-    this.#look();
+    this.#look(Infinity);
     for (const tell of this.#endedMeanwhile) tell();
     this.#endedMeanwhile = undefined;
     for (const file of [...this.#opened.values()]) this.#release(file);

@@ -9,6 +9,8 @@ import { registersFromElsewhere, registersInNativeCode } from './calls.js';
 export interface RegisterPort {
   /** Raw accesses reach it too. */
   raw: boolean;
+  /** Whether the device has been removed. */
+  gone(): boolean;
   /** Undefined when the device is gone. */
   read(offset: number, width: number): number | bigint | undefined;
   /** False when the device is gone. */
@@ -45,7 +47,7 @@ export function linkOf(objectId: number): DeviceLink | undefined {
   const here = devicesHere.get(device);
   const registers = (): RegisterPort | undefined => {
     if (!found.registers) return undefined;
-    if (found.native) return registersInNativeCode(objectId, found.raw);
+    if (found.native) return registersInNativeCode(device, objectId, found.raw);
     return here === undefined ? registersFromElsewhere(device, region, found.raw) : here.registerPort(region, found.raw);
   };
   if (here !== undefined) {

@@ -510,12 +510,14 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     if (!port.write(this.offset + offset, width, value)) this.#throwGone(offset);
   }
 
-  /** The device went while its model was being asked. */
-  #throwGone(offset: number | undefined): never {
-    this._throwUnlessLive(offset);
-    // Its registers go before its mappings do.
-    if (this.object.state === 'suspended') throw new MappingSuspendedError(this._place(offset));
-    throw this.object._revokedError(this._place(offset));
+  /** The registers went while their model was being asked: before the mapping does, and perhaps they are back by now. */
+  #throwGone(offset: number | undefined, bytesTransferred?: number): never {
+    this._throwUnlessLive(offset, bytesTransferred);
+    const place = this._place(offset, bytesTransferred);
+    const { state } = this.object;
+    if (state === 'closed') throw new MappingClosedError(place);
+    if (state === 'revoked' || this.#registers?.gone() === true) throw this.object._revokedError(place);
+    throw new MappingSuspendedError(place);
   }
 
   /** Only this thread's own touches count there, where it supplies the pages: the difference is the last access's. */
@@ -544,6 +546,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     if (failures === this.#rawFailuresTold) return;
     this.#rawFailuresTold = failures;
     const [cause, offset] = judged;
+    if (CAUSES[cause] === 'none') this.#throwGone(offset);
     throw new RegisterAccessError(this._place(offset), CAUSES[cause] as RegisterAccessCause);
   }
 
@@ -624,15 +627,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       const width = at % 4 === 0 && view.byteLength - done >= 4 ? 4 : 1;
       this._throwUnlessLive(at, done);
       this.#registersAllow(at, width, write, done);
-      const gone = (): never => {
-        this._throwUnlessLive(at, done);
-        throw this.object._revokedError(this._place(at, done));
-      };
       if (write) {
         const value = width === 4 ? view.getUint32(done, true) : view.getUint8(done);
-        if (!port.write(this.offset + at, width, value)) gone();
+        if (!port.write(this.offset + at, width, value)) this.#throwGone(at, done);
       } else {
-        const value = Number(port.read(this.offset + at, width) ?? gone());
+        const value = Number(port.read(this.offset + at, width) ?? this.#throwGone(at, done));
         if (width === 4) view.setUint32(done, value, true);
         else view.setUint8(done, value);
       }

@@ -777,6 +777,25 @@ TEST("registers: a model that fails, or is too slow, leaves the fill, and its an
   CHECK(causes.at(0) == Cause::failed && causes.at(1) == Cause::no_answer);
 }
 
+TEST("registers: what a stuck device leaves unanswered does not use up the slots of others") {
+  std::atomic<bool> go_on{false};
+  Answering stuck(
+      [&](bool, uint64_t, uint32_t, uint64_t*) {
+        while (!go_on) std::this_thread::yield();
+        return false;
+      },
+      2);
+  for (size_t i = 0; i < 2 * kAskedAccesses; ++i) CHECK_EQ(stuck.view.load(), ~0u);
+  {
+    Answering other([](bool, uint64_t, uint32_t, uint64_t* value) {
+      *value = 7;
+      return true;
+    });
+    CHECK_EQ(other.view.load(), 7u);
+  }
+  go_on = true;
+}
+
 TEST("registers: threads that wait for an answer are let go by a removal, with the fill") {
   for (int round = 0; round < check::rounds(100); ++round) {
     std::atomic<bool> go_on{false};
