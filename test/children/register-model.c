@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "revocable-mmap/register-model.h"
 
@@ -15,7 +16,8 @@ typedef struct {
   uint64_t lower, upper;
 } napi_type_tag;
 typedef napi_value (*napi_callback)(napi_env, napi_callback_info);
-extern int napi_create_external(napi_env, void*, void*, void*, napi_value*);
+typedef void (*napi_finalize)(napi_env, void*, void*);
+extern int napi_create_external(napi_env, void*, napi_finalize, void*, napi_value*);
 extern int napi_type_tag_object(napi_env, napi_value, const napi_type_tag*);
 extern int napi_create_function(napi_env, const char*, size_t, napi_callback, void*, napi_value*);
 extern int napi_set_named_property(napi_env, napi_value, const char*, napi_value);
@@ -56,6 +58,25 @@ static napi_value make_untagged(napi_env env, napi_callback_info info) {
   return external;
 }
 
+// A model that ends with its External: a call after that jumps to nowhere.
+static void finalize(napi_env env, void* data, void* hint) {
+  (void)env, (void)hint;
+  revocable_mmap_register_model* own = data;
+  own->read = NULL;
+  own->write = NULL;  // not freed, so that what comes too late is sure to be seen
+}
+
+static napi_value make_mortal(napi_env env, napi_callback_info info) {
+  (void)info;
+  static const napi_type_tag tag = REVOCABLE_MMAP_REGISTER_MODEL_TAG;
+  revocable_mmap_register_model* own = malloc(sizeof *own);
+  *own = model;
+  napi_value external;
+  napi_create_external(env, own, finalize, NULL, &external);
+  napi_type_tag_object(env, external, &tag);
+  return external;
+}
+
 struct hammering {
   _Atomic uint32_t* at;
   uint32_t times, sum;
@@ -93,6 +114,7 @@ static void add(napi_env env, napi_value exports, const char* name, napi_callbac
 __attribute__((visibility("default"))) napi_value napi_register_module_v1(napi_env env, napi_value exports) {
   add(env, exports, "make", make);
   add(env, exports, "makeUntagged", make_untagged);
+  add(env, exports, "makeMortal", make_mortal);
   add(env, exports, "hammer", hammer_js);
   return exports;
 }

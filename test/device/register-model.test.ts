@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { Device, RegisterFile, type RegisterModel } from '../../src/device/index.js';
+import { runChild } from '../support/child.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 interface Addon {
@@ -10,10 +11,11 @@ interface Addon {
 }
 
 let addon: Addon;
+let library: string;
 
 beforeAll(() => {
   const root = join(__dirname, '..', '..');
-  const library = join(temporaryDirectory(), 'register-model.node');
+  library = join(temporaryDirectory(), 'register-model.node');
   const source = join(root, 'test', 'children', 'register-model.c');
   execFileSync('cc', ['-shared', '-fPIC', '-O2', '-pthread', '-I', join(root, 'include'), '-o', library, source]);
 
@@ -39,6 +41,11 @@ test("an addon's model answers raw and checked accesses alike", async () => {
   await device.unplug();
   expect(Atomics.load(words, 1)).toBe(0n);
   expect(() => mapping.read64(8)).toThrow(expect.objectContaining({ code: 'ERR_MAPPING_REVOKED' }));
+});
+
+test('a model that ends with its thread is not called after it', async () => {
+  const { status, signal, stdout, stderr } = await runChild('devices/model-owner.cjs', { args: [library, 20] });
+  expect({ status, signal, stdout, stderr }).toEqual({ status: 0, signal: null, stdout: 'survived\n', stderr: '' });
 });
 
 test('an External that is no model is an error, not a crash', () => {
