@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-cp -r package.json tsconfig.json src test dist examples build "$copy/"
+cp -r package.json tsconfig.json include src test dist examples build "$copy/"
 rm -rf "$copy/test/matrix/node_modules" "$copy/build/test-native"
 cp -rL node_modules "$copy/node_modules"
 chmod -R a+rX "$copy"
