@@ -158,10 +158,12 @@ void bus_let_go(RegisterBus* bus);
 // Takes what nobody waits for any more off the list; where the gate is shut, everything. Async-signal-safe.
 void bus_sweep(RegisterBus* bus);
 
-inline void bus_push(RegisterBus* bus, AskedAccess* slot) {
+// Whether it is the only one there.
+inline bool bus_push(RegisterBus* bus, AskedAccess* slot) {
   AskedAccess* newest = bus->asked.load(std::memory_order_relaxed);
   do slot->next = newest;
   while (!bus->asked.compare_exchange_weak(newest, slot));
+  return newest == nullptr;  // the slot itself may be somebody else's by now
 }
 
 // The device's thread looks. Async-signal-safe.

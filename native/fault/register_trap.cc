@@ -200,12 +200,10 @@ void fill_slot(AskedAccess* slot, RegisterBus* bus, const RegisterAccess& access
 }
 
 void leave_with_owner(RegisterBus* bus, AskedAccess* slot) {
-  const bool first = bus->asked.load(std::memory_order_relaxed) == nullptr;
-  bus_push(bus, slot);
+  const bool alone = bus_push(bus, slot);
   // Shut meanwhile, and whoever shut it may have looked too early for this one.
   if (!bus->open.load()) return bus_sweep(bus);
-  // Else whoever left the one before has rung, and the owner takes all. One ring too many does no harm.
-  if (first || slot->next == nullptr) bus_ring(bus);
+  if (alone) bus_ring(bus);  // else whoever left the one before has rung, and the owner takes all
 }
 
 // Whether the slot has come to its end; gives it back then.
