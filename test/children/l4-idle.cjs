@@ -24,6 +24,7 @@ if (what === 'import') {
 } else {
   const object = lib.MemoryObject.create({ size: 8192 });
   const mapping = object.map();
+  globalThis.held = mapping; // listeners do not hold it, and V8 may collect as soon as this script has run
   mapping.write32(0, 1);
   for (const name of ['revoked', 'fault', 'close']) mapping.on(name, () => console.log(name));
   for (const name of ['revoked', 'suspended', 'resumed', 'fault', 'close']) object.on(name, () => console.log(`object ${name}`));

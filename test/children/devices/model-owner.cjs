@@ -16,7 +16,7 @@ async function round(addon) {
     for (let i = 0; i < 200; i++) Atomics.load(words, 0);
     await new Promise(setImmediate);
   }
-  if (mapping.state !== 'closed') throw new Error(`the mapping is ${mapping.state}`); // with the thread that made it
+  if (mapping.state === 'live') throw new Error('the mapping outlives its thread');
   if (Atomics.load(words, 0) !== 0) throw new Error('no fill');
 }
 
