@@ -391,7 +391,7 @@ TEST("registers: memcpy to and from them carries every byte") {
   const Registers registers(&behind, 4096);
   std::mt19937 random(check::seed());
   for (int round = 0; round < check::rounds(300); ++round) {
-    const size_t offset = random() % 1024, bytes = random() % 512;
+    const size_t offset = random() % 1024, bytes = 1 + random() % 512;
     std::vector<char> out(bytes), back(bytes);
     for (char& byte : out) byte = static_cast<char>(random());
     memcpy(registers.view.at + offset, out.data(), bytes);
