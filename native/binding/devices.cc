@@ -326,13 +326,15 @@ Napi::Value register_access(const Napi::CallbackInfo& info) {
 
 // rawFailures(id, numbers): how many raw accesses to the mapping's registers did not reach the model; of the last one, an index
 // into CAUSES and the offset. -1 while none does, as the device is going, or its regions come back: they get the fill already, or
-// still, and the mapping's state says nothing of it.
+// still, and the mapping's state says nothing of it. A page that was diverted is back when this returns: whatever had the fill in
+// its place came before, and so is among what is told now.
 Napi::Value raw_failures(const Napi::CallbackInfo& info) {
-  const Region* region = EnvState::of(info.Env()).region(info[0]);
+  Region* region = EnvState::of(info.Env()).region(info[0]);
   const DeviceMapping* mapping = region == nullptr ? nullptr : region->device_mapping;
   if (mapping == nullptr) return Napi::Number::New(info.Env(), 0);
   const RegisterBus* bus = region->object->bus.load(std::memory_order_acquire);
   if (bus != nullptr && !bus->open.load()) return Napi::Number::New(info.Env(), -1);
+  if (region->strays.load() != 0) settle_strays(region);
   const uint32_t count = mapping->raw_failures.load(std::memory_order_acquire);
   const uint64_t last = mapping->raw_failure.load(std::memory_order_relaxed);
   auto numbers = info[1].As<Napi::Float64Array>();

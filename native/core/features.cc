@@ -58,6 +58,7 @@ Features probe() {
       .userfaultfd = !switched_off("userfaultfd"),
       .userfaultfd_wp = !switched_off("userfaultfd-wp"),
       .register_traps = !switched_off("register-traps"),
+      .single_step = !switched_off("single-step"),
   };
 }
 

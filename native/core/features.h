@@ -1,6 +1,6 @@
 // Which optional kernel interfaces the running kernel has. Each has a fallback that is tested by switching it off with the
 // environment variable REVOCABLE_MMAP_WITHOUT, a comma-separated list of `procmap-query`, `futex-waitv`, `guard`,
-// `userfaultfd`, `userfaultfd-wp`, `register-traps`.
+// `userfaultfd`, `userfaultfd-wp`, `register-traps`, `single-step`.
 #pragma once
 
 namespace revocable {
@@ -13,6 +13,7 @@ struct Features {
   bool userfaultfd;
   bool userfaultfd_wp;  // write protection of shared memory; else devices with a pageMkwrite op are refused
   bool register_traps;  // raw accesses to registers; else only checked ones reach their model
+  bool single_step;     // tried before the first step (register_trap.h); else accesses that need one are refused
 };
 
 const Features& features();

@@ -110,7 +110,8 @@ void handlers_check() {
   if (!g_installed) return;
   repair();
   if (g_trap_handler.load() != kTrapHandlerWanted) return;
-  g_trap_handler.store(install(SIGTRAP) ? kTrapHandlerRefused : kTrapHandlerInPlace);
+  const bool in_place = !install(SIGTRAP) && single_step_works();
+  g_trap_handler.store(in_place ? kTrapHandlerInPlace : kTrapHandlerRefused);
   futex_wake_private(&g_trap_handler);
 }
 

@@ -29,6 +29,10 @@ FutexWord g_trap_handler{kTrapHandlerUnasked};
 
 namespace {
 
+// The thread that tries whether steps are possible, and what came of it.
+std::atomic<int> g_trying{0};
+std::atomic<bool> g_trapped{false};
+
 constexpr unsigned kWidest = 64;  // bytes of one access
 
 uint64_t low_bytes(uint64_t value, unsigned width) { return width == 8 ? value : value & ((uint64_t{1} << (8 * width)) - 1); }
@@ -130,8 +134,7 @@ void tell_result(const Target& target, const MemoryAccess& access, AccessResult 
   }
 }
 
-// --- the model in C++
-// -----------------------------------------------------------------------------------------------------------
+// --- a model in C++ -----------------------------------------------------------------------------------------------------------
 
 void trace(RegisterBus* bus, uint64_t offset, unsigned width, uint64_t value, bool write, bool raw) {
   TraceSet* traces = bus->traces.load(std::memory_order_relaxed);
@@ -168,8 +171,7 @@ void write_pieces(RegisterBus* bus, const RegisterModel& model, uint64_t offset,
   });
 }
 
-// --- the model in JavaScript
-// ------------------------------------------------------------------------------------------------------
+// --- a model in JavaScript ----------------------------------------------------------------------------------------------------
 
 // How long an accessor looks before it sleeps: being woken costs more than most models take.
 constexpr uint32_t kSpinUs = 50;
@@ -312,8 +314,7 @@ AccessResult transfer(const Target& target, unsigned bytes, bool write, void* at
   return ask_for_bytes(target, bytes, write, static_cast<char*>(at));
 }
 
-// --- instructions on general registers: completed here
-// ----------------------------------------------------------------------------
+// --- instructions on general registers: completed here ------------------------------------------------------------------------
 
 struct Emulation {
   const Instruction& instruction;
@@ -674,6 +675,36 @@ bool register_trap_reserve() {
 #endif
 }
 
+bool single_step_works() {
+#if defined(__x86_64__)
+  if (!features().single_step) return false;
+  sigset_t trap, before;
+  sigemptyset(&trap);
+  sigaddset(&trap, SIGTRAP);
+  if (pthread_sigmask(SIG_UNBLOCK, &trap, &before) != 0) return false;
+  g_trapped.store(false);
+  g_trying.store(abi::tid());
+  // The trap is behind the nop, and its handler takes the flag away; the rest is for where no trap comes. The stack pointer
+  // leaves the red zone alone.
+  asm volatile(
+      "lea -128(%%rsp), %%rsp\n\t"
+      "pushfq\n\t"
+      "orq $0x100, (%%rsp)\n\t"
+      "popfq\n\t"
+      "nop\n\t"
+      "pushfq\n\t"
+      "andq $~0x100, (%%rsp)\n\t"
+      "popfq\n\t"
+      "lea 128(%%rsp), %%rsp" ::
+          : "memory", "cc");
+  g_trying.store(0);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return g_trapped.load();
+#else
+  return false;
+#endif
+}
+
 Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machine, ReaderScope& scope) {
   // A step that has come to registers which were none when it was planned: planned anew.
   if (machine.trap_flag()) abandon_step(machine);
@@ -699,6 +730,9 @@ extern "C" void revocable_mmap_trap_handler(int signal, siginfo_t* info, void* c
   Step* step = info->si_code == TRAP_TRACE && machine.trap_flag() ? find_step(abi::tid()) : nullptr;
   if (step != nullptr) {
     end_step(step, machine);
+  } else if (info->si_code == TRAP_TRACE && g_trying.load() == abi::tid()) {
+    machine.set_trap_flag(false);
+    g_trapped.store(true);
   } else {
     bump(g_counters.foreign);
     chain_signal(signal, info, context, MachineContext::delivered_by_kernel(info, context, __builtin_dwarf_cfa()));

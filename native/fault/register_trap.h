@@ -40,6 +40,10 @@ void abandon_step(MachineContext& machine);
 enum : uint32_t { kTrapHandlerUnasked, kTrapHandlerWanted, kTrapHandlerInPlace, kTrapHandlerRefused };
 extern FutexWord g_trap_handler;
 
+// Whether a trap comes behind an instruction that was to run by itself: some emulators and sandboxes run on. Normal code, once the
+// handler is in place.
+bool single_step_works();
+
 // For SIGTRAP.
 extern "C" __attribute__((visibility("default"))) void revocable_mmap_trap_handler(int signal, siginfo_t* info, void* context);
 
