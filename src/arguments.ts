@@ -73,6 +73,10 @@ export function bytesView(name: string, value: unknown): NodeJS.ArrayBufferView 
   return value as NodeJS.ArrayBufferView;
 }
 
+export function asBytes(view: NodeJS.ArrayBufferView): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
 export function abortSignal(name: string, value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== 'object' || value === null || !('aborted' in value)) {

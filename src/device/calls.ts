@@ -2,6 +2,7 @@
 import { DeviceOpError, systemError } from '../errors.js';
 import { CALL_RESULTS, native } from '../native.js';
 import type { RegisterPort } from './link.js';
+import { halvesOf, valueOf } from './register-value.js';
 
 /** What can be called that way. The seven numbers of a call are the op, its arguments, and last the thread that calls. */
 export const CALLS = ['readRegister', 'writeRegister', 'open', 'release', 'mmap', 'unmap'] as const;
@@ -55,12 +56,10 @@ export function registersInNativeCode(device: number, objectId: number, raw: boo
     gone: () => isGone(device),
     read: (offset, width) => {
       if (!native.registerAccess(objectId, false, offset, width, numbers)) return undefined;
-      return width === 8 ? (BigInt(numbers[1]) << 32n) | BigInt(numbers[0]) : numbers[0];
+      return valueOf(width, numbers[0], numbers[1]);
     },
     write: (offset, width, value) => {
-      const bits = BigInt(value);
-      numbers[0] = Number(bits & 0xffff_ffffn);
-      numbers[1] = Number(bits >> 32n);
+      numbers.set(halvesOf(value));
       return native.registerAccess(objectId, true, offset, width, numbers);
     },
   };
@@ -74,13 +73,10 @@ export function registersFromElsewhere(device: number, region: number, raw: bool
     read: (offset, width) => {
       const value = callElsewhere(device, name, 'readRegister', region, offset, width);
       if (value === undefined) return undefined;
-      return width === 8 ? (BigInt(value[1]) << 32n) | BigInt(value[0]) : value[0];
+      return valueOf(width, value[0], value[1]);
     },
     write: (offset, width, value) => {
-      const bits = BigInt(value);
-      const low = Number(bits & 0xffff_ffffn);
-      const high = Number(bits >> 32n);
-      return callElsewhere(device, name, 'writeRegister', region, offset, width, low, high) !== undefined;
+      return callElsewhere(device, name, 'writeRegister', region, offset, width, ...halvesOf(value)) !== undefined;
     },
   };
 }

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { closeSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { inspect } from 'node:util';
-import { abortSignal, bytesView, integer, oneOf, options as checkOptions } from '../arguments.js';
+import { abortSignal, asBytes, bytesView, integer, oneOf, options as checkOptions } from '../arguments.js';
 import { invalidType, outOfRange, systemError } from '../errors.js';
 import { unwrap } from '../loop.js';
 import type { Mapping } from '../memory/mapping.js';
@@ -301,6 +301,5 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
 }
 
 function toBytes(name: string, value: NodeJS.ArrayBufferView): Uint8Array {
-  const view = bytesView(name, value);
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  return asBytes(bytesView(name, value));
 }

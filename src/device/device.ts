@@ -1,28 +1,20 @@
 import { constants as osConstants } from 'node:os';
-import { integer, memoryName, multipleOf, oneOf, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
-import { DeviceOpError, invalidType, invalidValue, systemError } from '../errors.js';
-import { lookWhenRung, prepare, unwrap } from '../loop.js';
-import type { Mapping } from '../memory/mapping.js';
-import { MemoryObject } from '../memory/memory-object.js';
-import { FAULT_ANSWERS, native, status, SUPPLIES, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native.js';
+import { asBytes, integer, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
+import { DeviceOpError, invalidType, systemError } from '../errors.js';
+import { lookWhenRung, prepare } from '../loop.js';
+import { FAULT_ANSWERS, native, status, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native.js';
 import { later } from '../turns.js';
+import { AskedPage, placeOf } from './asked-page.js';
 import { CALLS } from './calls.js';
-import { DeviceBase, goneError, type DeviceFaultInfo, type DeviceRegion, type RemovalReport } from './device-base.js';
+import { DeviceBase, goneError, type DeviceFaultInfo, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
 import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
-import type {
-  DeviceOps,
-  DeviceOptions,
-  FaultAnswer,
-  FaultedPage,
-  OpenFile,
-  PageSupply,
-  RegionOptions,
-  RegisterModel,
-} from './ops.js';
+import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile } from './ops.js';
 import { Listeners } from './listeners.js';
 import { bareMessage, isSystemError, messageOf, warnOfOp } from './op-errors.js';
-import { RegisterFile } from './register-file.js';
+import { startPager } from './pager.js';
+import { checkRegions, makeRegion, type OwnRegion } from './region.js';
+import { halvesOf, valueOf } from './register-value.js';
 import { isThenable, RunningOp, RunningOps } from './running.js';
 import { SpawnedDevice, type SpawnOptions } from './spawned-device.js';
 
@@ -30,104 +22,9 @@ const DEFAULT_OP_TIMEOUT = 5000;
 const DEFAULT_REMOVE_TIMEOUT = 5000;
 const LONGEST_MS = 0x7fff_ffff;
 
-/** A region in the thread where the device's ops run. */
-export class OwnRegion implements DeviceRegion {
-  readonly name: string;
-  readonly index: number;
-  readonly size: number;
-  readonly kind: 'memory' | 'registers';
-  readonly object: MemoryObject;
-  #own: Mapping | undefined;
-  /** @internal Held as long as the device is there. */
-  readonly _model: RegisterModel | undefined;
-
-  /** @internal */
-  constructor(
-    index: number,
-    options: Required<Pick<RegionOptions, 'name' | 'size' | 'kind'>> & { model: RegisterModel | undefined },
-    object: MemoryObject,
-  ) {
-    this._model = options.model;
-    this.index = index;
-    this.name = options.name;
-    this.size = options.size;
-    this.kind = options.kind;
-    this.object = object;
-  }
-
-  /**
-   * The device's own view of the memory: it asks nobody for pages, so a page that it touches first is there, with zeros, for all
-   * (`present` when a mapping touches it). It is no mapping of a file: no `close` follows. It ends with the device.
-   */
-  get memory(): Mapping {
-    if (this.kind === 'registers') throw invalidValue('region', 'must be memory: registers have none', this.name);
-    return (this.#own ??= this.object._map({ access: 'rw' }, 0, true));
-  }
-
-  /** {@link memory}, raw. */
-  get bytes(): Uint8Array {
-    return this.memory.bytes;
-  }
-
-  /**
-   * Lets pages go from all mappings: the next touch asks the `fault` op again, as after `unmap_mapping_range` in the kernel. The region
-   * keeps their content. Pages that were refused are asked for again too.
-   */
-  zap(range?: { offset: number; length: number }): void {
-    this.object.zap(range);
-  }
-
-  /** {@link zap}, and forgets the content: the next touch brings new pages. */
-  discard(range?: { offset: number; length: number }): void {
-    const { offset, length } = range === undefined ? { offset: 0, length: this.size } : requiredObject('range', range);
-    const page = this.object._pageSize;
-    multipleOf('range.offset', integer('range.offset', offset, 0, this.size - 1), page);
-    integer('range.length', length, 1, this.size - offset);
-    if (offset + length !== this.size) multipleOf('range.length', length, page);
-    unwrap(native.objectDiscard(this.object._id, offset, Math.ceil(length / page) * page));
-    // While it is suspended no mapping has pages to let go.
-    if (this.object.state !== 'suspended') this.object.zap({ offset, length: Math.ceil(length / page) * page });
-  }
-}
-
 const [CONTENT, AS_IT_IS, REFUSED, FAILED] = (['content', 'as-it-is', 'refused', 'failed'] as const).map((kind) =>
   FAULT_ANSWERS.indexOf(kind),
 );
-
-/** A page that the device is asked for. */
-class AskedPage implements FaultedPage {
-  readonly region: number;
-  readonly index: number;
-  readonly offset: number;
-  readonly mappingIndex: number;
-  readonly mapping: number;
-  readonly thread: number;
-  readonly write: boolean;
-  readonly present: boolean;
-  readonly #op: RunningOp;
-
-  /** The request's numbers begin at `at`: see takeDeviceWork. */
-  constructor(op: RunningOp, work: Float64Array, at: number) {
-    this.mapping = work[at];
-    this.region = work[at + 1];
-    this.mappingIndex = work[at + 2];
-    this.offset = work[at + 3];
-    this.index = this.offset / native.pageSize;
-    this.thread = work[at + 4];
-    this.write = (work[at + 5] & 1) !== 0;
-    this.present = (work[at + 5] & 2) !== 0;
-    this.#op = op;
-  }
-
-  get signal(): AbortSignal {
-    return this.#op.signal;
-  }
-
-  /** @internal */
-  get _op(): RunningOp {
-    return this.#op;
-  }
-}
 
 type OpCounts = Record<keyof DeviceOps, number>;
 
@@ -475,7 +372,7 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 
   #trace(thread: number, region: number, offset: number, width: number, flags: number, value: number | bigint): void {
-    const [low, high] = wordsOf(value);
+    const [low, high] = halvesOf(value);
     native.traceAccess(this._id, thread, region, offset, width, flags, low, high);
   }
 
@@ -604,7 +501,7 @@ export class Device extends DeviceBase implements LinkedHere {
   #answerCall(token: number, [call, ...values]: Float64Array): void {
     try {
       const value = BigInt(this.#called(CALLS[call], values) ?? 0);
-      native.answerCall(this._id, token, 0, Number(value & 0xffff_ffffn), Number(value >> 32n), '');
+      native.answerCall(this._id, token, 0, ...halvesOf(value), '');
     } catch (error) {
       const errno = isSystemError(error) ? -error.errno! : 0;
       native.answerCall(this._id, token, errno, 0, 0, errno === 0 ? bareMessage(error) : '');
@@ -639,7 +536,7 @@ export class Device extends DeviceBase implements LinkedHere {
     const reads = (what & READS) !== 0;
     try {
       const value = reads ? this.#readRegister(thread, region, offset, width, TRACE_FLAGS.raw) : 0;
-      const read = wordsOf(value);
+      const read = halvesOf(value);
       const put = new Float64Array([low, high]);
       const combines = reads && (what & WRITES) !== 0;
       const puts = combines ? native.combineAccess(this._id, token, read[0], read[1], put) : !reads;
@@ -705,6 +602,7 @@ export class Device extends DeviceBase implements LinkedHere {
     for (const tell of this.#endedMeanwhile) tell();
     this.#endedMeanwhile = undefined;
     for (const file of [...this.#opened.values()]) this.#release(file);
+    for (const region of this.regions) region._end();
     this.#forget();
     const report = {
       device: this.name,
@@ -728,15 +626,6 @@ export class Device extends DeviceBase implements LinkedHere {
 /** What a raw access does. */
 const READS = 1;
 const WRITES = 2;
-
-function wordsOf(value: number | bigint): [number, number] {
-  if (typeof value === 'number') return [value, 0];
-  return [Number(value & 0xffff_ffffn), Number(value >> 32n)];
-}
-
-function valueOf(width: number, low: number, high: number): number | bigint {
-  return width === 8 ? (BigInt(high) << 32n) | BigInt(low) : low;
-}
 
 let watching = false;
 
@@ -773,117 +662,4 @@ function checkOps(ops: DeviceOps): void {
     const op = (ops as Record<string, unknown>)[name];
     if (op !== undefined && typeof op !== 'function') throw invalidType(`options.ops.${name}`, 'of type function', op);
   }
-}
-
-interface CheckedRegion {
-  model: RegisterModel | undefined;
-  name: string;
-  size: number;
-  kind: 'memory' | 'registers';
-  /** Index into SUPPLIES, or -1. */
-  supply: number;
-  content: Uint8Array | undefined;
-  seed: number;
-  around: number;
-  askBeforeWrite: boolean;
-}
-
-function checkRegions(device: string, regions: unknown, ops: DeviceOps): CheckedRegion[] {
-  if (!Array.isArray(regions)) throw invalidType('options.regions', 'an instance of Array', regions);
-  if (regions.length === 0) throw invalidValue('options.regions', 'must have at least one region', '[]');
-  return regions.map((region: RegionOptions, index) =>
-    checkRegion(`${device}/${index}`, `options.regions[${index}]`, region, ops),
-  );
-}
-
-function checkRegion(fallback: string, at: string, region: RegionOptions, ops: DeviceOps): CheckedRegion {
-  requiredObject(at, region);
-  const name = region.name === undefined ? memoryName('options.name', fallback, '') : memoryName(`${at}.name`, region.name, '');
-  const size = integer(`${at}.size`, region.size, 1, Number.MAX_SAFE_INTEGER);
-  const kind = oneOf(`${at}.kind`, region.kind, ['memory', 'registers'], 'memory');
-  const around = integer(`${at}.around`, region.around === undefined ? 1 : region.around, 1, 512);
-  if (kind === 'registers') {
-    if (region.pages !== undefined) throw invalidValue(`${at}.pages`, 'must be left out for registers', region.pages);
-    const model = checkModel(`${at}.model`, region.model);
-    return { name, size, kind, model, supply: -1, content: undefined, seed: 0, around, askBeforeWrite: false };
-  }
-  if (region.model !== undefined) throw invalidValue(`${at}.model`, "must be left out but for kind: 'registers'", region.model);
-  const byOps = ops.fault !== undefined ? 'ask' : ops.pageMkwrite !== undefined ? 'zeros' : undefined;
-  const pages = region.pages === undefined ? byOps : region.pages;
-  if (pages === 'ask' && ops.fault === undefined) throw invalidValue(`${at}.pages`, "needs a fault op for 'ask'", pages);
-  return {
-    name,
-    size,
-    kind,
-    model: undefined,
-    around,
-    askBeforeWrite: ops.pageMkwrite !== undefined,
-    ...checkSupply(`${at}.pages`, pages, around),
-  };
-}
-
-function checkModel(at: string, model: unknown): RegisterModel | undefined {
-  if (model instanceof RegisterFile) return model._model;
-  if (model === undefined || native.isRegisterModel(model)) return model as RegisterModel | undefined;
-  throw invalidType(
-    at,
-    'an instance of RegisterFile, or a model that an addon has made (revocable-mmap/register-model.h)',
-    model,
-  );
-}
-
-function checkSupply(
-  at: string,
-  pages: PageSupply | undefined,
-  around: number,
-): Pick<CheckedRegion, 'supply' | 'content' | 'seed'> {
-  const nothing = { content: undefined, seed: 0 };
-  if (pages === undefined) return { supply: -1, ...nothing };
-  if (typeof pages === 'string') return { supply: SUPPLIES.indexOf(oneOf(at, pages, ['ask', 'zeros'])), ...nothing };
-  requiredObject(at, pages);
-  if ('constant' in pages) {
-    const byte = integer(`${at}.constant`, pages.constant, 0, 255);
-    return { supply: SUPPLIES.indexOf('constant'), content: new Uint8Array(around * native.pageSize).fill(byte), seed: 0 };
-  }
-  if ('image' in pages) {
-    if (!(pages.image instanceof Uint8Array) && !ArrayBuffer.isView(pages.image))
-      throw invalidType(`${at}.image`, 'an instance of Uint8Array', pages.image);
-    return { supply: SUPPLIES.indexOf('image'), content: asBytes(pages.image), seed: 0 };
-  }
-  const model = oneOf(`${at}.model`, pages.model, ['offsets', 'random']);
-  const seed = integer(`${at}.seed`, pages.seed === undefined ? 0 : pages.seed, 0, Number.MAX_SAFE_INTEGER);
-  return { supply: SUPPLIES.indexOf(model), content: undefined, seed };
-}
-
-function makeRegion(device: number, index: number, region: CheckedRegion): OwnRegion {
-  const { name, size, kind, model, supply, content, seed, around, askBeforeWrite } = region;
-  const id = unwrap(
-    native.deviceRegion(device, index, size, name, kind === 'registers', supply, content, seed, around, askBeforeWrite, model),
-  );
-  return new OwnRegion(index, region, MemoryObject._ofDevice(id));
-}
-
-const WITHOUT_USERFAULTFD: Record<string, string> = {
-  EPERM: 'a sandbox (seccomp) forbids userfaultfd(2): allow it, or give the device no fault and pageMkwrite ops',
-  ENOSYS: 'this kernel has no userfaultfd(2), or a sandbox hides it: give the device no fault and pageMkwrite ops',
-  EOPNOTSUPP: 'this kernel has no minor faults on shared memory: Linux 5.14 or newer is needed for fault ops',
-  ENOTSUP: 'this kernel cannot write-protect shared memory: Linux 6.4 or newer is needed for a pageMkwrite op',
-};
-
-function startPager(writeFaults: boolean, asked: boolean): void {
-  const failure = native.pagerStart(writeFaults, writeFaults || asked);
-  if (failure === null) return;
-  // ENOTSUP and EOPNOTSUPP are one number: what was asked for tells which.
-  const plain = systemError(failure);
-  const code = plain.code === 'ENOTSUP' || plain.code === 'EOPNOTSUPP' ? (writeFaults ? 'ENOTSUP' : 'EOPNOTSUPP') : plain.code!;
-  const hint = WITHOUT_USERFAULTFD[code];
-  throw systemError(failure, hint === undefined ? {} : { hint });
-}
-
-function placeOf(page: FaultedPage): Pick<DeviceFaultInfo, 'region' | 'index' | 'thread'> {
-  return { region: page.region, index: page.index, thread: page.thread };
-}
-
-function asBytes(view: NodeJS.ArrayBufferView): Uint8Array {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }

@@ -6,7 +6,7 @@
 export { Bus } from './bus.js';
 export type { HotplugAction, HotplugEvent } from './bus.js';
 export { Device } from './device.js';
-export type { OwnRegion } from './device.js';
+export type { OwnRegion } from './region.js';
 export { DeviceBase, deviceError } from './device-base.js';
 export type { DeviceEvents, DeviceFaultInfo, DeviceRegion, DeviceState, RemovalReport } from './device-base.js';
 export { DeviceFile } from './device-file.js';

@@ -3,6 +3,7 @@ import { bigintOf64Bits, integer, multipleOf, oneOf, options as checkOptions, re
 import { invalidType, invalidValue } from '../errors.js';
 import { native, REGISTER_KINDS } from '../native.js';
 import type { RegisterModel } from './ops.js';
+import { halvesOf, valueOf } from './register-value.js';
 
 /**
  * What reading and writing do: `'rw'` keeps what is written; `'ro'` ignores writes; `'w1c'` clears the bits that are written as ones,
@@ -38,7 +39,8 @@ const words = new Float64Array(2);
  * raw ones within the fault handler, in a few microseconds and without waking the device's thread. Its own code reaches the registers
  * by {@link get} and {@link set}, which have none of the effects of an access.
  *
- * An access that covers several registers, or part of one, has the effect on each of those bytes. Not for two regions at once.
+ * An access that covers several registers, or part of one, has the effect on each of those bytes. Behind one region at a time; once its
+ * device is gone it may be given to the next, and keeps what it holds.
  *
  * @example
  * ```js
@@ -58,8 +60,17 @@ export class RegisterFile {
   /** @internal */
   readonly _model: RegisterModel;
   readonly #registers = new Map<number, Register>();
+  /** One past the last byte of a register. */
+  #end = 0;
+  /** Behind two regions it would have two locks, and read-modify-writes would not be indivisible. */
+  #behind = false;
 
-  /** @throws TypeError, RangeError on bad registers, and on those that overlap. */
+  /**
+   * Copies what it is given. Does not block.
+   *
+   * @throws TypeError (`ERR_INVALID_ARG_TYPE`), RangeError (`ERR_OUT_OF_RANGE`) on bad numbers, also an offset that is no multiple of the
+   * width; TypeError (`ERR_INVALID_ARG_VALUE`) on an unknown kind or width, and on registers that overlap.
+   */
   constructor(registers: readonly RegisterSpec[], options?: RegisterFileOptions) {
     if (!Array.isArray(registers)) throw invalidType('registers', 'an instance of Array', registers);
     const { unlisted } = checkOptions<RegisterFileOptions>('options', options);
@@ -71,22 +82,51 @@ export class RegisterFile {
         throw invalidValue('registers', 'must not overlap', `offsets ${offset} and ${numbers[i + 1][0]}`);
       }
       this.#registers.set(offset, { index: i, width });
+      this.#end = offset + width;
     }
     this._model = native.registerFile(new Float64Array(numbers.flat()), ones);
   }
 
-  /** What the register at that offset holds; a bigint for 8 bytes. @throws RangeError where there is none. */
+  /**
+   * What the register at that offset holds, in its bytes; a bigint for 8 bytes. Has none of the effects of a read, and waits for
+   * nobody.
+   *
+   * @param offset of its first byte, from the start of the region.
+   * @throws TypeError (`ERR_INVALID_ARG_VALUE`) where no register begins; RangeError (`ERR_OUT_OF_RANGE`), TypeError
+   * (`ERR_INVALID_ARG_TYPE`) for what is no offset at all.
+   */
   get(offset: number): number | bigint {
     const { index, width } = this.#at(offset);
     native.registerValue(this._model, index, words, false);
-    return width === 8 ? (BigInt(words[1]) << 32n) | BigInt(words[0]) : words[0];
+    return valueOf(width, words[0], words[1]);
   }
 
-  /** Sets it. @throws TypeError, RangeError on a bad value, and where there is no register. */
+  /**
+   * Sets what the register at that offset holds, whatever its kind. Waits for nobody.
+   *
+   * @throws what {@link get} throws; RangeError (`ERR_OUT_OF_RANGE`) for a value that does not fit, TypeError (`ERR_INVALID_ARG_TYPE`) for
+   * one that is no integer, or no bigint for 8 bytes.
+   */
   set(offset: number, value: number | bigint): void {
     const { index, width } = this.#at(offset);
-    words.set(wordsOf('value', width, value));
+    words.set(checkedHalves('value', width, value));
     native.registerValue(this._model, index, words, true);
+  }
+
+  /** @internal Whether it may be behind a region of so many bytes. */
+  _check(at: string, size: number): void {
+    if (this.#behind) throw invalidValue(`${at}.model`, 'must not be behind another region', this);
+    if (this.#end > size) throw invalidValue(`${at}.size`, `must have room for the model's ${this.#end} bytes`, size);
+  }
+
+  /** @internal */
+  _begin(): void {
+    this.#behind = true;
+  }
+
+  /** @internal */
+  _end(): void {
+    this.#behind = false;
   }
 
   #at(offset: number): Register {
@@ -98,15 +138,13 @@ export class RegisterFile {
 
 function checkRegister(at: string, spec: RegisterSpec): [number, number, number, number, number] {
   const { offset, width = 4, kind, value } = requiredObject(at, spec);
-  if (![1, 2, 4, 8].includes(integer(`${at}.width`, width, 1, 8)))
-    throw invalidValue(`${at}.width`, 'must be 1, 2, 4 or 8', width);
+  if (typeof width !== 'number') throw invalidType(`${at}.width`, 'of type number', width);
+  if (![1, 2, 4, 8].includes(width)) throw invalidValue(`${at}.width`, 'must be 1, 2, 4 or 8', width);
   multipleOf(`${at}.offset`, integer(`${at}.offset`, offset, 0, Number.MAX_SAFE_INTEGER - 8), width);
   const index = REGISTER_KINDS.indexOf(oneOf(`${at}.kind`, kind, REGISTER_KINDS, 'rw'));
-  return [offset, width, index, ...wordsOf(`${at}.value`, width, value === undefined ? (width === 8 ? 0n : 0) : value)];
+  return [offset, width, index, ...checkedHalves(`${at}.value`, width, value === undefined ? (width === 8 ? 0n : 0) : value)];
 }
 
-function wordsOf(name: string, width: number, value: number | bigint): [number, number] {
-  if (width < 8) return [integer(name, value, 0, 2 ** (8 * width) - 1), 0];
-  const bits = bigintOf64Bits(name, value);
-  return [Number(bits & 0xffff_ffffn), Number(bits >> 32n)];
+function checkedHalves(name: string, width: number, value: number | bigint): [low: number, high: number] {
+  return halvesOf(width < 8 ? integer(name, value, 0, 2 ** (8 * width) - 1) : bigintOf64Bits(name, value));
 }

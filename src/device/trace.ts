@@ -5,6 +5,7 @@ import { invalidType, systemError } from '../errors.js';
 import { lookWhenRung } from '../loop.js';
 import { isFailure, native, TRACE_FLAGS, TRACE_HEAD, TRACE_NUMBERS } from '../native.js';
 import type { DeviceBase } from './device-base.js';
+import { valueOf } from './register-value.js';
 import { LineWriter, type AccessWidth, type LineOptions } from './trace-lines.js';
 
 export interface TraceOptions {
@@ -204,7 +205,6 @@ export class Trace implements AsyncIterable<DeviceAccess>, Disposable {
     const numbers = this.#numbers;
     const width = numbers[at + 4] as AccessWidth;
     const flags = numbers[at + 5];
-    const [low, high] = [numbers[at + 6], numbers[at + 7]];
     return {
       time: numbers[at],
       thread: numbers[at + 1],
@@ -212,7 +212,7 @@ export class Trace implements AsyncIterable<DeviceAccess>, Disposable {
       offset: numbers[at + 3],
       width,
       write: (flags & TRACE_FLAGS.write) !== 0,
-      value: width === 8 ? (BigInt(high) << 32n) | BigInt(low) : low,
+      value: valueOf(width, numbers[at + 6], numbers[at + 7]),
       raw: (flags & TRACE_FLAGS.raw) !== 0,
       failed: (flags & TRACE_FLAGS.failed) !== 0,
     };

@@ -40,12 +40,7 @@ describe('I1 arguments of RegisterFile', () => {
       'The value of "registers[0].offset" is out of range. It must be a multiple of 8. Received 4',
     ],
     [[{ offset: 0, width: 3 }], undefined, VALUE, 'The argument "registers[0].width" must be 1, 2, 4 or 8. Received 3'],
-    [
-      [{ offset: 0, width: 16 }],
-      undefined,
-      RANGE,
-      'The value of "registers[0].width" is out of range. It must be >= 1 && <= 8. Received 16',
-    ],
+    [[{ offset: 0, width: 16 }], undefined, VALUE, 'The argument "registers[0].width" must be 1, 2, 4 or 8. Received 16'],
     [
       [{ offset: 0, width: '4' }],
       undefined,
@@ -160,6 +155,26 @@ describe('I1 arguments of RegisterFile', () => {
     const made = make({ kind, model });
     expect(made.open().map().read32(0)).toBe(0);
     await made.unplug();
+  });
+
+  test('I1 a model is behind one region at a time, and all its registers are within it', async () => {
+    const kind = 'registers';
+    const model = new RegisterFile([{ offset: 0 }, { offset: 12, width: 4 }]);
+    const region = { size: 16, kind, model } as const;
+    const twice = thrownBy(() => new Device({ name: 'card', regions: [region, { size: 16 }, region] }));
+    expect(twice.code).toBe(VALUE);
+    expect(twice.message).toMatch(
+      /^The argument "options.regions\[2\].model" must not be that of options.regions\[0\]. Received /,
+    );
+    const small = thrownBy(() => new Device({ name: 'card', regions: [{ size: 15, kind, model }] }));
+    expect(small.code).toBe(VALUE);
+    expect(small.message).toBe('The argument "options.regions[0].size" must have room for the model\'s 16 bytes. Received 15');
+    const device = new Device({ name: 'card', regions: [region] });
+    const second = thrownBy(() => new Device({ name: 'other', regions: [region] }));
+    expect(second.code).toBe(VALUE);
+    expect(second.message).toMatch(/^The argument "options.regions\[0\].model" must not be behind another region. Received /);
+    await device.unplug();
+    await new Device({ name: 'other', regions: [region] }).unplug();
   });
 
   test('a model that outlives its device keeps what it holds, for the next', async () => {

@@ -1,0 +1,43 @@
+import { native } from '../native.js';
+import type { DeviceFaultInfo } from './device-base.js';
+import type { FaultedPage } from './ops.js';
+import type { RunningOp } from './running.js';
+
+/** A page that the device is asked for. */
+export class AskedPage implements FaultedPage {
+  readonly region: number;
+  readonly index: number;
+  readonly offset: number;
+  readonly mappingIndex: number;
+  readonly mapping: number;
+  readonly thread: number;
+  readonly write: boolean;
+  readonly present: boolean;
+  readonly #op: RunningOp;
+
+  /** The request's numbers begin at `at`: see takeDeviceWork. */
+  constructor(op: RunningOp, work: Float64Array, at: number) {
+    this.mapping = work[at];
+    this.region = work[at + 1];
+    this.mappingIndex = work[at + 2];
+    this.offset = work[at + 3];
+    this.index = this.offset / native.pageSize;
+    this.thread = work[at + 4];
+    this.write = (work[at + 5] & 1) !== 0;
+    this.present = (work[at + 5] & 2) !== 0;
+    this.#op = op;
+  }
+
+  get signal(): AbortSignal {
+    return this.#op.signal;
+  }
+
+  /** @internal */
+  get _op(): RunningOp {
+    return this.#op;
+  }
+}
+
+export function placeOf(page: FaultedPage): Pick<DeviceFaultInfo, 'region' | 'index' | 'thread'> {
+  return { region: page.region, index: page.index, thread: page.thread };
+}

@@ -1,0 +1,174 @@
+/** The regions of a device, in the thread where its ops run. */
+import { asBytes, integer, memoryName, multipleOf, oneOf, requiredObject } from '../arguments.js';
+import { invalidType, invalidValue } from '../errors.js';
+import { unwrap } from '../loop.js';
+import type { Mapping } from '../memory/mapping.js';
+import { MemoryObject } from '../memory/memory-object.js';
+import { native, SUPPLIES } from '../native.js';
+import type { DeviceRegion } from './device-base.js';
+import type { DeviceOps, PageSupply, RegionOptions, RegisterModel } from './ops.js';
+import { RegisterFile } from './register-file.js';
+
+/** A region in the thread where the device's ops run. */
+export class OwnRegion implements DeviceRegion {
+  readonly name: string;
+  readonly index: number;
+  readonly size: number;
+  readonly kind: 'memory' | 'registers';
+  readonly object: MemoryObject;
+  #own: Mapping | undefined;
+  /** @internal Held as long as the device is there. */
+  readonly _model: RegisterModel | undefined;
+  readonly #file: RegisterFile | undefined;
+
+  /** @internal */
+  constructor(index: number, options: CheckedRegion, object: MemoryObject) {
+    this._model = options.model;
+    this.#file = options.file;
+    this.#file?._begin();
+    this.index = index;
+    this.name = options.name;
+    this.size = options.size;
+    this.kind = options.kind;
+    this.object = object;
+  }
+
+  /** @internal Its device is gone. */
+  _end(): void {
+    this.#file?._end();
+  }
+
+  /**
+   * The device's own view of the memory: it asks nobody for pages, so a page that it touches first is there, with zeros, for all
+   * (`present` when a mapping touches it). It is no mapping of a file: no `close` follows. It ends with the device.
+   */
+  get memory(): Mapping {
+    if (this.kind === 'registers') throw invalidValue('region', 'must be memory: registers have none', this.name);
+    return (this.#own ??= this.object._map({ access: 'rw' }, 0, true));
+  }
+
+  /** {@link memory}, raw. */
+  get bytes(): Uint8Array {
+    return this.memory.bytes;
+  }
+
+  /**
+   * Lets pages go from all mappings: the next touch asks the `fault` op again, as after `unmap_mapping_range` in the kernel. The region
+   * keeps their content. Pages that were refused are asked for again too.
+   */
+  zap(range?: { offset: number; length: number }): void {
+    this.object.zap(range);
+  }
+
+  /** {@link zap}, and forgets the content: the next touch brings new pages. */
+  discard(range?: { offset: number; length: number }): void {
+    const { offset, length } = range === undefined ? { offset: 0, length: this.size } : requiredObject('range', range);
+    const page = this.object._pageSize;
+    multipleOf('range.offset', integer('range.offset', offset, 0, this.size - 1), page);
+    integer('range.length', length, 1, this.size - offset);
+    if (offset + length !== this.size) multipleOf('range.length', length, page);
+    unwrap(native.objectDiscard(this.object._id, offset, Math.ceil(length / page) * page));
+    // While it is suspended no mapping has pages to let go.
+    if (this.object.state !== 'suspended') this.object.zap({ offset, length: Math.ceil(length / page) * page });
+  }
+}
+
+export interface CheckedRegion {
+  model: RegisterModel | undefined;
+  /** That of the model, if it is one. */
+  file: RegisterFile | undefined;
+  name: string;
+  size: number;
+  kind: 'memory' | 'registers';
+  /** Index into SUPPLIES, or -1. */
+  supply: number;
+  content: Uint8Array | undefined;
+  seed: number;
+  around: number;
+  askBeforeWrite: boolean;
+}
+
+export function checkRegions(device: string, regions: unknown, ops: DeviceOps): CheckedRegion[] {
+  if (!Array.isArray(regions)) throw invalidType('options.regions', 'an instance of Array', regions);
+  if (regions.length === 0) throw invalidValue('options.regions', 'must have at least one region', '[]');
+  const checked = regions.map((region: RegionOptions, index) =>
+    checkRegion(`${device}/${index}`, `options.regions[${index}]`, region, ops),
+  );
+  for (const [index, { file }] of checked.entries()) {
+    const first = checked.findIndex((other) => other.file === file);
+    if (file === undefined || first === index) continue;
+    throw invalidValue(`options.regions[${index}].model`, `must not be that of options.regions[${first}]`, file);
+  }
+  return checked;
+}
+
+function checkRegion(fallback: string, at: string, region: RegionOptions, ops: DeviceOps): CheckedRegion {
+  requiredObject(at, region);
+  const name = region.name === undefined ? memoryName('options.name', fallback, '') : memoryName(`${at}.name`, region.name, '');
+  const size = integer(`${at}.size`, region.size, 1, Number.MAX_SAFE_INTEGER);
+  const kind = oneOf(`${at}.kind`, region.kind, ['memory', 'registers'], 'memory');
+  const around = integer(`${at}.around`, region.around === undefined ? 1 : region.around, 1, 512);
+  if (kind === 'registers') {
+    if (region.pages !== undefined) throw invalidValue(`${at}.pages`, 'must be left out for registers', region.pages);
+    const model = checkModel(at, region.model, size);
+    return { name, size, kind, ...model, supply: -1, content: undefined, seed: 0, around, askBeforeWrite: false };
+  }
+  if (region.model !== undefined) throw invalidValue(`${at}.model`, "must be left out but for kind: 'registers'", region.model);
+  const byOps = ops.fault !== undefined ? 'ask' : ops.pageMkwrite !== undefined ? 'zeros' : undefined;
+  const pages = region.pages === undefined ? byOps : region.pages;
+  if (pages === 'ask' && ops.fault === undefined) throw invalidValue(`${at}.pages`, "needs a fault op for 'ask'", pages);
+  return {
+    name,
+    size,
+    kind,
+    model: undefined,
+    file: undefined,
+    around,
+    askBeforeWrite: ops.pageMkwrite !== undefined,
+    ...checkSupply(`${at}.pages`, pages, around),
+  };
+}
+
+function checkModel(at: string, model: unknown, size: number): Pick<CheckedRegion, 'model' | 'file'> {
+  if (model instanceof RegisterFile) {
+    model._check(at, size);
+    return { model: model._model, file: model };
+  }
+  if (model === undefined || native.isRegisterModel(model)) return { model: model as RegisterModel | undefined, file: undefined };
+  throw invalidType(
+    `${at}.model`,
+    'an instance of RegisterFile, or a model that an addon has made (revocable-mmap/register-model.h)',
+    model,
+  );
+}
+
+function checkSupply(
+  at: string,
+  pages: PageSupply | undefined,
+  around: number,
+): Pick<CheckedRegion, 'supply' | 'content' | 'seed'> {
+  const nothing = { content: undefined, seed: 0 };
+  if (pages === undefined) return { supply: -1, ...nothing };
+  if (typeof pages === 'string') return { supply: SUPPLIES.indexOf(oneOf(at, pages, ['ask', 'zeros'])), ...nothing };
+  requiredObject(at, pages);
+  if ('constant' in pages) {
+    const byte = integer(`${at}.constant`, pages.constant, 0, 255);
+    return { supply: SUPPLIES.indexOf('constant'), content: new Uint8Array(around * native.pageSize).fill(byte), seed: 0 };
+  }
+  if ('image' in pages) {
+    if (!(pages.image instanceof Uint8Array) && !ArrayBuffer.isView(pages.image))
+      throw invalidType(`${at}.image`, 'an instance of Uint8Array', pages.image);
+    return { supply: SUPPLIES.indexOf('image'), content: asBytes(pages.image), seed: 0 };
+  }
+  const model = oneOf(`${at}.model`, pages.model, ['offsets', 'random']);
+  const seed = integer(`${at}.seed`, pages.seed === undefined ? 0 : pages.seed, 0, Number.MAX_SAFE_INTEGER);
+  return { supply: SUPPLIES.indexOf(model), content: undefined, seed };
+}
+
+export function makeRegion(device: number, index: number, region: CheckedRegion): OwnRegion {
+  const { name, size, kind, model, supply, content, seed, around, askBeforeWrite } = region;
+  const id = unwrap(
+    native.deviceRegion(device, index, size, name, kind === 'registers', supply, content, seed, around, askBeforeWrite, model),
+  );
+  return new OwnRegion(index, region, MemoryObject._ofDevice(id));
+}
