@@ -118,6 +118,8 @@ static void queue_accesses(Device& device) {
 }
 
 bool device_combine(Device& device, uint64_t token, uint64_t old, uint64_t* value) {
+  // Its reader has gone on without it: it was told that nothing has been written, or the device is gone.
+  if (!bus_is_taken(token)) return false;
   std::lock_guard guard(device.lock);
   const auto found = device.combinations.find(token);
   return found != device.combinations.end() && found->second.put(found->second.operands.data(), old, value);

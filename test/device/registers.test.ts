@@ -483,6 +483,31 @@ describeTrapped('raw accesses that a model in JavaScript answers', () => {
     }
   });
 
+  test.each(['is removed', 'is too slow'])('a read-modify-write whose device %s at its read is not written', async (how) => {
+    const written: number[] = [];
+    const over = new Int32Array(new SharedArrayBuffer(4));
+    const { device, map } = here(
+      {
+        readRegister: () => {
+          if (how === 'is removed') void device.unplug();
+          else for (const end = Date.now() + 60_000; Atomics.load(over, 0) === 0 && Date.now() < end;);
+          return 5;
+        },
+        writeRegister: (offset) => void written.push(offset),
+      },
+      how === 'is removed' ? 20_000 : 300,
+    );
+    const mapping = map({ fill: 'ones' });
+    const exchange = (mapping: Mapping, over: Int32Array): number => {
+      const old = Atomics.exchange(new Uint32Array(mapping.buffer as ArrayBuffer, 0, 1), 0, 1);
+      Atomics.store(over, 0, 1);
+      return old;
+    };
+    expect(await crew[0].run(mapping, exchange, over)).toBe(0xffff_ffff);
+    await device.unplug();
+    expect({ written, reads: device.opCounts.readRegister }).toEqual({ written: [], reads: 1 });
+  });
+
   test.each([
     [0xe00, 'broken'],
     [0xe08, 'EINVAL'],
