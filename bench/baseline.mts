@@ -11,6 +11,9 @@ import type { Side } from './row.mjs';
 const SOURCES = new URL('../../bench/baseline/', import.meta.url);
 const PROGRAMS = new URL('./baseline/', import.meta.url);
 
+/** What compiles them. */
+export const COMPILER = process.env.CC ?? 'gcc';
+
 /** Compiles a program if its source, or a header, is newer. */
 export function build(name: string): string {
   const source = fileURLToPath(new URL(`${name}.c`, SOURCES));
@@ -18,7 +21,7 @@ export function build(name: string): string {
   mkdirSync(PROGRAMS, { recursive: true });
   const headers = ['sample.h', 'hold.h', 'uffd.h'].map((header) => fileURLToPath(new URL(header, SOURCES)));
   if (modified(program) < Math.max(...[source, ...headers].map(modified))) {
-    execFileSync(process.env.CC ?? 'gcc', ['-O2', '-Wall', '-Werror', '-pthread', '-o', program, source], { stdio: 'inherit' });
+    execFileSync(COMPILER, ['-O2', '-Wall', '-Werror', '-pthread', '-o', program, source], { stdio: 'inherit' });
   }
   return program;
 }

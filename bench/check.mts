@@ -1,105 +1,99 @@
 /**
- * npm run bench:check [-- --record]: fails when a ratio to the C baseline, taken in this run, is worse than the recorded one by more than
- * noise explains. The last line is `N passed, N failed`. With --record the ratios of this run become the recorded ones.
+ * npm run bench:check [-- --record] [--only ROW] [--recorded FILE]: fails when a ratio to the C baseline, taken in this run, is worse than
+ * the recorded one by more than noise explains, and when there is no record of it. The last line is `N passed, N failed`. With --record
+ * the ratios of this run become the recorded ones of this version of Node.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
+import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
-import { runRow, type CaseResult, type RowResult } from './harness.mjs';
-import type { Row } from './row.mjs';
+import { chosenOf, parsed, refuse } from './command.mjs';
+import { checked, earlierOf, isFailure, type Checked, type Recorded } from './gate.mjs';
+import { casesOf, PLANS, runCase, type Plan } from './harness.mjs';
+import { progressOf } from './progress.mjs';
+import type { Case, Row, Target } from './row.mjs';
 import { ROWS } from './rows.mjs';
 
 // This runs as build/bench/check.mjs.
-const RECORD = new URL('../../bench/recorded.json', import.meta.url);
-const CHECKED = ['copy', 'revoke', 'fault', 'map-close', 'first-touch'];
+const RECORD = fileURLToPath(new URL('../../bench/recorded.json', import.meta.url));
+/** Rows that are quick, and whose baseline is C. */
+const CHECKED = ['copy', 'revoke', 'fault', 'map-close', 'fault-op-native', 'register-raw', 'first-touch'];
+const USAGE = 'npm run bench:check [-- [--record] [--only ROW] [--recorded FILE]]';
 
-/** How much worse than recorded a ratio may be: another processor has other caches and another price of a system call. */
-const MARGIN = 1.3;
-/** A regression is there each time one looks; a busy neighbour is not. */
-const LOOKS = 3;
-
-/** Ratios by the major version of Node, then by row and case. */
-type Recorded = Record<string, Record<string, number>>;
-
-interface Outcome {
-  name: string;
-  recorded: number | undefined;
-  measured: CaseResult;
-  slower: boolean;
-}
-
-const { values: flags } = parseArgs({ options: { record: { type: 'boolean', default: false } } });
+const flags = parsed(USAGE, {
+  record: { type: 'boolean', default: false },
+  only: { type: 'string', multiple: true },
+  recorded: { type: 'string', default: RECORD },
+});
 const major = process.versions.node.split('.')[0];
+const rows = chosenOf(
+  ROWS.filter(({ id }) => CHECKED.includes(id)),
+  flags.only,
+);
 
-function nameOf(row: RowResult | Row, item: { label: string }): string {
-  return `${row.id}: ${item.label}`;
-}
-
-/** What was recorded on this version of Node; on one that has no record, the worst of those on others. */
-function recordedRatio(all: Recorded, name: string): number | undefined {
-  const here = all[major]?.[name];
-  if (here !== undefined) return here;
-  const elsewhere = Object.values(all).flatMap((ratios) => ratios[name] ?? []);
-  return elsewhere.length === 0 ? undefined : Math.max(...elsewhere);
-}
-
-/** Slower only when the whole interval is beyond the margin. */
-function isSlower(item: CaseResult, recorded: number | undefined): boolean {
-  return recorded !== undefined && item.ratio.low > recorded * MARGIN;
-}
-
-async function measureRow(row: Row): Promise<RowResult> {
-  return runRow(row, { quick: true, progress: () => undefined });
-}
-
-async function checkRow(row: Row, all: Recorded): Promise<Outcome[]> {
-  const outcomes = new Map<string, Outcome>();
-  for (let look = 0; look < LOOKS; look++) {
-    for (const measured of (await measureRow(row)).cases) {
-      const name = nameOf(row, measured);
-      const recorded = recordedRatio(all, name);
-      const slower = isSlower(measured, recorded);
-      if (outcomes.get(name)?.slower !== false) outcomes.set(name, { name, recorded, measured, slower });
-    }
-    if (![...outcomes.values()].some(({ slower }) => slower)) break;
+function readRecord(): Recorded {
+  try {
+    return JSON.parse(readFileSync(flags.recorded, 'utf8')) as Recorded;
+  } catch (error) {
+    refuse(`${flags.recorded} cannot be read: ${(error as Error).message}`);
   }
-  return [...outcomes.values()];
 }
 
-function print(outcomes: Outcome[]): void {
+function casesOfAll(plan: Plan): { name: string; row: Row; item: Case }[] {
+  return rows.flatMap((row) => casesOf(row, plan).map((item) => ({ name: `${row.id}: ${item.label}`, row, item })));
+}
+
+function print(outcomes: Checked[]): void {
   const table = new Table({ head: ['ratio to C', 'recorded', 'now', '99 % interval', ''], style: { head: [], border: [] } });
-  for (const { name, recorded, measured, slower } of outcomes) {
-    const { median, low, high } = measured.ratio;
-    const verdict = slower
-      ? 'SLOWER'
-      : recorded === undefined
-        ? 'not recorded'
-        : high < recorded / MARGIN
-          ? 'faster'
-          : 'as recorded';
-    const figures = [recorded?.toPrecision(3) ?? '', median.toPrecision(3), `${low.toPrecision(3)} … ${high.toPrecision(3)}`];
-    table.push([name, ...figures, verdict]);
+  for (const { name, earlier, now, finding, reason } of outcomes) {
+    const before = earlier === undefined ? '' : `${earlier.ratio}${earlier.node === major ? '' : ` (Node ${earlier.node})`}`;
+    const figures = now === undefined ? ['', ''] : [now.median.toPrecision(3), interval(now)];
+    table.push([name, before, ...figures, finding === 'slower' ? 'SLOWER' : (reason ?? finding)]);
   }
   console.log(table.toString());
 }
 
-async function record(all: Recorded): Promise<void> {
-  const ratios: Record<string, number> = {};
-  for (const row of ROWS.filter(({ id }) => CHECKED.includes(id))) {
-    for (const item of (await measureRow(row)).cases) ratios[nameOf(row, item)] = Number(item.ratio.median.toPrecision(3));
-  }
-  writeFileSync(RECORD, `${JSON.stringify({ ...all, [major]: ratios }, null, 2)}\n`);
+function interval({ low, high }: { low: number; high: number }): string {
+  return `${low.toPrecision(3)} … ${high.toPrecision(3)}`;
 }
 
-const recorded = JSON.parse(readFileSync(RECORD, 'utf8')) as Recorded;
-if (flags.record) {
-  await record(recorded);
-} else {
-  const outcomes: Outcome[] = [];
-  for (const row of ROWS.filter(({ id }) => CHECKED.includes(id))) outcomes.push(...(await checkRow(row, recorded)));
-  print(outcomes);
-  // What is not recorded has not been checked.
-  const failed = outcomes.filter(({ slower, recorded: before }) => slower || before === undefined).length;
-  console.log(`${outcomes.length - failed} passed, ${failed} failed`);
-  if (failed > 0 || outcomes.length === 0) process.exitCode = 1;
+async function record(all: Recorded): Promise<void> {
+  const cases = casesOfAll(PLANS.quick);
+  const progress = progressOf(cases.length);
+  const ratios: Record<string, number> = {};
+  for (const { name, row, item } of cases) {
+    const found = await runCase(row, item, { plan: PLANS.quick, ...progress });
+    if ('ratio' in found) ratios[name] = Number(found.ratio.median.toPrecision(3));
+  }
+  progress.end();
+  // Of all rows, they take the place of what there was, so that no name stays that no case has any more.
+  const kept = flags.only === undefined ? {} : all[major];
+  writeFileSync(flags.recorded, `${JSON.stringify({ ...all, [major]: { ...kept, ...ratios } }, null, 2)}\n`);
+  for (const [name, ratio] of Object.entries(ratios)) console.log(`${name}: ${all[major]?.[name] ?? 'not recorded'} → ${ratio}`);
+  console.log(`${Object.keys(ratios).length} ratios of Node ${major} written to ${flags.recorded}`);
 }
+
+async function check(all: Recorded): Promise<void> {
+  const cases = casesOfAll(PLANS.gate).map((each) => ({ ...each, earlier: earlierOf(all, each.name, major) }));
+  const progress = progressOf(cases.filter(({ earlier }) => earlier !== undefined).length);
+  const outcomes: Checked[] = [];
+  for (const { name, row, item, earlier } of cases) {
+    const look = (bound: Target): ReturnType<typeof runCase> => runCase(row, item, { plan: PLANS.gate, bound, ...progress });
+    outcomes.push(await checked(name, earlier, look));
+  }
+  progress.end();
+  print(outcomes);
+  const unknown = outcomes.filter(({ finding }) => finding === 'not recorded').map(({ name }) => name);
+  if (unknown.length > 0) {
+    console.log(
+      `no ratio is recorded of ${unknown.map((name) => `"${name}"`).join(', ')}, so nothing says whether it has become slower:`,
+    );
+    console.log('run "npm run bench:check -- --record" on an idle machine, and commit what it writes to bench/recorded.json');
+  }
+  const failed = outcomes.filter(isFailure).length;
+  const passed = outcomes.filter((outcome) => outcome.now !== undefined && !isFailure(outcome)).length;
+  console.log(`${passed} passed, ${failed} failed`);
+  if (failed > 0 || passed === 0) process.exitCode = 1;
+}
+
+const recorded = readRecord();
+await (flags.record ? record(recorded) : check(recorded));

@@ -1,6 +1,7 @@
 /** What `npm run bench:setup` installs, loaded when it is there. */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 
 // This runs as build/bench/extras.mjs; the packages are those of bench/ itself.
 const require = createRequire(new URL('../../bench/package.json', import.meta.url));
@@ -22,6 +23,16 @@ export function extra<T>(name: string): { module: T } | { unavailable: string } 
   } catch (error) {
     return { unavailable: `does not load on Node ${process.versions.node}: ${reason(error as NodeJS.ErrnoException)}` };
   }
+}
+
+/** Of a package that is installed, whether or not it loads. */
+export function installedVersion(name: string): string | undefined {
+  // Not by resolving name/package.json: what a package exports need not contain that.
+  const file = require.resolve
+    .paths(name)
+    ?.map((directory) => join(directory, name, 'package.json'))
+    .find((path) => existsSync(path));
+  return file === undefined ? undefined : (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
 /** An addon that another version of Node built is refused, or not where this one looks for it. */

@@ -1,41 +1,31 @@
-/** npm run bench -- [--only ROW] [--quick] [--json FILE] [--from FILE] [--plots DIRECTORY] [--rivals] [--list] */
+/** npm run bench: measures rows, or shows those of an earlier run; USAGE below. */
 import { writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import { runRow, type CaseResult, type RowResult } from './harness.mjs';
+import { chosenOf, parsed, refuse } from './command.mjs';
+import { casesOf, PLANS, runRow, type CaseResult, type RowResult } from './harness.mjs';
 import { canDraw, drawPlots } from './plots.mjs';
+import { progressOf } from './progress.mjs';
 import type { Row, Target } from './row.mjs';
 import { ROWS } from './rows.mjs';
 import { readRun, runHere, type Run } from './run.mjs';
 import { whatATruncationDoes, type Truncation } from './truncation.mjs';
 
-const { values: flags } = parseArgs({
-  options: {
-    only: { type: 'string', multiple: true },
-    quick: { type: 'boolean', default: false },
-    json: { type: 'string' },
-    from: { type: 'string' },
-    plots: { type: 'string' },
-    rivals: { type: 'boolean', default: false },
-    list: { type: 'boolean', default: false },
-  },
+const USAGE = 'npm run bench -- [--only ROW] [--quick] [--json FILE] [--from FILE] [--plots DIRECTORY] [--rivals] [--list]';
+
+const flags = parsed(USAGE, {
+  only: { type: 'string', multiple: true },
+  quick: { type: 'boolean', default: false },
+  json: { type: 'string' },
+  from: { type: 'string' },
+  plots: { type: 'string' },
+  rivals: { type: 'boolean', default: false },
+  list: { type: 'boolean', default: false },
 });
 
-function isChosen(id: string): boolean {
-  return flags.only?.some((part) => id.startsWith(part)) ?? true;
-}
-
 function chosen(): Row[] {
+  if (flags.only !== undefined) return chosenOf(ROWS, flags.only);
   // Alone, --rivals asks for the table of truncations only.
-  if (flags.only === undefined) return flags.rivals ? [] : ROWS.filter((row) => row.byDefault?.(flags.quick) ?? true);
-  const found = ROWS.filter(({ id }) => isChosen(id));
-  if (found.length > 0) return found;
-  console.error(`no row begins with ${flags.only.join(' or ')}; there are: ${ROWS.map(({ id }) => id).join(', ')}`);
-  process.exit(2);
-}
-
-function progress(row: Row, label: string, round: number, rounds: number): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${row.id}: ${label}, ${round + 1} of ${rounds}`);
+  return flags.rivals ? [] : ROWS.filter((row) => row.byDefault?.(flags.quick) ?? true);
 }
 
 /** Three digits that mean something. */
@@ -62,7 +52,7 @@ function cells(row: RowResult, item: CaseResult): string[] {
 function print(results: RowResult[]): void {
   const table = new Table({
     head: ['what', 'subject', 'baseline', 'ratio\n99 % interval', 'target', 'verdict'],
-    style: { head: [] },
+    style: { head: [], border: [] },
   });
   for (const row of results) {
     for (const item of row.cases) table.push(cells(row, item));
@@ -77,7 +67,7 @@ function print(results: RowResult[]): void {
 }
 
 function printTruncations(truncations: Truncation[]): void {
-  const table = new Table({ head: ['another process truncates the file', 'and the next read'], style: { head: [] } });
+  const table = new Table({ head: ['another process truncates the file', 'and the next read'], style: { head: [], border: [] } });
   for (const { rival, loads, outcome } of truncations) table.push([rival, loads === 'yes' ? outcome : loads]);
   console.log(table.toString());
 }
@@ -85,15 +75,10 @@ function printTruncations(truncations: Truncation[]): void {
 async function measureChosen(): Promise<Run> {
   const results: RowResult[] = [];
   const rows = chosen();
-  for (const row of rows) {
-    results.push(
-      await runRow(row, {
-        quick: flags.quick,
-        progress: (each, item, round, rounds) => progress(each, item.label, round, rounds),
-      }),
-    );
-  }
-  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+  const plan = flags.quick ? PLANS.quick : PLANS.whole;
+  const progress = progressOf(rows.flatMap((row) => casesOf(row, plan)).length);
+  for (const row of rows) results.push(await runRow(row, { plan, ...progress }));
+  progress.end();
   const run = runHere(results, flags.quick);
   const hasRivals = flags.rivals || rows.some(({ id }) => id.startsWith('rivals'));
   return hasRivals ? { ...run, truncations: await whatATruncationDoes() } : run;
@@ -101,13 +86,13 @@ async function measureChosen(): Promise<Run> {
 
 /** An earlier run, or those of its rows that are chosen. */
 function earlier(path: string): Run {
+  let run: Run;
   try {
-    const run = readRun(path);
-    return { ...run, results: run.results.filter(({ id }) => isChosen(id)) };
+    run = readRun(path);
   } catch (error) {
-    console.error((error as Error).message);
-    process.exit(2);
+    refuse((error as Error).message);
   }
+  return { ...run, results: chosenOf(run.results, flags.only) };
 }
 
 async function draw(run: Run, directory: string): Promise<void> {
@@ -120,10 +105,7 @@ if (flags.list) {
   for (const { id, title } of ROWS) console.log(`${id.padEnd(22)} ${title}`);
 } else {
   // Told before measuring: that takes minutes.
-  if (flags.plots !== undefined && !canDraw()) {
-    console.error('plots need "npm run bench:setup" first');
-    process.exit(2);
-  }
+  if (flags.plots !== undefined && !canDraw()) refuse('plots need "npm run bench:setup" first');
   const run = flags.from === undefined ? await measureChosen() : earlier(flags.from);
   if (run.results.length > 0) print(run.results);
   if (run.truncations !== undefined) printTruncations(run.truncations);

@@ -45,7 +45,8 @@ export async function drawPlots(run: Run, directory: string): Promise<Drawn> {
   return { files, missing };
 }
 
-function plotsOf(run: Run): { plots: Plot[]; missing: string[] } {
+/** Each with what it shows; nothing is drawn yet. */
+export function plotsOf(run: Run): { plots: Plot[]; missing: string[] } {
   const measured = provenance(run);
   const rows = run.results.filter(({ cases }) => cases.length > 0); // a row may have had none that could be measured here
   const plots = rows.filter(grows).map((row) => growthPlot(row, measured));
@@ -63,7 +64,7 @@ function plotsOf(run: Run): { plots: Plot[]; missing: string[] } {
 
 function whyNot(rows: RowResult[], id: string): string {
   const sizes = rows.find((row) => row.id === id)?.cases.length;
-  return sizes === undefined ? `${id}: the row was not run` : `${id}: it takes three sizes, and ${sizes} was measured`;
+  return sizes === undefined ? `${id}: the row was not run` : `${id}: it takes three sizes, and the run has ${sizes}`;
 }
 
 async function render(spec: Spec): Promise<string> {

@@ -15,7 +15,7 @@ export interface Case {
   subject(): Side | Promise<Side>;
   baseline(): Side | Promise<Side>;
   /** Where it differs from the row's. */
-  target?: Target;
+  target?: Target | undefined;
   /** Why it cannot be measured here: it is listed with that, and neither side is made. */
   readonly unavailable?: string;
 }

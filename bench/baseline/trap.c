@@ -1,4 +1,5 @@
-// trap emulated|stepped: loads from a page without permissions, each answered by a function behind a pointer. Mean of 5,000.
+// trap emulated|stepped REGIONS: loads from pages without permissions, in turns, each answered by a function behind a pointer.
+// Mean of 5,000.
 //
 // emulated: the SIGSEGV handler puts the answer into the register and steps over the load.
 // stepped: it puts the answer into a page of the thread's own, moves the register that addresses it there, and sets the trap
@@ -15,8 +16,10 @@
 #include "sample.h"
 
 enum { kLoads = 5000 };
-static char* registers;
+static char** registers;
+static size_t regions;
 static char* scratch;
+static char* stepped_at;  // the page whose load is being run on the scratch page
 static volatile uint64_t value = 7;
 
 static uint64_t model(void* context, uint64_t offset, uint32_t width) {
@@ -30,7 +33,7 @@ static long long* of(ucontext_t* context, int name) { return &context->uc_mconte
 // mov (%rcx), %eax has two bytes.
 static void emulate(int signal, siginfo_t* info, void* context) {
   (void)signal;
-  *of(context, REG_RAX) = (long long)ask(NULL, (uint64_t)((char*)info->si_addr - registers), 4);
+  *of(context, REG_RAX) = (long long)ask(NULL, (uintptr_t)info->si_addr & 4095, 4);
   *of(context, REG_RIP) += 2;
 }
 
@@ -40,10 +43,12 @@ static sigset_t mask;
 static void redirect(int signal, siginfo_t* info, void* context) {
   (void)signal;
   ucontext_t* machine = context;
-  const uint64_t answer = ask(NULL, (uint64_t)((char*)info->si_addr - registers), 8);
+  const uint64_t offset = (uintptr_t)info->si_addr & 4095;
+  const uint64_t answer = ask(NULL, offset, 8);
   memcpy(scratch, &answer, sizeof answer);
   owner = syscall(SYS_gettid);
-  *of(context, REG_RCX) += scratch - registers;
+  stepped_at = (char*)info->si_addr - offset;
+  *of(context, REG_RCX) += scratch - stepped_at;
   *of(context, REG_EFL) |= 0x100;
   mask = machine->uc_sigmask;
   sigfillset(&machine->uc_sigmask);
@@ -54,7 +59,7 @@ static void redirect(int signal, siginfo_t* info, void* context) {
 static void put_back(int signal, siginfo_t* info, void* context) {
   (void)signal, (void)info;
   must(owner == syscall(SYS_gettid), "a step of somebody else");
-  *of(context, REG_RCX) -= scratch - registers;
+  *of(context, REG_RCX) -= scratch - stepped_at;
   *of(context, REG_EFL) &= ~0x100ll;
   ((ucontext_t*)context)->uc_sigmask = mask;
 }
@@ -66,13 +71,14 @@ static double sample(void) {
   double whole = 0;
   const uint64_t start = now_ns();
   for (int i = 0; i < kLoads; ++i) {
+    char* at = registers[(size_t)i % regions];
     if (stepped) {
       double half = 0;
-      __asm__ volatile("movsd (%1), %0" : "=x"(half) : "c"(registers));
+      __asm__ volatile("movsd (%1), %0" : "=x"(half) : "c"(at));
       whole += half;
     } else {
       uint32_t word = 0;
-      __asm__ volatile("movl (%1), %0" : "=a"(word) : "c"(registers));
+      __asm__ volatile("movl (%1), %0" : "=a"(word) : "c"(at));
       sum += word;
     }
   }
@@ -90,11 +96,18 @@ static void install(int signal, void (*handler)(int, siginfo_t*, void*)) {
 }
 
 int main(int argc, char** argv) {
-  must(argc == 2, "arguments");
+  must(argc == 3, "arguments");
   stepped = strcmp(argv[1], "stepped") == 0;
-  registers = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  regions = strtoul(argv[2], NULL, 10);
+  registers = calloc(regions, sizeof *registers);
+  const int fd = memfd_create("device", MFD_CLOEXEC);  // its mappings do not merge into one, as anonymous ones would
+  must(registers != NULL && fd >= 0 && ftruncate(fd, 4096) == 0, "memfd");
+  for (size_t i = 0; i < regions; ++i) {
+    registers[i] = mmap(NULL, 4096, PROT_NONE, MAP_SHARED, fd, 0);
+    must(registers[i] != MAP_FAILED, "mmap");
+  }
   scratch = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  must(registers != MAP_FAILED && scratch != MAP_FAILED, "mmap");
+  must(scratch != MAP_FAILED, "mmap");
   install(SIGSEGV, stepped ? redirect : emulate);
   install(SIGTRAP, put_back);
   return serve(sample);

@@ -1,14 +1,19 @@
 import { Device, RegisterFile } from 'revocable-mmap/device';
 import { cProgram } from '../baseline.mjs';
 import { inProcess } from '../in_process.mjs';
-import type { Row, Side } from '../row.mjs';
+import type { Case, Row, Side } from '../row.mjs';
 import { side } from './access.mjs';
 
 const WORDS = 5000;
+/** Of the accesses that take a step, of which each takes as long as five others. */
+const STEPS = 1000;
 
-function registers(): Device {
-  const model = new RegisterFile([{ offset: 0, width: 8, value: 0x4000_0000_0000_0007n }]);
-  return new Device({ name: 'bench', regions: [{ size: 4096, kind: 'registers', model }] });
+function registers(count = 1): Device {
+  const regions = Array.from({ length: count }, (_, index) => {
+    const model = new RegisterFile([{ offset: 0, width: 8, value: 0x4000_0000_0000_0007n }]);
+    return { name: `bank${index}`, size: 4096, kind: 'registers' as const, model };
+  });
+  return new Device({ name: 'bench', regions });
 }
 
 type Buffers = SharedArrayBuffer | ArrayBuffer;
@@ -25,6 +30,14 @@ function rawLoads(view: keyof typeof VIEWS, load: string): Side {
   const device = registers();
   const mapping = device.open().map();
   return side(load, VIEWS[view](mapping.buffer), () => void device.unplug(), WORDS);
+}
+
+/** Of one register of each of so many regions, in turns. */
+function loadsOfRegions(count: number): Side {
+  const device = registers(count);
+  const file = device.open();
+  const views = Array.from({ length: count }, (_, i) => VIEWS.Uint32Array(file.map({ region: `bank${i}` }).buffer));
+  return side(`Atomics.load(from[i % ${count}], 0)`, views, () => void device.unplug(), WORDS);
 }
 
 interface Memory {
@@ -62,15 +75,20 @@ function wideningLoads(): Side {
   device.open().map({ memory, memoryOffset: 0 });
   const instance = new wasm.Instance(new wasm.Module(WIDENING_LOADS), { env: { m: memory } });
   const { sum } = instance.exports as { sum: (count: number) => number };
-  for (let i = 0; i < 20; i++) sum(WORDS); // until it is optimised
+  for (let i = 0; i < 20; i++) sum(STEPS); // until it is optimised
   return inProcess(
-    WORDS,
-    () => sum(WORDS),
+    STEPS,
+    () => sum(STEPS),
     () => void device.unplug(),
   );
 }
 
-const emulated = (): ReturnType<typeof cProgram> => cProgram('trap', ['emulated']);
+const emulated = (regions = 1): Side => cProgram('trap', ['emulated', regions]);
+
+/** Neither side has an answer for another processor. */
+function ofX64(item: Case): Case {
+  return process.arch === 'x64' ? item : { ...item, unavailable: `no raw accesses to registers on ${process.arch}` };
+}
 
 export const rows: Row[] = [
   {
@@ -84,14 +102,29 @@ export const rows: Row[] = [
       {
         label: 'Uint32Array: one signal',
         subject: () => rawLoads('Uint32Array', 'Atomics.load(from, i & 63)'),
-        baseline: emulated,
+        baseline: () => emulated(),
       },
-      { label: 'Float64Array: one signal', subject: () => rawLoads('Float64Array', 'from[i & 63]'), baseline: emulated },
+      { label: 'Float64Array: one signal', subject: () => rawLoads('Float64Array', 'from[i & 63]'), baseline: () => emulated() },
       {
         label: 'WebAssembly i16x8.load8x8_s: two signals',
         subject: wideningLoads,
-        baseline: () => cProgram('trap', ['stepped']),
+        baseline: () => cProgram('trap', ['stepped', 1]),
       },
-    ],
+    ].map(ofX64),
+  },
+  {
+    id: 'register-raw-regions',
+    title: 'raw load of a register, as regions grow',
+    unit: 'ns',
+    baselineName: 'C, the same signals',
+    sizeName: 'regions of registers, read in turns',
+    cases: [1, 10, 100, 1000].map((regions) =>
+      ofX64({
+        label: `${regions.toLocaleString('en')} of them`,
+        size: regions,
+        subject: () => loadsOfRegions(regions),
+        baseline: () => emulated(regions),
+      }),
+    ),
   },
 ];

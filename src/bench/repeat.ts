@@ -123,11 +123,12 @@ function lowerRank(count: number, tail: number): number {
 }
 
 function validate(options: RepeatOptions | undefined): Required<RepeatOptions> {
-  const given = checkOptions('options', options);
+  // Defaults are for what is missing; null is not missing.
+  const { rounds = 31, warmUpRounds = 3, warmUpMs = 0 } = checkOptions('options', options);
   return {
-    rounds: integer('options.rounds', given.rounds ?? 31, 1, 1_000_000),
-    warmUpRounds: integer('options.warmUpRounds', given.warmUpRounds ?? 3, 0, 1_000_000),
-    warmUpMs: integer('options.warmUpMs', given.warmUpMs ?? 0, 0, 3_600_000),
+    rounds: integer('options.rounds', rounds, 1, 1_000_000),
+    warmUpRounds: integer('options.warmUpRounds', warmUpRounds, 0, 1_000_000),
+    warmUpMs: integer('options.warmUpMs', warmUpMs, 0, 3_600_000),
   };
 }
 

@@ -90,14 +90,18 @@ interface Plan {
 }
 
 function validate(mapping: Mapping, options: TouchOptions | undefined): Plan {
+  // Defaults are for what is missing; null is not missing.
   const given = checkOptions('options', options);
-  const width = integer('options.width', given.width ?? 8, 1, 8);
+  const { width = 8, offset = 0, stride = 4096, seed = 1 } = given;
+  integer('options.width', width, 1, 8);
   if (![1, 2, 4, 8].includes(width)) throw outOfRange('options.width', 'one of 1, 2, 4, 8', width);
-  const offset = multipleOf('options.offset', integer('options.offset', given.offset ?? 0, 0, mapping.length - 1), width);
-  const length = integer('options.length', given.length ?? mapping.length - offset, width, mapping.length - offset);
-  const stride = multipleOf('options.stride', integer('options.stride', given.stride ?? 4096, width, 2 ** 40), width);
+  multipleOf('options.offset', integer('options.offset', offset, 0, mapping.length - 1), width);
+  const rest = mapping.length - offset;
+  const { length = rest } = given;
+  integer('options.length', length, width, rest);
+  multipleOf('options.stride', integer('options.stride', stride, width, 2 ** 40), width);
   const random = oneOf('options.order', given.order, ['sequential', 'random'], 'sequential') === 'random';
-  const seed = integer('options.seed', given.seed ?? 1, 0, Number.MAX_SAFE_INTEGER);
+  integer('options.seed', seed, 0, Number.MAX_SAFE_INTEGER);
   const write = boolean('options.write', given.write, false);
   const histogram = boolean('options.histogram', given.histogram, false);
   mapping._throwUnlessLive(undefined);

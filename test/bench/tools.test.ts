@@ -140,6 +140,7 @@ describe('touch', () => {
       [() => touch(mapping, { width: 3 as never }), 'ERR_OUT_OF_RANGE'],
       [() => touch(mapping, { offset: PAGE }), 'ERR_OUT_OF_RANGE'],
       [() => touch(mapping, { offset: 4 }), 'ERR_OUT_OF_RANGE'],
+      [() => touch(mapping, { offset: 0n as never }), 'ERR_INVALID_ARG_TYPE'],
       [() => touch(mapping, { length: PAGE + 8 }), 'ERR_OUT_OF_RANGE'],
       [() => touch(mapping, { offset: 8, length: PAGE }), 'ERR_OUT_OF_RANGE'],
       [() => touch(mapping, { stride: 0 }), 'ERR_OUT_OF_RANGE'],
@@ -151,6 +152,11 @@ describe('touch', () => {
       [() => touch(deadly), 'ERR_INVALID_ARG_VALUE'],
     ];
     for (const [call, code] of refused) expect(call).toThrow(expect.objectContaining({ code }));
+    for (const name of ['offset', 'length', 'stride', 'width', 'order', 'seed', 'write', 'histogram']) {
+      expect(() => touch(mapping, { [name]: null })).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE', message: expect.stringContaining(`"options.${name}"`) }),
+      );
+    }
     mapping.object.close();
   });
 });
@@ -245,6 +251,17 @@ describe('repeating', () => {
     await expect(repeat(null as never)).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
     await expect(repeat(() => 1, { rounds: 0 })).rejects.toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
     await expect(compare(() => 1, undefined as never)).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
+    for (const name of ['rounds', 'warmUpRounds', 'warmUpMs']) {
+      const refused = { code: 'ERR_INVALID_ARG_TYPE', message: expect.stringContaining(`"options.${name}"`) };
+      await expect(repeat(() => 1, { [name]: null })).rejects.toMatchObject(refused);
+      await expect(
+        compare(
+          () => 1,
+          () => 1,
+          { [name]: null },
+        ),
+      ).rejects.toMatchObject(refused);
+    }
   });
 
   test('medians', () => {
