@@ -564,8 +564,9 @@ export class Device extends DeviceBase implements LinkedHere {
   /** Those who wait until nobody uses it any more. */
   readonly #idle = new Set<() => void>();
 
+  /** Whether every file has been released: of one that is closed, this thread may have to hear yet that its last mapping has gone. */
   get #unused(): boolean {
-    return ![...this.#opened.values()].some((file) => !file.closed) && native.deviceMappings(this._id) === 0;
+    return this.#opened.size === 0 && native.deviceMappings(this._id) === 0;
   }
 
   #tellIfUnused(): void {

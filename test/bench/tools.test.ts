@@ -15,6 +15,7 @@ import {
   type TouchOptions,
 } from 'revocable-mmap/bench';
 import { runInChild, runNode } from '../support/child.js';
+import { sharedMemoryMayBeHuge } from '../support/conditions.js';
 
 const PAGE = 4096;
 const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
@@ -22,6 +23,17 @@ const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 function ones(bytes: number, options: Parameters<MemoryObject['map']>[0] = {}): Mapping {
   const mapping = MemoryObject.create({ size: bytes, name: 'touched' }).map(options);
   mapping.write(0, new Uint8Array(bytes).fill(0xff));
+  return mapping;
+}
+
+/** New memory, whose pages are of 4 KiB whatever the machine's settings for huge pages are. */
+function untouched(pages: number): Mapping {
+  const mapping = MemoryObject.create({ size: pages * PAGE }).map();
+  try {
+    mapping.advise('nohugepage');
+  } catch (error) {
+    if ((error as { code: string }).code !== 'EINVAL') throw error; // a kernel without huge pages
+  }
   return mapping;
 }
 
@@ -56,14 +68,25 @@ describe('touch', () => {
     }
   });
 
-  test('a random order visits each of many places once', () => {
-    // More places than one native call touches, and not a power of two of them: each page written once faults once.
-    const pages = 70_001;
-    const mapping = MemoryObject.create({ size: pages * PAGE, name: 'many' }).map();
-    const { accesses, usage } = touch(mapping, { order: 'random', seed: SEED, write: true });
-    expect(accesses).toBe(pages);
+  test(`a random order visits each of many places once (SEED=${SEED})`, () => {
+    // More places than one native call touches, and not a power of two of them. As many accesses as places: none has two.
+    const places = 70_001;
+    const stride = 8;
+    const mapping = ones(places * stride);
+    const { accesses } = touch(mapping, { order: 'random', seed: SEED, stride, width: 1, write: true });
+    expect(accesses).toBe(places);
+    const missed = Array.from({ length: places }, (_, i) => i * stride).filter((offset) => mapping.bytes[offset] !== 0);
+    expect(missed).toEqual([]);
+    mapping.object.close();
+  });
+
+  test('the faults of all the calls that it takes are counted', () => {
+    const pages = 2200;
+    const mapping = untouched(pages);
+    const { accesses, usage } = touch(mapping, { stride: 64, write: true });
+    expect(accesses).toBe((pages * PAGE) / 64);
     expect(usage.minorFaults).toBeGreaterThanOrEqual(pages);
-    expect(usage.minorFaults).toBeLessThan(pages * 1.1);
+    expect(usage.minorFaults).toBeLessThan(pages * 1.5);
     mapping.object.close();
   });
 
@@ -82,11 +105,13 @@ describe('touch', () => {
 
   test('the histogram has every access, none quicker than the clock allows', () => {
     const mapping = ones(64 * PAGE);
+    const costs = [clockCost()];
     const { histogram, accesses } = touch(mapping, { stride: 64, histogram: true });
     expect(histogram!.count).toBe(accesses);
-    expect(clockCost()).toBeGreaterThan(0);
-    // Three significant digits.
-    expect(histogram!.min).toBeGreaterThanOrEqual(Math.floor(clockCost() * 0.99) - 1);
+    for (let i = 0; i < 20; i++) costs.push(clockCost());
+    // The clock is dearer while another thread shares its core: so the least of what was seen, and half of that.
+    expect(Math.min(...costs)).toBeGreaterThan(0);
+    expect(histogram!.min).toBeGreaterThanOrEqual(Math.min(...costs) / 2);
     expect(histogram!.max).toBeGreaterThanOrEqual(histogram!.min);
     mapping.object.close();
   });
@@ -103,31 +128,61 @@ describe('touch', () => {
   });
 
   test('a revocation in the middle of it ends it with that error, and the process lives', async () => {
-    const { status, signal, value, stderr } = await runInChild(async ({ MemoryObject }, require) => {
-      const { touch } = require('revocable-mmap/bench') as typeof import('revocable-mmap/bench');
-      const codes: string[] = [];
-      for (let round = 0; round < 10; round++) {
-        const object = MemoryObject.create({ size: 1 << 24 });
-        const mapping = object.map();
-        const gone = object.signal;
-        setTimeout(() => void object.revoke(), round);
-        while (!gone.aborted) {
-          try {
-            touch(mapping, { stride: 64, write: true, order: round % 2 === 0 ? 'random' : 'sequential' });
-          } catch (error) {
-            codes.push((error as { code: string }).code);
-            break;
+    const { status, signal, value, stderr } = await runInChild(
+      async ({ MemoryObject }, require) => {
+        const { once } = require('node:events') as typeof import('node:events');
+        const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
+        const { touch } = require('revocable-mmap/bench') as typeof import('revocable-mmap/bench');
+        // Revokes what it is sent as soon as something there has been touched. 1: it looks; 2: it need not look any longer.
+        const worker = new Worker(
+          `const { parentPort } = require('node:worker_threads');
+           const { Mapping } = require('revocable-mmap');
+           parentPort.on('message', ({ handle, word, stride }) => {
+             const mapping = Mapping.attach(handle);
+             const places = Math.min(4096, mapping.length / stride);
+             Atomics.store(word, 0, 1);
+             Atomics.notify(word, 0);
+             for (let i = 0; Atomics.load(word, 0) === 1 && Atomics.load(mapping.bytes, i * stride) !== 0; ) i = (i + 1) % places;
+             mapping.object.revokeSync();
+             mapping.close();
+             parentPort.postMessage('revoked');
+           });`,
+          { eval: true },
+        );
+        const size = 1 << 25;
+        const ones = new Uint8Array(size).fill(0xff);
+        const middle = { sequential: 0, random: 0 };
+        const others: unknown[] = [];
+        // Where its thread does not get a processor in time the revocation comes too late: then once more.
+        for (const end = Date.now() + 40_000; Math.min(middle.sequential, middle.random) < 3 && Date.now() < end;) {
+          for (const order of ['sequential', 'random'] as const) {
+            const object = MemoryObject.create({ size });
+            const mapping = object.map();
+            mapping.write(0, ones);
+            const word = new Int32Array(new SharedArrayBuffer(4));
+            worker.postMessage({ handle: mapping.share(), word, stride: 8 });
+            Atomics.wait(word, 0, 0, 40_000);
+            try {
+              touch(mapping, { stride: 8, write: true, order });
+            } catch (error) {
+              const { code } = error as { code: string };
+              if (code === 'ERR_MAPPING_REVOKED') middle[order]++;
+              else others.push(error);
+            }
+            Atomics.store(word, 0, 2);
+            await once(worker, 'message');
+            object.close();
           }
-          await new Promise((resolve) => setImmediate(resolve));
         }
-        if (gone.aborted && codes.length === round) codes.push('between two');
-        object.close();
-      }
-      return codes;
-    });
+        await worker.terminate();
+        return { middle, others };
+      },
+      { limit: 100_000 },
+    );
     expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
-    expect(value).toHaveLength(10);
-    for (const code of value!) expect(['ERR_MAPPING_REVOKED', 'between two']).toContain(code);
+    expect(value!.others).toEqual([]);
+    expect(value!.middle.sequential).toBeGreaterThan(0);
+    expect(value!.middle.random).toBeGreaterThan(0);
   });
 
   test('what it refuses', () => {
@@ -164,8 +219,9 @@ describe('touch', () => {
 describe('counters of the thread', () => {
   test('usage only grows, and sees the faults of this thread', () => {
     const before = threadUsage();
-    const mapping = MemoryObject.create({ size: 100 * PAGE }).map();
-    touch(mapping, { write: true });
+    const mapping = untouched(100);
+    const { usage } = touch(mapping, { write: true });
+    expect(usage.minorFaults).toBeGreaterThanOrEqual(100);
     const after = threadUsage();
     expect(after.minorFaults - before.minorFaults).toBeGreaterThanOrEqual(100);
     for (const name of Object.keys(before) as (keyof typeof before)[]) expect(after[name]).toBeGreaterThanOrEqual(before[name]);
@@ -175,7 +231,7 @@ describe('counters of the thread', () => {
   test('perf events are counted, or listed with the reason why not', () => {
     const events = ['page-faults', 'minor-faults', 'task-clock', 'cycles', 'dtlb-load-misses'] as const;
     const counters = openPerfCounters(events);
-    const mapping = MemoryObject.create({ size: 100 * PAGE }).map();
+    const mapping = untouched(100);
     touch(mapping, { write: true });
     const counts = counters.read();
     for (const event of events) {
@@ -195,7 +251,7 @@ describe('counters of the thread', () => {
     const descriptors = (): number => readdirSync('/proc/self/fd').length;
     const before = descriptors();
     for (let i = 0; i < 3000; i++) openPerfCounters(['page-faults', 'task-clock']).close();
-    expect(descriptors()).toBe(before);
+    expect(descriptors()).toBeLessThanOrEqual(before); // others may be closed meanwhile, of what has been forgotten
   });
 
   test('an event of another name is refused', () => {
@@ -304,6 +360,8 @@ test('an ES module gets the same tools', async () => {
 test('the example of the documentation runs', async () => {
   const { status, stdout, stderr } = await runNode([join(__dirname, '..', '..', 'docs', 'examples', 'first-touch.mjs')]);
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-  expect(stdout).toMatch(/^4 KiB pages: \d+ ns a MiB, 16\d\d\d faults for 64 MiB$/m);
+  const faults = Number(/^4 KiB pages: \d+ ns a MiB, (\d+) faults for 64 MiB$/m.exec(stdout)?.[1]);
+  expect(faults).toBeGreaterThanOrEqual(sharedMemoryMayBeHuge() ? 1 : 16_384);
+  expect(faults).toBeLessThan(2 * 16_384);
   expect(stdout).toMatch(/^2 MiB pages: /m);
 });

@@ -276,7 +276,7 @@ describe('examples/devices/edu-driver', () => {
         for await (const line of trace.lines()) if (line !== lines.at(-1)) lines.push(line);
         return { value, lines };
       },
-      { where: 'spawned', input: registers, data: { delay: 10 } },
+      { lookedAt: true, input: registers },
     );
     const [status, factorial] = ['bar0+0x0020 0x000000', 'bar0+0x0008 0x0000'];
     expect(seen.lines).toEqual([

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -16,12 +16,16 @@ import {
 } from 'revocable-mmap';
 import { runInChild } from '../support/child.js';
 import { CHECKED_ACCESSORS, CHECKED_READS } from '../support/accessors.js';
+import { temporaryFile } from '../support/temporary.js';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
 import { Toucher } from '../support/touchers.js';
-import { someTurns, until } from '../support/until.js';
+import { someTurns, until, untilWithinTurn } from '../support/until.js';
 
 const PAGE = 4096;
 const MODEL = join(__dirname, '..', 'children', 'devices', 'model.cjs');
+
+/** An opTimeout that is to pass: long enough for this thread to call the op before, whatever else the machine does. */
+const TIMES_UP = 1500;
 
 const devices: Device[] = [];
 function device(
@@ -116,7 +120,7 @@ describe('page faults of devices', () => {
   test.each(failing)(
     'a fault op that %s: the toucher gets a BackingFaultError, and each of mapping, object and device one event',
     async (_, answer, cause) => {
-      const made = device(2, { fault: answer }, { opTimeout: cause === 'no-answer' ? 100 : 20_000 });
+      const made = device(2, { fault: answer }, { opTimeout: cause === 'no-answer' ? TIMES_UP : 20_000 });
       const mapping = made.open().map({ fill: 'ones' });
       const heard = listen(made, mapping);
       expect(await touchers[0].touch(mapping, PAGE + 8)).toEqual({ code: 'ERR_BACKING_FAULT', cause, offset: PAGE + 8 });
@@ -150,13 +154,13 @@ describe('page faults of devices', () => {
           return new Promise((resolve) => (answer = resolve));
         },
       },
-      { opTimeout: 50 },
+      { opTimeout: TIMES_UP },
     );
     made.on('fault', () => undefined);
     const mapping = made.open().map({ fill: 'ones' });
     const grown = counting();
     expect(await touchers[0].touch(mapping, 0)).toMatchObject({ cause: 'no-answer' });
-    await until('the op is told', () => signal!.aborted);
+    await until('the op is told', () => signal?.aborted === true);
     expect(signal!.reason).toMatchObject({ code: 'ERR_DEVICE_OP_TIMEOUT', device: 'tested', op: 'fault' });
     answer(new Uint8Array(PAGE).fill(9));
     await until('the answer is discarded', () => grown().answersDiscarded === 1);
@@ -382,7 +386,7 @@ describe('page faults of devices', () => {
     test.each([
       ["answers 'sigbus'", () => 'sigbus' as const, 20_000],
       ['throws', () => Promise.reject(new Error('no')), 20_000],
-      ['does not answer', () => new Promise<undefined>(() => undefined), 100],
+      ['does not answer', () => new Promise<undefined>(() => undefined), TIMES_UP],
     ])('that %s: the writer gets ReadOnlyMappingError, nothing is written, and readers go on', async (_, answer, opTimeout) => {
       const made = device(2, { fault: filled, pageMkwrite: answer }, { opTimeout });
       const told: DeviceFaultInfo[] = [];
@@ -406,7 +410,7 @@ describe('page faults of devices', () => {
   describe('copies and system calls', () => {
     test('fs.writeSync of a view whose page is not there fails with EFAULT, and with the bytes once it is', async () => {
       const mapping = device(2, { fault: filled }).open().map();
-      const fd = openSync(join(mkdtempSync('/tmp/faults-'), 'file'), 'w');
+      const fd = openSync(temporaryFile(0), 'w');
       expect(thrownBy(() => writeSync(fd, mapping.bytes, 0, 16))).toMatchObject({ code: 'EFAULT', syscall: 'write' });
       await mapping.readAsync(0, new Uint8Array(1));
       expect(writeSync(fd, mapping.bytes, 0, 16)).toBe(16);
@@ -485,9 +489,9 @@ describe('page faults of devices', () => {
     test('revokeSync(): only close may still run', async () => {
       const made = device(64, { fault: filled, close: () => undefined });
       const mapping = made.open().map({ fill: 'ones' });
+      const grown = counting();
       const touches = touchers.map((toucher, i) => toucher.touch(mapping, i * PAGE, { how: 'raw' }));
-      const end = Date.now() + 50; // this thread supplies nothing meanwhile, and they ask
-      while (Date.now() < end);
+      untilWithinTurn('all have asked', () => grown().pagesAsked === touchers.length);
       made.region(0).object.revokeSync();
       const asked = made.opCounts.fault;
       for (const touch of await Promise.all(touches)) expect(touch).toEqual({ value: 0xff });
@@ -503,9 +507,9 @@ describe('page faults of devices', () => {
         },
       });
       const mapping = made.open().map({ fill: 'ones' });
+      const grown = counting();
       const touches = touchers.map((toucher, i) => toucher.touch(mapping, i * PAGE, { how: 'raw' }));
-      const end = Date.now() + 100;
-      while (Date.now() < end); // so that all four are asked for in one turn
+      untilWithinTurn('all have asked', () => grown().pagesAsked === touchers.length);
       for (const touch of await Promise.all(touches)) expect(touch).toEqual({ value: 0xff });
       expect(made.opCounts.fault).toBe(1);
     });

@@ -209,7 +209,7 @@ describe('removal of devices', () => {
       }
     };
     const mapping = map();
-    await until('some are mapped', () => mappings.length > 200);
+    while (mappings.length <= 200) await someTurns(1); // in turn with the loop that maps, so that the removal comes in the middle of it
     const report = await made.unplug();
     await mapping;
     expect([...codes.keys()]).toEqual(['ENODEV']);
@@ -220,6 +220,7 @@ describe('removal of devices', () => {
   });
 
   test('R5 maps of another thread that race an unplug leave none live', async () => {
+    let raced = 0;
     for (let round = 0; round < 20; round++) {
       const made = device({ fault: filled, close: () => undefined });
       const handle = made.open().map().share();
@@ -229,7 +230,7 @@ describe('removal of devices', () => {
          const mappings = [];
          let code;
          parentPort.postMessage('begun');
-         for (let i = 0; i < 1000 && code === undefined; i++) {
+         for (let i = 0; i < 20_000 && code === undefined; i++) {
            try { mappings.push(object.map()); } catch (error) { code = error.code; }
          }
          parentPort.once('message', () => parentPort.postMessage([code, mappings.length, mappings.filter(({ state }) => state === 'live').length]));`,
@@ -243,8 +244,10 @@ describe('removal of devices', () => {
       expect([undefined, 'ENODEV']).toContain(code);
       expect(live).toBe(0);
       expect(made.opCounts.close).toBe(count + 1);
+      raced += Number(code === 'ENODEV' && count > 0);
       await worker.terminate();
     }
+    expect(raced).toBeGreaterThan(0);
   });
 
   test('R11 a fault that is pending is woken: raw views read ones, never zeros nor old data, 200 of 200 times', async () => {
@@ -280,7 +283,7 @@ describe('removal of devices', () => {
 
   test('late answers are discarded, and reach nobody', async () => {
     let answer: (content: Uint8Array) => void = () => undefined;
-    const made = device({ fault: () => new Promise((resolve) => (answer = resolve)) }, 200);
+    const made = device({ fault: () => new Promise((resolve) => (answer = resolve)) }, 2000);
     const mapping = made.open().map({ fill: 'ones' });
     const discarded = stats().devices.answersDiscarded;
     const touch = touchers[0].touch(mapping, 0, { how: 'raw' });
@@ -343,9 +346,11 @@ describe('removal of devices', () => {
 
   describe('remove()', () => {
     test.each([
-      ['a device', async (): Promise<DeviceBase> => device({})],
-      ['a spawned device', (): Promise<DeviceBase> => spawn()],
-    ])('%s: waits for holders that let go', async (_, make) => {
+      ['a device', 'one after the other', async (): Promise<DeviceBase> => device({})],
+      ['a device', 'in one turn', async (): Promise<DeviceBase> => device({})],
+      ['a spawned device', 'one after the other', (): Promise<DeviceBase> => spawn()],
+      ['a spawned device', 'in one turn', (): Promise<DeviceBase> => spawn()],
+    ])('%s: waits for holders that let go %s', async (_, when, make) => {
       const made = await make();
       const file = made.open();
       const mapping = file.map();
@@ -353,8 +358,11 @@ describe('removal of devices', () => {
       made.on('remove-requested', () => heard.push('device'));
       file.on('remove-requested', () => {
         heard.push('file');
-        setTimeout(() => mapping.close(), 20);
-        setTimeout(() => file.close(), 30);
+        setTimeout(() => {
+          mapping.close();
+          if (when === 'in one turn') file.close();
+          else setTimeout(() => file.close(), 10);
+        }, 20);
       });
       const begin = Date.now();
       expect(await made.remove({ timeout: 20_000 })).toMatchObject({
@@ -404,8 +412,10 @@ describe('removal of devices', () => {
         await made.suspend();
         expect(made.state).toBe('suspended');
         expect(thrownBy(() => mapping.read8(0))).toMatchObject({ code: 'ERR_MAPPING_SUSPENDED' });
+        await until('touches are refused', () => (seen.ERR_MAPPING_SUSPENDED ?? 0) >= round);
         made.region(0).bytes.fill(round);
         await made.resume();
+        await until('touches see it', () => seen[round] > 0);
         const bytes = new Uint8Array(8 * PAGE);
         await mapping.readAsync(0, bytes);
         expect(bytes).toEqual(new Uint8Array(8 * PAGE).fill(round));
@@ -488,37 +498,33 @@ describe('removal of devices', () => {
       ['an exception in its worker', (_, file) => file.ioctl(0xe2)],
       ['a rejection that nobody handles in its worker', (_, file) => file.ioctl(0xe3)],
     ];
-    test.each(ends)(
-      'ends by %s: everything gives ENODEV, who waits is woken, and the worker is gone',
-      async (_, end) => {
-        const made = await spawn({ never: true, opTimeout: 3000 }); // what unplug() waits for the ops that never end
-        const [file, other] = [made.open(), made.open()];
-        const mapping = file.map({ fill: 'ones' });
-        const told: unknown[] = [];
-        made.on('removed', (report) => told.push(report));
-        const raw = touchers[0].touch(mapping, 0, { how: 'raw' });
-        const checked = touchers[1].touch(mapping, PAGE);
-        const asked = stats().devices.pagesAsked;
-        const waiting = [
-          other.read(new Uint8Array(1)),
-          other.poll({ events: POLL.IN }),
-          other.interrupts().next(),
-          other.ioctl(0xe4),
-        ].map((promise) => rejectionOf(promise));
-        await until('both wait', () => stats().devices.pagesAsked >= asked).then(() => sleep(30));
-        const begin = Date.now();
-        await Promise.resolve(end(made, file)).catch(() => undefined);
-        for (const error of await Promise.all(waiting)) expect(error).toMatchObject({ code: 'ENODEV' });
-        expect(await raw).toEqual({ value: 0xff });
-        expect(await checked).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
-        await until('it is told', () => told.length > 0);
-        await someTurns();
-        expect(told.length).toBe(1);
-        await expectGone(made, file);
-        expect(Date.now() - begin).toBeLessThan(15_000);
-      },
-      60_000,
-    );
+    test.each(ends)('ends by %s: everything gives ENODEV, who waits is woken, and the worker is gone', async (_, end) => {
+      const made = await spawn({ never: true, opTimeout: 8000 }); // what unplug() waits for the ops that never end
+      const [file, other] = [made.open(), made.open()];
+      const mapping = file.map({ fill: 'ones' });
+      const told: unknown[] = [];
+      made.on('removed', (report) => told.push(report));
+      const asked = stats().devices.pagesAsked;
+      const raw = touchers[0].touch(mapping, 0, { how: 'raw' });
+      const checked = touchers[1].touch(mapping, PAGE);
+      const waiting = [
+        other.read(new Uint8Array(1)),
+        other.poll({ events: POLL.IN }),
+        other.interrupts().next(),
+        other.ioctl(0xe4),
+      ].map((promise) => rejectionOf(promise));
+      await until('both wait', () => stats().devices.pagesAsked >= asked + 2);
+      const begin = Date.now();
+      await Promise.resolve(end(made, file)).catch(() => undefined);
+      for (const error of await Promise.all(waiting)) expect(error).toMatchObject({ code: 'ENODEV' });
+      expect(await raw).toEqual({ value: 0xff });
+      expect(await checked).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
+      await until('it is told', () => told.length > 0);
+      await someTurns();
+      expect(told.length).toBe(1);
+      await expectGone(made, file);
+      expect(Date.now() - begin).toBeLessThan(60_000);
+    });
 
     test('that is going gives raw accesses to registers the fill, and check() says so before the mapping is revoked', async () => {
       const made = await spawn();
@@ -535,15 +541,14 @@ describe('removal of devices', () => {
     });
 
     test('whose worker hangs in a register op: the caller gets ERR_DEVICE_OP_TIMEOUT, and unplug() ends in bounded time', async () => {
-      const made = await spawn({ opTimeout: 300 });
+      const made = await spawn({ opTimeout: 2000 });
       const file = made.open();
       const registers = file.map({ region: 'regs' });
       const begin = Date.now();
       expect(thrownBy(() => registers.read32(16))).toMatchObject({ code: 'ERR_DEVICE_OP_TIMEOUT', op: 'readRegister' });
-      expect(Date.now() - begin).toBeGreaterThanOrEqual(290);
-      expect(Date.now() - begin).toBeLessThan(5000);
+      expect(Date.now() - begin).toBeGreaterThanOrEqual(1990);
       expect(await made.unplug()).toMatchObject({ removedByThisCall: true, mappings: 1 });
-      expect(Date.now() - begin).toBeLessThan(10_000);
+      expect(Date.now() - begin).toBeLessThan(60_000);
       expect(thrownBy(() => registers.read32(0))).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
       await expectGone(made, file);
     });
@@ -552,10 +557,8 @@ describe('removal of devices', () => {
   test.each(['live', 'mapped', 'spawned', 'spawned and mapped', 'removed', 'spawned and ended', 'bus'])(
     'L4 nothing keeps an idle process alive: %s',
     async (what) => {
-      const begin = Date.now();
       const run = await runChild('devices/idle.cjs', { args: [what], limit: 20_000 });
       expect(run).toMatchObject({ status: 0, signal: null, stderr: '', stdout: `${what}\n` });
-      expect(Date.now() - begin).toBeLessThan(4000);
     },
   );
 });

@@ -1,6 +1,7 @@
 /** Tests that only some machines can run: where they cannot, they are reported as skipped, with the reason. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 
 /** `test` where `reason` is undefined; else a skipped test whose title says why. */
 export function testUnless(
@@ -36,6 +37,15 @@ export function whyNoLoopDevice(): string | undefined {
   } catch {
     return 'needs mkfs.ext4 and a free loop device';
   }
+}
+
+/** Whether the machine is set to give shared memory pages larger than of 4 KiB where nobody has asked for them. */
+export function sharedMemoryMayBeHuge(): boolean {
+  const directory = '/sys/kernel/mm/transparent_hugepage';
+  if (!existsSync(directory)) return false;
+  const sizes = readdirSync(directory).filter((name) => name.startsWith('hugepages-'));
+  const settings = ['.', ...sizes].map((size) => join(directory, size, 'shmem_enabled')).filter((path) => existsSync(path));
+  return settings.some((path) => /\[(always|within_size|force)\]/.test(readFileSync(path, 'utf8')));
 }
 
 export function nodeMajor(): number {

@@ -20,7 +20,7 @@ export interface Kit {
   input: any;
   /** What `test/children/devices/EXAMPLE-by-hand.mjs` exports, where there is such a file. */
   helpers: any;
-  /** Waits, at most some seconds, until the condition holds. */
+  /** Waits, at most half a minute, until the condition holds. */
   until: (condition: () => boolean) => Promise<void>;
 }
 
@@ -30,6 +30,8 @@ export interface ExampleOptions {
   where?: 'here' | 'spawned';
   /** It is spawned, and removes itself within its op of this number: see test/children/devices/removing.mjs. */
   removedAt?: number;
+  /** It is spawned, and the edu card's computations begin when they are looked at: see test/children/devices/looked-at.mjs. */
+  lookedAt?: boolean;
   /** For the body, through JSON. */
   input?: unknown;
 }
@@ -46,12 +48,16 @@ export async function withExample<T = any>(
   options: ExampleOptions = {},
 ): Promise<T> {
   const data = JSON.stringify(options.data ?? {});
+  const wrapped = (module: string): string =>
+    `await Device.spawn(urlOf('test/children/devices/${module}'), { data: { model: url.href, data: ${data}, at: ${options.removedAt} } })`;
   const makes = {
     here: `new Device(model.default(${data}))`,
     spawned: `await Device.spawn(url, { data: ${data} })`,
-    removing: `await Device.spawn(urlOf('test/children/devices/removing.mjs'), { data: { model: url.href, data: ${data}, at: ${options.removedAt} } })`,
+    removing: wrapped('removing.mjs'),
+    lookedAt: wrapped('looked-at.mjs'),
   };
-  const make = makes[options.removedAt === undefined ? (options.where ?? 'here') : 'removing'];
+  const around = options.removedAt !== undefined ? 'removing' : options.lookedAt ? 'lookedAt' : undefined;
+  const make = makes[around ?? options.where ?? 'here'];
   const byHand = `./test/children/devices/${example}-by-hand.mjs`;
   const helpers = existsSync(join(__dirname, '..', '..', byHand)) ? `await import('${byHand}')` : 'undefined';
   const code = `
@@ -68,7 +74,7 @@ export async function withExample<T = any>(
     const input = ${JSON.stringify(options.input ?? null)};
     const helpers = ${helpers};
     const until = async (condition) => {
-      for (const end = Date.now() + 10_000; !condition(); ) {
+      for (const end = Date.now() + 30_000; !condition(); ) {
         if (Date.now() > end) throw new Error('waited in vain until ' + condition);
         await new Promise((resolve) => setTimeout(resolve, 1));
       }

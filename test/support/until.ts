@@ -10,6 +10,12 @@ export async function until(what: string, condition: () => boolean | Promise<boo
   }
 }
 
+/** The same within this turn: nothing else happens in this thread meanwhile. */
+export function untilWithinTurn(what: string, condition: () => boolean, limit = 30_000): void {
+  const end = Date.now() + limit;
+  while (!condition()) if (Date.now() > end) throw new Error(`waited ${limit} ms in vain until ${what}`);
+}
+
 /** One turn of the event loop and a bit: for asserting that nothing more comes. */
 export async function someTurns(count = 20): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));

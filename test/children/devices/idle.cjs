@@ -3,8 +3,9 @@ const { join } = require('node:path');
 const { Bus, Device } = require('revocable-mmap/device');
 
 const what = process.argv[2];
-const make = () => new Device({ name: 'idle', regions: [{ size: 8192 }], ops: { fault: () => undefined } });
-const spawn = () => Device.spawn(join(__dirname, 'model.cjs'));
+const opTimeout = 600_000; // whatever waits for an op does so for longer than this program may run
+const make = () => new Device({ name: 'idle', opTimeout, regions: [{ size: 8192 }], ops: { fault: () => undefined } });
+const spawn = () => Device.spawn(join(__dirname, 'model.cjs'), { data: { opTimeout } });
 
 const steps = {
   live: () => make().open(),

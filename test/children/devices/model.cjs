@@ -3,7 +3,7 @@ let counter = 0;
 let device;
 module.exports = (data = {}) => ({
   name: data.name ?? 'spawned',
-  opTimeout: data.opTimeout ?? 5000,
+  opTimeout: data.opTimeout ?? 20_000,
   regions: [
     { name: 'ram', size: (data.pages ?? 64) * 4096 },
     { name: 'regs', size: 4096, kind: 'registers' },

@@ -13,7 +13,10 @@ const set = { 1: 'setUint8', 2: 'setUint16', 4: 'setUint32', 8: 'setBigUint64' }
 function misbehave(offset, data) {
   if (offset === 0xe00) throw new Error('broken');
   if (offset === 0xe08) throw deviceError('EINVAL', 'register');
-  if (offset === 0xe10) for (const end = Date.now() + 5 * data.opTimeout; Date.now() < end;);
+  if (offset === 0xe10) {
+    Atomics.wait(data.released, 0, 0, 60_000);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100); // meanwhile the next access is under way
+  }
   if (offset === 0xe18) for (;;);
   if (offset === 0xe20) own.view.getUint32(0, true);
 }

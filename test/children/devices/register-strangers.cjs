@@ -7,6 +7,9 @@ const { Worker, isMainThread, parentPort, workerData } = require('node:worker_th
 const koffi = require('koffi');
 
 const SIGTRAP = 5;
+const THREADS = 3;
+const FEW_SAMPLES = 10;
+const LIMIT = 40_000; // milliseconds, of waiting for what must come
 const libc = koffi.load(null);
 const signal = libc.func('intptr_t signal(int number, intptr_t handler)');
 const sigaction = libc.func('int sigaction(int number, uint8_t *action, uint8_t *old)');
@@ -89,10 +92,14 @@ async function happen(what, library) {
 const warnings = [];
 process.on('warning', (warning) => warnings.push(warning.code));
 
-async function untilRepaired(lib, displacements) {
-  for (const end = Date.now() + 20_000; lib.stats().handlerDisplacements < displacements; await sleep(2)) {
-    if (Date.now() > end) throw new Error(`never repaired: ${lib.stats().handlerDisplacements} of ${displacements}`);
+async function until(what, condition) {
+  for (const end = Date.now() + LIMIT; !condition(); await sleep(1)) {
+    if (Date.now() > end) throw new Error(`waited in vain until ${what}`);
   }
+}
+
+async function untilRepaired(lib, displacements) {
+  await until(`${displacements} displacements are repaired`, () => lib.stats().handlerDisplacements >= displacements);
 }
 
 const SCENARIOS = {
@@ -133,12 +140,13 @@ const SCENARIOS = {
     survive();
     for (const count of [1, 2, 3]) {
       process.kill(process.pid, 'SIGTRAP');
-      for (const end = Date.now() + 20_000; heard < count && Date.now() < end; await sleep(1));
+      await until('it is heard', () => heard >= count);
       survive();
     }
     if (order === 'after') process.removeAllListeners('SIGTRAP');
     survive();
-    await sleep(20);
+    await until('the warning has come', () => order === 'before' || warnings.length > 0);
+    await sleep(20); // a chance for more than should come
     return { heard, warnings };
   },
 
@@ -160,40 +168,57 @@ const SCENARIOS = {
       await untilRepaired(made.lib, round);
       survive();
     }
-    await sleep(20);
+    await until('the warning has come', () => warnings.length > 0);
+    await sleep(20); // a chance for more than should come
     return { warnings };
   },
 
-  // Threads that access registers all the time, each with a profiler of its own where that is asked for.
+  // Three threads that access registers all the time, each with a profiler of its own where that is asked for: for at least so long, and
+  // until each has made a thousand rounds while the others were at work too.
   async busy(profiled, milliseconds) {
     const { model, mapping } = registers();
-    const words = new Uint32Array(new SharedArrayBuffer(4));
-    const workers = [1, 2].map((number) => {
-      const worker = new Worker(__filename, { workerData: { handle: mapping.share(), from: 1 + 8 * number, words, profiled } });
+    const made = new Uint32Array(new SharedArrayBuffer(4 * (THREADS + 1))); // rounds of each thread; whether the workers may stop
+    const workers = [1, 2].map((thread) => {
+      const worker = new Worker(__filename, { workerData: { handle: mapping.share(), thread, made, profiled } });
       return Promise.all([once(worker, 'message'), once(worker, 'exit')]);
     });
-    const own = await profile(profiled === 'inspector', async () => {
-      const sum = { wrong: 0, rounds: 0, samples: 0 };
-      for (const end = Date.now() + Number(milliseconds); Date.now() < end || sum.rounds < 1000;) {
-        sum.wrong += access(mapping, 1, 100);
-        sum.rounds += 100;
-        await sleep(0);
-      }
-      return sum;
-    });
-    Atomics.store(words, 0, 1);
+    await until('the others are at work', () => made[1] > 0 && made[2] > 0);
+    const before = made.slice(0, THREADS);
+    const end = Date.now() + Number(milliseconds);
+    const enough = () => Date.now() >= end && before.every((count, thread) => Atomics.load(made, thread) - count >= 1000);
+    const own = await work(mapping, 0, made, enough, profiled);
+    Atomics.store(made, THREADS, 1);
     const all = [own, ...(await Promise.all(workers)).map(([[done]]) => done)];
-    const [wrong, rounds] = [all.reduce((sum, one) => sum + one.wrong, 0), all.reduce((sum, one) => sum + one.rounds, 0)];
     return {
-      wrong,
-      counted: model.get(0) === rounds,
-      samples: all.every(({ samples }) => profiled !== 'inspector' || samples > 10),
+      wrong: all.reduce((sum, { wrong }) => sum + wrong, 0),
+      counted: model.get(0) === made.slice(0, THREADS).reduce((sum, count) => sum + count),
+      samples: all.every(({ samples }) => profiled !== 'inspector' || samples > FEW_SAMPLES),
     };
   },
 };
 
-async function profile(wanted, body) {
-  if (!wanted) return body();
+/** Accesses of thread number `thread` until there have been enough; their rounds are counted in `made`. */
+async function work(mapping, thread, made, enough, profiled) {
+  const sum = { wrong: 0, samples: 0 };
+  const piece = async () => {
+    do {
+      sum.wrong += access(mapping, 1 + 8 * thread, 100);
+      Atomics.add(made, thread, 100);
+      await sleep(0);
+    } while (!enough());
+  };
+  if (profiled !== 'inspector') {
+    await piece();
+    return sum;
+  }
+  // Where there is much else to do, a piece may be over before the sampler has had its turns.
+  const end = Date.now() + LIMIT;
+  do sum.samples += await samplesOf(piece);
+  while (sum.samples <= FEW_SAMPLES && Date.now() < end);
+  return sum;
+}
+
+async function samplesOf(body) {
   const session = new Session();
   session.connect();
   const post = (method, parameters) =>
@@ -203,26 +228,17 @@ async function profile(wanted, body) {
   await post('Profiler.enable');
   await post('Profiler.setSamplingInterval', { interval: 100 });
   await post('Profiler.start');
-  const sum = await body();
-  const { profile: taken } = await post('Profiler.stop');
+  await body();
+  const { profile } = await post('Profiler.stop');
   session.disconnect();
-  return { ...sum, samples: taken.samples.length };
+  return profile.samples.length;
 }
 
 async function worker() {
-  const { handle, from, words, profiled } = workerData;
+  const { handle, thread, made, profiled } = workerData;
   const { Mapping } = require('revocable-mmap');
   const mapping = Mapping.attach(handle);
-  const sum = await profile(profiled === 'inspector', async () => {
-    const seen = { wrong: 0, rounds: 0, samples: 0 };
-    while (Atomics.load(words, 0) === 0) {
-      seen.wrong += access(mapping, from, 100);
-      seen.rounds += 100;
-      await sleep(0);
-    }
-    return seen;
-  });
-  parentPort.postMessage(sum);
+  parentPort.postMessage(await work(mapping, thread, made, () => Atomics.load(made, THREADS) === 1, profiled));
 }
 
 if (isMainThread) {

@@ -1,4 +1,5 @@
-// Runs a program, and all its threads, under ptrace(2), and hands on every signal: tracer PROGRAM ARGUMENTS…. Ends as it does.
+// Runs a program, and all its threads, under ptrace(2), and hands on every signal: tracer PROGRAM ARGUMENTS…. Ends as it does; with 126
+// where ptrace(2) is refused.
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>
@@ -16,7 +17,11 @@ int main(int count, char** arguments) {
   }
   int status = 0;
   waitpid(child, &status, WUNTRACED);
-  if (ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL) != 0) return 126;
+  if (ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL) != 0) {
+    perror("ptrace");
+    kill(child, SIGKILL);
+    return 126;
+  }
   kill(child, SIGCONT);
   unsigned long handed_on = 0;
   for (;;) {
