@@ -10,11 +10,17 @@ let own;
 const get = { 1: 'getUint8', 2: 'getUint16', 4: 'getUint32', 8: 'getBigUint64' };
 const set = { 1: 'setUint8', 2: 'setUint16', 4: 'setUint32', 8: 'setBigUint64' };
 
+/** Says that it has begun, and goes on when it is let. */
+function hang(words) {
+  Atomics.store(words, 0, 1);
+  while (Atomics.load(words, 1) === 0);
+}
+
 function misbehave(offset, data) {
   if (offset === 0xe00) throw new Error('broken');
   if (offset === 0xe08) throw deviceError('EINVAL', 'register');
   if (offset === 0xe10) for (const end = Date.now() + 5 * data.opTimeout; Date.now() < end;);
-  if (offset === 0xe18) for (;;);
+  if (offset === 0xe18) hang(data.words);
   if (offset === 0xe20) own.view.getUint32(0, true);
 }
 
