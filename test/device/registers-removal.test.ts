@@ -3,12 +3,20 @@ import { Device, RegisterFile } from 'revocable-mmap';
 import { runChild } from '../support/child.js';
 import { describeTrapped } from '../support/conditions.js';
 import { CrewMember } from '../support/crew.js';
+import { catches } from '../support/signals.js';
 import { thrownBy } from '../support/thrown.js';
 import { until } from '../support/until.js';
 import { INSTRUCTIONS_PROGRAM } from '../support/wasm-instructions.js';
 
 const VALUE = 0x3ff85a5a;
 const MODEL = join(__dirname, '..', 'children', 'devices', 'register-model.cjs');
+
+interface Printed {
+  seen: Record<string, number>;
+  steps: number[];
+  before: string;
+  after: string;
+}
 
 describeTrapped('registers that are taken away while threads access them raw', () => {
   const cases = ['unplug', 'revoke', 'revokeSync', 'suspend', 'close'].flatMap((how) =>
@@ -24,7 +32,11 @@ describeTrapped('registers that are taken away while threads access them raw', (
     });
     const { status, signal, stdout, stderr } = result;
     if (status !== 0 || stderr !== '') throw new Error(`seed ${seed}, status ${status}, signal ${signal}\n${stdout}\n${stderr}`);
-    const seen = Object.keys(JSON.parse(stdout) as object);
+    const { steps, before, after, ...counts } = JSON.parse(stdout) as Printed;
+    expect(steps.length).toBe(2 * rounds);
+    expect(Math.min(...steps)).toBeGreaterThan(0);
+    expect([before, after].map((text) => catches('SIGTRAP', text))).toEqual([false, true]); // so they have been stepped
+    const seen = Object.keys(counts.seen);
     expect(seen).toContain(VALUE.toString(16));
     const allowed = [VALUE.toString(16), fill === 'ones' ? 'ffffffff' : '0'];
     if (how === 'close') allowed.push('0'); // what is closed is zeros
@@ -33,23 +45,19 @@ describeTrapped('registers that are taken away while threads access them raw', (
 
   test('a thread that waits for an op that hangs goes on when another thread unplugs the device', async () => {
     const member = await CrewMember.start();
-    const device = await Device.spawn(MODEL, { data: { opTimeout: 3000 } });
+    const words = new Int32Array(new SharedArrayBuffer(8)); // whether the op has begun, and whether it is let go
+    const device = await Device.spawn(MODEL, { data: { opTimeout: 60_000, words } });
     const mapping = device.open().map({ fill: 'ones' });
-    const words = new Uint32Array(new SharedArrayBuffer(4));
-    const answer = member.run(
-      mapping,
-      (mapping, words: Uint32Array) => {
-        Atomics.store(words, 0, 1);
-        return Atomics.load(new Uint32Array(mapping.buffer as ArrayBuffer, 0, 1024), 0xe18 / 4);
-      },
-      words,
-    );
-    await until('it is about to wait', () => Atomics.load(words, 0) === 1);
+    const answer = member.run(mapping, (mapping) => {
+      return Atomics.load(new Uint32Array(mapping.buffer as ArrayBuffer, 0, 1024), 0xe18 / 4);
+    });
+    await until('the op hangs', () => Atomics.load(words, 0) === 1);
     let removed = false;
     const removal = device.unplug().finally(() => (removed = true));
     expect(await answer).toBe(0xffffffff);
     expect(removed).toBe(false); // the hanging worker is given its time
-    await removal;
+    Atomics.store(words, 1, 1);
+    expect(await removal).toMatchObject({ removedByThisCall: true, mappings: 1 });
     expect(thrownBy(() => mapping.check())).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
     await member.end();
   });

@@ -1,6 +1,7 @@
 import { Device, RegisterFile, type DeviceAccess, type Mapping } from 'revocable-mmap';
 import { describeTrapped } from '../support/conditions.js';
 import { startCrew, type CrewMember } from '../support/crew.js';
+import { catches } from '../support/signals.js';
 import { INSTRUCTIONS_PROGRAM } from '../support/wasm-instructions.js';
 import { fixedMemory } from '../support/wasm.js';
 
@@ -11,6 +12,8 @@ const [SUM, WIDE, BITS, COUNTER, TAKEN] = [0x00, 0x08, 0x10, 0x18, 0x20];
 interface Work {
   /** Where its own registers are. */
   own: number;
+  /** And those that it accesses only by instructions that are run for one step. */
+  stepped: number;
   seed: number;
   rounds: number;
   program: Uint8Array;
@@ -20,10 +23,12 @@ interface Done {
   counted: number[];
   taken: number[];
   wrong: string[];
+  /** The stepped accesses, as they must be in the trace. */
+  steps: string[];
 }
 
 /** In each of the threads: shared registers by Atomics, its own by everything. */
-function work(mapping: Mapping, { own, seed, rounds, program }: Work): Done {
+function work(mapping: Mapping, { own, stepped, seed, rounds, program }: Work): Done {
   const { WebAssembly } = globalThis as any;
   const start = mapping.bytes.byteOffset;
   const buffer = mapping.buffer as ArrayBuffer;
@@ -35,8 +40,9 @@ function work(mapping: Mapping, { own, seed, rounds, program }: Work): Done {
   const { memory } = mapping as unknown as { memory?: object };
   const wasm =
     memory === undefined ? undefined : new WebAssembly.Instance(new WebAssembly.Module(program), { env: { memory } }).exports;
+  const scratch = own / 4; // 64 bytes of the memory, which two threads have
   const shadow = new DataView(new ArrayBuffer(256));
-  const done: Done = { counted: [], taken: [], wrong: [] };
+  const done: Done = { counted: [], taken: [], wrong: [], steps: [] };
   const expect = (what: string, seen: unknown, right: unknown): void => {
     if (!Object.is(seen, right) && done.wrong.length < 5) done.wrong.push(`${what}: ${String(seen)}, not ${String(right)}`);
   };
@@ -75,11 +81,29 @@ function work(mapping: Mapping, { own, seed, rounds, program }: Work): Done {
       const at = Math.min(i, 240);
       wasm['f64.store'](start + own + at, value / 7);
       shadow.setFloat64(at, value / 7, true);
-      wasm['v128.load'](start + own + at, 64);
-      const copy = new DataView((memory as { buffer: ArrayBuffer }).buffer, 64, 16);
+      wasm['v128.load'](start + own + at, scratch);
+      const copy = new DataView((memory as { buffer: ArrayBuffer }).buffer, scratch, 16);
       for (let k = 0; k < 16; k += 4) expect('vector', copy.getInt32(k), shadow.getInt32(at + k));
     },
   ];
+  // On x86-64 vpmovsxbw, which reads 8 bytes and extends each, and vpextrd.
+  const vector = memory && new DataView((memory as { buffer: ArrayBuffer }).buffer, scratch, 16);
+  const held = new DataView(new ArrayBuffer(256));
+  const step = (i: number, value: number): void => {
+    if (wasm === undefined || vector === undefined) return;
+    if (value % 2 === 0) {
+      const at = i & ~3;
+      vector.setUint32(12, value, true);
+      held.setUint32(at, value, true);
+      wasm['v128.store32_lane'](start + stepped + at, scratch);
+      done.steps.push(`W4 ${stepped + at} ${value}`);
+    } else {
+      const at = i & ~7;
+      wasm['v128.load8x8_s'](start + stepped + at, scratch);
+      for (let k = 0; k < 8; k++) expect('extended', vector.getInt16(2 * k, true), held.getInt8(at + k));
+      done.steps.push(`R8 ${stepped + at} ${held.getBigUint64(at, true)}`);
+    }
+  };
   for (let round = 0; round < rounds; round++) {
     Atomics.add(shared, 0, 1);
     Atomics.sub(wide, 1, 3n);
@@ -88,6 +112,7 @@ function work(mapping: Mapping, { own, seed, rounds, program }: Work): Done {
     const taken = Atomics.load(shared, 8);
     if (taken !== 0) done.taken.push(taken);
     kinds[random(kinds.length)](random(256), random(2 ** 31));
+    step(random(256), random(2 ** 31));
   }
   mapping.check();
   return done;
@@ -105,14 +130,16 @@ describeTrapped('threads that access registers raw at the same time', () => {
   test('no access of five is lost or doubled: sums, the numbers of a counter, what is cleared by reading, their own', async () => {
     const seed = Date.now() >>> 0;
     console.log(`seed ${seed}`);
-    const own = Array.from({ length: 4 }, (_, i) => 0x100 * (i + 1));
+    const [own, stepped] = [0x100, 0x500].map((first) => Array.from({ length: 4 }, (_, i) => first + 0x100 * i));
     const model = new RegisterFile([
       { offset: SUM },
       { offset: WIDE, width: 8 },
       { offset: BITS },
       { offset: COUNTER, kind: 'counter' },
       { offset: TAKEN, kind: 'rc' },
-      ...own.flatMap((start) => Array.from({ length: 32 }, (_, i) => ({ offset: start + 8 * i, width: 8 as const }))),
+      ...[...own, ...stepped].flatMap((start) =>
+        Array.from({ length: 32 }, (_, i) => ({ offset: start + 8 * i, width: 8 as const })),
+      ),
     ]);
     const device = new Device({ name: 'busy', regions: [{ name: 'bar', size: PAGE, kind: 'registers', model }] });
     const file = device.open();
@@ -122,8 +149,9 @@ describeTrapped('threads that access registers raw at the same time', () => {
     let busy = true;
     const works = Promise.all(
       crew.map((member, i) =>
-        member.run(i === 3 ? inMemory : plain, work, {
+        member.run(i >= 2 ? inMemory : plain, work, {
           own: own[i],
+          stepped: stepped[i],
           seed: seed + i,
           rounds: ROUNDS,
           program: INSTRUCTIONS_PROGRAM,
@@ -154,10 +182,16 @@ describeTrapped('threads that access registers raw at the same time', () => {
     expect(trace.lost).toBe(0);
     let next = 0;
     const writes = new Map<number, number>();
+    const steps = new Map<number, string[]>(crew.map(({ tid }) => [tid, []]));
     for await (const access of trace as AsyncIterable<DeviceAccess>) {
       if (access.offset === COUNTER) expect(access.value).toBe(next++);
       if (access.offset === SUM && access.write) writes.set(access.thread, (writes.get(access.thread) ?? 0) + 1);
+      const { offset, thread, write, width, value } = access;
+      if (offset >= stepped[0]) steps.get(thread)!.push(`${write ? 'W' : 'R'}${width} ${offset} ${value}`);
     }
+    expect(crew.map(({ tid }) => steps.get(tid))).toEqual(dones.map((done) => done.steps));
+    expect(dones.map((done) => done.steps.length)).toEqual([0, 0, ROUNDS, ROUNDS]);
+    expect(catches('SIGTRAP')).toBe(true); // else none was made for a step
     expect(next).toBe(4 * ROUNDS);
     expect([...writes].sort(([a], [b]) => a - b)).toEqual(
       crew.map(({ tid }) => [tid, ROUNDS] as [number, number]).sort(([a], [b]) => a - b),

@@ -244,7 +244,8 @@ describeTrapped('raw views of registers', () => {
     const heard = heardOf(mapping);
     const before = refused();
     save(BigInt(mapping.address));
-    expect(refused() - before).toBe(1);
+    // More than once where this thread was kept from repeating it until the page was back.
+    expect(refused() - before).toBeGreaterThan(0);
     expect(thrownBy(() => mapping.check())).toMatchObject({ code: 'ERR_DEVICE_REGISTER_ACCESS', cause: 'refused' });
     // From here on: what check() has told of is over.
     expect([mapping.read32(0), model.get(0)]).toEqual([5, 5]);
@@ -253,7 +254,7 @@ describeTrapped('raw views of registers', () => {
     expect(model.get(0)).toBe(6);
     mapping.check();
     await until('the event has come', () => heard.length > 0);
-    expect(heard).toEqual([expect.objectContaining({ kind: 'refused', write: true })]);
+    for (const event of heard) expect(event).toMatchObject({ kind: 'refused', write: true });
   });
 
   test('a fill that is read because of it is never followed by a check() that says all was real', () => {

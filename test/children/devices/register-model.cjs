@@ -10,6 +10,12 @@ let own;
 const get = { 1: 'getUint8', 2: 'getUint16', 4: 'getUint32', 8: 'getBigUint64' };
 const set = { 1: 'setUint8', 2: 'setUint16', 4: 'setUint32', 8: 'setBigUint64' };
 
+/** Says that it has begun, and goes on when it is let. */
+function hang(words) {
+  Atomics.store(words, 0, 1);
+  while (Atomics.load(words, 1) === 0);
+}
+
 function misbehave(offset, data) {
   if (offset === 0xe00) throw new Error('broken');
   if (offset === 0xe08) throw deviceError('EINVAL', 'register');
@@ -17,7 +23,7 @@ function misbehave(offset, data) {
     Atomics.wait(data.released, 0, 0, 60_000);
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100); // meanwhile the next access is under way
   }
-  if (offset === 0xe18) for (;;);
+  if (offset === 0xe18) hang(data.words);
   if (offset === 0xe20) own.view.getUint32(0, true);
 }
 

@@ -1,14 +1,24 @@
 // Threads access registers in tight loops while they are taken away: register-removal.cjs MODEL HOW FILL ROUNDS SEED PROGRAM (base64). MODEL:
 // native, here (JavaScript in the main thread), spawned. HOW: unplug, revoke, revokeSync, suspend, close. Every access must give what the
-// registers hold, or the fill. Prints what has been seen.
+// registers hold, or the fill. Prints { seen, steps, before, after }: what has been seen; of each round and each thread that makes any how many
+// accesses by instructions that are run for one step it had made when the registers went; /proc/self/status before the first and after the last.
+const { readFileSync } = require('node:fs');
 const { once } = require('node:events');
 const { join } = require('node:path');
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { Device, Mapping, RegisterFile } = require('revocable-mmap');
 
+const status = () => readFileSync('/proc/self/status', 'utf8');
+const ANSWERS = join(__dirname, 'register-answers.cjs');
 const AT = 65536;
-const VALUE = 0x3ff8_5a5a; // each word of the registers; twice of it is a double that is a number
-const [STOP, ACCESSES] = [0, 1];
+const VALUE = 0x3ff8_5a5a; // each word of the registers but the first; twice of it is a double that is a number
+// In shared memory. Of the last two one a thread.
+const [STOP, CALLS, ACCESSES, STEPS] = [0, 1, 2, 5];
+const THREADS = [0, 1, 2];
+// What only a model in native code has, and what shows that it has been called: one that counts how often it is read, and one a thread that is
+// always given something new.
+const [COUNTER, LAST] = [0, 8];
+const OBSERVED = [COUNTER, ...THREADS.map((which) => LAST + 4 * which)];
 
 if (isMainThread) {
   main().catch((error) => {
@@ -27,38 +37,18 @@ function worker() {
     const mapping = Mapping.attach(handle);
     const seen = new Map();
     const note = (value) => seen.set(value, (seen.get(value) ?? 0) + 1);
-    const start = mapping.bytes.byteOffset;
-    const [ints, doubles] = [new Uint32Array(mapping.buffer, start, 64), new Float64Array(mapping.buffer, start, 32)];
-    const bits = new Uint32Array(2);
-    const double = new Float64Array(bits.buffer);
-    const wasm = mapping.memory && new WebAssembly.Instance(module, { env: { memory: mapping.memory } }).exports;
-    const at = 8 + which;
-    const accesses = [
-      () => note(ints[2 * at]),
-      () => void (ints[2 * at] = VALUE),
-      () => note(Atomics.or(ints, 2 * at, VALUE)),
-      () => note(Atomics.exchange(ints, 2 * at, VALUE)),
-      () => note(Atomics.load(ints, 2 * at)),
-      () => {
-        double[0] = doubles[at];
-        // The fill is no number, and may be shown as another one that is none.
-        if (!Number.isNaN(double[0])) for (const word of bits) note(word);
-      },
-      () => {
-        bits.fill(VALUE);
-        doubles[at] = double[0];
-      },
-    ];
-    if (wasm) {
-      accesses.push(
-        () => note(wasm['i32.load'](start + 8 * at) >>> 0),
-        () => note(wasm['i32.atomic.rmw.and'](start + 8 * at, VALUE) >>> 0),
-        () => wasm['f64.store'](start + 8 * at, (bits.fill(VALUE), double[0])),
-        () => {
-          wasm['v128.load32_splat'](start + 8 * at, 16 * which);
-          note(new Uint32Array(mapping.memory.buffer, 16 * which, 1)[0]);
-        },
-      );
+    let last = 0;
+    const fresh = () => ++last;
+    const accesses = plainAccesses(mapping, which, note, fresh);
+    if (mapping.memory) {
+      const wasm = new WebAssembly.Instance(module, { env: { memory: mapping.memory } }).exports;
+      accesses.push(...wasmAccesses(mapping, which, wasm, note));
+      for (const access of steppedAccesses(mapping, which, wasm, note, fresh)) {
+        accesses.push(() => {
+          access();
+          Atomics.add(words, STEPS + which, 1);
+        });
+      }
     }
     for (let i = 0; Atomics.load(words, STOP) === 0; i++) {
       accesses[i % accesses.length]();
@@ -69,6 +59,73 @@ function worker() {
   });
 }
 
+function plainAccesses(mapping, which, note, fresh) {
+  const start = mapping.bytes.byteOffset;
+  const [ints, doubles] = [new Uint32Array(mapping.buffer, start, 64), new Float64Array(mapping.buffer, start, 32)];
+  const bits = new Uint32Array(2);
+  const double = new Float64Array(bits.buffer);
+  const at = 8 + which;
+  return [
+    () => note(ints[2 * at]),
+    () => void (ints[2 * at] = VALUE),
+    () => note(Atomics.or(ints, 2 * at, VALUE)),
+    () => note(Atomics.exchange(ints, 2 * at, VALUE)),
+    () => note(Atomics.load(ints, 2 * at)),
+    () => {
+      double[0] = doubles[at];
+      // The fill is no number, and may be shown as another one that is none.
+      if (!Number.isNaN(double[0])) for (const word of bits) note(word);
+    },
+    () => {
+      bits.fill(VALUE);
+      doubles[at] = double[0];
+    },
+    () => void Atomics.load(ints, COUNTER / 4),
+    () => void (ints[LAST / 4 + which] = fresh()),
+  ];
+}
+
+function wasmAccesses(mapping, which, wasm, note) {
+  const at = mapping.bytes.byteOffset + 8 * (8 + which);
+  const scratch = 16 * which;
+  const lanes = new Uint32Array(mapping.memory.buffer, scratch, 4);
+  const double = new Float64Array(Uint32Array.of(VALUE, VALUE).buffer)[0];
+  return [
+    () => note(wasm['i32.load'](at) >>> 0),
+    () => note(wasm['i32.atomic.rmw.and'](at, VALUE) >>> 0),
+    () => wasm['f64.store'](at, double),
+    () => {
+      wasm['v128.load32_splat'](at, scratch);
+      note(lanes[0]);
+    },
+  ];
+}
+
+/** On x86-64 vpmovsx, vpmovzx and vpextr, which the library neither emulates nor knows as moves: they are run for one step. */
+function steppedAccesses(mapping, which, wasm, note, fresh) {
+  const start = mapping.bytes.byteOffset;
+  const at = start + 8 * (8 + which);
+  const scratch = 16 * which;
+  const lanes = new Uint32Array(mapping.memory.buffer, scratch, 4);
+  const halves = new Uint16Array(mapping.memory.buffer, scratch, 8);
+  return [
+    () => {
+      wasm['v128.load8x8_s'](at, scratch);
+      const bytes = Uint8Array.from(halves); // without what the sign was extended to
+      for (const word of new Uint32Array(bytes.buffer)) note(word);
+    },
+    () => {
+      lanes.fill(VALUE);
+      wasm['v128.store32_lane'](at, scratch);
+    },
+    () => wasm['v128.load32x2_u'](start + COUNTER, scratch),
+    () => {
+      lanes.fill(fresh());
+      wasm['v128.store32_lane'](start + LAST + 4 * which, scratch);
+    },
+  ];
+}
+
 async function main() {
   const [model, how, fill, rounds, seed, program] = process.argv.slice(2);
   let state = Number(seed) >>> 0;
@@ -77,7 +134,7 @@ async function main() {
     return Math.floor((state / 2 ** 32) * limit);
   };
   const words = new Uint32Array(new SharedArrayBuffer(64));
-  const workers = [0, 1, 2].map((which) => {
+  const workers = THREADS.map((which) => {
     const made = new Worker(__filename, { workerData: { words, which, program: Buffer.from(program, 'base64') } });
     made.on('error', (error) => {
       console.error(error);
@@ -85,86 +142,96 @@ async function main() {
     });
     return made;
   });
-  const done = () => words.subarray(ACCESSES, ACCESSES + 3).reduce((sum, count) => sum + count, 0);
-  // Of each thread the one that it was making, as the device lives on; and those that the device's thread had already taken, whose answers
-  // nobody waits for. At most three accesses each, of a loop of load and exchange.
-  const mayBeLate = how === 'close' || (model === 'spawned' && how !== 'unplug' && how !== 'revoke');
-  const late = mayBeLate ? 3 * 3 : 0;
-  const progress = async (count) => {
-    const before = done();
-    for (const end = Date.now() + 30_000; done() - before < count; await new Promise(setImmediate)) {
-      if (Date.now() > end) throw new Error(`no progress: ${[...words]}`);
-    }
-  };
-
-  const total = {};
+  const [seen, steps] = [{}, []];
+  const before = status();
   for (let round = 0; round < Number(rounds); round++) {
-    words.fill(0);
-    const { device, calls } = await makeDevice(model);
-    const file = device.open();
-    const memory = new WebAssembly.Memory({ initial: 2, maximum: 2, shared: true });
-    const mappings = [file.map({ fill }), file.map({ memory, memoryOffset: AT, fill })];
-    const answers = workers.map((thread, which) => {
-      thread.postMessage(mappings[which === 0 ? 0 : which - 1].share());
-      return once(thread, 'message');
-    });
-    await progress(20 + random(300));
-    for (const which of [0, 1, 2]) while (Atomics.load(words, ACCESSES + which) === 0) await progress(1);
-    switch (how) {
-      case 'unplug':
-        await device.unplug();
-        break;
-      case 'revoke':
-        await device.region(0).object.revoke();
-        break;
-      case 'revokeSync':
-        device.region(0).object.revokeSync();
-        break;
-      case 'close':
-        mappings[round % 2].close();
-        await progress(100);
-        mappings[1 - (round % 2)].close();
-        break;
-      case 'suspend':
-        for (let i = 0; i < 5; i++) {
-          await device.region(0).object.suspend();
-          const before = calls();
-          await progress(random(200));
-          if (calls() > before + late) throw new Error(`called while suspended: ${calls()} after ${before}`);
-          await device.region(0).object.resume();
-          await progress(random(200));
-        }
-        break;
-    }
-    if (how !== 'suspend') {
-      const before = calls();
-      await progress(300);
-      if (calls() > before + late) throw new Error(`called after it was gone: ${calls()} after ${before}`);
-    }
-    Atomics.store(words, STOP, 1);
-    for (const [seen] of await Promise.all(answers)) {
-      for (const [value, count] of seen) total[value.toString(16)] = (total[value.toString(16)] ?? 0) + count;
-    }
-    await device.unplug();
+    const values = await storm({ model, how, fill, round, random, words, workers, steps });
+    for (const [value, count] of values) seen[value.toString(16)] = (seen[value.toString(16)] ?? 0) + count;
   }
   for (const thread of workers) thread.postMessage(null);
   await Promise.all(workers.map((thread) => once(thread, 'exit')));
-  console.log(JSON.stringify(total));
+  console.log(JSON.stringify({ seen, steps, before, after: status() }));
 }
 
-async function makeDevice(model) {
-  const name = 'leaving';
+/** One device, which is taken away and removed. What the threads have read, and how often. */
+async function storm({ model, how, fill, round, random, words, workers, steps }) {
+  words.fill(0);
+  const { device, observed } = await makeDevice(model, words);
+  const file = device.open();
+  const memory = new WebAssembly.Memory({ initial: 2, maximum: 2, shared: true });
+  const mappings = [file.map({ fill }), file.map({ memory, memoryOffset: AT, fill })];
+  const answers = workers.map((thread, which) => {
+    thread.postMessage(mappings[which === 0 ? 0 : 1].share());
+    return once(thread, 'message');
+  });
+  const eachMakes = async (count) => {
+    const wanted = THREADS.map((which) => Atomics.load(words, ACCESSES + which) + count);
+    const made = () => wanted.every((least, which) => Atomics.load(words, ACCESSES + which) >= least);
+    for (const end = Date.now() + 60_000; !made(); await new Promise(setImmediate)) {
+      if (Date.now() > end) throw new Error(`no progress: ${[...words]}`);
+    }
+  };
+  const makeSome = () => eachMakes(20 + random(60)); // at least one of each kind
+  // The access that each thread was making ends as it began where the device lives on; and what the thread of a spawned one was answering when
+  // the registers went, that it still does, though nobody waits for it. Then no more.
+  const settle = async () => {
+    if (how === 'close') await eachMakes(1);
+    if (model === 'spawned' && ['close', 'suspend', 'revokeSync'].includes(how)) await file.ioctl(0);
+  };
+  // Of a spawned device that has been unplugged the thread has ended: there this says that it did not go on after unplug() had returned.
+  const nobodyCalls = async (what) => {
+    await settle();
+    const last = observed();
+    await makeSome();
+    if (observed() !== last) throw new Error(`called ${what}: ${observed()} after ${last}`);
+  };
+  await makeSome();
+  steps.push(words[STEPS + 1], words[STEPS + 2]);
+  await takeAway(how, { device, mappings, round, observed, makeSome, nobodyCalls });
+  await nobodyCalls('after it was gone');
+  Atomics.store(words, STOP, 1);
+  const values = (await Promise.all(answers)).flatMap(([seen]) => seen);
+  await device.unplug();
+  return values;
+}
+
+async function takeAway(how, { device, mappings, round, observed, makeSome, nobodyCalls }) {
+  const { object } = device.region(0);
+  switch (how) {
+    case 'unplug':
+      return device.unplug();
+    case 'revoke':
+      return object.revoke();
+    case 'revokeSync':
+      return object.revokeSync();
+    case 'close':
+      mappings[round % 2].close();
+      await makeSome();
+      return mappings[1 - (round % 2)].close();
+    case 'suspend':
+      for (let i = 0; i < 5; i++) {
+        await object.suspend();
+        await nobodyCalls('while suspended');
+        const suspended = observed();
+        await object.resume();
+        await makeSome();
+        if (observed() === suspended) throw new Error('not called after it was resumed');
+      }
+      return object.suspend();
+  }
+}
+
+/** `observed()` is another value whenever the model has been called. */
+async function makeDevice(model, words) {
   if (model === 'native') {
-    const file = new RegisterFile(Array.from({ length: 64 }, (_, i) => ({ offset: 4 * i, value: VALUE })));
-    const device = new Device({ name, regions: [{ size: 4096, kind: 'registers', model: file }] });
-    const trace = device.trace({ capacity: 1 });
-    return { device, calls: () => trace.lost };
+    const file = new RegisterFile([
+      { offset: COUNTER, kind: 'counter' },
+      ...Array.from({ length: 63 }, (_, i) => ({ offset: 4 * (i + 1), value: VALUE })),
+    ]);
+    const device = new Device({ name: 'leaving', regions: [{ size: 4096, kind: 'registers', model: file }] });
+    return { device, observed: () => OBSERVED.map((offset) => file.get(offset)).join(' ') };
   }
-  if (model === 'here') {
-    const device = new Device(require('./register-answers.cjs'));
-    return { device, calls: () => device.opCounts.readRegister + device.opCounts.writeRegister };
-  }
-  const device = await Device.spawn(join(__dirname, 'register-answers.cjs'));
-  const trace = device.trace({ capacity: 1 });
-  return { device, calls: () => trace.lost };
+  const data = { words, calls: CALLS };
+  const device = model === 'here' ? new Device(require(ANSWERS)(data)) : await Device.spawn(ANSWERS, { data });
+  return { device, observed: () => Atomics.load(words, CALLS) };
 }
