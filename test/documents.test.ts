@@ -1,10 +1,16 @@
 /** The programs in README and docs: each runs as printed, and prints what its comments say. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { runNode } from './support/child.js';
+import { temporaryDirectory } from './support/temporary.js';
 
 const ROOT = join(__dirname, '..');
-const DIRECTORY = join(ROOT, 'build', 'documents'); // inside the package, which may then require itself
+
+// Inside the package, which may then require itself; another run of the tests has another.
+let directory: string;
+beforeAll(() => (directory = mkdtempSync(join(ROOT, 'build', 'documents-'))));
+afterAll(() => rmSync(directory, { recursive: true }));
 
 interface Program {
   document: string;
@@ -14,10 +20,15 @@ interface Program {
   prints: string[];
 }
 
-function programsOf(document: string): Program[] {
+function blocksOf(document: string, language: string): string[] {
   const text = readFileSync(join(ROOT, document), 'utf8');
-  const blocks = [...text.matchAll(/^```js\n(.*?)^```/gms)].map(([, code]) => code);
-  const whole = blocks.filter((code) => /^\/\/ [\w-]+\.[cm]js\n|require\('revocable-mmap/.test(code));
+  return [...text.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, 'gms'))].map(([, code]) => code);
+}
+
+const isWhole = (code: string): boolean => /^\/\/ [\w-]+\.[cm]js\n|require\('revocable-mmap/.test(code);
+
+function programsOf(document: string): Program[] {
+  const whole = blocksOf(document, 'js').filter(isWhole);
   return whole.map((code, i) => {
     const name = /^\/\/ ([\w-]+\.[cm]js)\n/.exec(code)?.[1] ?? `${basename(document, '.md')}-${i + 1}.cjs`;
     return { document, name, code, prints: printed(code) };
@@ -44,13 +55,37 @@ test('the documents have programs', () => {
   expect(programs.length).toBeGreaterThan(8);
 });
 
+test('what is no whole program is taken from one that is tested, line by line', () => {
+  const examples = join(ROOT, 'docs', 'examples');
+  const lines = (code: string): string[] => code.split('\n').map((line) => line.trim());
+  const known = new Set(readdirSync(examples).flatMap((name) => lines(readFileSync(join(examples, name), 'utf8'))));
+  const parts = DOCUMENTS.flatMap((document) => blocksOf(document, 'js')).filter((code) => !isWhole(code));
+  expect(parts.flatMap(lines).filter((line) => !known.has(line))).toEqual([]);
+});
+
+const inCpp = DOCUMENTS.flatMap((document) => blocksOf(document, 'cpp').map((code) => ({ document, code })));
+
+test('the documents have C++', () => {
+  expect(inCpp.length).toBeGreaterThan(0);
+});
+
+test.each(inCpp)('the C++ of $document compiles', ({ code }) => {
+  // The headers of Node that the addon was built with.
+  const { variables } = JSON.parse(readFileSync(join(ROOT, 'build', 'config.gypi'), 'utf8').replace(/^#.*$/gm, '')) as {
+    variables: { nodedir: string };
+  };
+  const headers = join(variables.nodedir, 'include', 'node');
+  const options = ['-std=c++20', '-fsyntax-only', '-I', 'include', '-I', headers, '-x', 'c++', '-'];
+  const { status, stderr, error } = spawnSync('g++', options, { cwd: ROOT, input: code, encoding: 'utf8' });
+  expect({ status, stderr, error }).toEqual({ status: 0, stderr: '', error: undefined });
+});
+
 describe.each([...new Set(programs.map(({ document }) => document))])('%s', (document) => {
   const own = programs.filter((program) => program.document === document);
   test.each(own.map((program) => [program.name, program] as const))('%s', async (name, { code, prints }) => {
-    mkdirSync(DIRECTORY, { recursive: true });
-    const file = join(DIRECTORY, name);
+    const file = join(directory, name);
     writeFileSync(file, code);
-    const run = await runNode([file]);
+    const run = await runNode([file], { env: { TMPDIR: temporaryDirectory() } });
     if (code.includes('never printed')) {
       expect(run).toMatchObject({ status: null, signal: 'SIGBUS', stdout: '' });
       return;

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "revocable-mmap/register-model.h"
 
@@ -58,23 +59,73 @@ static napi_value make_untagged(napi_env env, napi_callback_info info) {
   return external;
 }
 
-// A model that ends with its External: a call after that jumps to nowhere.
+// A model that ends with its External, which counts how often it is called after that, or is still running then. Its end takes as
+// long as others need for some more accesses, each of which would be such a call.
+struct mortal {
+  revocable_mmap_register_model model;
+  atomic_bool ended;
+};
+static _Atomic uint32_t ticks;  // of those who access
+static _Atomic uint32_t ends;   // during which others have made accesses
+static _Atomic uint32_t late_calls;
+
+static uint64_t mortal_read(void* context, uint64_t offset, uint32_t width) {
+  (void)offset, (void)width;
+  struct mortal* own = context;
+  bool late = atomic_load(&own->ended);
+  for (volatile int i = 0; i < 5000; ++i) {
+  }
+  if (late || atomic_load(&own->ended)) atomic_fetch_add(&late_calls, 1);
+  return 1;
+}
+
+static void mortal_write(void* context, uint64_t offset, uint32_t width, uint64_t value) {
+  (void)value;
+  mortal_read(context, offset, width);
+}
+
 static void finalize(napi_env env, void* data, void* hint) {
   (void)env, (void)hint;
-  revocable_mmap_register_model* own = data;
-  own->read = NULL;
-  own->write = NULL;  // not freed, so that what comes too late is sure to be seen
+  atomic_store(&((struct mortal*)data)->ended, true);
+  const uint32_t before = atomic_load(&ticks);
+  const struct timespec moment = {0, 100000};
+  for (int i = 0; i < 300000 && atomic_load(&ticks) - before < 3; ++i) nanosleep(&moment, NULL);
+  if (atomic_load(&ticks) - before >= 3) atomic_fetch_add(&ends, 1);
+  // Not freed: what comes too late is to be counted.
 }
 
 static napi_value make_mortal(napi_env env, napi_callback_info info) {
   (void)info;
   static const napi_type_tag tag = REVOCABLE_MMAP_REGISTER_MODEL_TAG;
-  revocable_mmap_register_model* own = malloc(sizeof *own);
-  *own = model;
+  struct mortal* own = calloc(1, sizeof *own);
+  own->model = (revocable_mmap_register_model){mortal_read, mortal_write, own};
   napi_value external;
-  napi_create_external(env, own, finalize, NULL, &external);
+  napi_create_external(env, &own->model, finalize, NULL, &external);
   napi_type_tag_object(env, external, &tag);
   return external;
+}
+
+// tick(): there have been more accesses
+static napi_value tick(napi_env env, napi_callback_info info) {
+  (void)env, (void)info;
+  atomic_fetch_add(&ticks, 1);
+  return NULL;
+}
+
+static napi_value count_of(napi_env env, const _Atomic uint32_t* count) {
+  napi_value value;
+  napi_create_uint32(env, atomic_load(count), &value);
+  return value;
+}
+
+static napi_value ends_js(napi_env env, napi_callback_info info) {
+  (void)info;
+  return count_of(env, &ends);
+}
+
+static napi_value late_calls_js(napi_env env, napi_callback_info info) {
+  (void)info;
+  return count_of(env, &late_calls);
 }
 
 struct hammering {
@@ -115,6 +166,9 @@ __attribute__((visibility("default"))) napi_value napi_register_module_v1(napi_e
   add(env, exports, "make", make);
   add(env, exports, "makeUntagged", make_untagged);
   add(env, exports, "makeMortal", make_mortal);
+  add(env, exports, "tick", tick);
+  add(env, exports, "ends", ends_js);
+  add(env, exports, "lateCalls", late_calls_js);
   add(env, exports, "hammer", hammer_js);
   return exports;
 }
