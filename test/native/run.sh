@@ -4,8 +4,9 @@
 #   test/native/run.sh [plain|asan|tsan|all] [part of a test's sentence or file name]
 #
 # plain runs twice: with everything the kernel has, and with every optional kernel interface switched off.
-# Builds go to build/test-native/<lane>/ and are incremental. Taken from the environment: CXX, JOBS, TEST_SEED, TEST_SECONDS
-# (a test's limit) and TEST_ROUNDS (percent of a storm's rounds).
+# Builds go to build/test-native/<lane>/ and are incremental; they know lines and no variables (-g1), which takes a quarter less
+# time. Taken from the environment: CXX, JOBS, TEST_SEED, TEST_SECONDS (a test's limit) and TEST_ROUNDS (percent of a storm's
+# rounds).
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -24,7 +25,7 @@ CXX ?= g++
 DIR := build/test-native/$(LANE)
 SOURCES := $(wildcard native/core/*.cc native/fault/*.cc test/native/*.cc)
 OBJECTS := $(SOURCES:%.cc=$(DIR)/%.o)
-CXXFLAGS := -std=c++20 -g -Wall -Wextra -Werror -fno-exceptions -fno-rtti -I native -I include -I test/native $(FLAGS)
+CXXFLAGS := -std=c++20 -g1 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -I native -I include -I test/native $(FLAGS)
 
 $(DIR)/native_test: $(OBJECTS)
 	$(CXX) $(FLAGS) -o $@ $^ -lpthread -ldl
