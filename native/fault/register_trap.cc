@@ -389,6 +389,18 @@ AccessResult emulate_with_bus(const Target& target, const Emulation& emulation, 
   return whole ? ask_whole(target, emulation, effect) : ask_in_pieces(target, emulation, effect);
 }
 
+// What makes a comparison with exchange find what it expects.
+void read_as_expected(const Emulation& emulation, uint64_t read[2]) {
+  const unsigned width = emulation.access().width;
+  const uint64_t accumulator = emulation.operands.accumulator, high = emulation.operands.accumulator_high;
+  if (emulation.instruction.operation == Operation::cmpxchg) {
+    read[0] = low_bytes(accumulator, width);
+  } else if (emulation.instruction.operation == Operation::cmpxchg_pair) {
+    read[0] = width == 8 ? low_bytes(accumulator, 4) | high << 32 : accumulator;
+    read[1] = high;
+  }
+}
+
 Delivery emulate(Region* region, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
   Instruction allowed = instruction;
   Target target = target_of(region, instruction.access[0]);
@@ -412,8 +424,7 @@ Delivery emulate(Region* region, const Instruction& instruction, MachineContext&
     // The model has failed at its write, while it goes on to answer reads: a loop of a load and a comparison with exchange would
     // never end. It finds what it expects, and learns from check() that nothing was written.
     const bool lost = result == AccessResult::failed || result == AccessResult::late;
-    if (lost && instruction.operation == Operation::cmpxchg)
-      read[0] = low_bytes(emulation.operands.accumulator, allowed.access[0].width);
+    if (lost) read_as_expected(emulation, read);
     effect = emulation.effect(read);
   }
   apply_effect(machine, instruction, effect);

@@ -1,8 +1,10 @@
 // The way of accesses to registers, where several use it at once: who shuts it, who forks, whose slot it is.
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <functional>
+#include <mutex>
 
 #include "register_fixture.h"
 
@@ -11,6 +13,97 @@
 using namespace revocable;
 
 namespace {
+
+// A device whose registers are answered by a thread of its own, as those in JavaScript are.
+class AnsweringDevice {
+ public:
+  using Model = std::function<bool(bool write, uint64_t offset, uint64_t* value)>;
+  explicit AnsweringDevice(Model model, uint32_t limit_ms = 5000) : model_(std::move(model)), bell_(eventfd(0, EFD_CLOEXEC)) {
+    start_library();
+    threads_.add([this, limit_ms] { serve(limit_ms); });
+    ready_.wait(0);
+    ObjectOptions described{.name = "registers", .device = device, .registers = true};
+    CHECK_OK(object_create(kPageSize, false, described, &object));
+    bus_begin(object, {.device = device.get(), .bell = bell_, .trapped = register_trap_reserve()});
+    {
+      std::lock_guard guard(device->lock);
+      device->buses.push_back(bus());
+    }
+    view = map(object, {.fill = Fill::ones});
+  }
+  ~AnsweringDevice() {
+    device_shut(*device);
+    stopping_ = true;
+    eventfd_write(bell_, 1);
+    threads_.join();
+  }
+  RegisterBus* bus() const { return object->bus.load(); }
+  char* at(size_t offset = 0) const { return view.at + offset; }
+
+  DeviceRef device;
+  Object* object = nullptr;
+  View view;
+
+ private:
+  void serve(uint32_t limit_ms) {
+    device = device_create("answering", limit_ms, [] {});
+    ready_ = 1;
+    ready_.notify_one();
+    while (!stopping_) {
+      eventfd_t rung;
+      eventfd_read(bell_, &rung);
+      for (const Work& work : device_take_work(*device, 64)) {
+        if (work.kind == WorkKind::access) answer(work);
+      }
+    }
+  }
+  void answer(const Work& work) {
+    const auto [region, offset, width, what, low, high, thread, unused] = work.numbers;
+    uint64_t value = low | high << 32, read = 0;
+    bool good = true, puts = (what & 1) == 0;
+    if ((what & 1) != 0) good = model_(false, offset, &read);
+    if (what == 3 && good) puts = device_combine(*device, work.token, read, &value);
+    if (puts && good) good = model_(true, offset, &value);
+    device_answer_access(*device, work.token, !good, read);
+  }
+
+  Model model_;
+  int bell_;
+  std::atomic<int> ready_{0};
+  std::atomic<bool> stopping_{false};
+  Threads threads_;
+};
+
+TEST("registers: a loop of a load and a comparison of a pair with exchange ends where the model's writes fail") {
+  alignas(16) uint64_t held[2] = {0x1111'2222'3333'4444, 0x5555'6666'7777'8888};
+  const AnsweringDevice device([&](bool write, uint64_t offset, uint64_t* value) {
+    if (!write) *value = held[offset / 8];
+    return !write;
+  });
+  bool equal = false;
+  int rounds = 0;
+  // Two registers of four bytes, then two of eight; other than what is held, so that the first round fails.
+  for (uint32_t low = 1, high = 2; !equal && rounds < 10; ++rounds) {
+    asm volatile("lock cmpxchg8b (%[at])"
+                 : "=@ccz"(equal), "+a"(low), "+d"(high)
+                 : [at] "D"(device.at()), "b"(7), "c"(8)
+                 : "memory");
+    if (equal) CHECK(low == 0x3333'4444 && high == 0x1111'2222);
+  }
+  CHECK(equal);
+  CHECK_EQ(rounds, 2);
+  equal = false;
+  rounds = 0;
+  for (uint64_t low = 1, high = 2; !equal && rounds < 10; ++rounds) {
+    asm volatile("lock cmpxchg16b (%[at])"
+                 : "=@ccz"(equal), "+a"(low), "+d"(high)
+                 : [at] "D"(device.at()), "b"(7), "c"(8)
+                 : "memory");
+    if (equal) CHECK(low == held[0] && high == held[1]);
+  }
+  CHECK(equal);
+  CHECK_EQ(rounds, 2);
+}
 
 TEST("registers: a second removal, too, returns only when the model is not running") {
   struct Held {
