@@ -33,6 +33,9 @@ namespace {
 std::atomic<int> g_trying{0};
 std::atomic<bool> g_trapped{false};
 
+// That has the service thread.
+std::atomic<int> g_process{0};
+
 constexpr unsigned kWidest = 64;  // bytes of one access
 
 uint64_t low_bytes(uint64_t value, unsigned width) { return width == 8 ? value : value & ((uint64_t{1} << (8 * width)) - 1); }
@@ -582,19 +585,19 @@ void begin_step(Step* step, const Moved* moved, unsigned count, const char (*byt
 }
 
 // Most processes never need the handler for SIGTRAP, and so it is put in place for the first step: by the service thread, as that
-// is no work for a signal handler.
+// is no work for a signal handler. Where it does not come for long (the process was stopped, or a debugger holds that thread)
+// this access is refused, and the next one waits again.
 bool trap_handler_ready() {
   constexpr uint64_t kLongestNs = 5'000'000'000;
-  uint32_t unasked = kTrapHandlerUnasked;
+  uint32_t unasked = kTrapHandlerUnasked, wanted = kTrapHandlerWanted;
   if (g_trap_handler.compare_exchange_strong(unasked, kTrapHandlerWanted)) service_wake();
+  // The child of a fork has no service thread.
+  if (getpid() != g_process.load(std::memory_order_relaxed)) g_trap_handler.compare_exchange_strong(wanted, kTrapHandlerRefused);
   for (const uint64_t begun = now_ns(); now_ns() - begun < kLongestNs;) {
     if (g_trap_handler.load(std::memory_order_acquire) != kTrapHandlerWanted) break;
     const timespec slice{0, 50'000'000};
     futex_wait_private(&g_trap_handler, kTrapHandlerWanted, &slice);
   }
-  // Nobody comes: the child of a fork, which has no service thread.
-  uint32_t wanted = kTrapHandlerWanted;
-  g_trap_handler.compare_exchange_strong(wanted, kTrapHandlerRefused);
   return g_trap_handler.load(std::memory_order_acquire) == kTrapHandlerInPlace;
 }
 
@@ -675,6 +678,7 @@ bool register_trap_reserve() {
   if (!features().register_traps) return false;
   g_may_spin.store(spinning_helps(), std::memory_order_relaxed);
   if (g_scratch.load() != nullptr) return true;
+  g_process.store(getpid());
   void* at =
       mmap(nullptr, kSteps * kMoved * kScratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (at == MAP_FAILED) return false;

@@ -6,7 +6,9 @@
 #include <atomic>
 #include <functional>
 
+#include "core/counters.h"
 #include "core/memfd.h"
+#include "core/service.h"
 #include "register_fixture.h"
 
 #if defined(__x86_64__)
@@ -86,6 +88,38 @@ TEST("registers: the other operand's lost page reaches a stranger's handler as t
   copy_bytes(page + 7, device.at(), 3);
   check_stranger_saw(SIGBUS, BUS_ADRERR, page + 7);
   CHECK(page[7] != 0);
+}
+
+TEST("registers: where the trap's handler does not come in time one access is refused, and later ones are made") {
+  Counting counting;
+  const RegisterModel behind = counting.model();
+  const RegisterDevice device(&behind, {.fill = Fill::ones});
+  service_set_watchdog([] {});  // as where a debugger holds the service thread
+  uint8_t byte = 0;
+  copy_bytes(&byte, device.at(), 1);
+  CHECK_EQ(byte, 0xff);
+  CHECK_EQ(g_counters.accesses_refused.load(), 1u);
+  service_set_watchdog(handlers_check);
+  service_wake();
+  REQUIRE(EVENTUALLY(g_trap_handler.load() != kTrapHandlerWanted && settled(device.view)));
+  copy_bytes(&byte, device.at(), 1);
+  CHECK_EQ(byte, 1);
+  CHECK_EQ(g_counters.accesses_refused.load(), 1u);
+}
+
+TEST("registers: a fork's child that would need the trap's handler does without") {
+  Counting counting;
+  const RegisterModel behind = counting.model();
+  const RegisterDevice device(&behind, {.fill = Fill::ones});
+  CHECK_EXITED(check::run_in_child([&] {
+    uint8_t byte = 0;
+    copy_bytes(&byte, device.at(), 1);
+    CHECK_EQ(byte, 0xff);
+    CHECK_EQ(g_trap_handler.load(), static_cast<uint32_t>(kTrapHandlerRefused));
+  }));
+  uint8_t byte = 0;
+  copy_bytes(&byte, device.at(), 1);
+  CHECK_EQ(byte, 1);
 }
 
 }  // namespace
