@@ -122,8 +122,8 @@ struct AskedAccess {
 
   FutexWord word{kFree};
   AskedAccess* next = nullptr;
-  // Written while filling, read while copying.
-  RegisterBus* bus = nullptr;
+  // Written while filling, read while copying; the bus at any time, by who looks for its accesses.
+  std::atomic<const RegisterBus*> bus{nullptr};
   uint32_t incarnation = 0;
   uint64_t offset = 0;
   uint32_t width = 0;

@@ -193,7 +193,7 @@ AskedAccess* take_slot(uint32_t* word) {
 }
 
 void fill_slot(AskedAccess* slot, RegisterBus* bus, const RegisterAccess& access, int thread) {
-  slot->bus = bus;
+  slot->bus.store(bus, std::memory_order_relaxed);
   slot->offset = access.offset;
   slot->width = access.width;
   slot->reads = access.reads;

@@ -1,11 +1,15 @@
 // The way of accesses to registers, where several use it at once: who shuts it, who forks, whose slot it is.
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <functional>
 #include <mutex>
+#include <vector>
 
+#include "core/features.h"
+#include "fault/machine_context.h"
 #include "register_fixture.h"
 
 #if defined(__x86_64__)
@@ -13,6 +17,9 @@
 using namespace revocable;
 
 namespace {
+
+// The 128 bytes below rsp may be the compiler's.
+#define SET_FLAGS(change) "lea -128(%%rsp), %%rsp\n pushfq\n " change ", (%%rsp)\n popfq\n lea 128(%%rsp), %%rsp"
 
 // A device whose registers are answered by a thread of its own, as those in JavaScript are.
 class AnsweringDevice {
@@ -103,6 +110,104 @@ TEST("registers: a loop of a load and a comparison of a pair with exchange ends 
   }
   CHECK(equal);
   CHECK_EQ(rounds, 2);
+}
+
+// Runs something one instruction at a time.
+class Stepped {
+ public:
+  // Calls `between` behind each instruction of `call`, until it has done what it was to do. False when that has never been.
+  template <typename Call>
+  static bool run(bool (*between)(), Call call) {
+    done_ = false;
+    between_ = between;
+    struct sigaction action {
+    }, before;
+    action.sa_sigaction = trapped;
+    action.sa_flags = SA_SIGINFO;
+    sigaction(SIGTRAP, &action, &before);
+    asm volatile(SET_FLAGS("orq $0x100")::: "memory", "cc");
+    call();
+    asm volatile(SET_FLAGS("andq $~0x100")::: "memory", "cc");
+    sigaction(SIGTRAP, &before, nullptr);
+    return done_;
+  }
+
+ private:
+  static void trapped(int, siginfo_t*, void* context) {
+    done_ = between_();
+    if (done_) MachineContext(context).set_trap_flag(false);
+  }
+  static inline volatile bool done_ = false;
+  static inline bool (*volatile between_)() = nullptr;
+};
+
+// A slot of one bus, until it is another's: whoever waited has left it, and the next one's has been taken too.
+struct ReusedSlot {
+  static inline RegisterBus one, other;
+  static inline volatile int behind = 0;  // how many instructions since it was taken
+  static AskedAccess& slot() { return g_asked_accesses[0]; }
+  static constexpr uint32_t kGeneration = 1u << AskedAccess::kStateBits;
+  static constexpr uint32_t kTaken = 5 * kGeneration + AskedAccess::kTaken, kTakenAgain = kTaken + kGeneration;
+
+  static bool reuse() {
+    if (slot().word != kTaken) return false;
+    behind = behind - 1;
+    if (behind > 0) return false;
+    slot().bus = &other;
+    slot().word = kTakenAgain;
+    return true;
+  }
+  template <typename Call>
+  static void check_at_each_instruction(AskedAccess::State state, Call call) {
+    if (!features().single_step) check::skip("no single steps");
+    if (check::kTsan) check::skip("its own instructions would be stepped through too");
+    one.open = false;
+    for (int instructions = 1;; ++instructions) {
+      behind = instructions;
+      slot().bus = &one;
+      slot().word = 5 * kGeneration + state;
+      if (!Stepped::run(reuse, call)) return check_ended(instructions);
+      CHECK(slot().word == kTakenAgain);
+    }
+  }
+  static void check_ended(int instructions) {
+    CHECK(instructions > 1);
+    CHECK(slot().word != kTaken && slot().word != kTakenAgain);
+  }
+};
+
+TEST("registers: a removal does not end another device's access, whose slot was its own between any two instructions") {
+  ReusedSlot::check_at_each_instruction(AskedAccess::kTaken, [] { bus_let_go(&ReusedSlot::one); });
+}
+
+TEST("registers: what is taken from a shut device does not end another's access either") {
+  std::vector<TakenAccess> taken;
+  ReusedSlot::check_at_each_instruction(AskedAccess::kAsked, [&] {
+    taken.clear();
+    bus_push(&ReusedSlot::one, &ReusedSlot::slot());
+    bus_take(&ReusedSlot::one, &taken);
+  });
+}
+
+TEST("registers: removals of one device end no access of another") {
+  const auto answers = [](bool, uint64_t, uint64_t* value) {
+    *value = 7;
+    return true;
+  };
+  const AnsweringDevice one(answers), other(answers);
+  std::atomic<bool> stop{false};
+  std::atomic<uint32_t> ended{0};
+  Threads threads;
+  threads.add([&] {
+    for (int i = 0; i < check::rounds(3000); ++i) ended += other.view.load() != 7;
+    stop = true;
+  });
+  threads.add([&] {
+    while (!stop) one.view.load();
+  });
+  while (!stop) bus_let_go(one.bus());
+  threads.join();
+  CHECK_EQ(ended.load(), 0u);
 }
 
 TEST("registers: a second removal, too, returns only when the model is not running") {
