@@ -13,6 +13,8 @@ std::array<AskedAccess, kAskedAccesses> g_asked_accesses;
 
 namespace {
 
+std::atomic<RegisterBus*> g_newest_bus{nullptr};
+
 uint32_t state_of(uint32_t word) { return word & ((1u << AskedAccess::kStateBits) - 1); }
 uint32_t with_state(uint32_t word, AskedAccess::State state) { return word - state_of(word) + state; }
 
@@ -147,9 +149,22 @@ bool bus_answer(uint64_t token, bool failed, uint64_t value) {
   return true;
 }
 
+static RegisterBus* new_bus() {
+  auto* bus = new RegisterBus;
+  bus->older = g_newest_bus.load(std::memory_order_relaxed);
+  // Release: a child whose thread was in the midst of this finds it whole, or not at all.
+  while (!g_newest_bus.compare_exchange_weak(bus->older, bus, std::memory_order_release)) {
+  }
+  return bus;
+}
+
+void bus_after_fork() {
+  for (RegisterBus* bus = g_newest_bus.load(std::memory_order_acquire); bus != nullptr; bus = bus->older) bus->turn.store(0);
+}
+
 void bus_begin(Object* object, const BusOptions& options) {
   RegisterBus* bus = object->bus.load(std::memory_order_relaxed);
-  if (bus == nullptr) bus = new RegisterBus;
+  if (bus == nullptr) bus = new_bus();
   const SignalsBlocked blocked;
   {
     const BusTurn turn(bus);

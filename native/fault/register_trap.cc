@@ -1,6 +1,7 @@
 // Runs in the fault handler, and in that for SIGTRAP: see the rules at the top of handler_inside.cc.
 #include "fault/register_trap.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -673,9 +674,17 @@ void note_raw_failure(Region* region, uintptr_t address, Cause cause) {
   mapping->raw_failures.fetch_add(1, std::memory_order_release);
 }
 
+// The child of a fork has one thread: what the others held, nobody gives back there.
+static void free_after_fork() {
+  bus_after_fork();
+  trace_after_fork();
+}
+
 bool register_trap_reserve() {
 #if defined(__x86_64__)
   if (!features().register_traps) return false;
+  static const bool noticed = pthread_atfork(nullptr, nullptr, free_after_fork) == 0;
+  if (!noticed) return false;
   g_may_spin.store(spinning_helps(), std::memory_order_relaxed);
   if (g_scratch.load() != nullptr) return true;
   g_process.store(getpid());

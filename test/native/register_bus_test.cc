@@ -8,6 +8,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/access_trace.h"
 #include "core/features.h"
 #include "fault/machine_context.h"
 #include "register_fixture.h"
@@ -210,19 +211,22 @@ TEST("registers: removals of one device end no access of another") {
   CHECK_EQ(ended.load(), 0u);
 }
 
+// A model that takes its time.
+struct Held {
+  std::atomic<bool> inside{false}, let_go{false};
+  static uint64_t read(void* context, uint64_t, uint32_t) {
+    auto* self = static_cast<Held*>(context);
+    self->inside = true;
+    while (!self->let_go) usleep(100);
+    return 1;
+  }
+  static void write(void*, uint64_t, uint32_t, uint64_t) {}
+  RegisterModel model() { return {read, write, this}; }
+};
+
 TEST("registers: a second removal, too, returns only when the model is not running") {
-  struct Held {
-    std::atomic<bool> inside{false}, let_go{false};
-    static uint64_t read(void* context, uint64_t, uint32_t) {
-      auto* self = static_cast<Held*>(context);
-      self->inside = true;
-      while (!self->let_go) usleep(100);
-      return 1;
-    }
-    static void write(void*, uint64_t, uint32_t, uint64_t) {}
-  };
   Held held;
-  const RegisterModel behind{Held::read, Held::write, &held};
+  const RegisterModel behind = held.model();
   const RegisterDevice device(&behind);
   Threads threads;
   const Finally ends([&] { held.let_go = true; });
@@ -235,6 +239,71 @@ TEST("registers: a second removal, too, returns only when the model is not runni
     CHECK(held.let_go);
   });
   usleep(50'000);  // in which a second one that does not wait has returned
+}
+
+// It has no alarm: signals wait for the access.
+constexpr int kChildSeconds = 20;
+
+TEST("registers: a fork's child makes accesses though another thread was within the model") {
+  Held held;
+  const RegisterModel behind = held.model();
+  const RegisterDevice device(&behind);
+  Threads threads;
+  const Finally ends([&] { held.let_go = true; });
+  threads.add([&] { device.view.load(); });
+  REQUIRE(EVENTUALLY(held.inside.load()));
+  CHECK_EXITED(check::run_in_child(
+      [&] {
+        held.let_go = true;
+        CHECK_EQ(device.view.load(), 1u);
+      },
+      kChildSeconds));
+}
+
+TEST("registers: a fork's child makes accesses though another thread was within the traces, of which it then has none") {
+  Held held;
+  held.let_go = true;
+  const RegisterModel behind = held.model();
+  const RegisterDevice device(&behind);
+  TraceSet* traces = device.device->traces;
+  const int trace = trace_open(traces, 16);
+  REQUIRE(trace >= 0);
+  device.view.load();
+  std::atomic<bool> inside{false}, let_go{false};
+  Threads threads;
+  const Finally ends([&] { let_go = true; });
+  threads.add([&] {
+    const SignalsBlocked blocked;
+    const TraceLock lock(traces);
+    inside = true;
+    while (!let_go) usleep(100);
+  });
+  REQUIRE(EVENTUALLY(inside.load()));
+  CHECK_EXITED(check::run_in_child(
+      [&] {
+        CHECK_EQ(device.view.load(), 1u);
+        CHECK(!trace_active(traces));
+        AccessRecord record;
+        CHECK(trace_take(traces, trace, &record, 1).ended);
+      },
+      kChildSeconds));
+}
+
+TEST("registers: each of many forks' children makes accesses while a thread polls, and is traced") {
+  Held held;
+  held.let_go = true;
+  const RegisterModel behind = held.model();
+  const RegisterDevice device(&behind);
+  REQUIRE(trace_open(device.device->traces, 16) >= 0);
+  std::atomic<bool> stop{false};
+  Threads threads;
+  const Finally ends([&] { stop = true; });
+  threads.add([&] {
+    while (!stop) device.view.load();
+  });
+  for (int i = 0; i < check::rounds(200); ++i) {
+    CHECK_EXITED(check::run_in_child([&] { CHECK_EQ(device.view.load(), 1u); }, kChildSeconds));
+  }
 }
 
 }  // namespace
