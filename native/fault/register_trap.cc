@@ -474,10 +474,11 @@ struct Moved {
 
 constexpr unsigned kMoved = 2;
 
-// A thread's step. Found by the thread's id, as there is no thread-local storage here.
+// A thread's step. Found by the thread's id, as there is no thread-local storage here; a thread has several where a handler
+// within one makes another.
 struct Step {
   std::atomic<int> tid{0};
-  uintptr_t pc = 0;
+  uintptr_t pc = 0, stack = 0;
   sigset_t mask;
   bool trap_flag = false;  // somebody else was stepping this thread
   unsigned count = 0;
@@ -495,16 +496,54 @@ char* scratch_of(const Step* step, unsigned index) {
   return g_scratch.load(std::memory_order_relaxed) + number * kScratchBytes;
 }
 
-Step* find_step(int tid) {
+// The step is not to be interrupted by a handler that would see the registers moved. What the instruction itself may raise, and
+// the trap behind it, stay open: blocked, they would kill.
+sigset_t step_mask() {
+  sigset_t mask;
+  sigfillset(&mask);
+  for (const int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGKILL, SIGSTOP}) sigdelset(&mask, signal);
+  return mask;
+}
+
+uintptr_t stack_of(const MachineContext& machine) {
+  constexpr unsigned kStackPointer = 4;
+  return machine.general(kStackPointer);
+}
+
+// Whether the interrupted code is in a step: no other has this mask. Its program counter says less, as the handler of a SIGFPE
+// may have moved that, and a call through a register goes anywhere.
+bool is_stepping(const MachineContext& machine) {
+  const sigset_t mask = machine.mask(), stepping = step_mask();
+  return machine.trap_flag() && memcmp(&mask, &stepping, MachineContext::kMaskBytes) == 0;
+}
+
+// Whether the interrupted code is a handler within that step of its thread, and has not jumped out of it.
+bool is_within(const Step& step, const MachineContext& machine) {
+  const sigset_t mask = machine.mask(), stepping = step_mask();
+  sigset_t both;
+  sigandset(&both, &mask, &stepping);
+  return memcmp(&both, &stepping, MachineContext::kMaskBytes) == 0 && stack_of(machine) < step.stack;
+}
+
+// Whose beginning is nearest on the stack: of those further out and those that were left behind, none is as near.
+Step* find_step(int tid, const MachineContext& machine) {
+  const auto distance = [&](const Step& step) {
+    const uintptr_t now = stack_of(machine);
+    return step.stack < now ? now - step.stack : step.stack - now;
+  };
+  Step* nearest = nullptr;
   for (Step& step : g_steps) {
-    if (step.tid.load(std::memory_order_relaxed) == tid) return &step;
+    if (step.tid.load(std::memory_order_relaxed) != tid) continue;
+    if (nearest == nullptr || distance(step) < distance(*nearest)) nearest = &step;
   }
-  return nullptr;
+  return nearest;
 }
 
 // One that this thread has left behind (a handler jumped out of its step) is used again.
-Step* take_step(int tid) {
-  if (Step* left = find_step(tid)) return left;
+Step* take_step(int tid, const MachineContext& machine) {
+  for (Step& step : g_steps) {
+    if (step.tid.load(std::memory_order_relaxed) == tid && !is_within(step, machine)) return &step;
+  }
   for (Step& step : g_steps) {
     int free = 0;
     if (step.tid.compare_exchange_strong(free, tid, std::memory_order_acquire)) return &step;
@@ -530,15 +569,6 @@ void put_registers_back(const Step& step, MachineContext& machine, bool stepped)
   }
   machine.set_trap_flag(step.trap_flag);
   machine.set_mask(step.mask);
-}
-
-// The step is not to be interrupted by a handler that would see the registers moved. What the instruction itself may raise, and
-// the trap behind it, stay open: blocked, they would kill.
-sigset_t step_mask() {
-  sigset_t mask;
-  sigfillset(&mask);
-  for (const int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) sigdelset(&mask, signal);
-  return mask;
 }
 
 // Which of the instruction's accesses are to registers. False when one of them cannot be moved.
@@ -570,6 +600,7 @@ AccessResult read_for(const Moved& moved, void* bytes) {
 void begin_step(Step* step, const Moved* moved, unsigned count, const char (*bytes)[kWidest], MachineContext& machine) {
   step->count = count;
   step->pc = machine.pc();
+  step->stack = stack_of(machine);
   step->mask = machine.mask();
   step->trap_flag = machine.trap_flag();
   for (unsigned i = 0; i < count; ++i) {
@@ -618,11 +649,11 @@ Delivery redirect(const Instruction& instruction, MachineContext& machine, Reade
     tell_result(moved[i].target, moved[i].access, result);
     moved[i].access.writes = false;
   }
-  Step* step = take_step(abi::tid());
+  Step* step = take_step(abi::tid(), machine);
   for (unsigned tries = 1; step == nullptr; ++tries) {  // each of the others is one instruction long
     syscall(SYS_sched_yield);
     if (tries % 1024 == 0) forget_steps_of_the_dead();
-    step = take_step(abi::tid());
+    step = take_step(abi::tid(), machine);
   }
   begin_step(step, moved, count, bytes, machine);
   return Delivery::complete;
@@ -741,9 +772,8 @@ Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machi
 }
 
 void abandon_step(MachineContext& machine) {
-  Step* step = find_step(abi::tid());
-  // One that a handler has jumped out of says nothing of where the thread is now.
-  if (step == nullptr || step->pc != machine.pc() || !machine.trap_flag()) return;
+  Step* step = is_stepping(machine) ? find_step(abi::tid(), machine) : nullptr;
+  if (step == nullptr || step->pc != machine.pc()) return;
   put_registers_back(*step, machine, false);
   step->tid.store(0, std::memory_order_release);
 }
@@ -751,7 +781,7 @@ void abandon_step(MachineContext& machine) {
 extern "C" void revocable_mmap_trap_handler(int signal, siginfo_t* info, void* context) {
   const int saved_errno = errno;
   MachineContext machine(context);
-  Step* step = info->si_code == TRAP_TRACE && machine.trap_flag() ? find_step(abi::tid()) : nullptr;
+  Step* step = info->si_code == TRAP_TRACE && is_stepping(machine) ? find_step(abi::tid(), machine) : nullptr;
   if (step != nullptr) {
     end_step(step, machine);
   } else if (info->si_code == TRAP_TRACE && g_trying.load() == abi::tid()) {
