@@ -61,6 +61,8 @@ TraceSet* trace_set_acquire() {
   } else {
     set = new TraceSet;
     set->word = trace_word(pool().made++);
+    set->older = g_newest_trace_set.load(std::memory_order_relaxed);
+    g_newest_trace_set.store(set, std::memory_order_release);  // to a child whose thread was in the midst of this
   }
   return set;
 }

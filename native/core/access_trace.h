@@ -58,8 +58,11 @@ struct TraceSet {
   // Under the lock:
   bool ended = false;
   Trace traces[kMostTraces];
-  TraceSet* next = nullptr;  // in the pool
+  TraceSet* next = nullptr;   // in the pool
+  TraceSet* older = nullptr;  // of all that have been made
 };
+
+extern std::atomic<TraceSet*> g_newest_trace_set;
 
 class TraceLock {
  public:
@@ -107,5 +110,8 @@ uint64_t trace_lost(TraceSet* set, int trace);  // ever
 void trace_stop(TraceSet* set, int trace);      // records no more; what has been recorded can still be taken
 void trace_end(TraceSet* set);                  // the same for all traces, and for good: the device has been removed
 void trace_close(TraceSet* set, int trace);
+
+// In the child of a fork: what another thread was in the midst of changing has no traces there. Async-signal-safe.
+void trace_after_fork();  // access_trace_inside.cc
 
 }  // namespace revocable

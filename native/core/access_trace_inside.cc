@@ -1,8 +1,11 @@
-// Runs in the fault handler: see the rules at the top of handler_inside.cc.
+// Runs in the fault handler, and in the child of a fork: see the rules at the top of handler_inside.cc.
 #include "core/access_trace.h"
 #include "core/service.h"
 
 namespace revocable {
+
+std::atomic<TraceSet*> g_newest_trace_set{nullptr};
+
 namespace {
 
 // Whether its consumer is to be woken.
@@ -34,6 +37,16 @@ void trace_access(TraceSet* set, const AccessRecord& record) {
   }
   // Not service_announce: that is for whoever reads the ring of events, who may just have looked there and not here.
   if (wake) service_wake();
+}
+
+void trace_after_fork() {
+  TraceSet* set = g_newest_trace_set.load(std::memory_order_acquire);
+  for (; set != nullptr; set = set->older) {
+    if (set->lock.load(std::memory_order_relaxed) == 0) continue;
+    set->recording.store(0, std::memory_order_relaxed);
+    for (Trace& trace : set->traces) trace = {};  // their rings stay: the record of one may be half there
+    set->lock.store(0, std::memory_order_release);
+  }
 }
 
 }  // namespace revocable

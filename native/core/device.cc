@@ -59,8 +59,9 @@ DeviceRef device_find(uint64_t id) {
 }
 
 bool device_shut(Device& device) {
-  if (device.removed.exchange(true)) return false;
+  // Before the exchange: who is told that somebody else has shut it may let its model go.
   std::lock_guard guard(device.lock);
+  if (device.removed.exchange(true)) return false;
   for (RegisterBus* bus : device.buses) bus_shut_of(bus, device.id);
   for (auto& [token, call] : device.calls) {
     if (call->result == CallResult::pending) settle_call(*call, CallResult::gone);

@@ -106,7 +106,8 @@ using DeviceRef = std::shared_ptr<Device>;
 DeviceRef device_create(const std::string& name, uint32_t limit_ms, std::function<void()> ring);
 DeviceRef device_find(uint64_t id);  // null when there is none (any more)
 
-// Shuts the gate; queued calls end with `gone`. True when this call did it. Its regions are to be revoked after it.
+// Shuts the gate; queued calls end with `gone`. True when this call did it; either way its models in C++ are not running when it
+// returns, and will not be called. Its regions are to be revoked after it.
 bool device_shut(Device& device);
 // Nobody answers for it any more: it is shut, and nothing is delivered. Its owner's environment has gone.
 void device_abandon(Device& device);

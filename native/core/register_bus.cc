@@ -13,6 +13,8 @@ std::array<AskedAccess, kAskedAccesses> g_asked_accesses;
 
 namespace {
 
+std::atomic<RegisterBus*> g_newest_bus{nullptr};
+
 uint32_t state_of(uint32_t word) { return word & ((1u << AskedAccess::kStateBits) - 1); }
 uint32_t with_state(uint32_t word, AskedAccess::State state) { return word - state_of(word) + state; }
 
@@ -59,10 +61,9 @@ bool end_asked(AskedAccess* slot) {
   return true;
 }
 
-void end_taken(AskedAccess* slot) {
-  uint32_t word = slot->word.load(std::memory_order_acquire);
-  if (state_of(word) != AskedAccess::kTaken || !move_on(slot, &word, AskedAccess::kAnswering)) return;
-  finish(slot, word, AskedAccess::kGone);
+// If its word still is this one: with the same generation, it is the same use of the slot.
+void end_taken(AskedAccess* slot, uint32_t word) {
+  if (move_on(slot, &word, AskedAccess::kAnswering)) finish(slot, word, AskedAccess::kGone);
 }
 
 // Oldest first.
@@ -92,7 +93,10 @@ void bus_let_go(RegisterBus* bus) {
     slot = next;
   }
   for (AskedAccess& slot : g_asked_accesses) {
-    if (slot.bus == bus) end_taken(&slot);
+    // The word first: one that is the same at the end has belonged to this bus in between. Sequentially consistent, as the gate,
+    // which has been shut before: take_one looks the other way.
+    const uint32_t word = slot.word.load();
+    if (state_of(word) == AskedAccess::kTaken && slot.bus.load(std::memory_order_relaxed) == bus) end_taken(&slot, word);
   }
 }
 
@@ -115,8 +119,9 @@ static void take_one(RegisterBus* bus, AskedAccess* slot, std::vector<TakenAcces
   if (state_of(word) == AskedAccess::kAsked && move_on(slot, &word, AskedAccess::kCopying)) {
     if (slot->incarnation != bus->incarnation.load(std::memory_order_relaxed)) return finish(slot, word, AskedAccess::kGone);
     taken->push_back(copy_of(*slot, word, bus->region.load(std::memory_order_relaxed)));
-    slot->word.store(with_state(word, AskedAccess::kTaken));  // before the look at the gate: whoever shuts it looks the other way
-    if (!bus->open.load()) end_taken(slot);
+    word = with_state(word, AskedAccess::kTaken);
+    slot->word.store(word);  // before the look at the gate: whoever shuts it looks the other way
+    if (!bus->open.load()) end_taken(slot, word);
     return;
   }
   free_if_left(slot);  // perhaps in this moment
@@ -144,9 +149,22 @@ bool bus_answer(uint64_t token, bool failed, uint64_t value) {
   return true;
 }
 
+static RegisterBus* new_bus() {
+  auto* bus = new RegisterBus;
+  bus->older = g_newest_bus.load(std::memory_order_relaxed);
+  // Release: a child whose thread was in the midst of this finds it whole, or not at all.
+  while (!g_newest_bus.compare_exchange_weak(bus->older, bus, std::memory_order_release)) {
+  }
+  return bus;
+}
+
+void bus_after_fork() {
+  for (RegisterBus* bus = g_newest_bus.load(std::memory_order_acquire); bus != nullptr; bus = bus->older) bus->turn.store(0);
+}
+
 void bus_begin(Object* object, const BusOptions& options) {
   RegisterBus* bus = object->bus.load(std::memory_order_relaxed);
-  if (bus == nullptr) bus = new RegisterBus;
+  if (bus == nullptr) bus = new_bus();
   const SignalsBlocked blocked;
   {
     const BusTurn turn(bus);

@@ -50,6 +50,8 @@ struct RegisterBus {
   std::atomic<TraceSet*> traces{nullptr};
 
   std::atomic<AskedAccess*> asked{nullptr};  // newest first
+
+  RegisterBus* older = nullptr;  // of all that have been made
 };
 
 // The turn at a model in C++. In the fault handler, or in normal code with asynchronous signals blocked.
@@ -122,8 +124,8 @@ struct AskedAccess {
 
   FutexWord word{kFree};
   AskedAccess* next = nullptr;
-  // Written while filling, read while copying.
-  RegisterBus* bus = nullptr;
+  // Written while filling, read while copying; the bus at any time, by who looks for its accesses.
+  std::atomic<const RegisterBus*> bus{nullptr};
   uint32_t incarnation = 0;
   uint64_t offset = 0;
   uint32_t width = 0;
@@ -197,6 +199,9 @@ void bus_shut(RegisterBus* bus);
 void bus_open(RegisterBus* bus);
 // Shuts it for good, if it is still one of this device.
 void bus_shut_of(RegisterBus* bus, uint64_t device);
+
+// In the child of a fork: a turn that was another thread's is nobody's there. Async-signal-safe.
+void bus_after_fork();
 
 // One access from normal code to a model in C++. False when it is gone.
 bool bus_access(RegisterBus* bus, bool write, uint64_t offset, unsigned width, uint64_t* value);

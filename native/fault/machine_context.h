@@ -4,7 +4,9 @@
 #include <signal.h>
 #include <ucontext.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace revocable {
 
@@ -25,9 +27,16 @@ class MachineContext {
 #endif
   }
 
-  const sigset_t& mask() const { return context_->uc_sigmask; }
-  // Of the interrupted code, from when the handler returns.
-  void set_mask(const sigset_t& mask) { context_->uc_sigmask = mask; }
+  // Signals blocked in the interrupted code, from when the handler returns. The C library's sets have 128 bytes, the kernel's
+  // kMaskBytes; what is behind those in the frame is the handler's siginfo on x86.
+  static constexpr size_t kMaskBytes = 8;
+  sigset_t mask() const {
+    sigset_t mask;
+    sigemptyset(&mask);
+    memcpy(&mask, &context_->uc_sigmask, kMaskBytes);
+    return mask;
+  }
+  void set_mask(const sigset_t& mask) { memcpy(&context_->uc_sigmask, &mask, kMaskBytes); }
 
 #if defined(__x86_64__)
   uintptr_t pc() const { return static_cast<uintptr_t>(context_->uc_mcontext.gregs[REG_RIP]); }

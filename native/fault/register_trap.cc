@@ -1,6 +1,7 @@
 // Runs in the fault handler, and in that for SIGTRAP: see the rules at the top of handler_inside.cc.
 #include "fault/register_trap.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +33,9 @@ namespace {
 // The thread that tries whether steps are possible, and what came of it.
 std::atomic<int> g_trying{0};
 std::atomic<bool> g_trapped{false};
+
+// That has the service thread.
+std::atomic<int> g_process{0};
 
 constexpr unsigned kWidest = 64;  // bytes of one access
 
@@ -190,7 +194,7 @@ AskedAccess* take_slot(uint32_t* word) {
 }
 
 void fill_slot(AskedAccess* slot, RegisterBus* bus, const RegisterAccess& access, int thread) {
-  slot->bus = bus;
+  slot->bus.store(bus, std::memory_order_relaxed);
   slot->offset = access.offset;
   slot->width = access.width;
   slot->reads = access.reads;
@@ -389,6 +393,18 @@ AccessResult emulate_with_bus(const Target& target, const Emulation& emulation, 
   return whole ? ask_whole(target, emulation, effect) : ask_in_pieces(target, emulation, effect);
 }
 
+// What makes a comparison with exchange find what it expects.
+void read_as_expected(const Emulation& emulation, uint64_t read[2]) {
+  const unsigned width = emulation.access().width;
+  const uint64_t accumulator = emulation.operands.accumulator, high = emulation.operands.accumulator_high;
+  if (emulation.instruction.operation == Operation::cmpxchg) {
+    read[0] = low_bytes(accumulator, width);
+  } else if (emulation.instruction.operation == Operation::cmpxchg_pair) {
+    read[0] = width == 8 ? low_bytes(accumulator, 4) | high << 32 : accumulator;
+    read[1] = high;
+  }
+}
+
 Delivery emulate(Region* region, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
   Instruction allowed = instruction;
   Target target = target_of(region, instruction.access[0]);
@@ -412,8 +428,7 @@ Delivery emulate(Region* region, const Instruction& instruction, MachineContext&
     // The model has failed at its write, while it goes on to answer reads: a loop of a load and a comparison with exchange would
     // never end. It finds what it expects, and learns from check() that nothing was written.
     const bool lost = result == AccessResult::failed || result == AccessResult::late;
-    if (lost && instruction.operation == Operation::cmpxchg)
-      read[0] = low_bytes(emulation.operands.accumulator, allowed.access[0].width);
+    if (lost) read_as_expected(emulation, read);
     effect = emulation.effect(read);
   }
   apply_effect(machine, instruction, effect);
@@ -459,10 +474,11 @@ struct Moved {
 
 constexpr unsigned kMoved = 2;
 
-// A thread's step. Found by the thread's id, as there is no thread-local storage here.
+// A thread's step. Found by the thread's id, as there is no thread-local storage here; a thread has several where a handler
+// within one makes another.
 struct Step {
   std::atomic<int> tid{0};
-  uintptr_t pc = 0;
+  uintptr_t pc = 0, stack = 0;
   sigset_t mask;
   bool trap_flag = false;  // somebody else was stepping this thread
   unsigned count = 0;
@@ -480,16 +496,54 @@ char* scratch_of(const Step* step, unsigned index) {
   return g_scratch.load(std::memory_order_relaxed) + number * kScratchBytes;
 }
 
-Step* find_step(int tid) {
+// The step is not to be interrupted by a handler that would see the registers moved. What the instruction itself may raise, and
+// the trap behind it, stay open: blocked, they would kill.
+sigset_t step_mask() {
+  sigset_t mask;
+  sigfillset(&mask);
+  for (const int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGKILL, SIGSTOP}) sigdelset(&mask, signal);
+  return mask;
+}
+
+uintptr_t stack_of(const MachineContext& machine) {
+  constexpr unsigned kStackPointer = 4;
+  return machine.general(kStackPointer);
+}
+
+// Whether the interrupted code is in a step: no other has this mask. Its program counter says less, as the handler of a SIGFPE
+// may have moved that, and a call through a register goes anywhere.
+bool is_stepping(const MachineContext& machine) {
+  const sigset_t mask = machine.mask(), stepping = step_mask();
+  return machine.trap_flag() && memcmp(&mask, &stepping, MachineContext::kMaskBytes) == 0;
+}
+
+// Whether the interrupted code is a handler within that step of its thread, and has not jumped out of it.
+bool is_within(const Step& step, const MachineContext& machine) {
+  const sigset_t mask = machine.mask(), stepping = step_mask();
+  sigset_t both;
+  sigandset(&both, &mask, &stepping);
+  return memcmp(&both, &stepping, MachineContext::kMaskBytes) == 0 && stack_of(machine) < step.stack;
+}
+
+// Whose beginning is nearest on the stack: of those further out and those that were left behind, none is as near.
+Step* find_step(int tid, const MachineContext& machine) {
+  const auto distance = [&](const Step& step) {
+    const uintptr_t now = stack_of(machine);
+    return step.stack < now ? now - step.stack : step.stack - now;
+  };
+  Step* nearest = nullptr;
   for (Step& step : g_steps) {
-    if (step.tid.load(std::memory_order_relaxed) == tid) return &step;
+    if (step.tid.load(std::memory_order_relaxed) != tid) continue;
+    if (nearest == nullptr || distance(step) < distance(*nearest)) nearest = &step;
   }
-  return nullptr;
+  return nearest;
 }
 
 // One that this thread has left behind (a handler jumped out of its step) is used again.
-Step* take_step(int tid) {
-  if (Step* left = find_step(tid)) return left;
+Step* take_step(int tid, const MachineContext& machine) {
+  for (Step& step : g_steps) {
+    if (step.tid.load(std::memory_order_relaxed) == tid && !is_within(step, machine)) return &step;
+  }
   for (Step& step : g_steps) {
     int free = 0;
     if (step.tid.compare_exchange_strong(free, tid, std::memory_order_acquire)) return &step;
@@ -515,15 +569,6 @@ void put_registers_back(const Step& step, MachineContext& machine, bool stepped)
   }
   machine.set_trap_flag(step.trap_flag);
   machine.set_mask(step.mask);
-}
-
-// The step is not to be interrupted by a handler that would see the registers moved. What the instruction itself may raise, and
-// the trap behind it, stay open: blocked, they would kill.
-sigset_t step_mask() {
-  sigset_t mask;
-  sigfillset(&mask);
-  for (const int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) sigdelset(&mask, signal);
-  return mask;
 }
 
 // Which of the instruction's accesses are to registers. False when one of them cannot be moved.
@@ -555,6 +600,7 @@ AccessResult read_for(const Moved& moved, void* bytes) {
 void begin_step(Step* step, const Moved* moved, unsigned count, const char (*bytes)[kWidest], MachineContext& machine) {
   step->count = count;
   step->pc = machine.pc();
+  step->stack = stack_of(machine);
   step->mask = machine.mask();
   step->trap_flag = machine.trap_flag();
   for (unsigned i = 0; i < count; ++i) {
@@ -571,19 +617,19 @@ void begin_step(Step* step, const Moved* moved, unsigned count, const char (*byt
 }
 
 // Most processes never need the handler for SIGTRAP, and so it is put in place for the first step: by the service thread, as that
-// is no work for a signal handler.
+// is no work for a signal handler. Where it does not come for long (the process was stopped, or a debugger holds that thread)
+// this access is refused, and the next one waits again.
 bool trap_handler_ready() {
   constexpr uint64_t kLongestNs = 5'000'000'000;
-  uint32_t unasked = kTrapHandlerUnasked;
+  uint32_t unasked = kTrapHandlerUnasked, wanted = kTrapHandlerWanted;
   if (g_trap_handler.compare_exchange_strong(unasked, kTrapHandlerWanted)) service_wake();
+  // The child of a fork has no service thread.
+  if (getpid() != g_process.load(std::memory_order_relaxed)) g_trap_handler.compare_exchange_strong(wanted, kTrapHandlerRefused);
   for (const uint64_t begun = now_ns(); now_ns() - begun < kLongestNs;) {
     if (g_trap_handler.load(std::memory_order_acquire) != kTrapHandlerWanted) break;
     const timespec slice{0, 50'000'000};
     futex_wait_private(&g_trap_handler, kTrapHandlerWanted, &slice);
   }
-  // Nobody comes: the child of a fork, which has no service thread.
-  uint32_t wanted = kTrapHandlerWanted;
-  g_trap_handler.compare_exchange_strong(wanted, kTrapHandlerRefused);
   return g_trap_handler.load(std::memory_order_acquire) == kTrapHandlerInPlace;
 }
 
@@ -603,11 +649,11 @@ Delivery redirect(const Instruction& instruction, MachineContext& machine, Reade
     tell_result(moved[i].target, moved[i].access, result);
     moved[i].access.writes = false;
   }
-  Step* step = take_step(abi::tid());
+  Step* step = take_step(abi::tid(), machine);
   for (unsigned tries = 1; step == nullptr; ++tries) {  // each of the others is one instruction long
     syscall(SYS_sched_yield);
     if (tries % 1024 == 0) forget_steps_of_the_dead();
-    step = take_step(abi::tid());
+    step = take_step(abi::tid(), machine);
   }
   begin_step(step, moved, count, bytes, machine);
   return Delivery::complete;
@@ -659,11 +705,20 @@ void note_raw_failure(Region* region, uintptr_t address, Cause cause) {
   mapping->raw_failures.fetch_add(1, std::memory_order_release);
 }
 
+// The child of a fork has one thread: what the others held, nobody gives back there.
+static void free_after_fork() {
+  bus_after_fork();
+  trace_after_fork();
+}
+
 bool register_trap_reserve() {
 #if defined(__x86_64__)
   if (!features().register_traps) return false;
+  static const bool noticed = pthread_atfork(nullptr, nullptr, free_after_fork) == 0;
+  if (!noticed) return false;
   g_may_spin.store(spinning_helps(), std::memory_order_relaxed);
   if (g_scratch.load() != nullptr) return true;
+  g_process.store(getpid());
   void* at =
       mmap(nullptr, kSteps * kMoved * kScratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (at == MAP_FAILED) return false;
@@ -717,9 +772,8 @@ Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machi
 }
 
 void abandon_step(MachineContext& machine) {
-  Step* step = find_step(abi::tid());
-  // One that a handler has jumped out of says nothing of where the thread is now.
-  if (step == nullptr || step->pc != machine.pc() || !machine.trap_flag()) return;
+  Step* step = is_stepping(machine) ? find_step(abi::tid(), machine) : nullptr;
+  if (step == nullptr || step->pc != machine.pc()) return;
   put_registers_back(*step, machine, false);
   step->tid.store(0, std::memory_order_release);
 }
@@ -727,7 +781,7 @@ void abandon_step(MachineContext& machine) {
 extern "C" void revocable_mmap_trap_handler(int signal, siginfo_t* info, void* context) {
   const int saved_errno = errno;
   MachineContext machine(context);
-  Step* step = info->si_code == TRAP_TRACE && machine.trap_flag() ? find_step(abi::tid()) : nullptr;
+  Step* step = info->si_code == TRAP_TRACE && is_stepping(machine) ? find_step(abi::tid(), machine) : nullptr;
   if (step != nullptr) {
     end_step(step, machine);
   } else if (info->si_code == TRAP_TRACE && g_trying.load() == abi::tid()) {

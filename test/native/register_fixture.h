@@ -1,0 +1,30 @@
+// A device of one region of registers with a model in C++, and a mapping of it.
+#pragma once
+
+#include "core/device.h"
+#include "core/register_bus.h"
+#include "fault/handler_install.h"
+#include "fault/register_trap.h"
+#include "fixture.h"
+
+namespace revocable {
+
+struct RegisterDevice {
+  DeviceRef device;
+  Object* object = nullptr;
+  View view;
+
+  explicit RegisterDevice(const RegisterModel* model, const MapOptions& options = {}) {
+    start_library();
+    device = device_create("registers", 5000, [] {});
+    ObjectOptions described{.name = "registers", .device = device, .registers = true};
+    CHECK_OK(object_create(kPageSize, false, described, &object));
+    bus_begin(object, {.model = model, .device = device.get(), .bell = -1, .trapped = register_trap_reserve()});
+    device->buses.push_back(bus());
+    view = map(object, options);
+  }
+  RegisterBus* bus() const { return object->bus.load(); }
+  char* at(size_t offset = 0) const { return view.at + offset; }
+};
+
+}  // namespace revocable
