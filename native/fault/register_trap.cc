@@ -468,6 +468,7 @@ Delivery move_vector(Region* region, const Instruction& instruction, MachineCont
 struct Moved {
   MemoryAccess access;
   Target target;
+  bool given = false;   // the model has answered what the instruction reads
   uint64_t change = 0;  // of the mover
   char* scratch = nullptr;
 };
@@ -477,7 +478,7 @@ constexpr unsigned kMoved = 2;
 // A thread's step. Found by the thread's id, as there is no thread-local storage here; a thread has several where a handler
 // within one makes another.
 struct Step {
-  std::atomic<int> tid{0};
+  std::atomic<int> tid{0};  // negative: that thread has abandoned it, and whoever needs the record may take it
   uintptr_t pc = 0, stack = 0;
   sigset_t mask;
   bool trap_flag = false;  // somebody else was stepping this thread
@@ -489,6 +490,7 @@ constexpr size_t kSteps = 64;
 // An access may begin anywhere in its page and end in the next.
 constexpr size_t kScratchPage = 4096, kScratchBytes = 2 * kScratchPage;
 std::array<Step, kSteps> g_steps;
+std::atomic<uint32_t> g_abandoned{0};  // steps; while there are none, nobody looks for one
 std::atomic<char*> g_scratch{nullptr};
 
 char* scratch_of(const Step* step, unsigned index) {
@@ -539,6 +541,18 @@ Step* find_step(int tid, const MachineContext& machine) {
   return nearest;
 }
 
+// The caller's from then on. `of`: a thread; 0: any.
+Step* take_abandoned(int of, int tid) {
+  for (Step& step : g_steps) {
+    int left = step.tid.load(std::memory_order_relaxed);
+    if (left >= 0 || (of != 0 && left != -of)) continue;
+    if (!step.tid.compare_exchange_strong(left, tid, std::memory_order_acquire)) continue;
+    g_abandoned.fetch_sub(1, std::memory_order_relaxed);
+    return &step;
+  }
+  return nullptr;
+}
+
 // One that this thread has left behind (a handler jumped out of its step) is used again.
 Step* take_step(int tid, const MachineContext& machine) {
   for (Step& step : g_steps) {
@@ -548,7 +562,7 @@ Step* take_step(int tid, const MachineContext& machine) {
     int free = 0;
     if (step.tid.compare_exchange_strong(free, tid, std::memory_order_acquire)) return &step;
   }
-  return nullptr;
+  return take_abandoned(0, tid);
 }
 
 // Threads whose handler of another signal jumped out of a step, and that have ended since.
@@ -556,7 +570,7 @@ void forget_steps_of_the_dead() {
   const int process = getpid();
   for (Step& step : g_steps) {
     int tid = step.tid.load(std::memory_order_relaxed);
-    if (tid != 0 && syscall(SYS_tgkill, process, tid, 0) != 0 && errno == ESRCH) step.tid.compare_exchange_strong(tid, 0);
+    if (tid > 0 && syscall(SYS_tgkill, process, tid, 0) != 0 && errno == ESRCH) step.tid.compare_exchange_strong(tid, 0);
   }
 }
 
@@ -595,6 +609,40 @@ AccessResult read_for(const Moved& moved, void* bytes) {
   }
   if (result != AccessResult::answered) memset(bytes, moved.target.fill == Fill::ones ? 0xff : 0, width);
   return result;
+}
+
+// The step that this thread has abandoned, if that was the last it did with registers.
+Step* own_abandoned() {
+  if (g_abandoned.load(std::memory_order_relaxed) == 0) return nullptr;
+  const int tid = abi::tid();
+  return take_abandoned(tid, tid);
+}
+
+void forget_abandoned() {
+  if (Step* step = own_abandoned()) step->tid.store(0, std::memory_order_release);
+}
+
+bool is_same_access(const Moved& a, const Moved& b) {
+  return a.access.address == b.access.address && a.access.width == b.access.width && a.access.reads == b.access.reads &&
+         a.access.writes == b.access.writes && a.target.slot == b.target.slot && a.target.generation == b.target.generation &&
+         a.target.incarnation == b.target.incarnation;
+}
+
+// An instruction that begins again, as the other operand's fault was somebody's to mend: what the model has given is not asked
+// for twice.
+void take_up_abandoned(const MachineContext& machine, Moved* moved, unsigned count, char (*bytes)[kWidest]) {
+  Step* step = own_abandoned();
+  if (step == nullptr) return;
+  const bool again = step->pc == machine.pc() && step->stack == stack_of(machine);
+  for (unsigned i = 0; again && i < count; ++i) {
+    for (unsigned before = 0; before < step->count; ++before) {
+      const Moved& given = step->moved[before];
+      if (!given.given || !is_same_access(given, moved[i])) continue;
+      moved[i].given = moved[i].target.verdict == Verdict::deliver && is_behind(moved[i].target);
+      memcpy(bytes[i], given.scratch, given.access.width);
+    }
+  }
+  step->tid.store(0, std::memory_order_release);
 }
 
 void begin_step(Step* step, const Moved* moved, unsigned count, const char (*bytes)[kWidest], MachineContext& machine) {
@@ -641,9 +689,11 @@ Delivery redirect(const Instruction& instruction, MachineContext& machine, Reade
   if (!ready) return Delivery::not_understood;
   scope.leave();
   char bytes[kMoved][kWidest];
+  take_up_abandoned(machine, moved, count, bytes);
   for (unsigned i = 0; i < count; ++i) {
-    const AccessResult result = read_for(moved[i], bytes[i]);
-    if (result == AccessResult::answered) continue;
+    const AccessResult result = moved[i].given ? AccessResult::answered : read_for(moved[i], bytes[i]);
+    moved[i].given = result == AccessResult::answered;
+    if (moved[i].given) continue;
     if (moved[i].target.fill == Fill::deadly) return Delivery::deadly;
     tell_verdict(moved[i].target, moved[i].access);
     tell_result(moved[i].target, moved[i].access, result);
@@ -766,16 +816,20 @@ Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machi
   uint8_t code[kLongestInstruction];
   const Instruction instruction = decode_instruction(code, read_code(machine.pc(), code), machine);
   if (!instruction.known || !touches(instruction, address)) return Delivery::not_understood;
-  if (instruction.emulated) return emulate(region, instruction, machine, scope);
-  if (moves_vector(instruction, machine)) return move_vector(region, instruction, machine, scope);
-  return redirect(instruction, machine, scope);
+  const bool completed = instruction.emulated || moves_vector(instruction, machine);  // here, at once
+  if (!completed) return redirect(instruction, machine, scope);
+  forget_abandoned();
+  return instruction.emulated ? emulate(region, instruction, machine, scope) : move_vector(region, instruction, machine, scope);
 }
 
 void abandon_step(MachineContext& machine) {
-  Step* step = is_stepping(machine) ? find_step(abi::tid(), machine) : nullptr;
+  if (!is_stepping(machine)) return;
+  const int tid = abi::tid();
+  Step* step = find_step(tid, machine);
   if (step == nullptr || step->pc != machine.pc()) return;
   put_registers_back(*step, machine, false);
-  step->tid.store(0, std::memory_order_release);
+  g_abandoned.fetch_add(1, std::memory_order_relaxed);
+  step->tid.store(-tid, std::memory_order_release);
 }
 
 extern "C" void revocable_mmap_trap_handler(int signal, siginfo_t* info, void* context) {

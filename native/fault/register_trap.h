@@ -33,15 +33,16 @@ Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machi
 // For check(): an access to a mapping of registers has not reached the model. In the handler.
 void note_raw_failure(Region* region, uintptr_t address, Cause cause);
 
-// This thread was to make a step and has come to a fault that is not ours: its registers are as they were before. In the handler.
+// This thread was to make a step and has come to a fault that is not ours: its registers are as they were before. Should the
+// instruction begin again, it gets what the model has given already. In the handler.
 void abandon_step(MachineContext& machine);
 
 // Whether the handler below is in place. handlers_check (handler_install.h) puts it there when it is wanted.
 enum : uint32_t { kTrapHandlerUnasked, kTrapHandlerWanted, kTrapHandlerInPlace, kTrapHandlerRefused };
 extern FutexWord g_trap_handler;
 
-// Whether a trap comes behind an instruction that was to run by itself: some emulators and sandboxes run on. Normal code, once the
-// handler is in place.
+// Whether a trap comes behind an instruction that was to run by itself: some emulators and sandboxes run on. Normal code, once
+// the handler is in place.
 bool single_step_works();
 
 // For SIGTRAP.

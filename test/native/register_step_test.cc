@@ -33,7 +33,8 @@ struct Counting {
   RegisterModel model() { return {read, write, this}; }
 };
 
-void copy_bytes(void* to, const void* from, size_t count) {
+// Always the same instruction.
+[[gnu::noinline]] void copy_bytes(void* to, const void* from, size_t count) {
   asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count)::"memory");
 }
 
@@ -49,10 +50,10 @@ void on_signal(int signal, Handler handler, int flags = 0) {
 // Somebody else's handler, there before the library's; it makes the access possible.
 struct Stranger {
   static inline std::function<void()> repair;
-  static inline volatile int calls = 0, number = 0, code = 0;
-  static inline void* volatile address = nullptr;
+  static inline std::atomic<int> calls{0}, number{0}, code{0};
+  static inline std::atomic<void*> address{nullptr};
   static void handle(int signal, siginfo_t* info, void*) {
-    calls = calls + 1;
+    ++calls;
     number = info->si_signo == signal ? signal : -1;
     code = info->si_code;
     address = info->si_addr;
@@ -62,9 +63,9 @@ struct Stranger {
 };
 
 void check_stranger_saw(int signal, int code, const void* address) {
-  CHECK_EQ(static_cast<int>(Stranger::calls), 1);
-  CHECK_EQ(static_cast<int>(Stranger::number), signal);
-  CHECK_EQ(static_cast<int>(Stranger::code), code);
+  CHECK_EQ(Stranger::calls.load(), 1);
+  CHECK_EQ(Stranger::number.load(), signal);
+  CHECK_EQ(Stranger::code.load(), code);
   CHECK(Stranger::address == address);
 }
 
@@ -94,6 +95,88 @@ TEST("registers: the other operand's lost page reaches a stranger's handler as t
   copy_bytes(page + 7, device.at(), 3);
   check_stranger_saw(SIGBUS, BUS_ADRERR, page + 7);
   CHECK(page[7] != 0);
+}
+
+TEST("registers: an instruction that begins again, as somebody has mended its other operand, does not read twice") {
+  Stranger::install(SIGSEGV);
+  Counting counting;
+  const RegisterModel behind = counting.model();
+  const RegisterDevice device(&behind);
+  char* pages = own_range(4 * kPageSize);
+  mprotect(pages, 4 * kPageSize, PROT_READ);
+  Stranger::repair = [&] {
+    const auto fault = reinterpret_cast<uintptr_t>(Stranger::address.load());
+    mprotect(reinterpret_cast<void*>(round_down(fault, kPageSize)), kPageSize, PROT_READ | PROT_WRITE);
+  };
+  for (size_t page = 1; page < 4; ++page) {
+    char* to = pages + page * kPageSize - 2;
+    copy_bytes(to, device.at(), 4);
+    for (int i = 0; i < 4; ++i) {
+      CHECK_EQ(static_cast<size_t>(to[i]), page);
+      CHECK_EQ(static_cast<size_t>(counting.reads[i]), page);
+    }
+  }
+  CHECK_EQ(Stranger::calls.load(), 4);
+}
+
+// Copies into memory that cannot be written, whose fault is jumped out of.
+struct JumpedOut {
+  static inline thread_local sigjmp_buf out;
+  char* page = own_range(kPageSize);
+  JumpedOut() {
+    Stranger::install(SIGSEGV);
+    Stranger::repair = [] { siglongjmp(out, 1); };
+  }
+  // What has been copied; always at the same place on the stack, as far as it is called from one function.
+  [[gnu::noinline]] int copy(const char* from, bool writable) const {
+    mprotect(page, kPageSize, writable ? PROT_READ | PROT_WRITE : PROT_READ);
+    if (sigsetjmp(out, 1) == 0) copy_bytes(page, from, 1);
+    return static_cast<uint8_t>(*page);
+  }
+};
+
+TEST("registers: what an abandoned step has read is kept for the same instruction, once, and for nothing else") {
+  const JumpedOut step;
+  Counting counting;
+  const RegisterModel behind = counting.model();
+  const RegisterDevice device(&behind, {.fill = Fill::ones});
+  constexpr bool kJumps = false, kCopies = true;
+  step.copy(device.at(0), kJumps);
+  CHECK_EQ(step.copy(device.at(0), kCopies), 1);  // that
+  CHECK_EQ(static_cast<int>(counting.reads[0]), 1);
+  CHECK_EQ(step.copy(device.at(0), kCopies), 2);
+  step.copy(device.at(1), kJumps);
+  CHECK_EQ(step.copy(device.at(2), kCopies), 1);  // another register in between
+  CHECK_EQ(step.copy(device.at(1), kCopies), 2);
+  step.copy(device.at(3), kJumps);
+  device.view.load(32);  // another access in between
+  CHECK_EQ(step.copy(device.at(3), kCopies), 2);
+  step.copy(device.at(4), kJumps);
+  device_shut(*device.device);
+  CHECK_EQ(step.copy(device.at(4), kCopies), 0xff);
+  CHECK_EQ(static_cast<int>(counting.reads[4]), 1);
+}
+
+TEST("registers: abandoned steps of many threads leave others theirs") {
+  constexpr uint32_t kThreads = 100;
+  const JumpedOut step;
+  Counting counting;
+  const RegisterModel behind = counting.model();
+  const RegisterDevice device(&behind);
+  std::atomic<uint32_t> abandoned{0};
+  std::atomic<bool> stop{false};
+  Threads threads;
+  const Finally ends([&] { stop = true; });
+  mprotect(step.page, kPageSize, PROT_READ);
+  for (uint32_t i = 0; i < kThreads; ++i) {
+    threads.add([&] {
+      if (sigsetjmp(JumpedOut::out, 1) == 0) copy_bytes(step.page, device.at(), 1);
+      ++abandoned;
+      while (!stop) usleep(1000);
+    });
+  }
+  REQUIRE(EVENTUALLY(abandoned == kThreads));
+  CHECK_EQ(step.copy(device.at(), true), static_cast<int>(kThreads) + 1);
 }
 
 // Registers that all hold the same.
