@@ -16,6 +16,7 @@ import {
 } from 'revocable-mmap/bench';
 import { runInChild, runNode } from '../support/child.js';
 import { sharedMemoryMayBeHuge } from '../support/conditions.js';
+import { inSmallPages } from '../support/small-pages.js';
 
 const PAGE = 4096;
 const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
@@ -26,15 +27,8 @@ function ones(bytes: number, options: Parameters<MemoryObject['map']>[0] = {}): 
   return mapping;
 }
 
-/** New memory, whose pages are of 4 KiB whatever the machine's settings for huge pages are. */
 function untouched(pages: number): Mapping {
-  const mapping = MemoryObject.create({ size: pages * PAGE }).map();
-  try {
-    mapping.advise('nohugepage');
-  } catch (error) {
-    if ((error as { code: string }).code !== 'EINVAL') throw error; // a kernel without huge pages
-  }
-  return mapping;
+  return inSmallPages(MemoryObject.create({ size: pages * PAGE }).map());
 }
 
 /** Offsets of bytes that are zero. */

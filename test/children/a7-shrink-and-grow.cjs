@@ -13,7 +13,7 @@ else shrinkAndGrow();
 
 function shrinkAndGrow() {
   const end = Date.now() + workerData.milliseconds;
-  while (Date.now() < end) {
+  while (Date.now() < end || Atomics.load(workerData.rounds, 0) < 10) {
     fs.truncateSync(workerData.path, PAGE);
     fs.truncateSync(workerData.path, PAGES * PAGE);
   }
@@ -22,7 +22,8 @@ function shrinkAndGrow() {
 async function main() {
   const [path, milliseconds] = [process.argv[2], Number(process.argv[3])];
   fs.writeFileSync(path, Buffer.alloc(PAGES * PAGE, 0x5a));
-  const worker = new Worker(__filename, { workerData: { path, milliseconds } });
+  const rounds = new Int32Array(new SharedArrayBuffer(4)); // for so long, and for some rounds at least
+  const worker = new Worker(__filename, { workerData: { path, milliseconds, rounds } });
   let over = false;
   const ended = once(worker, 'exit').then(() => (over = true));
   const seen = { bytes: {}, errors: {}, lostStay: true, rounds: 0 };
@@ -41,7 +42,7 @@ async function main() {
         lost.add(page);
       }
     }
-    seen.rounds++;
+    seen.rounds = Atomics.add(rounds, 0, 1) + 1;
     file.close();
     await new Promise((resolve) => setImmediate(resolve));
   }

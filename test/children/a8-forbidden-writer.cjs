@@ -28,7 +28,8 @@ async function main() {
   const target = new Uint8Array(8192);
   let reads = 0;
   const end = Date.now() + Number(process.argv[2]);
-  while (Date.now() < end) {
+  // For so long, and until the writer has had a page put back under it, and written to it again.
+  while (Date.now() < end || mapping.faults < 2) {
     for (let i = 0; i < 100; i++) {
       for (const byte of [mapping.read8(100), mapping.read8(5000), mapping.read32(100) & 0xff])
         if (byte !== 0x5a) wrong.add(byte);

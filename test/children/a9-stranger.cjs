@@ -126,10 +126,10 @@ const SCENARIOS = {
     const lib = library();
     survive(lib);
     process.kill(process.pid, 'SIGBUS');
-    while (heard < 1) await sleep(1);
+    await until('it is heard', () => heard >= 1);
     survive(lib);
     process.kill(process.pid, 'SIGBUS');
-    while (heard < 2) await sleep(1);
+    await until('it is heard', () => heard >= 2);
     return { heard, warnings, displacements: lib.stats().handlerDisplacements };
   },
 
@@ -141,13 +141,13 @@ const SCENARIOS = {
     for (const name of ['SIGBUS', 'SIGSEGV', 'SIGBUS']) {
       const before = heard[name];
       process.kill(process.pid, name);
-      while (heard[name] === before) await sleep(1);
+      await until(`${name} is heard`, () => heard[name] > before);
       survive(lib);
     }
     process.removeAllListeners('SIGBUS');
     process.on('SIGBUS', () => heard.SIGBUS++);
     survive(lib);
-    await sleep(20);
+    await untilWarned();
     return { heard, warnings };
   },
 
@@ -159,8 +159,9 @@ const SCENARIOS = {
     process.off('SIGBUS', listener);
     survive(lib);
     if (what === 'live') {
-      await sleep(300);
+      await sleep(300); // the watchdog looks meanwhile, and has nothing to repair
       survive(lib);
+      await untilWarned();
       return warnings;
     }
     console.log('before');
@@ -178,7 +179,7 @@ const SCENARIOS = {
       await untilRepaired(lib, 2 * round);
       survive(lib);
     }
-    await sleep(20);
+    await untilWarned();
     if (what === 'live') return { warnings };
     console.log('before');
     return happen(what);
@@ -210,7 +211,7 @@ const SCENARIOS = {
     const lib = require('revocable-mmap');
     const end = Date.now() + 1500;
     let rounds = 0;
-    while (Date.now() < end) {
+    while (Date.now() < end || rounds < 500) {
       for (let i = 0; i < 50; i++) {
         const memory = lib.MemoryObject.create({ size: 4 * PAGE });
         const mapping = memory.map();
@@ -224,7 +225,7 @@ const SCENARIOS = {
       survive(lib);
       await sleep(0);
     }
-    return rounds > 50;
+    return 'survived';
   },
 };
 
@@ -255,12 +256,19 @@ function traps(lib) {
   return seen;
 }
 
-async function untilRepaired(lib, displacements) {
-  const end = Date.now() + 20_000;
-  while (lib.stats().handlerDisplacements < displacements) {
-    if (Date.now() > end) throw new Error(`never repaired: ${lib.stats().handlerDisplacements} of ${displacements}`);
-    await sleep(2);
+async function until(what, condition) {
+  for (const end = Date.now() + 20_000; !condition(); await sleep(1)) {
+    if (Date.now() > end) throw new Error(`waited in vain until ${what}`);
   }
+}
+
+async function untilRepaired(lib, displacements) {
+  await until(`${displacements} displacements are repaired`, () => lib.stats().handlerDisplacements >= displacements);
+}
+
+async function untilWarned() {
+  await until('the warning has come', () => warnings.length > 0);
+  await sleep(20); // a chance for more than the one
 }
 
 const [scenario, ...args] = process.argv.slice(2);

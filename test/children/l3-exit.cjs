@@ -1,4 +1,5 @@
 // process.exit(7) at a chosen moment: l3-exit.cjs WHEN
+const { readdirSync, readFileSync } = require('node:fs');
 const { Worker, isMainThread, workerData } = require('node:worker_threads');
 const { MemoryObject, Mapping } = require('revocable-mmap');
 
@@ -58,7 +59,7 @@ const moments = {
     });
     object.revokeSync();
   },
-  'while threads fault and revoke': () => storm(() => setTimeout(exit, 50)),
+  'while threads fault and revoke': () => storm(() => setTimeout(exit, 20)),
   'in a thread, which ends only itself': () => {
     const worker = new Worker(__filename, { workerData: { how: 'exit', handle: mapping.share() } });
     worker.on('exit', (code) => {
@@ -69,9 +70,20 @@ const moments = {
   },
   'while a thread is in waitSync': () => {
     const worker = new Worker(__filename, { workerData: { how: 'wait', handle: mapping.share() } });
-    worker.once('message', () => setTimeout(exit, 20));
+    worker.once('message', () => whenAsleep(exit));
   },
 };
+
+const FUTEX_WAITV = '449'; // the same number on every architecture
+
+/** Calls it when a thread of this process sleeps in futex_waitv(2), or after a while, on a kernel that has none. */
+function whenAsleep(then, tries = 2000) {
+  const asleep = readdirSync('/proc/self/task').some(
+    (task) => readFileSync(`/proc/self/task/${task}/syscall`, 'utf8').split(' ')[0] === FUTEX_WAITV,
+  );
+  if (asleep || tries === 0) then();
+  else setTimeout(whenAsleep, 1, then, tries - 1);
+}
 
 function storm(then) {
   let left = 2;
@@ -90,9 +102,12 @@ function inThread() {
     void many[0].bytes[0];
     process.exit(7);
   }
-  parentPort.postMessage('ready');
-  if (workerData.how === 'wait') attached.waitSync(0, 0);
-  for (;;) {
+  if (workerData.how === 'wait') {
+    parentPort.postMessage('ready');
+    attached.waitSync(0, 0);
+  }
+  for (let i = 0; ; i++) {
+    if (i === 10) parentPort.postMessage('ready');
     const own = MemoryObject.create({ size: 4096 });
     const one = own.map();
     own.revokeSync();

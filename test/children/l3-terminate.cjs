@@ -32,7 +32,7 @@ async function main() {
     if (mapping.read32(0) !== i || mapping.state !== 'live') result.damaged++;
     // Whatever the worker had begun with these, nobody waits for it for ever.
     for (const object of given) {
-      const report = await Promise.race([object.revoke(), sleep(5000, 'unfinished', { ref: false })]);
+      const report = await Promise.race([object.revoke(), sleep(30_000, 'unfinished', { ref: false })]);
       if (report === 'unfinished') result.unfinished++;
       else if ([...object.mappings].some((one) => one.state !== 'revoked' || one.bytes[0] !== 0)) result.notRevoked++;
       if (report !== 'unfinished') object.close();

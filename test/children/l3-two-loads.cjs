@@ -1,4 +1,5 @@
 // The package twice in one process: l3-two-loads.cjs `cache` (the module cache is emptied) or a directory with another copy of it.
+const { setTimeout: sleep } = require('node:timers/promises');
 const { stats, MemoryObject, isRevokedError } = require('revocable-mmap');
 
 function second(how) {
@@ -9,6 +10,11 @@ function second(how) {
 }
 
 async function main() {
+  // So many events of each; and, for a moment, whether more come.
+  const told = async (count) => {
+    for (const end = Date.now() + 20_000; pairs.some(({ events }) => events.length < count) && Date.now() < end;) await sleep(1);
+    await sleep(20);
+  };
   const other = second(process.argv[2]);
   const libs = [{ MemoryObject, stats, isRevokedError }, other];
   const pairs = libs.map((lib) => {
@@ -43,9 +49,9 @@ async function main() {
   } catch (error) {
     attached = error.code;
   }
-  for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 5));
+  await told(1);
   for (const pair of pairs) pair.object.close();
-  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+  await told(2);
   console.log(
     JSON.stringify({ different: other.MemoryObject !== MemoryObject, seen, attached, events: pairs.map(({ events }) => events) }),
   );

@@ -21,7 +21,7 @@ describe('a worker that is blocked in a page whose op never answers', () => {
   });
 
   test('can be terminated when the time of the op is up', async () => {
-    const run = await runChild('devices/blocked.cjs', { args: ['terminate', 300], limit: HUNG });
+    const run = await runChild('devices/blocked.cjs', { args: ['terminate', 2000], limit: HUNG });
     expect(run).toMatchObject({ status: 0, signal: null, stdout: '' });
   });
 });

@@ -187,11 +187,11 @@ describe('a bus', () => {
   test('close() ends iterations, tells no more, leaves its devices alone, and is idempotent', async () => {
     const made = bus();
     const left = device('a');
-    made.add(left);
-    await someTurns();
     const heard: string[] = [];
     made.on('event', (event) => heard.push(brief(event)));
     made.on('close', () => heard.push('close'));
+    made.add(left);
+    await until('it is told', () => heard.splice(0).length > 0);
     const pending = made.events().next();
     made.change('a');
     made.ref();
@@ -200,6 +200,7 @@ describe('a bus', () => {
     expect([made.hasRef(), made.ref().hasRef(), made.devices.size, left.state]).toEqual([false, false, 0, 'live']);
     expect(brief((await pending).value)).toBe('change a 1');
     await left.unplug();
+    await until('it is told', () => heard.length > 0);
     await someTurns();
     expect(heard).toEqual(['close']);
     expect(thrownBy(() => made.add(device('b')))).toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });

@@ -12,7 +12,7 @@ function hid(): { device: Device; send: (report: number) => void } {
   const device = new Device({
     name: 'hidraw0',
     regions: [{ size: 4096 }],
-    opTimeout: 500,
+    opTimeout: 20_000,
     ops: {
       open: (file) => void queues.add((file.data = [])),
       release: (file) => void queues.delete(file.data as number[]),

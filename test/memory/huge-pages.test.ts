@@ -33,10 +33,13 @@ describe('hugePages', () => {
   });
 
   test('more than there are is a clear error, and nothing is mapped', () => {
-    const wanted = free() + 1;
+    // Others may take some, or reserve a few more, at the same time.
+    const wanted = free() + 1000;
     const error = thrownBy(() => MemoryObject.create({ size: wanted * HUGE, hugePages: true }));
     expect(error).toMatchObject({ code: 'ENOMEM', errno: -12, syscall: 'mmap' });
-    expect(error.message).toContain(`${wanted} pages of 2 MiB needed, ${wanted - 1} free`);
+    const [, needed, left] = /(\d+) pages of 2 MiB needed, (\d+) free/.exec(error.message)!;
+    expect(Number(needed)).toBe(wanted);
+    expect(Number(left)).toBeLessThan(wanted);
     expect(error.message).toContain(`sysctl vm.nr_hugepages=`);
   });
 
@@ -78,12 +81,19 @@ describe('hugePages', () => {
   });
 
   testUnless(reason, 'the pages go back to the pool', () => {
-    const at = free();
-    const memory = MemoryObject.create({ size: HUGE, hugePages: true });
-    memory.map().write8(0, 1);
-    expect(free()).toBe(at - 1);
-    memory.revokeSync();
-    memory.close();
-    expect(free()).toBe(at);
+    const takeAndReturn = (): number[] => {
+      const counts = [free()];
+      const memory = MemoryObject.create({ size: HUGE, hugePages: true });
+      memory.map().write8(0, 1);
+      counts.push(free());
+      memory.revokeSync();
+      memory.close();
+      counts.push(free());
+      return counts.map((count) => count - counts[0]);
+    };
+    // Again, where others take or return some in the middle of it.
+    let seen = takeAndReturn();
+    for (let i = 0; i < 20 && seen.join() !== '0,-1,0'; i++) seen = takeAndReturn();
+    expect(seen).toEqual([0, -1, 0]);
   });
 });

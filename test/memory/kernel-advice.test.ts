@@ -2,6 +2,7 @@ import { readFileSync, truncateSync } from 'node:fs';
 import { MemoryObject, type Advice } from 'revocable-mmap';
 import { runInChild } from '../support/child.js';
 import { testUnless, whyNoOtherUser } from '../support/conditions.js';
+import { inSmallPages } from '../support/small-pages.js';
 import { temporaryFile } from '../support/temporary.js';
 import { thrownBy } from '../support/thrown.js';
 
@@ -110,7 +111,7 @@ describe('sync, lock, residency, prefetch, zap', () => {
 
   test('residency tells page by page, prefetch brings in', () => {
     const memory = MemoryObject.create({ size: 4 * PAGE + 1 });
-    const mapping = memory.map();
+    const mapping = inSmallPages(memory.map());
     expect([...mapping.residency()]).toEqual([0, 0, 0, 0, 0]);
     mapping.write8(2 * PAGE, 1);
     expect([...mapping.residency()]).toEqual([0, 0, 1, 0, 0]);

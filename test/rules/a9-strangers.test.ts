@@ -124,10 +124,9 @@ describe('A9 signals that are not ours', () => {
       args: ['profiled'],
       nodeArgs: ['--cpu-prof', `--cpu-prof-dir=${directory}`, '--cpu-prof-interval=100'],
     });
-    expect({ status, signal, stdout, stderr }).toEqual({ status: 0, signal: null, stdout: 'true\n', stderr: '' });
+    expect({ status, signal, stdout, stderr }).toEqual({ status: 0, signal: null, stdout: '"survived"\n', stderr: '' });
     const [profile] = readdirSync(directory);
-    expect((JSON.parse(readFileSync(join(directory, profile), 'utf8')) as { samples: unknown[] }).samples.length).toBeGreaterThan(
-      100,
-    );
+    const { samples } = JSON.parse(readFileSync(join(directory, profile), 'utf8')) as { samples: unknown[] };
+    expect(samples.length).toBeGreaterThan(10);
   });
 });

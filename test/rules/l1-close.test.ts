@@ -1,7 +1,7 @@
 import { MemoryObject, type Mapping } from 'revocable-mmap';
 import { runInChild } from '../support/child.js';
 import { CHECKED_ACCESSORS } from '../support/accessors.js';
-import { someTurns } from '../support/until.js';
+import { someTurns, until } from '../support/until.js';
 
 const CLOSED = expect.objectContaining({ code: 'ERR_MAPPING_CLOSED' });
 
@@ -44,8 +44,10 @@ describe('L1 closing', () => {
           } catch (error) {
             wrong.push([prologue, order, String(error)]);
           }
-          for (let i = 0; i < 4; i++) await new Promise((resolve) => setImmediate(resolve));
           const count = (event: string) => events.filter((other) => other === event).length;
+          const told = () => count('mapping close') > 0 && count('object close') > 0;
+          for (let i = 0, more = 0; i < 10_000 && more < 4; more += Number(told()), i++)
+            await new Promise((resolve) => setImmediate(resolve));
           const ends = count('mapping close') === 1 && count('object close') === 1 && events[events.length - 1].endsWith('close');
           const mappingEnd = events.indexOf('mapping close');
           const revokedAfterClose =
@@ -133,6 +135,7 @@ describe('L1 closing', () => {
     second.on('revoked', () => events.push('second revoked')).on('close', () => events.push('second close'));
     memory.on('close', () => events.push('object close'));
     memory.revokeSync();
+    await until('all closes are told', () => events.filter((event) => event.endsWith('close')).length >= 3);
     await someTurns();
     expect(events.filter((event) => event.endsWith('close')).sort()).toEqual(['first close', 'object close', 'second close']);
     expect(events[0]).toBe('first revoked');

@@ -64,11 +64,14 @@ test('L2 a closed mapping that somebody keeps does not keep those that came and 
           window = next;
           if (i % 500 === 0) await new Promise((resolve) => setImmediate(resolve));
         }
-        for (let i = 0; i < 4; i++) {
+        let least = Infinity;
+        for (let i = 0; i < 50; i++) {
           globalThis.gc!();
           await new Promise((resolve) => setImmediate(resolve));
+          least = Math.min(least, process.memoryUsage().heapUsed);
+          if (i >= 4 && least < used[0] + 1_000_000) break;
         }
-        used.push(process.memoryUsage().heapUsed);
+        used.push(least);
       }
       return { used, state: first.state };
     },

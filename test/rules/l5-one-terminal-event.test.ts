@@ -28,6 +28,12 @@ function setUp(options?: MapOptions): { object: MemoryObject; mapping: Mapping; 
   return { object, mapping, events: listen(object, { mapping }) };
 }
 
+/** Waits for so many of them, and then for more that should not come. */
+async function told(events: unknown[], count: number): Promise<void> {
+  await until(`there are ${count} events`, () => events.length >= count);
+  await someTurns();
+}
+
 describe('L5 one terminal event, then silence', () => {
   test('L5 revokeSync: revoked once, on a later turn, whatever is touched or called after', async () => {
     const { object, mapping, events } = setUp();
@@ -35,7 +41,7 @@ describe('L5 one terminal event, then silence', () => {
     expect(events).toEqual([]);
     await Promise.resolve();
     expect(events).toEqual([]); // a later turn, not a later microtask
-    await someTurns();
+    await told(events, 2);
     expect(events).toEqual(['object revoked', 'mapping revoked']);
     for (let i = 0; i < 3; i++) {
       expect(() => mapping.read8(0)).toThrow();
@@ -46,7 +52,7 @@ describe('L5 one terminal event, then silence', () => {
     expect(events).toEqual(['object revoked', 'mapping revoked']);
     object.close();
     expect(events.length).toBe(2);
-    await someTurns();
+    await told(events, 4);
     expect([...events.slice(2)].sort()).toEqual(['mapping close', 'object close']);
     object.close();
     mapping.close();
@@ -58,7 +64,7 @@ describe('L5 one terminal event, then silence', () => {
   test('L5 await revoke() tells the same', async () => {
     const { object, events } = setUp();
     await Promise.all([object.revoke(), object.revoke()]);
-    await someTurns();
+    await told(events, 2);
     expect(events).toEqual(['object revoked', 'mapping revoked']);
     object.close();
   });
@@ -87,13 +93,13 @@ describe('L5 one terminal event, then silence', () => {
     const { object, mapping, events } = setUp();
     mapping.close();
     expect(events).toEqual([]);
-    await someTurns();
+    await told(events, 1);
     expect(events).toEqual(['mapping close']);
     object.revokeSync();
-    await someTurns();
+    await told(events, 2);
     expect(events).toEqual(['mapping close', 'object revoked']);
     object.close();
-    await someTurns();
+    await told(events, 3);
     expect(events).toEqual(['mapping close', 'object revoked', 'object close']);
   });
 
@@ -105,6 +111,7 @@ describe('L5 one terminal event, then silence', () => {
     mapping.close();
     neighbour.close();
     object.close();
+    await until('all closes are told', () => events.filter((event) => event.endsWith('close')).length >= 3);
     await someTurns();
     for (const name of ['mapping', 'neighbour', 'object']) {
       const own = events.filter((event) => event.startsWith(name));
@@ -116,13 +123,13 @@ describe('L5 one terminal event, then silence', () => {
   test('L5 suspend, resume, suspend, revoke: each once, in order', async () => {
     const { object, events } = setUp();
     await object.suspend();
-    await someTurns();
+    await told(events, 1);
     await object.resume();
-    await someTurns();
+    await told(events, 2);
     await object.suspend();
-    await someTurns();
+    await told(events, 3);
     object.revokeSync();
-    await someTurns();
+    await told(events, 5);
     expect(events).toEqual(['object suspended', 'object resumed', 'object suspended', 'object revoked', 'mapping revoked']);
     object.close();
   });
@@ -139,6 +146,7 @@ describe('L5 one terminal event, then silence', () => {
       object.revokeSync();
       for (let round = 0; round < 5; round++) {
         for (const { bytes } of mappings) for (let at = 0; at < bytes.length; at += 4096) bytes[at] ^= 1;
+        for (let i = 0; i < 10_000 && events.length < 21; i++) await new Promise((resolve) => setTimeout(resolve, 2));
         for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 2));
       }
       return events;
@@ -158,7 +166,7 @@ describe('L5 one terminal event, then silence', () => {
         mapping.on('revoked', () => events.push('revoked')).on('close', () => events.push('close'));
         fs.truncateSync(path, 4096);
         const settle = async (count: number): Promise<void> => {
-          for (let i = 0; i < 2000 && events.length < count; i++) await new Promise((resolve) => setTimeout(resolve, 2));
+          for (let i = 0; i < 10_000 && events.length < count; i++) await new Promise((resolve) => setTimeout(resolve, 2));
           for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 2));
         };
         void mapping.bytes[4096];
@@ -202,7 +210,7 @@ describe('L5 one terminal event, then silence', () => {
         object.on('revoked', (error) => events.push(`object revoked ${(error.cause as { code: string }).code}`));
         fs.truncateSync(path, 0);
         const byte = mapping.bytes[0];
-        for (let i = 0; i < 2000 && events.length < 4; i++) await new Promise((resolve) => setTimeout(resolve, 2));
+        for (let i = 0; i < 10_000 && events.length < 4; i++) await new Promise((resolve) => setTimeout(resolve, 2));
         for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 2));
         return { byte, events: events.sort(), states: [object.state, mapping.state, other.state] };
       },
@@ -232,7 +240,7 @@ describe('L5 one terminal event, then silence', () => {
       const said: string[] = [];
       worker.on('message', (message: string) => said.push(message));
       const heard = async (count: number): Promise<void> => {
-        for (let i = 0; i < 5000 && said.length < count; i++) await new Promise((resolve) => setTimeout(resolve, 2));
+        for (let i = 0; i < 10_000 && said.length < count; i++) await new Promise((resolve) => setTimeout(resolve, 2));
         for (let i = 0; i < 25; i++) await new Promise((resolve) => setTimeout(resolve, 2));
       };
       await heard(1);
@@ -268,6 +276,7 @@ describe('L5 one terminal event, then silence', () => {
         }),
       );
       object.revokeSync();
+      for (let i = 0; i < 10_000 && events.length < 5; i++) await new Promise((resolve) => setTimeout(resolve, 2));
       for (let i = 0; i < 30; i++) await new Promise((resolve) => setImmediate(resolve));
       return { events, errors };
     });

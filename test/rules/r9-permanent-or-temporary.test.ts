@@ -2,7 +2,7 @@ import { MemoryObject, type Mapping } from 'revocable-mmap';
 import { runChild, runInChild } from '../support/child.js';
 import { converse } from '../support/conversation.js';
 import { CHECKED_ACCESSORS } from '../support/accessors.js';
-import { someTurns } from '../support/until.js';
+import { someTurns, until } from '../support/until.js';
 
 const PAGE = 4096;
 const SUSPENDED = expect.objectContaining({ code: 'ERR_MAPPING_SUSPENDED', name: 'MappingSuspendedError' });
@@ -134,6 +134,7 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     copy.close();
     await memory.suspend();
     expect(memory.state).toBe('suspended');
+    await until('it is told', () => events.length >= 1);
     await someTurns();
     expect(events).toEqual(['object suspended']);
     memory.close();
@@ -148,6 +149,7 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     expect((await memory.suspend()).revokedByThisCall).toBe(false);
     await memory.resume();
     await memory.resume();
+    await until('it is told', () => events.length >= 2);
     await someTurns();
     expect(events).toEqual(['object suspended', 'object resumed']);
     expect(mapping.read8(0)).toBe(0);
@@ -164,8 +166,10 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     await expect(memory.resume()).rejects.toMatchObject({ code: 'ENODEV' });
     await expect(memory.suspend()).rejects.toMatchObject({ code: 'ENODEV' });
     expect(() => mapping.read8(0)).toThrow(REVOKED);
+    const ofTheEnd = (): string[] => events.filter((event) => event !== 'object suspended');
+    await until('it is told', () => ofTheEnd().length >= 2);
     await someTurns();
-    expect(events.filter((event) => event !== 'object suspended')).toEqual(['object revoked', 'mapping revoked']);
+    expect(ofTheEnd()).toEqual(['object revoked', 'mapping revoked']);
     memory.close();
     await expect(memory.suspend()).rejects.toMatchObject({ code: 'ERR_MAPPING_CLOSED' });
     await expect(memory.resume()).rejects.toMatchObject({ code: 'ERR_MAPPING_CLOSED' });
