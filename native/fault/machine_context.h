@@ -68,6 +68,11 @@ class MachineContext {
     context_->uc_mcontext.pc = pc;
     context_->uc_mcontext.regs[4] = fault_address;
   }
+  // For register_trap.cc, which compiles here and has nothing to do: no registers are trapped, and no step is made.
+  uint64_t general(unsigned number) const { return context_->uc_mcontext.regs[number]; }
+  void set_general(unsigned number, uint64_t value) { context_->uc_mcontext.regs[number] = value; }
+  bool trap_flag() const { return false; }
+  void set_trap_flag(bool) {}
   // WnR, bit 6 of the syndrome of a data abort, in the record the kernel adds to the frame (asm/sigcontext.h).
   bool is_write() const {
     constexpr uint32_t kEsrMagic = 0x45535201;
