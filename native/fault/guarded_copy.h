@@ -15,6 +15,9 @@ struct CopyResult {
   uintptr_t fault_address;  // 0 when all were
 };
 
+// Asks the processor what it has. Normal code, before the handler is in place; without it copies are right, and slower.
+void guarded_copy_reserve();
+
 // Like memcpy. Large copies run at memcpy's speed; a fault costs one signal more than necessary, because the part of a chunk
 // before the faulting byte is copied again byte by byte.
 CopyResult guarded_copy(void* to, const void* from, size_t bytes);

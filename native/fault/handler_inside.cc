@@ -747,6 +747,7 @@ bool handler_reserve() {
   if (g_reserve.load() != nullptr) return true;
   g_guards = features().guard;
   find_vector_registers();
+  guarded_copy_reserve();
   size_t bytes = kReserveBytes;
   char* reserve = map_private(bytes, PROT_READ | PROT_WRITE);
   if (reserve == nullptr) reserve = map_private(bytes = kSmallReserveBytes, PROT_READ | PROT_WRITE);

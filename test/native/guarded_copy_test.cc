@@ -196,7 +196,7 @@ TEST("A4 copies end exactly once while a revocation lands in the middle of them"
   }
 }
 
-TEST("A4 a short copy that is cut between two of its stores counts exactly what it stored") {
+TEST("A4 a copy that is cut between two of its stores counts exactly what it stored") {
   start_library();
   // Forbidding the page cuts a copy off as its loss does, and leaves to see, in another mapping, what had been stored.
   Object* object = owned_object(kPageSize);
@@ -210,17 +210,18 @@ TEST("A4 a short copy that is cut between two of its stores counts exactly what 
       CHECK_OK(protect_pages(target.region, 0, 1, Access::read_write));
     }
   });
-  char source[256];
+  char source[kPageSize];
   for (size_t i = 0; i < sizeof source; ++i) source[i] = static_cast<char>(i | 1);
   // Between two stores are some nanoseconds: it happens about once a second.
-  int cut = 0;
+  int cut[2] = {};
   const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-  for (int round = 0; cut < 4 && std::chrono::steady_clock::now() < limit; ++round) {
-    const size_t bytes = 64 + static_cast<size_t>(round) % 192;  // below what is copied with aligned stores
+  for (size_t round = 0; (cut[0] < 4 || cut[1] < 4) && std::chrono::steady_clock::now() < limit; ++round) {
+    const bool aligned = round % 2 == 1;  // the stores of long copies
+    const size_t bytes = aligned ? kPageSize - round % 256 : 64 + round % 192;
     memset(seen.at, 0, sizeof source);
     const CopyResult result = guarded_copy(target.at, source, bytes);
     if (result.done != bytes) {
-      cut += result.done > 0;
+      cut[aligned] += result.done > 0;
       CHECK_EQ(result.fault_address, reinterpret_cast<uintptr_t>(target.at + result.done));
     }
     if (memcmp(seen.at, source, result.done) != 0 || !all(seen.at + result.done, sizeof source - result.done, 0)) {
