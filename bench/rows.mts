@@ -4,7 +4,7 @@ import { rows as access } from './rows/access.mjs';
 import { rows as copy } from './rows/copy.mjs';
 import { rows as device } from './rows/device.mjs';
 import { rows as fault } from './rows/fault.mjs';
-import { rows as faultError } from './rows/fault_error.mjs';
+import { rows as faultParts } from './rows/fault_parts.mjs';
 import { rows as growth } from './rows/growth.mjs';
 import { rows as mapClose } from './rows/map_close.mjs';
 import { rows as memory } from './rows/memory.mjs';
@@ -19,7 +19,7 @@ export const ROWS: Row[] = [
   ...revoke,
   ...stall,
   ...fault,
-  ...faultError,
+  ...faultParts,
   ...mapClose,
   ...device,
   ...registers,

@@ -8,8 +8,11 @@ import type { Row, Side } from '../row.mjs';
 
 const FAULTS = 200;
 
-/** First touches of mappings of a file that has been truncated, each to the error it throws; while so many others are mapped. */
-export function caughtFaults(others = 0): Side {
+/**
+ * First touches of mappings of a file that has been truncated, while so many others are mapped. `begin` touches a page while it is there,
+ * `touch` when it is not, and answers 1 when it has found out.
+ */
+export function faults<T>(begin: (mapping: Mapping) => T, touch: (begun: T) => number, others = 0): Side {
   const rest = MemoryObject.create({ size: 4096, name: 'others' });
   const held = Array.from({ length: others }, () => rest.map());
   return arranged(
@@ -20,21 +23,26 @@ export function caughtFaults(others = 0): Side {
       writeFileSync(path, new Uint8Array(4096).fill(1));
       const file = MemoryObject.openFile(path);
       const mappings = Array.from({ length: FAULTS }, () => file.map());
-      for (const mapping of mappings) mapping.read32(0);
+      const begun = mappings.map(begin);
       truncateSync(path, 0);
-      return { directory, file, mappings };
+      return { directory, file, mappings, begun };
     },
-    ({ mappings }) => {
-      let caught = 0;
-      for (const mapping of mappings) caught += throws(mapping);
+    ({ begun }) => {
+      let found = 0;
+      for (const each of begun) found += touch(each);
       if (held.length !== others) throw new Error('mappings were lost');
-      if (caught !== FAULTS) throw new Error(`${caught} of ${FAULTS} accesses threw`);
+      if (found !== FAULTS) throw new Error(`${found} of ${FAULTS} touches found out`);
     },
     ({ directory, file }) => {
       file.close();
       rmSync(directory, { recursive: true });
     },
   );
+}
+
+/** To the errors that the touches throw. */
+export function caughtFaults(others = 0): Side {
+  return faults(read, throws, others);
 }
 
 export const rows: Row[] = [
@@ -66,6 +74,11 @@ export const rows: Row[] = [
     })),
   },
 ];
+
+function read(mapping: Mapping): Mapping {
+  mapping.read32(0);
+  return mapping;
+}
 
 function throws(mapping: Mapping): number {
   try {

@@ -1,8 +1,10 @@
+/** What the row `fault` is made of, by itself. */
 import { tmpdir } from 'node:os';
-import { BackingFaultError } from 'revocable-mmap';
+import { BackingFaultError, type Mapping } from 'revocable-mmap';
 import { cProgram } from '../baseline.mjs';
 import { arranged } from '../in_process.mjs';
 import type { Row, Side } from '../row.mjs';
+import { faults } from './fault.mjs';
 
 const ERRORS = 200;
 
@@ -34,7 +36,26 @@ function read(place: Place): number {
   throw new BackingFaultError(place, 'past-end');
 }
 
+function firstWord(mapping: Mapping): Uint32Array {
+  const words = new Uint32Array(mapping.buffer, 0, 1);
+  if (words[0] === 0) throw new Error('the file should hold something');
+  return words;
+}
+
 export const rows: Row[] = [
+  {
+    id: 'fault-raw',
+    title: 'first raw touch of a truncated file, to the fill',
+    unit: 'ns',
+    baselineName: 'C sigsetjmp/siglongjmp',
+    cases: [
+      {
+        label: '200 mappings of one page',
+        subject: () => faults(firstWord, (words) => (Atomics.load(words, 0) === 0 ? 1 : 0)),
+        baseline: () => cProgram('fault', [tmpdir()]),
+      },
+    ],
+  },
   {
     id: 'fault-error',
     title: 'the error of a fault alone, thrown and caught without one',
