@@ -200,7 +200,14 @@ struct Faults {
   Faults() {
     g_trap_handler.store(kTrapHandlerWanted);
     handlers_check();
-    service_set_watchdog([] {});  // which would take the counting handler for a displacement, and put it behind the library's
+    // The watchdog would take the counting handler for a displacement, and put it behind the library's; also when it has been
+    // called, and has not looked yet.
+    const int before_this = looks.load();
+    service_set_watchdog([] { looks.fetch_add(1); });
+    CHECK(check::eventually([&] {
+      service_wake();
+      return looks > before_this;
+    }));
     all.store(0);
     stepped.store(0);
     struct sigaction action {};
@@ -218,7 +225,7 @@ struct Faults {
     service_set_watchdog(handlers_check);
   }
   struct sigaction before {};
-  static inline std::atomic<int> all{0}, stepped{0};
+  static inline std::atomic<int> all{0}, stepped{0}, looks{0};
 };
 
 // Accesses that every processor makes with instructions that are neither emulated nor moves: they are run for one step.
