@@ -58,9 +58,10 @@ run_lane() {
       run asan "asan and ubsan" \
         ASAN_OPTIONS=handle_segv=0:handle_sigbus=0:allow_user_segv_handler=1:use_sigaltstack=0:detect_leaks=0:abort_on_error=1 \
         UBSAN_OPTIONS=print_stacktrace=1:handle_segv=0:handle_sigbus=0 ;;
+    # Each test is a process of its own, and at its end nothing runs any more: no second to wait for what threads may still do.
     tsan)
       run tsan "tsan" \
-        TSAN_OPTIONS=handle_segv=0:handle_sigbus=0:allow_user_segv_handler=1:use_sigaltstack=0:die_after_fork=0:halt_on_error=1:report_signal_unsafe=0:suppressions=test/native/tsan.supp ;;
+        TSAN_OPTIONS=handle_segv=0:handle_sigbus=0:allow_user_segv_handler=1:use_sigaltstack=0:die_after_fork=0:halt_on_error=1:report_signal_unsafe=0:atexit_sleep_ms=0:suppressions=test/native/tsan.supp ;;
   esac
 }
 
