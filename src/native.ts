@@ -379,10 +379,15 @@ export const TRACE_NUMBERS = 8;
 export const TRACE_FLAGS = { write: 1, raw: 2, failed: 4 } as const;
 export const CALL_RESULTS = ['pending', 'done', 'gone'] as const;
 
-/** Low bits of a status word: the state. 0 as a whole word means live with nothing special: the fast path. */
+/** Low bits of a status word: the state. 0 as a whole word means live, and never anything else. */
 export const STATUS_STATE = 3;
 /** Flag of a status word: pages are lost, protected or diverted; ask {@link Native.judge} about the page. */
 export const STATUS_MARKED = 4;
+/**
+ * What is 0 of a live mapping with nothing special. The other bits count how often it has become that again: the same word before and
+ * after an access says that nothing happened between.
+ */
+export const STATUS_SPECIAL = STATUS_STATE | STATUS_MARKED;
 /** Flag of an object's state: the revocation is complete. */
 export const REVOKE_DONE = 0x80;
 /** The slot whose word is `closed` for ever. */

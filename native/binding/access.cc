@@ -168,16 +168,14 @@ Napi::Value store(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), done);
 }
 
-// judge(id, offset, width, write, result): fills result with verdict, cause, first byte concerned, pages diverted so far
+// judge(id, offset, width, write, result): fills result with verdict, cause, first byte concerned
 void judge(const Napi::CallbackInfo& info) {
   Region* region = EnvState::of(info.Env()).region(info[0]);
   auto result = info[4].As<Napi::Float64Array>();
-  const uint32_t strays = region->strays.load();  // before the marks: a page that strays between is found by one of the two
   const PageVerdict verdict = judge_access(region, to_u64(info[1]), to_u64(info[2]), to_bool(info[3]));
   result[0] = static_cast<double>(verdict.verdict);
   result[1] = static_cast<double>(verdict.cause);
   result[2] = static_cast<double>(verdict.offset);
-  result[3] = strays;
 }
 
 // firstBytePast(id, offset, length, end): the first byte whose page is at or past byte `end` of the object; -1 for none

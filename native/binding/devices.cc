@@ -334,7 +334,7 @@ Napi::Value raw_failures(const Napi::CallbackInfo& info) {
   if (mapping == nullptr) return Napi::Number::New(info.Env(), 0);
   const RegisterBus* bus = region->object->bus.load(std::memory_order_acquire);
   if (bus != nullptr && !bus->open.load()) return Napi::Number::New(info.Env(), -1);
-  if (region->strays.load() != 0) settle_strays(region);
+  if ((status_words()[region->slot].load() & kStatusMarked) != 0) settle_strays(region);
   const uint32_t count = mapping->raw_failures.load(std::memory_order_acquire);
   const uint64_t last = mapping->raw_failure.load(std::memory_order_relaxed);
   auto numbers = info[1].As<Napi::Float64Array>();

@@ -287,7 +287,7 @@ Failure map_region(const MapRequest& request, Region** result) {
       return {ENOMEM, "mmap"};
     }
     region->handles = 1;
-    publish_state(region, State::live);
+    begin_state(region);
     publish_region(region);  // before the mapping exists, so that no access to it can fault unknown
     {
       const Claim claim(region);  // publishes to whoever takes it next what is written here of the region's pages

@@ -144,9 +144,9 @@ struct Region {
   Piece extents[kExtents] = {};
   bool weak = false;  // revoked by PROT_NONE or guard pages
   bool told = false;  // that a raw access got the fill
-  // How many pages have been diverted, ever. Once any has, the status word keeps kStatusMarked: a page could otherwise stray and
-  // be put back between a load and the look at the word. A checked access compares this count before and after its load.
-  std::atomic<uint32_t> strays{0};
+  // That a thread touched a page which it would have had to supply itself. The status word then keeps kStatusMarked, so that every
+  // checked access counts such touches before and after.
+  bool self_faulted = false;
   std::atomic<uint64_t> strayed_at{0};            // CLOCK_MONOTONIC, ns: when a page was last diverted
   std::atomic<uintptr_t> lost_from{UINTPTR_MAX};  // every page from here on is lost (see lose_tail)
   std::atomic<std::atomic<PageMark>*> marks{nullptr};
@@ -239,13 +239,25 @@ inline void forget_fill(Region* region) {
 // Async-signal-safe; under the claim.
 bool ensure_marks(Region* region);  // handler_inside.cc
 
-// Publishes `state` and whether pages are marked in the status word. Under the claim.
+// The word of a mapping that has just been made. Before anybody knows it.
+inline void begin_state(Region* region) {
+  region->state.store(State::live);
+  status_words()[region->slot].store(0);
+}
+
+// Publishes `state` and whether pages are marked in the status word; a mapping that is live and was special before, or is now, counts
+// on. Under the claim.
 // Sequentially consistent, because a waiter registers itself and then reads the word, and revocation does the reverse.
 inline void publish_state(Region* region, State state) {
   region->state.store(state);
-  const bool marked = region->marked_pages != 0 || region->strays.load(std::memory_order_relaxed) != 0 ||
+  std::atomic<uint32_t>& word = status_words()[region->slot];
+  const uint32_t before = word.load(std::memory_order_relaxed);
+  const bool marked = region->marked_pages != 0 || region->self_faulted ||
                       region->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
-  status_words()[region->slot].store(static_cast<uint32_t>(state) | (marked ? kStatusMarked : 0));
+  const uint32_t special = static_cast<uint32_t>(state) | (marked ? kStatusMarked : 0);
+  const bool counts = state == State::live && ((before | special) & kStatusSpecial) != 0;
+  const uint32_t count = (before & ~kStatusSpecial) + (counts ? kStatusCountStep : 0);
+  word.store((counts && count == 0 ? kStatusCountStep : count) | special);  // past its end the count goes on at 1: 0 is "never"
 }
 
 // --- the claim ---------------------------------------------------------------------------------------------------------

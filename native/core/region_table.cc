@@ -209,9 +209,8 @@ Region* allocate_region() {
   region->filled = region->unfillable = region->used_zero_file = region->weak = region->told = false;
   region->stray_first = region->filled_first = region->lost_first = SIZE_MAX;
   region->stray_last = region->filled_last = region->lost_last = 0;
-  region->tail_filled = region->by_pages = false;
+  region->tail_filled = region->by_pages = region->self_faulted = false;
   region->marked_pages = 0;
-  region->strays.store(0, std::memory_order_relaxed);
   region->fill_prot = 0;
   region->lost_from.store(UINTPTR_MAX, std::memory_order_relaxed);
   region->faults.store(0, std::memory_order_relaxed);

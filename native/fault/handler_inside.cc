@@ -532,10 +532,9 @@ bool divert(Region* region, size_t page, bool readable_page) {
 // Diverts a page, and leaves it to be put back. Its table of marks exists.
 bool stray(Region* region, size_t page, const Fault& fault, bool readable_page, EventKind kind) {
   set_mark(region, page, region->mark_of(page) | kMarkStray);
-  region->strays.fetch_add(1);  // before the page is diverted: whoever then reads it finds the count changed
   if (page < region->stray_first) region->stray_first = page;
   if (page > region->stray_last) region->stray_last = page;
-  publish_state(region, State::live);
+  publish_state(region, State::live);  // before the page is diverted: whoever then reads it finds the word changed
   if (!divert(region, page, readable_page)) return false;
   count_fault(region, g_counters.faults_protection);
   timespec now;
@@ -784,6 +783,7 @@ void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t add
 
 void divert_self_fault(Region* region, uintptr_t address, bool write) {
   const Fault fault{address, SIGBUS, BUS_ADRERR, write, nullptr};
+  region->self_faulted = true;
   if (ensure_marks(region) && stray(region, region->page_of(address), fault, false, EventKind::fault_self)) return;
   lose_object(region, fault, Cause::unknown);
 }

@@ -27,6 +27,7 @@ import {
   status as sharedStatus,
   status64 as sharedStatus64,
   STATUS_MARKED,
+  STATUS_SPECIAL,
   STATUS_STATE,
   VERDICTS,
   type MappingDescription,
@@ -56,15 +57,13 @@ interface Judgement {
   cause: (typeof CAUSES)[number];
   /** The first byte that the verdict is about. */
   at: number;
-  /** How many pages of the mapping had been diverted when it was asked. */
-  strays: number;
 }
 type Copied = ReturnType<typeof native.readBytes>;
 // Looked up once: V8 does not fold what is read of another module's exports each time.
 const { readBytes, writeBytes } = native;
 const status = sharedStatus;
 const status64 = sharedStatus64;
-const judged = new Float64Array(4);
+const judged = new Float64Array(3);
 
 /**
  * The word a checked read stores to between its load and its look at the status word: see `read32`.
@@ -72,6 +71,15 @@ const judged = new Float64Array(4);
  */
 const SINK = native.sink;
 const SINK64 = native.sink / 2 + 1;
+
+/** Has an element for the status word of a mapping that is live and never was anything else, and none for other words. */
+const ALWAYS_LIVE = new Uint8Array(new ArrayBuffer(1));
+
+/**
+ * Whether all 32-bit reads of this thread have found such mappings, and words within them. V8 compiles the value in, and begins anew when
+ * it changes: what the first failure teaches V8 about the accesses above stays out of the code that runs from then on.
+ */
+const untroubled = { yes: true };
 
 /** Whether a processor makes a thread's loads visible in program order, as x86 does and ARM does not. */
 const LOADS_IN_ORDER = process.arch === 'x64';
@@ -134,6 +142,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     this.#writable = description.writable;
     this.#fill = FILLS[description.fill];
     this.#start = description.start;
+    // At once: a first read that had to make them would cost all others their speed (docs/decisions/005-checked-accessors.md).
+    if (this.#mayHaveViews) this.#makeWords();
   }
 
   /**
@@ -202,14 +212,15 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
    */
   read8(offset: number): number {
     const gate = this.#gate;
+    const before = status[gate];
     const index = typeof offset === 'number' ? offset >>> 0 : -1;
-    if (index === offset && status[gate] === 0) {
+    if (index === offset && (before & STATUS_SPECIAL) === 0) {
       const value = this.#u8[index];
       if (value !== undefined) {
         status[SINK] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
-        if (status[gate] === 0) return value;
-        return this.#reconsider(offset, 1) as number;
+        if (status[gate] === before) return value;
+        return this.#readAgain(offset, 1, true) as number;
       }
     }
     return this.#readSlow(offset, 1) as number;
@@ -218,54 +229,84 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** {@link read8} of 16 bits. */
   read16(offset: number): number {
     const gate = this.#gate;
+    const before = status[gate];
     const index = typeof offset === 'number' ? offset >>> 1 : -1;
-    if (((index << 1 === offset && offset >= 0) || index * 2 === offset) && status[gate] === 0) {
+    if (((index << 1 === offset && offset >= 0) || index * 2 === offset) && (before & STATUS_SPECIAL) === 0) {
       const value = this.#u16[index];
       if (value !== undefined) {
         status[SINK] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
-        if (status[gate] === 0) return value;
-        return this.#reconsider(offset, 2) as number;
+        if (status[gate] === before) return value;
+        return this.#readAgain(offset, 2, true) as number;
       }
     }
     return this.#readSlow(offset, 2) as number;
   }
 
-  /** {@link read8} of 32 bits. */
+  /** {@link read8} of 32 bits: the fastest of them. */
   read32(offset: number): number {
-    const gate = this.#gate;
-    const index = typeof offset === 'number' ? offset >>> 2 : -1;
-    if (((index << 2 === offset && offset >= 0) || index * 4 === offset) && status[gate] === 0) {
-      // (The first comparison is of integers, at half the price; the second is for offsets from 2 GiB on.)
-      // The order of the next lines is the product: the handler sets the status word before it lets a faulting load complete,
-      // so a word that is 0 after the load says that the load was real. The store to SINK keeps compilers from answering with
-      // the word they loaded above (Maglev in Node 26 does): it depends on the value and may, for all they know, be to that very
-      // word. Atomics.add orders the two loads on processors that do not (docs/decisions/005-checked-accessors.md).
-      const value = this.#u32[index];
-      if (value !== undefined) {
-        status[SINK] = value;
-        if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
-        if (status[gate] === 0) return value;
-        return this.#reconsider(offset, 4) as number;
+    // Nothing but array accesses, whose bounds are the checks: V8 then leaves the compiled code where one fails, and a loop around it
+    // has no branch and no call that would keep it from doing once what is the same each time. Comparisons would (the next method
+    // has them) at three times the price. An offset that is no multiple of 4, or no number, has no element either.
+    if (untroubled.yes) {
+      const gate = this.#gate;
+      if (ALWAYS_LIVE[status[gate]] !== undefined) {
+        // The order of the next lines is the product: the handler sets the status word before it lets a faulting load complete,
+        // so a word that is the same after the load says that the load was real. The store to SINK keeps compilers from answering
+        // with the word they loaded above (Maglev in Node 26 does): it depends on the value and may, for all they know, be to that
+        // very word. Atomics.add orders the two loads on processors that do not (docs/decisions/005-checked-accessors.md).
+        const value = this.#u32[typeof offset === 'number' ? offset / 4 : -1];
+        if (value !== undefined) {
+          status[SINK] = value;
+          if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
+          if (ALWAYS_LIVE[status[gate]] !== undefined) return value;
+          untroubled.yes = false;
+          return this.#readAgain(offset, 4, true) as number;
+        }
       }
+      untroubled.yes = false;
     }
-    return this.#readSlow(offset, 4) as number;
+    return this.#read32Compared(offset);
+  }
+
+  #read32Compared(offset: number): number {
+    const gate = this.#gate;
+    const before = status[gate];
+    const words = this.#u32;
+    const index = typeof offset === 'number' ? offset >>> 2 : words.length;
+    // (The first comparison is of integers, at half the price; the second is for offsets from 2 GiB on.)
+    const aligned = (index << 2 === offset && offset >= 0) || index * 4 === offset;
+    let loaded = false;
+    if (aligned && index < words.length && (before & STATUS_SPECIAL) === 0) {
+      const value = words[index];
+      status[SINK] = value;
+      if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
+      if (status[gate] === before) return value;
+      loaded = true;
+    }
+    return this.#readAgain(offset, 4, loaded) as number;
   }
 
   /** {@link read8} of 64 bits, as a bigint. */
   read64(offset: number): bigint {
     const gate = this.#gate;
+    const before = status[gate];
     const index = typeof offset === 'number' ? offset >>> 3 : -1;
-    if (((index << 3 === offset && offset >= 0) || index * 8 === offset) && status[gate] === 0) {
+    if (((index << 3 === offset && offset >= 0) || index * 8 === offset) && (before & STATUS_SPECIAL) === 0) {
       const value = this.#u64[index];
       if (value !== undefined) {
         status64[SINK64] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
-        if (status[gate] === 0) return value;
-        return this.#reconsider(offset, 8) as bigint;
+        if (status[gate] === before) return value;
+        return this.#readAgain(offset, 8, true) as bigint;
       }
     }
     return this.#readSlow(offset, 8) as bigint;
+  }
+
+  /** {@link read32} where no typed view exists. */
+  protected _read32Unviewed(offset: number): number {
+    return this.#readSlow(offset, 4) as number;
   }
 
   /**
@@ -278,6 +319,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
    */
   write8(offset: number, value: number): void {
     const gate = this.#gate;
+    const before = status[gate];
     const index = typeof offset === 'number' ? offset >>> 0 : -1;
     if (
       index === offset &&
@@ -285,11 +327,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       value === (value & 0xff) &&
       this.#writable &&
       index < this.#u8.length &&
-      status[gate] === 0
+      (before & STATUS_SPECIAL) === 0
     ) {
       this.#u8[index] = value;
-      if (status[gate] === 0) return;
-      return this.#afterWrite(offset, 1);
+      if (status[gate] === before) return;
+      return this.#afterWrite(offset, 1, value);
     }
     this.#writeSlow(offset, 1, value);
   }
@@ -297,6 +339,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** {@link write8} of 16 bits. */
   write16(offset: number, value: number): void {
     const gate = this.#gate;
+    const before = status[gate];
     const index = typeof offset === 'number' ? offset >>> 1 : -1;
     if (
       ((index << 1 === offset && offset >= 0) || index * 2 === offset) &&
@@ -304,11 +347,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       value === (value & 0xffff) &&
       this.#writable &&
       index < this.#u16.length &&
-      status[gate] === 0
+      (before & STATUS_SPECIAL) === 0
     ) {
       this.#u16[index] = value;
-      if (status[gate] === 0) return;
-      return this.#afterWrite(offset, 2);
+      if (status[gate] === before) return;
+      return this.#afterWrite(offset, 2, value);
     }
     this.#writeSlow(offset, 2, value);
   }
@@ -316,6 +359,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** {@link write8} of 32 bits. */
   write32(offset: number, value: number): void {
     const gate = this.#gate;
+    const before = status[gate];
     const index = typeof offset === 'number' ? offset >>> 2 : -1;
     if (
       ((index << 2 === offset && offset >= 0) || index * 4 === offset) &&
@@ -323,11 +367,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       value === value >>> 0 &&
       this.#writable &&
       index < this.#u32.length &&
-      status[gate] === 0
+      (before & STATUS_SPECIAL) === 0
     ) {
       this.#u32[index] = value;
-      if (status[gate] === 0) return;
-      return this.#afterWrite(offset, 4);
+      if (status[gate] === before) return;
+      return this.#afterWrite(offset, 4, value);
     }
     this.#writeSlow(offset, 4, value);
   }
@@ -394,7 +438,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   protected _judge(offset: number, width: number, write: boolean): Judgement {
     native.judge(this.#id, offset, width, write, judged);
-    return { verdict: VERDICTS[judged[0]], cause: CAUSES[judged[1]], at: judged[2], strays: judged[3] };
+    return { verdict: VERDICTS[judged[0]], cause: CAUSES[judged[1]], at: judged[2] };
   }
 
   /** Throws what the marks of the pages say. False when a diverted page had to be put back: what was read there was not real. */
@@ -421,16 +465,24 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   /**
-   * Makes the typed views on first use. Never for a deadly fill, whose raw memory no checked access may touch, and not when the user
-   * has transferred the ArrayBuffer away: accesses then go through native code.
+   * Not of a deadly fill, whose raw memory no checked access may touch, nor of registers, and not when the user has transferred the
+   * ArrayBuffer away: accesses then go through native code.
    */
+  get #mayHaveViews(): boolean {
+    return this.#registers === undefined && this.#fill !== 'signal' && this.#buffer.byteLength !== 0;
+  }
+
+  #makeWords(): void {
+    this.#u32 = new Uint32Array(this.#buffer, this.#start, Math.floor(this.length / 4));
+    this.#gate = this.#slot;
+  }
+
+  /** Makes the other typed views on first use. */
   #makeViews(): void {
-    if (this.#u8 !== NO_VIEWS.u8 || this.#fill === 'signal' || this.#buffer.byteLength === 0) return;
+    if (this.#u8 !== NO_VIEWS.u8 || !this.#mayHaveViews) return;
     this.#u8 = new Uint8Array(this.#buffer, this.#start, this.length);
     this.#u16 = new Uint16Array(this.#buffer, this.#start, Math.floor(this.length / 2));
-    this.#u32 = new Uint32Array(this.#buffer, this.#start, Math.floor(this.length / 4));
     this.#u64 = new BigUint64Array(this.#buffer, this.#start, Math.floor(this.length / 8));
-    this.#gate = this.#slot;
   }
 
   #readSlow(offset: number, width: number): number | bigint {
@@ -438,13 +490,13 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     this._checkPlace(offset, width);
     this._throwUnlessLive(offset);
     if (this.#registers !== undefined) {
-      while (status[this.#slot] !== 0 && !this.#allowed(offset, width, false));
+      while (this.#wordIfAllowed(offset, width, false) === undefined);
       return this.#readRegister(this.#registers, offset, width);
     }
     this.#makeViews();
     for (;;) {
-      const strays = this.#straysIfAllowed(offset, width);
-      if (strays === undefined) continue;
+      const word = this.#wordIfAllowed(offset, width, false);
+      if (word === undefined) continue;
       const selfFaults = this.#selfFaults();
       const value = this.#load(offset, width);
       this.#throwIfSelfFaulted(selfFaults, offset);
@@ -452,24 +504,26 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
         this.#throwAfterFault(offset, width, false);
         continue;
       }
-      if (strays === this.#straysIfAllowed(offset, width)) return value;
+      if (word === Atomics.load(status, this.#slot)) return value;
     }
   }
 
   /**
-   * Throws what forbids the access; else how many pages have been diverted so far. The same number before and after a load says that
-   * the load was of the object's own page. Undefined when a diverted page has just been put back.
+   * Throws what forbids the access; else the status word. The same word after an access says that it was to the object's own page.
+   * Undefined when a diverted page has just been put back.
    */
-  #straysIfAllowed(offset: number, width: number): number | undefined {
-    if (Atomics.load(status, this.#slot) === 0) return 0;
-    return this.#allowed(offset, width, false) ? judged[3] : undefined;
+  #wordIfAllowed(offset: number, width: number, write: boolean): number | undefined {
+    const word = Atomics.load(status, this.#slot);
+    if ((word & STATUS_SPECIAL) === 0) return word;
+    return this.#allowed(offset, width, write) ? word : undefined;
   }
 
-  /** After a load during which the status word changed: throws why, or makes the load again. */
-  #reconsider(offset: number, width: number): number | bigint {
-    this._throwUnlessLive(offset);
-    this.#throwIfSelfFaulted(0, offset);
-    this.#marksAllow(offset, width, false);
+  /** After a load during which the status word changed: throws why, or makes the load again. Without one: makes it. */
+  #readAgain(offset: number, width: number, loaded: boolean): number | bigint {
+    if (loaded && this.#servedHere) {
+      this._throwUnlessLive(offset);
+      this.#throwIfSelfFaulted(0, offset);
+    }
     return this.#readSlow(offset, width);
   }
 
@@ -478,10 +532,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return this.#marksAllow(offset, width, write);
   }
 
-  /** After a store during which the status word changed from nothing special. */
-  #afterWrite(offset: number, width: number): void {
+  /** After a store during which the status word changed: throws why, or makes the store again. */
+  #afterWrite(offset: number, width: number, value: number): void {
+    this._throwUnlessLive(offset);
     this.#throwIfSelfFaulted(0, offset);
-    this.#allowed(offset, width, true);
+    this.#writeSlow(offset, width, value);
   }
 
   #writeSlow(offset: number, width: number, value: number | bigint): void {
@@ -491,13 +546,20 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     else integer('value', value, 0, 2 ** (8 * width) - 1);
     this._throwUnlessLive(offset);
     if (!this.#writable) throw new ReadOnlyMappingError(this._place(offset));
-    while (status[this.#slot] !== 0 && !this.#allowed(offset, width, true));
-    if (this.#registers !== undefined) return this.#writeRegister(this.#registers, offset, width, value);
+    if (this.#registers !== undefined) {
+      while (this.#wordIfAllowed(offset, width, true) === undefined);
+      return this.#writeRegister(this.#registers, offset, width, value);
+    }
     this.#makeViews();
-    const selfFaults = this.#selfFaults();
-    while (!this.#store(offset, width, value)) this.#throwAfterFault(offset, width, true);
-    this.#throwIfSelfFaulted(selfFaults, offset);
-    if (status[this.#slot] !== 0) this.#allowed(offset, width, true);
+    for (;;) {
+      const word = this.#wordIfAllowed(offset, width, true);
+      if (word === undefined) continue;
+      const selfFaults = this.#selfFaults();
+      const stored = this.#store(offset, width, value);
+      this.#throwIfSelfFaulted(selfFaults, offset);
+      if (!stored) this.#throwAfterFault(offset, width, true);
+      else if (word === Atomics.load(status, this.#slot)) return;
+    }
   }
 
   #readRegister(port: RegisterPort, offset: number, width: number): number | bigint {
@@ -577,7 +639,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   #throwAfterFault(offset: number, width: number, write: boolean): void {
     this._throwUnlessLive(offset);
     if (!this.object.owned && native.objectRevokedByOwner(this.object._id)) throw this.object._revokedError(this._place(offset));
-    if (status[this.#slot] !== 0) this.#marksAllow(offset, width, write);
+    if ((status[this.#slot] & STATUS_SPECIAL) !== 0) this.#marksAllow(offset, width, write);
   }
 
   protected _throwIfClosed(offset: number): void {
@@ -607,9 +669,9 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     if (bytes === 0) return 0;
     if (this.#registers !== undefined) return this.#copyRegisters(this.#registers, offset, other, write);
     for (;;) {
-      const { limit, strays } = this.#bytesAllowed(offset, bytes, write);
+      const { limit, word } = this.#bytesAllowed(offset, bytes, write);
       const copied = limit === 0 ? 0 : await this.#transferAsync(offset, other, limit, write);
-      if (this.#isWhole(copied, offset, other, bytes, write, strays)) return bytes;
+      if (this.#isWhole(copied, offset, other, bytes, write, word)) return bytes;
     }
   }
 
@@ -643,7 +705,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** Throws what the protection of their page says. */
   #registersAllow(offset: number, width: number, write: boolean, bytesTransferred: number): void {
     try {
-      while (status[this.#slot] !== 0 && !this.#allowed(offset, width, write));
+      while (this.#wordIfAllowed(offset, width, write) === undefined);
     } catch (error) {
       throw Object.assign(error as Error, { bytesTransferred });
     }
@@ -652,18 +714,19 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   #copy(offset: number, other: NodeJS.ArrayBufferView, write: boolean): number {
     const bytes = other.byteLength;
     if (this.#servedHere || this.#registers !== undefined) return this.#copyFromDevice(offset, other, write);
-    // Nothing marked, nothing gone, before and after: what was copied is the memory's.
+    // Nothing marked, nothing gone, and nothing has been meanwhile: what was copied is the memory's.
+    const word = status[this.#slot];
     if (
       typeof offset === 'number' &&
       offset >>> 0 === offset &&
       bytes <= this.length - offset &&
-      status[this.#slot] === 0 &&
+      (word & STATUS_SPECIAL) === 0 &&
       bytes > 0 &&
       (this.#writable || !write)
     ) {
       const copied = this.#transfer(offset, other, bytes, write);
-      if (copied === bytes && status[this.#slot] === 0) return bytes;
-      if (this.#isWhole(copied, offset, other, bytes, write, 0)) return bytes;
+      if (copied === bytes && status[this.#slot] === word) return bytes;
+      if (this.#isWhole(copied, offset, other, bytes, write, word)) return bytes;
     }
     return this.#copySlow(offset, other, bytes, write);
   }
@@ -709,10 +772,10 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   #copyChecked(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, selfFaults?: number): number {
     for (;;) {
       // Lost and protected pages are where the copy ends, as if they faulted.
-      const { limit, strays } = this.#bytesAllowed(offset, bytes, write);
+      const { limit, word } = this.#bytesAllowed(offset, bytes, write);
       const copied = limit === 0 ? 0 : this.#transfer(offset, other, limit, write);
       if (selfFaults !== undefined) this.#throwIfSelfFaulted(selfFaults, offset, 0);
-      if (this.#isWhole(copied, offset, other, bytes, write, strays)) return bytes;
+      if (this.#isWhole(copied, offset, other, bytes, write, word)) return bytes;
     }
   }
 
@@ -723,12 +786,12 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     other: NodeJS.ArrayBufferView,
     bytes: number,
     write: boolean,
-    strays: number,
+    word: number,
   ): boolean {
     const done = typeof copied === 'number' ? copied : copied.done;
     if (typeof copied !== 'number' && !copied.mapping) throw this.#otherSideError(other, done, !write);
     const after = this.#bytesAllowed(offset, bytes, write);
-    if (done === bytes && after.limit === bytes && after.strays === strays) return true;
+    if (done === bytes && after.limit === bytes && after.word === word) return true;
     this.#throwForCopy(offset, done, bytes, write);
     return false;
   }
@@ -737,15 +800,15 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return write ? writeBytes(this.#id, offset, other, bytes) : readBytes(this.#id, offset, other, bytes);
   }
 
-  /** How many bytes from `offset` on may be copied, and how many pages had been diverted when it was asked. */
-  #bytesAllowed(offset: number, bytes: number, write: boolean): { limit: number; strays: number } {
+  /** How many bytes from `offset` on may be copied, and the status word that says so: the same after the copy, and all was real. */
+  #bytesAllowed(offset: number, bytes: number, write: boolean): { limit: number; word: number } {
     for (;;) {
       const word = Atomics.load(status, this.#slot);
-      if (word === 0) return { limit: bytes, strays: 0 };
-      if ((word & STATUS_STATE) !== 0) return { limit: 0, strays: -1 };
-      const { verdict, at, strays } = this._judge(offset, bytes, write);
+      if ((word & STATUS_SPECIAL) === 0) return { limit: bytes, word };
+      if ((word & STATUS_STATE) !== 0) return { limit: 0, word };
+      const { verdict, at } = this._judge(offset, bytes, write);
       if (verdict === 'stray') continue;
-      return { limit: verdict === 'fine' ? bytes : at - offset, strays };
+      return { limit: verdict === 'fine' ? bytes : at - offset, word };
     }
   }
 

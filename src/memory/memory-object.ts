@@ -31,7 +31,7 @@ import { CAUSES, FILLS, isFailure, native, REVOKE_DONE, STATES, STATUS_STATE, ta
 import { later, laterEach } from '../turns.js';
 import type { FaultInfo } from './events.js';
 import { linkOf, type DeviceLink } from '../device/link.js';
-import { Mapping } from './mapping.js';
+import { mappingOf, type Mapping } from './mapping.js';
 import { toReport, type RevokeReport } from './report.js';
 import { fixedSharedBuffer, type WasmMemory } from './wasm-memory.js';
 
@@ -298,7 +298,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
       ? this.#mapShared(place, offset, length, writable, priv, fill, populate, deviceFile, forDevice)
       : native.mapExternal(this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice);
     if (isFailure(mapped)) throw this.#mapError(mapped, length, place);
-    const mapping = new Mapping(this, takeDescription(), mapped, true, place?.memory);
+    const mapping = mappingOf(this, takeDescription(), mapped, true, place?.memory);
     if (populate && this._device?.supplied === true && !forDevice) prefetchOrClose(mapping);
     publish('map', () => ({ mapping, object: this }));
     return mapping;

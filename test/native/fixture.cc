@@ -39,7 +39,8 @@ char* own_range(size_t bytes) {
   return static_cast<char*>(at);
 }
 
-uint32_t View::status() const { return status_words()[region->slot].load(); }
+uint32_t View::word() const { return status_words()[region->slot].load(); }
+uint32_t View::status() const { return word() & kStatusSpecial; }
 
 bool settled(const View& view) {
   const RegistryLock lock;

@@ -57,7 +57,8 @@ struct View {
 
   uint32_t load(size_t offset = 0) const { return load_word(at + offset); }
   void store(size_t offset, uint32_t value) const { store_word(at + offset, value); }
-  uint32_t status() const;
+  uint32_t word() const;    // its status word
+  uint32_t status() const;  // what is special about it
   State state() const { return region->state.load(); }
   void close() { release_region_handle(region, true); }
 };

@@ -1,8 +1,12 @@
 // R9: the temporary kind of revocation. The same views work again afterwards.
+#include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <vector>
 
 #include "fault/guarded_copy.h"
 #include "fixture.h"
@@ -228,4 +232,73 @@ TEST("zap lets pages go and the next touch asks the object again") {
   CHECK_EQ(copy.load(), 6u);
   CHECK_EQ(mincore(view.at, view.span, resident), 0);
   CHECK_EQ(view.state(), State::live);
+}
+
+// What a checked accessor does: a look at the word, a load, a look at the word.
+TEST("R9 A1 the word of a resumed mapping, or of one whose pages are as before, is another one than before") {
+  start_library();
+  Object* object = owned_object(4 * kPageSize);
+  const View view = map(object);
+  std::vector<uint32_t> seen{view.word()};
+  CHECK_EQ(seen[0], 0u);
+  const auto changed = [&] {
+    CHECK_EQ(view.status(), 0u);
+    CHECK(std::find(seen.begin(), seen.end(), view.word()) == seen.end());
+    seen.push_back(view.word());
+  };
+  for (int round = 0; round < 3; ++round) {
+    suspend_now(object);
+    CHECK_OK(resume(object));
+    changed();
+    CHECK_OK(protect_pages(view.region, 1, 1, Access::read));
+    view.store(kPageSize, 1);  // diverted
+    CHECK_OK(protect_pages(view.region, 1, 1, Access::read_write));
+    settle_strays(view.region);
+    changed();
+  }
+  const uint32_t quiet = view.word();
+  CHECK_OK(protect_pages(view.region, 2, 1, Access::read));
+  CHECK_EQ(view.status(), kStatusMarked);
+  suspend_now(object);
+  CHECK_OK(resume(object));
+  CHECK_EQ(view.status(), kStatusMarked);
+  CHECK(view.word() != (quiet | kStatusMarked));
+  const View fresh = map(object);
+  CHECK_EQ(fresh.word(), 0u);
+}
+
+TEST("R9 A1 no load that a suspension answered passes for real, although the mapping is live before and after it") {
+  start_library();
+  constexpr uint32_t kCanary = 0xca9a21e5;
+  Object* object = owned_object(kPageSize);
+  const View view = map(object);
+  view.store(0, kCanary);
+  std::atomic<bool> stop{false};
+  std::atomic<uint64_t> real{0}, wrong{0}, resumed_meanwhile{0};
+  Threads threads;
+  const Finally end([&] { stop.store(true); });
+  // More readers than processors, which give theirs away where any thread may lose it: before and after the load.
+  for (int reader = 0; reader < 4; ++reader) {
+    threads.add([&] {
+      while (!stop.load(std::memory_order_relaxed)) {
+        const uint32_t before = view.word();
+        if ((before & kStatusSpecial) != 0) continue;
+        sched_yield();
+        const uint32_t value = view.load();
+        sched_yield();
+        const uint32_t after = view.word();
+        if (before != after) resumed_meanwhile += (after & kStatusSpecial) == 0 && value != kCanary;
+        else if (value == kCanary) ++real;
+        else ++wrong;
+      }
+    });
+  }
+  const auto enough = [&] { return real > 1000 && resumed_meanwhile > 100; };
+  for (int round = 0; round < check::rounds(1000) || !enough(); ++round) {
+    suspend_now(object);
+    CHECK_OK(resume(object));
+  }
+  stop = true;
+  threads.join();
+  CHECK_EQ(wrong.load(), uint64_t{0});
 }
