@@ -220,7 +220,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
         status[SINK] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
         if (status[gate] === before) return value;
-        return this.#readAgain(offset, 1, true) as number;
+        return this.#reconsider(offset, 1) as number;
       }
     }
     return this.#readSlow(offset, 1) as number;
@@ -237,7 +237,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
         status[SINK] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
         if (status[gate] === before) return value;
-        return this.#readAgain(offset, 2, true) as number;
+        return this.#reconsider(offset, 2) as number;
       }
     }
     return this.#readSlow(offset, 2) as number;
@@ -260,8 +260,6 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
           status[SINK] = value;
           if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
           if (ALWAYS_LIVE[status[gate]] !== undefined) return value;
-          untroubled.yes = false;
-          return this.#readAgain(offset, 4, true) as number;
         }
       }
       untroubled.yes = false;
@@ -276,15 +274,30 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     const index = typeof offset === 'number' ? offset >>> 2 : words.length;
     // (The first comparison is of integers, at half the price; the second is for offsets from 2 GiB on.)
     const aligned = (index << 2 === offset && offset >= 0) || index * 4 === offset;
-    let loaded = false;
     if (aligned && index < words.length && (before & STATUS_SPECIAL) === 0) {
       const value = words[index];
       status[SINK] = value;
       if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
       if (status[gate] === before) return value;
-      loaded = true;
     }
-    return this.#readAgain(offset, 4, loaded) as number;
+    return this.#readSlow(offset, 4) as number;
+  }
+
+  /** {@link read32} of mappings that stay out of `untroubled`: see `mappingOf`. */
+  protected _read32Apart(offset: number): number {
+    const gate = this.#gate;
+    const before = status[gate];
+    const index = typeof offset === 'number' ? offset >>> 2 : -1;
+    if (((index << 2 === offset && offset >= 0) || index * 4 === offset) && (before & STATUS_SPECIAL) === 0) {
+      const value = this.#u32[index];
+      if (value !== undefined) {
+        status[SINK] = value;
+        if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
+        if (status[gate] === before) return value;
+        return this.#reconsider(offset, 4) as number;
+      }
+    }
+    return this.#readSlow(offset, 4) as number;
   }
 
   /** {@link read8} of 64 bits, as a bigint. */
@@ -298,15 +311,10 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
         status64[SINK64] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
         if (status[gate] === before) return value;
-        return this.#readAgain(offset, 8, true) as bigint;
+        return this.#reconsider(offset, 8) as bigint;
       }
     }
     return this.#readSlow(offset, 8) as bigint;
-  }
-
-  /** {@link read32} where no typed view exists. */
-  protected _read32Unviewed(offset: number): number {
-    return this.#readSlow(offset, 4) as number;
   }
 
   /**
@@ -518,12 +526,10 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return this.#allowed(offset, width, write) ? word : undefined;
   }
 
-  /** After a load during which the status word changed: throws why, or makes the load again. Without one: makes it. */
-  #readAgain(offset: number, width: number, loaded: boolean): number | bigint {
-    if (loaded && this.#servedHere) {
-      this._throwUnlessLive(offset);
-      this.#throwIfSelfFaulted(0, offset);
-    }
+  /** After a load during which the status word changed: throws why, or makes the load again. */
+  #reconsider(offset: number, width: number): number | bigint {
+    this._throwUnlessLive(offset);
+    this.#throwIfSelfFaulted(0, offset);
     return this.#readSlow(offset, width);
   }
 

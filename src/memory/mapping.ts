@@ -426,18 +426,18 @@ export class Mapping extends CheckedAccess implements Disposable {
 }
 
 /**
- * Of registers, or with the fill `'signal'`: of memory that no checked access touches by itself. A method of its own for what always takes
- * the slow way, so that V8 never sees that way in the fast one's.
+ * Of what checked accesses often find in another state than live, or never touch by themselves: registers, pages that this thread itself
+ * supplies, the fill `'signal'`. Its read32 is a method of its own, so that V8 learns nothing from it about all other mappings'.
  */
-class UnviewedMapping extends Mapping {
+class MappingApart extends Mapping {
   override read32(offset: number): number {
-    return this._read32Unviewed(offset);
+    return this._read32Apart(offset);
   }
 }
 
 /** @internal A Mapping of the kind that its memory needs. */
 export function mappingOf(...made: ConstructorParameters<typeof Mapping>): Mapping {
-  const [object, description] = made;
-  const unviewed = object._device?.registers !== undefined || FILLS[description.fill] === 'signal';
-  return unviewed ? new UnviewedMapping(...made) : new Mapping(...made);
+  const [{ _device: device }, { fill }] = made;
+  const apart = device?.registers !== undefined || device?.servedHere === true || FILLS[fill] === 'signal';
+  return apart ? new MappingApart(...made) : new Mapping(...made);
 }

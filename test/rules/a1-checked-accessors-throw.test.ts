@@ -167,6 +167,27 @@ describe('A1 checked accessors throw at the access that failed', () => {
     },
   );
 
+  // Until something fails, V8 compiles 32-bit reads for success only: each round is a thread in which nothing has.
+  const hasMaglev = Boolean((process.config.variables as { v8_enable_maglev?: number }).v8_enable_maglev); // Node 24 and later
+  const firsts = (hasMaglev ? ['turbofan', 'maglev'] : ['turbofan']).flatMap((compiler) =>
+    (['revoke', 'suspend', 'truncate'] as const).map((revoker) => ({ compiler, revoker })),
+  );
+  test.each(firsts)(
+    'A1 the first failure of a thread, within a loop compiled by $compiler, is the error, when $revoker takes the memory',
+    async ({ compiler, revoker }) => {
+      const { status, signal, stdout, stderr } = await runChild('a1-first-failure.cjs', {
+        nodeArgs: ['--allow-natives-syntax', ...(compiler === 'maglev' ? ['--maglev', '--no-turbofan'] : [])],
+        args: [revoker, 12, compiler],
+        env: { SCRATCH: temporaryDirectory() },
+      });
+      expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
+      const code = { revoke: 'ERR_MAPPING_REVOKED', suspend: 'ERR_MAPPING_SUSPENDED', truncate: 'ERR_BACKING_FAULT' }[revoker];
+      const { optimised, ...rest } = JSON.parse(stdout) as { optimised: number };
+      expect(rest).toEqual({ wrong: [], ends: { [code]: 12 } });
+      expect(optimised).toBeGreaterThan(3); // the compilers give some loops up
+    },
+  );
+
   test('A1 a mapping attached in the same thread throws as well', () => {
     const memory = MemoryObject.create({ size: PAGE });
     const first = memory.map();
