@@ -1,4 +1,4 @@
-import { MemoryObject, type Mapping } from 'revocable-mmap';
+import { isRevokedError, MemoryObject, type Mapping } from 'revocable-mmap';
 import { inProcess } from '../in_process.mjs';
 import type { Row, Side } from '../row.mjs';
 
@@ -19,10 +19,14 @@ function loop(body: string, words: number): (from: unknown) => number {
   return new Function('from', text) as (from: unknown) => number;
 }
 
-export function side(body: string, from: unknown, close?: () => void, words = WORDS): Side {
+function compiled(body: string, from: unknown, words = WORDS): () => number {
   const run = loop(body, words);
   for (let i = 0; i < 20; i++) run(from); // until it is optimised
-  return inProcess(words, () => run(from), close);
+  return () => run(from);
+}
+
+export function side(body: string, from: unknown, close?: () => void, words = WORDS): Side {
+  return inProcess(words, compiled(body, from, words), close);
 }
 
 function ofMapping(body: string, view: (mapping: Mapping) => unknown): () => Side {
@@ -32,7 +36,32 @@ function ofMapping(body: string, view: (mapping: Mapping) => unknown): () => Sid
   };
 }
 
-export const checked = ofMapping('from.read32(i * 4)', (mapping) => mapping);
+const CHECKED = 'from.read32(i * 4)';
+export const checked = ofMapping(CHECKED, (mapping) => mapping);
+
+/** Others have been read before, in compiled loops, and are still there: what V8 has learned of those counts. */
+function checkedAfterOthers(): Side {
+  const others = Array.from({ length: 4 }, mapped);
+  for (const other of others) compiled(CHECKED, other);
+  const subject = checked();
+  return { ...subject, close: () => [...others.map(({ object }) => object), subject].forEach((made) => void made.close?.()) };
+}
+
+/** A read has failed, in a compiled loop. */
+function checkedAfterFailure(): Side {
+  const other = mapped();
+  const read = compiled(CHECKED, other);
+  other.object.revokeSync();
+  try {
+    read();
+    throw new Error('the memory has been revoked, and could be read');
+  } catch (error) {
+    if (!isRevokedError(error)) throw error;
+  }
+  other.object.close();
+  return checked();
+}
+
 const raw = ofMapping('from[i]', (mapping) => new Uint32Array(mapping.buffer, mapping.bytes.byteOffset, WORDS));
 
 export const rows: Row[] = [
@@ -42,7 +71,18 @@ export const rows: Row[] = [
     unit: 'ns',
     baselineName: 'raw typed array',
     target: { atMost: 5 },
-    cases: [{ label: '1 MiB in order', subject: checked, baseline: raw }],
+    quickCases: 2,
+    cases: [
+      { label: '1 MiB in order', subject: checked, baseline: raw },
+      { label: 'after four other mappings', subject: checkedAfterOthers, baseline: raw },
+    ],
+  },
+  {
+    id: 'checked-read-failed',
+    title: 'the same, after a read of the thread has failed',
+    unit: 'ns',
+    baselineName: 'raw typed array',
+    cases: [{ label: '1 MiB in order', subject: checkedAfterFailure, baseline: raw }],
   },
   {
     id: 'checked-read-native',

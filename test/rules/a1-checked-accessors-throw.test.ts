@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { truncateSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
 import {
   BackingFaultError,
   isRevokedError,
@@ -187,6 +189,41 @@ describe('A1 checked accessors throw at the access that failed', () => {
       expect(optimised).toBeGreaterThan(3); // the compilers give some loops up
     },
   );
+
+  test.each([
+    ['2', 'ERR_OUT_OF_RANGE'],
+    ['4096', 'ERR_OUT_OF_RANGE'],
+    ['-4', 'ERR_OUT_OF_RANGE'],
+    ['2 ** 31', 'ERR_OUT_OF_RANGE'],
+    ['2 ** 53', 'ERR_OUT_OF_RANGE'],
+    ['Infinity', 'ERR_OUT_OF_RANGE'],
+    ['4.5', 'ERR_OUT_OF_RANGE'],
+    ['NaN', 'ERR_OUT_OF_RANGE'],
+    ["'4'", 'ERR_INVALID_ARG_TYPE'],
+    ['4n', 'ERR_INVALID_ARG_TYPE'],
+    ['undefined', 'ERR_INVALID_ARG_TYPE'],
+    ['[4]', 'ERR_INVALID_ARG_TYPE'],
+    ['{ valueOf: () => 4 }', 'ERR_INVALID_ARG_TYPE'],
+  ])('A1 read32(%s) as the first failure of a thread is %s, compiled and not', async (offset, code) => {
+    const worker = new Worker(
+      `const { parentPort } = require('node:worker_threads');
+       const { MemoryObject } = require(${JSON.stringify(require.resolve('revocable-mmap'))});
+       const memory = MemoryObject.create({ size: ${PAGE} });
+       const mapping = memory.map();
+       mapping.write32(4, 0xfedcba98);
+       const codeOf = (at) => { try { return mapping.read32(at); } catch (error) { return error.code; } };
+       const sum = (from) => { let sum = 0; for (const at of from) sum += mapping.read32(at); return sum; };
+       for (let i = 0; i < 20000; i++) sum([0, 4, 8]);
+       let compiled;
+       try { compiled = sum([4, ${offset}]); } catch (error) { compiled = error.code; }
+       parentPort.postMessage([compiled, codeOf(${offset}), codeOf(4), codeOf(-0)]);
+       memory.close();`,
+      { eval: true },
+    );
+    const [told] = (await once(worker, 'message')) as [unknown];
+    expect(told).toEqual([code, code, 0xfedcba98, 0]);
+    await once(worker, 'exit');
+  });
 
   test('A1 a mapping attached in the same thread throws as well', () => {
     const memory = MemoryObject.create({ size: PAGE });
