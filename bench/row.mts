@@ -33,6 +33,11 @@ export interface Row {
   /** What the cases' sizes count, for the axis of a plot. Of one that ends in "bytes" the ticks are KiB, MiB and GiB. */
   sizeName?: string;
   target?: Target;
+  /**
+   * Whether both sides run on one processor, the same: of two one is often slower, for seconds, as something else uses its core. Not
+   * of sides with several threads that run at a time.
+   */
+  oneProcessor?: boolean;
   /** `--quick` runs the first case only, unless the row says how many. */
   quickCases?: number;
   /** Whether a run that names no rows has this one; without it, every run has. */

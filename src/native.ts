@@ -169,18 +169,19 @@ export interface Native {
   protect(id: number, firstPage: number, pages: number, access: number): Failure | null;
   remapPages(id: number, firstPage: number, pages: number, objectOffset: number): Failure | null;
 
-  readonly readBytes: (id: number, offset: number, target: NodeJS.ArrayBufferView, bytes: number) => number | PartialCopy;
-  readonly writeBytes: (id: number, offset: number, source: NodeJS.ArrayBufferView, bytes: number) => number | PartialCopy;
+  /** Copies what {@link orderCopy} has said. Undefined when all of it has been copied. */
+  readonly readBytes: (target: NodeJS.ArrayBufferView) => PartialCopy | undefined;
+  readonly writeBytes: (source: NodeJS.ArrayBufferView) => PartialCopy | undefined;
   /** Copies on another thread, out of the mapping or, with `source`, into it; the completion carries the token. */
   copyAsync(id: number, offset: number, bytes: number, source?: NodeJS.ArrayBufferView): number | Failure;
-  /** The outcome, as of {@link readBytes}; what was read goes to `target`. */
+  /** The outcome, bytes when all have been copied; what was read goes to `target`. */
   copyEnd(token: number, target?: NodeJS.ArrayBufferView): number | PartialCopy;
   /** One guarded load of 1, 2, 4 or 8 bytes; undefined when it faulted. */
   load(id: number, offset: number, width: number): number | bigint | undefined;
   store(id: number, offset: number, width: number, value: number | bigint): boolean;
   /** The first byte of the range whose page shows the object at or past its byte `end`; -1 for none. */
   firstBytePast(id: number, offset: number, length: number, end: number): number;
-  /** What the marks of the pages say of an access: `result` becomes verdict, cause, first byte concerned, pages diverted so far. */
+  /** What the marks of the pages say of an access: `result` becomes verdict, cause, first byte concerned. */
   judge(id: number, offset: number, width: number, write: boolean, result: Float64Array): void;
 
   advise(id: number, firstByte: number, bytes: number, advice: number): Failure | null;
@@ -437,6 +438,8 @@ const DESCRIBED = 10;
 
 const shared: Shared = ((native as Native & { shared?: Shared }).shared ??= newShared());
 
+const described = shared.described;
+
 /** One word a mapping, shared with every thread and with the fault handler once {@link start} has mapped it. */
 export const status: Int32Array = new Int32Array(shared.statusBuffer, 0, native.statusBytes / 4);
 
@@ -446,14 +449,14 @@ export const status64: BigUint64Array = new BigUint64Array(shared.statusBuffer, 
 /** Prepares this thread; a no-op from the second call on. Importing the package alone changes nothing in the process. */
 export function start(): Failure | null {
   if (shared.started) return null;
-  const failure = native.start(new Uint8Array(shared.statusBuffer, 0, native.statusBytes), shared.described);
+  const failure = native.start(new Uint8Array(shared.statusBuffer, 0, native.statusBytes), described);
   shared.started = failure === null;
   return failure;
 }
 
 /** The mapping that native code has just described. */
 export function takeDescription(): MappingDescription {
-  const d = shared.described;
+  const d = described;
   return {
     id: d[0],
     slot: d[1] | 0,
@@ -466,6 +469,13 @@ export function takeDescription(): MappingDescription {
     private: d[8] !== 0,
     fill: d[9] | 0,
   };
+}
+
+/** What the next call of {@link Native.readBytes} or {@link Native.writeBytes} copies: beside its arguments, as those cost more. */
+export function orderCopy(id: number, offset: number, bytes: number): void {
+  described[0] = id;
+  described[1] = offset;
+  described[2] = bytes;
 }
 
 /** The same number. Out of a Float64Array V8 keeps each as a double on its heap, to be converted at every use. */

@@ -70,6 +70,7 @@ export const rows: Row[] = [
     title: 'checked read32, bounds and alignment validated',
     unit: 'ns',
     baselineName: 'raw typed array',
+    oneProcessor: true,
     target: { atMost: 5 },
     quickCases: 2,
     cases: [
@@ -82,6 +83,7 @@ export const rows: Row[] = [
     title: 'the same, after a read of the thread has failed',
     unit: 'ns',
     baselineName: 'raw typed array',
+    oneProcessor: true,
     cases: [{ label: '1 MiB in order', subject: checkedAfterFailure, baseline: raw }],
   },
   {
@@ -89,6 +91,7 @@ export const rows: Row[] = [
     title: 'checked read32',
     unit: 'ns',
     baselineName: 'one native call',
+    oneProcessor: true,
     target: { atMost: 1 / 8 },
     cases: [{ label: '1 MiB in order', subject: checked, baseline: ofMapping('from.faults', (mapping) => mapping) }],
   },
@@ -97,6 +100,7 @@ export const rows: Row[] = [
     title: 'raw typed array while live',
     unit: 'ns',
     baselineName: 'plain SharedArrayBuffer',
+    oneProcessor: true,
     target: { atMost: 1.05 },
     cases: [
       {

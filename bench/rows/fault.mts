@@ -51,6 +51,7 @@ export const rows: Row[] = [
     title: 'first touch of a truncated file, to the caught error',
     unit: 'ns',
     baselineName: 'C sigsetjmp/siglongjmp',
+    oneProcessor: true,
     target: { atMost: 5 },
     cases: [
       {

@@ -48,6 +48,7 @@ export const rows: Row[] = [
     title: 'first raw touch of a truncated file, to the fill',
     unit: 'ns',
     baselineName: 'C sigsetjmp/siglongjmp',
+    oneProcessor: true,
     cases: [
       {
         label: '200 mappings of one page',
@@ -61,6 +62,7 @@ export const rows: Row[] = [
     title: 'the error of a fault alone, thrown and caught without one',
     unit: 'ns',
     baselineName: 'C sigsetjmp/siglongjmp',
+    oneProcessor: true,
     cases: [{ label: `${ERRORS} errors`, subject: caughtErrors, baseline: () => cProgram('fault', [tmpdir()]) }],
   },
 ];

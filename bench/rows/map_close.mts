@@ -12,6 +12,7 @@ export const rows: Row[] = [
     title: 'map() and close() of 64 KiB',
     unit: 'ns',
     baselineName: 'C mmap and munmap',
+    oneProcessor: true,
     target: { atMost: 5 },
     cases: [
       {

@@ -65,6 +65,7 @@ export const rows: Row[] = [
     title: 'revokeSync of an owned object',
     unit: 'ns',
     baselineName: 'C, same system calls',
+    oneProcessor: true,
     quickCases: 2,
     cases: [
       { ...revocation(1, 1, { atMost: 4 }), size: undefined },

@@ -15,12 +15,13 @@
 namespace revocable::binding {
 namespace {
 
-// The bytes of an ArrayBufferView; a DataView is another type to Node-API than a typed array.
+// The bytes of an ArrayBufferView; a DataView, which is rare, is another type to Node-API than a typed array.
 char* view_bytes(const Napi::Value& value) {
-  if (value.IsDataView()) return static_cast<char*>(value.As<Napi::DataView>().Data());
   void* data = nullptr;
-  napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, &data, nullptr, nullptr);
-  return static_cast<char*>(data);
+  if (napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, &data, nullptr, nullptr) == napi_ok) {
+    return static_cast<char*>(data);
+  }
+  return static_cast<char*>(value.As<Napi::DataView>().Data());
 }
 
 // A fault in a live mapping is its backing's: the page is marked, so that the caller can say which and why.
@@ -59,10 +60,9 @@ CopyResult copy_while_live(Region* region, char* to, const char* from, size_t by
   return {bytes, 0};
 }
 
-// { done, mapping }: how many bytes, and whether it was the mapping's side that failed; just the number when all were copied.
+// { done, mapping }: how many bytes, and whether it was the mapping's side that failed; undefined when all were copied.
 Napi::Value copy_result(Napi::Env env, Region* region, const CopyResult& copied, bool write) {
-  const Napi::Number done = Napi::Number::New(env, static_cast<double>(copied.done));
-  if (copied.fault_address == 0) return done;
+  if (copied.fault_address == 0) return Napi::Value();
   const bool mapping = copied.fault_address >= region->start && copied.fault_address < region->end;
   if (mapping) {
     report(region, copied.fault_address, write);
@@ -76,23 +76,34 @@ Napi::Value copy_result(Napi::Env env, Region* region, const CopyResult& copied,
     if (other != nullptr) report(other, copied.fault_address, !write);
   }
   Napi::Object result = Napi::Object::New(env);
-  result["done"] = done;
+  result["done"] = Napi::Number::New(env, static_cast<double>(copied.done));
   result["mapping"] = Napi::Boolean::New(env, mapping);
   return result;
 }
 
-// readBytes(id, offset, target, bytes)
+// What a copy is of, in the environment's `described`: each number as an argument would cost a hundredth of a 64 KiB copy.
+struct CopyOrder {
+  EnvState& state;
+  Region* region;
+  char* at;
+  size_t bytes;
+  explicit CopyOrder(const Napi::CallbackInfo& info)
+      : state(EnvState::of(info.Env())),
+        region(state.region(static_cast<uint64_t>(state.described[0]))),
+        at(reinterpret_cast<char*>(region->start + static_cast<uint64_t>(state.described[1]))),
+        bytes(static_cast<size_t>(state.described[2])) {}
+};
+
+// readBytes(target), with `described` id, offset and bytes
 Napi::Value read_bytes(const Napi::CallbackInfo& info) {
-  Region* region = EnvState::of(info.Env()).region(info[0]);
-  const auto* from = reinterpret_cast<const char*>(region->start + to_u64(info[1]));
-  return copy_result(info.Env(), region, copy_while_live(region, view_bytes(info[2]), from, to_u64(info[3])), false);
+  const CopyOrder order(info);
+  return copy_result(info.Env(), order.region, copy_while_live(order.region, view_bytes(info[0]), order.at, order.bytes), false);
 }
 
-// writeBytes(id, offset, source, bytes)
+// writeBytes(source), with `described` id, offset and bytes
 Napi::Value write_bytes(const Napi::CallbackInfo& info) {
-  Region* region = EnvState::of(info.Env()).region(info[0]);
-  auto* to = reinterpret_cast<char*>(region->start + to_u64(info[1]));
-  return copy_result(info.Env(), region, copy_while_live(region, to, view_bytes(info[2]), to_u64(info[3])), true);
+  const CopyOrder order(info);
+  return copy_result(info.Env(), order.region, copy_while_live(order.region, order.at, view_bytes(info[0]), order.bytes), true);
 }
 
 // copyAsync(id, offset, bytes, source or undefined): token | Failure. Copies on another thread, from `source` or to memory of its

@@ -251,8 +251,9 @@ Object* EnvState::object(const Napi::Value& id) const {
   return found == objects.end() ? nullptr : found->second.object;
 }
 
-Region* EnvState::region(const Napi::Value& id) const {
-  const uint64_t key = to_u64(id);
+Region* EnvState::region(const Napi::Value& id) const { return region(to_u64(id)); }
+
+Region* EnvState::region(uint64_t key) const {
   if (key == last_id_) return last_region_;  // loops copy from one mapping
   const auto found = regions.find(key);
   if (found == regions.end()) return nullptr;

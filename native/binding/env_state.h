@@ -79,7 +79,7 @@ class EnvState {
   EnvState(Napi::Env env, Napi::Float64Array described);
 
   Napi::Env env;
-  // Where a mapping is described: properties of an object would cost more than mapping it.
+  // Where a mapping is described: properties of an object would cost more than mapping it. And what a copy is of.
   double* described;
   Napi::FunctionReference notify;  // called on the event loop when there may be something to take
   RingReader events;
@@ -120,6 +120,7 @@ class EnvState {
   int subscription() const { return subscription_; }  // at the service, which need not tell this one of what it did itself
   Object* object(const Napi::Value& id) const;
   Region* region(const Napi::Value& id) const;
+  Region* region(uint64_t id) const;
   void forget_last() { last_id_ = 0, last_region_ = nullptr; }  // when a region is taken out of `regions`
 
  private:

@@ -23,6 +23,7 @@ import {
   CLOSED_SLOT,
   FILLS,
   native,
+  orderCopy,
   STATES,
   status as sharedStatus,
   status64 as sharedStatus64,
@@ -58,7 +59,7 @@ interface Judgement {
   /** The first byte that the verdict is about. */
   at: number;
 }
-type Copied = ReturnType<typeof native.readBytes>;
+type Copied = ReturnType<typeof native.copyEnd>;
 // Looked up once: V8 does not fold what is read of another module's exports each time.
 const { readBytes, writeBytes } = native;
 const status = sharedStatus;
@@ -803,7 +804,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   #transfer(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): Copied {
-    return write ? writeBytes(this.#id, offset, other, bytes) : readBytes(this.#id, offset, other, bytes);
+    orderCopy(this.#id, offset, bytes);
+    return (write ? writeBytes(other) : readBytes(other)) ?? bytes;
   }
 
   /** How many bytes from `offset` on may be copied, and the status word that says so: the same after the copy, and all was real. */
