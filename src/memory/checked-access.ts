@@ -143,8 +143,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     this.#writable = description.writable;
     this.#fill = FILLS[description.fill];
     this.#start = description.start;
+    // Registers are no memory, and no checked access may touch what a deadly fill may take the place of: native code does.
+    if (this.#registers !== undefined || this.#fill === 'signal') return;
     // At once: a first read that had to make them would cost all others their speed (docs/decisions/005-checked-accessors.md).
-    if (this.#mayHaveViews) this.#makeWords();
+    this.#u32 = new Uint32Array(buffer, this.#start, Math.floor(this.length / 4));
+    this.#gate = this.#slot;
   }
 
   /**
@@ -263,7 +266,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
           if (ALWAYS_LIVE[status[gate]] !== undefined) return value;
         }
       }
-      untroubled.yes = false;
+      untroubled.yes = false; // the other way says why, or reads it after all
     }
     return this.#read32Compared(offset);
   }
@@ -280,6 +283,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       status[SINK] = value;
       if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
       if (status[gate] === before) return value;
+      return this.#reconsider(offset, 4) as number;
     }
     return this.#readSlow(offset, 4) as number;
   }
@@ -473,25 +477,15 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     if (width > 1) multipleOf('offset', offset, width);
   }
 
-  /**
-   * Not of a deadly fill, whose raw memory no checked access may touch, nor of registers, and not when the user has transferred the
-   * ArrayBuffer away: accesses then go through native code.
-   */
-  get #mayHaveViews(): boolean {
-    return this.#registers === undefined && this.#fill !== 'signal' && this.#buffer.byteLength !== 0;
-  }
-
-  #makeWords(): void {
-    this.#u32 = new Uint32Array(this.#buffer, this.#start, Math.floor(this.length / 4));
-    this.#gate = this.#slot;
-  }
-
-  /** Makes the other typed views on first use. */
-  #makeViews(): void {
-    if (this.#u8 !== NO_VIEWS.u8 || !this.#mayHaveViews) return;
-    this.#u8 = new Uint8Array(this.#buffer, this.#start, this.length);
-    this.#u16 = new Uint16Array(this.#buffer, this.#start, Math.floor(this.length / 2));
-    this.#u64 = new BigUint64Array(this.#buffer, this.#start, Math.floor(this.length / 8));
+  /** Makes the typed view for accesses of `width` on first use; that of 32 bits is there from the start. */
+  #makeView(width: number): void {
+    const { length } = this;
+    if (this.#isUnviewed) return;
+    if (width === 1 && this.#u8 === NO_VIEWS.u8) this.#u8 = new Uint8Array(this.#buffer, this.#start, length);
+    else if (width === 2 && this.#u16 === NO_VIEWS.u16)
+      this.#u16 = new Uint16Array(this.#buffer, this.#start, Math.floor(length / 2));
+    else if (width === 8 && this.#u64 === NO_VIEWS.u64)
+      this.#u64 = new BigUint64Array(this.#buffer, this.#start, Math.floor(length / 8));
   }
 
   #readSlow(offset: number, width: number): number | bigint {
@@ -502,7 +496,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       while (this.#wordIfAllowed(offset, width, false) === undefined);
       return this.#readRegister(this.#registers, offset, width);
     }
-    this.#makeViews();
+    this.#makeView(width);
     for (;;) {
       const word = this.#wordIfAllowed(offset, width, false);
       if (word === undefined) continue;
@@ -531,6 +525,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   #reconsider(offset: number, width: number): number | bigint {
     this._throwUnlessLive(offset);
     this.#throwIfSelfFaulted(0, offset);
+    this.#marksAllow(offset, width, false);
     return this.#readSlow(offset, width);
   }
 
@@ -557,7 +552,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       while (this.#wordIfAllowed(offset, width, true) === undefined);
       return this.#writeRegister(this.#registers, offset, width, value);
     }
-    this.#makeViews();
+    this.#makeView(width);
     for (;;) {
       const word = this.#wordIfAllowed(offset, width, true);
       if (word === undefined) continue;
@@ -619,8 +614,13 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     throw new RegisterAccessError(this._place(offset), CAUSES[cause] as RegisterAccessCause);
   }
 
+  /** Accesses go through native code; also where the user has transferred the ArrayBuffer away. */
+  get #isUnviewed(): boolean {
+    return this.#gate === CLOSED_SLOT || this.#buffer.byteLength === 0;
+  }
+
   #load(offset: number, width: number): number | bigint | undefined {
-    if (this.#u8.length === 0) return native.load(this.#id, offset, width);
+    if (this.#isUnviewed) return native.load(this.#id, offset, width);
     switch (width) {
       case 1:
         return this.#u8[offset];
@@ -634,7 +634,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   #store(offset: number, width: number, value: number | bigint): boolean {
-    if (this.#u8.length === 0) return native.store(this.#id, offset, width, value);
+    if (this.#isUnviewed) return native.store(this.#id, offset, width, value);
     if (width === 1) this.#u8[offset] = value as number;
     else if (width === 2) this.#u16[offset / 2] = value as number;
     else if (width === 4) this.#u32[offset / 4] = value as number;
@@ -787,14 +787,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   /** Whether all that was copied was the memory's; throws why not, unless it is to be copied again. */
-  #isWhole(
-    copied: Copied,
-    offset: number,
-    other: NodeJS.ArrayBufferView,
-    bytes: number,
-    write: boolean,
-    word: number,
-  ): boolean {
+  #isWhole(copied: Copied, offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, word: number): boolean {
     const done = typeof copied === 'number' ? copied : copied.done;
     if (typeof copied !== 'number' && !copied.mapping) throw this.#otherSideError(other, done, !write);
     const after = this.#bytesAllowed(offset, bytes, write);
