@@ -224,7 +224,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
         status[SINK] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
         if (status[gate] === before) return value;
-        return this.#reconsider(offset, 1) as number;
+        const refusal = this.#refusalAfterLoad(offset, 1);
+        if (refusal !== undefined) throw refusal;
       }
     }
     return this.#readSlow(offset, 1) as number;
@@ -241,7 +242,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
         status[SINK] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
         if (status[gate] === before) return value;
-        return this.#reconsider(offset, 2) as number;
+        const refusal = this.#refusalAfterLoad(offset, 2);
+        if (refusal !== undefined) throw refusal;
       }
     }
     return this.#readSlow(offset, 2) as number;
@@ -283,7 +285,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       status[SINK] = value;
       if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
       if (status[gate] === before) return value;
-      return this.#reconsider(offset, 4) as number;
+      const refusal = this.#refusalAfterLoad(offset, 4);
+      if (refusal !== undefined) throw refusal;
     }
     return this.#readSlow(offset, 4) as number;
   }
@@ -299,7 +302,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
         status[SINK] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
         if (status[gate] === before) return value;
-        return this.#reconsider(offset, 4) as number;
+        const refusal = this.#refusalAfterLoad(offset, 4);
+        if (refusal !== undefined) throw refusal;
       }
     }
     return this.#readSlow(offset, 4) as number;
@@ -316,7 +320,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
         status64[SINK64] = value;
         if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
         if (status[gate] === before) return value;
-        return this.#reconsider(offset, 8) as bigint;
+        const refusal = this.#refusalAfterLoad(offset, 8);
+        if (refusal !== undefined) throw refusal;
       }
     }
     return this.#readSlow(offset, 8) as bigint;
@@ -426,16 +431,23 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** @internal */
   _throwUnlessLive(offset: number | undefined, bytesTransferred?: number): void {
-    if ((status[this.#slot] & STATUS_STATE) === 0) return;
+    const error = this.#whyNotLive(offset, bytesTransferred);
+    if (error !== undefined) throw error;
+  }
+
+  // The errors are made by functions that return them. V8 counts how often a function returns, to compile it when it is worth that:
+  // one that always throws is interpreted for ever, which took half as long again as the fault itself.
+  #whyNotLive(offset: number | undefined, bytesTransferred?: number): Error | undefined {
+    if ((status[this.#slot] & STATUS_STATE) === 0) return undefined;
     switch (this.state) {
       case 'live': // resumed since
-        return;
+        return undefined;
       case 'revoked':
-        throw this._revocationError(offset, bytesTransferred);
+        return this._revocationError(offset, bytesTransferred);
       case 'suspended':
-        throw new MappingSuspendedError(this._place(offset, bytesTransferred));
+        return new MappingSuspendedError(this._place(offset, bytesTransferred));
       case 'closed':
-        throw new MappingClosedError(this._place(offset, bytesTransferred));
+        return new MappingClosedError(this._place(offset, bytesTransferred));
     }
   }
 
@@ -454,21 +466,34 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return { verdict: VERDICTS[judged[0]], cause: CAUSES[judged[1]], at: judged[2] };
   }
 
-  /** Throws what the marks of the pages say. False when a diverted page had to be put back: what was read there was not real. */
-  #marksAllow(offset: number, width: number, write: boolean): boolean {
+  /** What the marks of the pages say. `'stray'` when a diverted page had to be put back: what was read there was not real. */
+  #refusalOfMarks(offset: number, width: number, write: boolean): Error | 'stray' | undefined {
     const { verdict, cause, at } = this._judge(offset, width, write);
     switch (verdict) {
       case 'fine':
-        return true;
+        return undefined;
       case 'stray':
-        return false;
+        return 'stray';
       case 'lost':
-        throw new BackingFaultError(this._place(Math.max(at, offset)), cause as BackingFaultCause);
+        return new BackingFaultError(this._place(Math.max(at, offset)), cause as BackingFaultCause);
       case 'protected':
-        throw new ProtectedPageError(this._place(at));
+        return new ProtectedPageError(this._place(at));
       case 'read-only':
-        throw new ReadOnlyMappingError(this._place(at));
+        return new ReadOnlyMappingError(this._place(at));
     }
+  }
+
+  /** After a load during which the status word changed: why. Undefined when it should be made again. */
+  #refusalAfterLoad(offset: number, width: number): Error | undefined {
+    const refusal = this.#whyNotLive(offset) ?? this.#selfFaultSince(0, offset) ?? this.#refusalOfMarks(offset, width, false);
+    return refusal === 'stray' ? undefined : refusal;
+  }
+
+  /** Throws what the marks of the pages say. False for `'stray'`. */
+  #marksAllow(offset: number, width: number, write: boolean): boolean {
+    const refusal = this.#refusalOfMarks(offset, width, write);
+    if (refusal instanceof Error) throw refusal;
+    return refusal === undefined;
   }
 
   protected _checkPlace(offset: number, width: number): void {
@@ -519,14 +544,6 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     const word = Atomics.load(status, this.#slot);
     if ((word & STATUS_SPECIAL) === 0) return word;
     return this.#allowed(offset, width, write) ? word : undefined;
-  }
-
-  /** After a load during which the status word changed: throws why, or makes the load again. */
-  #reconsider(offset: number, width: number): number | bigint {
-    this._throwUnlessLive(offset);
-    this.#throwIfSelfFaulted(0, offset);
-    this.#marksAllow(offset, width, false);
-    return this.#readSlow(offset, width);
   }
 
   #allowed(offset: number, width: number, write: boolean): boolean {
@@ -589,12 +606,17 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return this.#servedHere ? native.selfFaults(this.#id) : 0;
   }
 
-  #throwIfSelfFaulted(before: number, offset: number | undefined, bytesTransferred?: number): void {
-    if (!this.#servedHere) return;
+  #selfFaultSince(before: number, offset: number | undefined, bytesTransferred?: number): SelfFaultError | undefined {
+    if (!this.#servedHere) return undefined;
     const now = native.selfFaults(this.#id);
-    if (now === before) return;
+    if (now === before) return undefined;
     this.#selfFaultsTold = now;
-    throw new SelfFaultError(this._place(offset, bytesTransferred));
+    return new SelfFaultError(this._place(offset, bytesTransferred));
+  }
+
+  #throwIfSelfFaulted(before: number, offset: number | undefined, bytesTransferred?: number): void {
+    const error = this.#selfFaultSince(before, offset, bytesTransferred);
+    if (error !== undefined) throw error;
   }
 
   /** Raw accesses have, since this was last asked or a checked one has. */
