@@ -192,7 +192,8 @@ export interface Native {
   prefetch(id: number, firstByte: number, bytes: number): Failure | null;
 
   /** Shuts the gate and revokes; `mine`: whether this call is the one that did. */
-  revokeSync(objectId: number): NativeReport & { mine: boolean };
+  /** {@link takeReport} has the outcome. */
+  revokeSync(objectId: number): void;
   /** The same on the library's thread; the gate is shut when it returns, and the completion carries the token. */
   revokeAsync(objectId: number): { token: number; mine: boolean };
   suspendAsync(objectId: number): number;
@@ -468,6 +469,20 @@ export function takeDescription(): MappingDescription {
     writable: d[7] !== 0,
     private: d[8] !== 0,
     fill: d[9] | 0,
+  };
+}
+
+/** Of the revocation that native code has just made, and whether it was this call that made it. */
+export function takeReport(): NativeReport & { mine: boolean } {
+  const d = described;
+  return {
+    mine: d[0] !== 0,
+    mappings: small(d[1]),
+    truncated: d[2] !== 0,
+    replaced: small(d[3]),
+    protected: small(d[4]),
+    failed: small(d[5]),
+    durationUs: d[6],
   };
 }
 

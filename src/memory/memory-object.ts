@@ -27,7 +27,18 @@ import {
 } from '../errors.js';
 import { forgetObject, knownObject, MappingList, rememberObject } from '../known.js';
 import { completionOf, prepare, unwrap } from '../loop.js';
-import { CAUSES, FILLS, isFailure, native, REVOKE_DONE, STATES, STATUS_STATE, takeDescription, type Failure } from '../native.js';
+import {
+  CAUSES,
+  FILLS,
+  isFailure,
+  native,
+  REVOKE_DONE,
+  STATES,
+  STATUS_STATE,
+  takeDescription,
+  takeReport,
+  type Failure,
+} from '../native.js';
 import { later, laterEach } from '../turns.js';
 import type { FaultInfo } from './events.js';
 import { linkOf, type DeviceLink } from '../device/link.js';
@@ -329,7 +340,8 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
 
   /** {@link revoke}, in this call. Blocks while the kernel takes the pages away: some microseconds a mapping, up to one a present page. */
   revokeSync(reason?: unknown): RevokeReport {
-    const report = native.revokeSync(this.#id);
+    native.revokeSync(this.#id);
+    const report = takeReport();
     if (report.mine) this.#reason = reason;
     return this.#revoked(report.mine, toReport(this.name, report.mine, report));
   }
