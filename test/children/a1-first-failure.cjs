@@ -75,7 +75,9 @@ async function main() {
     const sync = new Int32Array(new SharedArrayBuffer(16));
     if (revoker === 'truncate') fs.writeFileSync(path, Buffer.alloc(SIZE, 1));
     const memory =
-      revoker === 'truncate' ? MemoryObject.openFile(path, { writable: true }) : MemoryObject.create({ size: SIZE, name: `round ${round}` });
+      revoker === 'truncate'
+        ? MemoryObject.openFile(path, { writable: true })
+        : MemoryObject.create({ size: SIZE, name: `round ${round}` });
     const mapping = memory.map();
     mapping.bytes.fill(1);
     const worker = new Worker(__filename, { workerData: { shared: sync.buffer, handle: mapping.share(), round, compiler } });
