@@ -35,9 +35,9 @@ Pending begin(const Napi::CallbackInfo& info) {
   return {state.mailbox, object_acquire(state.object(info[0])->id), state.next_token++};
 }
 
-// revokeSync(objectId): fills the environment's `described`, in the order of takeReport in src/native.ts; an object's properties would
-// cost a tenth of the revocation of a page. The gate and the rest in one call, so that a worker that is terminated cannot leave an
-// object with its gate shut and nobody revoking.
+// revokeSync(objectId): fills the environment's `described`, in the order of takeReport in src/native.ts; an object's properties
+// would cost a tenth of the revocation of a page. The gate and the rest in one call, so that a worker that is terminated cannot
+// leave an object with its gate shut and nobody revoking.
 void revoke_sync(const Napi::CallbackInfo& info) {
   handlers_ensure();
   const EnvState& state = EnvState::of(info.Env());

@@ -144,8 +144,8 @@ struct Region {
   Piece extents[kExtents] = {};
   bool weak = false;  // revoked by PROT_NONE or guard pages
   bool told = false;  // that a raw access got the fill
-  // That a thread touched a page which it would have had to supply itself. The status word then keeps kStatusMarked, so that every
-  // checked access counts such touches before and after.
+  // That a thread touched a page which it would have had to supply itself. The status word then keeps kStatusMarked, so that
+  // every checked access counts such touches before and after.
   bool self_faulted = false;
   std::atomic<uint64_t> strayed_at{0};            // CLOCK_MONOTONIC, ns: when a page was last diverted
   std::atomic<uintptr_t> lost_from{UINTPTR_MAX};  // every page from here on is lost (see lose_tail)
@@ -245,15 +245,15 @@ inline void begin_state(Region* region) {
   status_words()[region->slot].store(0);
 }
 
-// Publishes `state` and whether pages are marked in the status word; a mapping that is live and was special before, or is now, counts
-// on. Under the claim.
-// Sequentially consistent, because a waiter registers itself and then reads the word, and revocation does the reverse.
+// Publishes `state` and whether pages are marked in the status word; a mapping that is live and was special before, or is now,
+// counts on. Under the claim. Sequentially consistent, because a waiter registers itself and then reads the word, and revocation
+// does the reverse.
 inline void publish_state(Region* region, State state) {
   region->state.store(state);
   std::atomic<uint32_t>& word = status_words()[region->slot];
   const uint32_t before = word.load(std::memory_order_relaxed);
-  const bool marked = region->marked_pages != 0 || region->self_faulted ||
-                      region->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
+  const bool marked =
+      region->marked_pages != 0 || region->self_faulted || region->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
   const uint32_t special = static_cast<uint32_t>(state) | (marked ? kStatusMarked : 0);
   const bool counts = state == State::live && ((before | special) & kStatusSpecial) != 0;
   const uint32_t count = (before & ~kStatusSpecial) + (counts ? kStatusCountStep : 0);

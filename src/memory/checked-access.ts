@@ -270,10 +270,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       }
       untroubled.yes = false; // the other way says why, or reads it after all
     }
-    return this.#read32Compared(offset);
+    return this._read32Compared(offset);
   }
 
-  #read32Compared(offset: number): number {
+  /** {@link read32} after a failure, and of mappings that stay out of `untroubled` (`mappingOf`). */
+  protected _read32Compared(offset: number): number {
     const gate = this.#gate;
     const before = status[gate];
     const words = this.#u32;
@@ -287,24 +288,6 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       if (status[gate] === before) return value;
       const refusal = this.#refusalAfterLoad(offset, 4);
       if (refusal !== undefined) throw refusal;
-    }
-    return this.#readSlow(offset, 4) as number;
-  }
-
-  /** {@link read32} of mappings that stay out of `untroubled`: see `mappingOf`. */
-  protected _read32Apart(offset: number): number {
-    const gate = this.#gate;
-    const before = status[gate];
-    const index = typeof offset === 'number' ? offset >>> 2 : -1;
-    if (((index << 2 === offset && offset >= 0) || index * 4 === offset) && (before & STATUS_SPECIAL) === 0) {
-      const value = this.#u32[index];
-      if (value !== undefined) {
-        status[SINK] = value;
-        if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
-        if (status[gate] === before) return value;
-        const refusal = this.#refusalAfterLoad(offset, 4);
-        if (refusal !== undefined) throw refusal;
-      }
     }
     return this.#readSlow(offset, 4) as number;
   }

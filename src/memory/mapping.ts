@@ -431,7 +431,7 @@ export class Mapping extends CheckedAccess implements Disposable {
  */
 class MappingApart extends Mapping {
   override read32(offset: number): number {
-    return this._read32Apart(offset);
+    return this._read32Compared(offset);
   }
 }
 
