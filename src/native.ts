@@ -191,8 +191,7 @@ export interface Native {
   residency(id: number, firstByte: number, bytes: number, target: Uint8Array): Failure | null;
   prefetch(id: number, firstByte: number, bytes: number): Failure | null;
 
-  /** Shuts the gate and revokes; `mine`: whether this call is the one that did. */
-  /** {@link takeReport} has the outcome. */
+  /** Shuts the gate and revokes; {@link takeReport} has the outcome. */
   revokeSync(objectId: number): void;
   /** The same on the library's thread; the gate is shut when it returns, and the completion carries the token. */
   revokeAsync(objectId: number): { token: number; mine: boolean };
@@ -386,8 +385,8 @@ export const STATUS_STATE = 3;
 /** Flag of a status word: pages are lost, protected or diverted; ask {@link Native.judge} about the page. */
 export const STATUS_MARKED = 4;
 /**
- * What is 0 of a live mapping with nothing special. The other bits count how often it has become that again: the same word before and
- * after an access says that nothing happened between.
+ * What is 0 of a live mapping with nothing special. The other bits are a number that is another one whenever what its pages show may have
+ * changed: the same word before and after an access says that nothing happened between.
  */
 export const STATUS_SPECIAL = STATUS_STATE | STATUS_MARKED;
 /** Flag of an object's state: the revocation is complete. */

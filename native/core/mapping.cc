@@ -161,7 +161,9 @@ void count_state(State state, bool up) {
 }
 
 // After marks or lost pages changed: the status word follows. Under the claim.
-void republish(Region* region) { publish_state(region, region->state.load(std::memory_order_relaxed)); }
+void republish(Region* region, bool only_access = false) {
+  publish_state(region, region->state.load(std::memory_order_relaxed), only_access);
+}
 
 Failure check_live(const Region* region, const char* syscall) {
   const State state = region->state.load(std::memory_order_relaxed);
@@ -388,13 +390,13 @@ Failure protect_pages(Region* region, size_t first, size_t count, Access access)
     before[i] = region->mark_of(first + i);
     set_mark(region, first + i, static_cast<PageMark>((before[i] & ~kMarkAccessMask) | static_cast<PageMark>(mark)));
   }
-  republish(region);
+  republish(region, true);
   void* at = reinterpret_cast<void*>(region->page_address(first));
   const int prot = region->trapped ? PROT_NONE : prot_of(access, *region);  // of registers, only the marks say it
   if (mprotect(at, count << region->page_shift, prot) != 0) {
     failure = Failure::from_errno("mprotect");
     for (size_t i = 0; i < count; ++i) set_mark(region, first + i, before[i]);
-    republish(region);
+    republish(region, true);
   }
   return failure;
 }
@@ -428,6 +430,7 @@ Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_
     for (size_t i = 0; i < moved; ++i) {
       const int prot = prot_of(mark_access(region->mark_of(first + i)), *region);
       map_object_pages(region, region->page_address(first + i), region->page_size(), prot, before[i]);
+      set_mark(region, first + i, region->mark_of(first + i) & ~kMarkLostFilled);
     }
     return refused;
   }
@@ -461,7 +464,7 @@ void restore_refused_pages(Region* region, size_t first, size_t count) {
 
 void settle_strays_claimed(Region* region) {
   if (region->stray_first > region->stray_last) return;
-  size_t left_first = SIZE_MAX, left_last = 0;
+  size_t left_first = SIZE_MAX, left_last = 0, settled = 0;
   if (region->state.load(std::memory_order_relaxed) == State::live) {
     for (size_t page = region->stray_first; page <= region->stray_last; ++page) {
       const PageMark mark = region->mark_of(page);
@@ -472,12 +475,13 @@ void settle_strays_claimed(Region* region) {
         continue;
       }
       set_mark(region, page, static_cast<PageMark>(mark & ~kMarkStray));
+      ++settled;
     }
   }
   // Those that could not be put back (no mapping more to be had) are tried again at the next access.
   region->stray_first = left_first;
   region->stray_last = left_last;
-  republish(region);
+  if (settled != 0) republish(region);
 }
 
 void settle_strays(Region* region) {

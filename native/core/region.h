@@ -246,16 +246,17 @@ inline void begin_state(Region* region) {
 }
 
 // Publishes `state` and whether pages are marked in the status word; a mapping that is live and was special before, or is now,
-// counts on. Under the claim. Sequentially consistent, because a waiter registers itself and then reads the word, and revocation
-// does the reverse.
-inline void publish_state(Region* region, State state) {
+// counts on: what its pages show may have changed. Not when only `access` changed: who meets a page that is forbidden now is
+// diverted, and that counts; all other copies may go on. Under the claim. Sequentially consistent, because a waiter registers
+// itself and then reads the word, and revocation does the reverse.
+inline void publish_state(Region* region, State state, bool only_access = false) {
   region->state.store(state);
   std::atomic<uint32_t>& word = status_words()[region->slot];
   const uint32_t before = word.load(std::memory_order_relaxed);
   const bool marked =
       region->marked_pages != 0 || region->self_faulted || region->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
   const uint32_t special = static_cast<uint32_t>(state) | (marked ? kStatusMarked : 0);
-  const bool counts = state == State::live && ((before | special) & kStatusSpecial) != 0;
+  const bool counts = !only_access && state == State::live && ((before | special) & kStatusSpecial) != 0;
   const uint32_t count = (before & ~kStatusSpecial) + (counts ? kStatusCountStep : 0);
   word.store((counts && count == 0 ? kStatusCountStep : count) | special);  // past its end the count goes on at 1: 0 is "never"
 }

@@ -116,7 +116,7 @@ revocable_copy_wide1_pad:
   subq $32, %r9
 revocable_copy_wide_pad:
   vzeroupper
-  jmp 2f
+  jmp revocable_copy_chunks_pad
 4:
   vzeroupper
   .p2align 4
@@ -154,7 +154,11 @@ revocable_copy_store1_pad:
   addq $16, %rdi
   subq $16, %r9
 revocable_copy_chunks_pad:
-  # Go on from there word by word, then byte by byte: it faults again, at the exact byte.
+  # Go on from there byte by byte: it faults again, at the exact byte.
+  movq %r9, %rcx
+  xorl %r9d, %r9d
+  jmp revocable_copy_words_pad
+  # What is left, word by word.
 2:
   movq %r9, %rcx
   xorl %r9d, %r9d

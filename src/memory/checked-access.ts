@@ -115,7 +115,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** Of the status table; CLOSED_SLOT once closed. */
   #slot: number;
-  /** The slot once the typed views exist, for the fast path; until then, and for ever where there is none, CLOSED_SLOT. */
+  /** The slot where there are typed views, for the fast path; where there are none, CLOSED_SLOT. */
   #gate = CLOSED_SLOT;
   #u8 = NO_VIEWS.u8;
   #u16 = NO_VIEWS.u16;
@@ -216,7 +216,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
    */
   read8(offset: number): number {
     const gate = this.#gate;
-    const before = status[gate];
+    const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 0 : -1;
     if (index === offset && (before & STATUS_SPECIAL) === 0) {
       const value = this.#u8[index];
@@ -234,7 +234,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** {@link read8} of 16 bits. */
   read16(offset: number): number {
     const gate = this.#gate;
-    const before = status[gate];
+    const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 1 : -1;
     if (((index << 1 === offset && offset >= 0) || index * 2 === offset) && (before & STATUS_SPECIAL) === 0) {
       const value = this.#u16[index];
@@ -262,7 +262,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
         // with the word they loaded above (Maglev in Node 26 does): it depends on the value and may, for all they know, be to that
         // very word. Atomics.add orders the two loads on processors that do not (docs/decisions/005-checked-accessors.md).
         const value = this.#u32[typeof offset === 'number' ? offset / 4 : -1];
-        if (value !== undefined) {
+        // (Of numbers that are not whole, those that a quarter of is 0 have one.)
+        if (value !== undefined && ALWAYS_LIVE[offset % 1] !== undefined) {
           status[SINK] = value;
           if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
           if (ALWAYS_LIVE[status[gate]] !== undefined) return value;
@@ -276,7 +277,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** {@link read32} after a failure, and of mappings that stay out of `untroubled` (`mappingOf`). */
   protected _read32Compared(offset: number): number {
     const gate = this.#gate;
-    const before = status[gate];
+    const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const words = this.#u32;
     const index = typeof offset === 'number' ? offset >>> 2 : words.length;
     // (The first comparison is of integers, at half the price; the second is for offsets from 2 GiB on.)
@@ -295,7 +296,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** {@link read8} of 64 bits, as a bigint. */
   read64(offset: number): bigint {
     const gate = this.#gate;
-    const before = status[gate];
+    const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 3 : -1;
     if (((index << 3 === offset && offset >= 0) || index * 8 === offset) && (before & STATUS_SPECIAL) === 0) {
       const value = this.#u64[index];
@@ -320,7 +321,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
    */
   write8(offset: number, value: number): void {
     const gate = this.#gate;
-    const before = status[gate];
+    const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 0 : -1;
     if (
       index === offset &&
@@ -331,8 +332,9 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       (before & STATUS_SPECIAL) === 0
     ) {
       this.#u8[index] = value;
+      if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
       if (status[gate] === before) return;
-      return this.#afterWrite(offset, 1, value);
+      return this.#afterWrite(offset, 1, value, before);
     }
     this.#writeSlow(offset, 1, value);
   }
@@ -340,7 +342,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** {@link write8} of 16 bits. */
   write16(offset: number, value: number): void {
     const gate = this.#gate;
-    const before = status[gate];
+    const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 1 : -1;
     if (
       ((index << 1 === offset && offset >= 0) || index * 2 === offset) &&
@@ -351,8 +353,9 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       (before & STATUS_SPECIAL) === 0
     ) {
       this.#u16[index] = value;
+      if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
       if (status[gate] === before) return;
-      return this.#afterWrite(offset, 2, value);
+      return this.#afterWrite(offset, 2, value, before);
     }
     this.#writeSlow(offset, 2, value);
   }
@@ -360,7 +363,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** {@link write8} of 32 bits. */
   write32(offset: number, value: number): void {
     const gate = this.#gate;
-    const before = status[gate];
+    const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 2 : -1;
     if (
       ((index << 2 === offset && offset >= 0) || index * 4 === offset) &&
@@ -371,8 +374,9 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       (before & STATUS_SPECIAL) === 0
     ) {
       this.#u32[index] = value;
+      if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
       if (status[gate] === before) return;
-      return this.#afterWrite(offset, 4, value);
+      return this.#afterWrite(offset, 4, value, before);
     }
     this.#writeSlow(offset, 4, value);
   }
@@ -515,7 +519,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
         this.#throwAfterFault(offset, width, false);
         continue;
       }
-      if (word === Atomics.load(status, this.#slot)) return value;
+      if (this.#isSame(word)) return value;
     }
   }
 
@@ -529,16 +533,28 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return this.#allowed(offset, width, write) ? word : undefined;
   }
 
+  /** Whether the status word is, after an access, what it was before. */
+  #isSame(word: number): boolean {
+    if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
+    return Atomics.load(status, this.#slot) === word;
+  }
+
   #allowed(offset: number, width: number, write: boolean): boolean {
     this._throwUnlessLive(offset);
     return this.#marksAllow(offset, width, write);
   }
 
-  /** After a store during which the status word changed: throws why, or makes the store again. */
-  #afterWrite(offset: number, width: number, value: number): void {
+  /** After a store during which the status word changed: throws why, or makes the store again where it may have gone elsewhere. */
+  #afterWrite(offset: number, width: number, value: number, before: number): void {
     this._throwUnlessLive(offset);
     this.#throwIfSelfFaulted(0, offset);
+    if (this.#allowed(offset, width, true) && this.#isUnmoved(before)) return;
     this.#writeSlow(offset, width, value);
+  }
+
+  /** Whether nothing has happened since, but that pages may have been marked: of those that were accessed, the marks say so. */
+  #isUnmoved(word: number): boolean {
+    return ((Atomics.load(status, this.#slot) ^ word) & ~STATUS_MARKED) === 0;
   }
 
   #writeSlow(offset: number, width: number, value: number | bigint): void {
@@ -560,7 +576,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       const stored = this.#store(offset, width, value);
       this.#throwIfSelfFaulted(selfFaults, offset);
       if (!stored) this.#throwAfterFault(offset, width, true);
-      else if (word === Atomics.load(status, this.#slot)) return;
+      else if (this.#isSame(word)) return;
     }
   }
 
@@ -796,7 +812,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     const done = typeof copied === 'number' ? copied : copied.done;
     if (typeof copied !== 'number' && !copied.mapping) throw this.#otherSideError(other, done, !write);
     const after = this.#bytesAllowed(offset, bytes, write);
-    if (done === bytes && after.limit === bytes && after.word === word) return true;
+    if (done === bytes && after.limit === bytes && this.#isUnmoved(word)) return true;
     this.#throwForCopy(offset, done, bytes, write);
     return false;
   }

@@ -105,6 +105,10 @@ async function main() {
     }
     const mapping = memory.map();
     mapping.bytes.fill(1);
+    if (round % 4 >= 2) {
+      await memory.suspend(); // its status word is another one than a new mapping's from now on
+      await memory.resume();
+    }
     requests.get(loop)(); // an error that was thrown out of it may have cost the loop its code
     const result = {};
     let revoked;

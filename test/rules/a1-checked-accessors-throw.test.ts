@@ -199,6 +199,8 @@ describe('A1 checked accessors throw at the access that failed', () => {
     ['Infinity', 'ERR_OUT_OF_RANGE'],
     ['4.5', 'ERR_OUT_OF_RANGE'],
     ['NaN', 'ERR_OUT_OF_RANGE'],
+    ['Number.MIN_VALUE', 'ERR_OUT_OF_RANGE'],
+    ['-2 * Number.MIN_VALUE', 'ERR_OUT_OF_RANGE'],
     ["'4'", 'ERR_INVALID_ARG_TYPE'],
     ['4n', 'ERR_INVALID_ARG_TYPE'],
     ['undefined', 'ERR_INVALID_ARG_TYPE'],

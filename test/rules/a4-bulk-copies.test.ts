@@ -1,6 +1,6 @@
 import { readFileSync, truncateSync } from 'node:fs';
 import { Mapping, MemoryObject } from 'revocable-mmap';
-import { runChild } from '../support/child.js';
+import { runChild, runInChild } from '../support/child.js';
 import { temporaryDirectory, temporaryFile } from '../support/temporary.js';
 import { thrownBy } from '../support/thrown.js';
 
@@ -260,4 +260,52 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
       expect(partial).toBeGreaterThan(0);
     },
   );
+
+  // A thread that goes on until it is told to stop.
+  const MEANWHILE = {
+    'protects a page beside it': `mapping.protect({ offset: BYTES, length: PAGE, access: 'none' }); mapping.protect({ offset: BYTES, length: PAGE, access: 'rw' });`,
+    'suspends and resumes, and touches the fill': `await mapping.object.suspend(); for (let at = 0; at < BYTES; at += PAGE) mapping.bytes[at]; await mapping.object.resume();`,
+  };
+  test.each(Object.entries(MEANWHILE))('A4 a copy has no fill in it, and ends, while another thread %s', async (_, meanwhile) => {
+    const run = await runInChild(
+      async (lib, require, act) => {
+        const { once } = require('node:events') as typeof import('node:events');
+        const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
+        const [PAGE, BYTES] = [4096, 4 << 20];
+        const memory = lib.MemoryObject.create({ size: BYTES + PAGE });
+        const mapping = memory.map();
+        mapping.bytes.fill(0x5a);
+        const told = new Int32Array(new SharedArrayBuffer(8)); // stop; how often it has acted
+        const worker = new Worker(
+          `const { workerData } = require('node:worker_threads');
+           const { Mapping } = require(${JSON.stringify(require.resolve('revocable-mmap'))});
+           const { handle, told, PAGE, BYTES } = workerData;
+           const mapping = Mapping.attach(handle);
+           (async () => { while (Atomics.load(told, 0) === 0) { ${act} Atomics.add(told, 1, 1); } })();`,
+          { eval: true, workerData: { handle: mapping.share(), told, PAGE, BYTES } },
+        );
+        const ended = once(worker, 'exit');
+        const [target, wanted] = [Buffer.alloc(BYTES), Buffer.alloc(BYTES, 0x5a)];
+        const seen = { whole: 0, refused: 0, wrong: 0 };
+        while (seen.whole < 50 || Atomics.load(told, 1) < 100) {
+          try {
+            mapping.read(0, target);
+            seen.whole++;
+            if (target.compare(wanted) !== 0) seen.wrong++;
+            mapping.write(0, wanted);
+          } catch (error) {
+            if ((error as { code?: string }).code !== 'ERR_MAPPING_SUSPENDED') throw error;
+            seen.refused++;
+            await new Promise((resolve) => setTimeout(resolve, 1));
+          }
+        }
+        Atomics.store(told, 0, 1);
+        await ended;
+        memory.close();
+        return seen;
+      },
+      { input: meanwhile },
+    );
+    expect(run).toMatchObject({ status: 0, signal: null, stderr: '', value: { wrong: 0 } });
+  });
 });
