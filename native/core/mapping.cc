@@ -390,13 +390,13 @@ Failure protect_pages(Region* region, size_t first, size_t count, Access access)
     before[i] = region->mark_of(first + i);
     set_mark(region, first + i, static_cast<PageMark>((before[i] & ~kMarkAccessMask) | static_cast<PageMark>(mark)));
   }
-  republish(region, true);
+  republish(region, /*only_access=*/true);
   void* at = reinterpret_cast<void*>(region->page_address(first));
   const int prot = region->trapped ? PROT_NONE : prot_of(access, *region);  // of registers, only the marks say it
   if (mprotect(at, count << region->page_shift, prot) != 0) {
     failure = Failure::from_errno("mprotect");
     for (size_t i = 0; i < count; ++i) set_mark(region, first + i, before[i]);
-    republish(region, true);
+    republish(region, /*only_access=*/true);
   }
   return failure;
 }

@@ -276,7 +276,7 @@ void forbid_writes(Region* region, size_t page) {
   if (!ensure_marks(region)) return;
   const PageMark mark = region->mark_of(page);
   set_mark(region, page, static_cast<PageMark>((mark & ~kMarkAccessMask) | static_cast<PageMark>(Access::read)));
-  publish_state(region, State::live, true);
+  publish_state(region, State::live, /*only_access=*/true);
   mprotect(reinterpret_cast<void*>(region->page_address(page)), kPageSize, PROT_READ);
 }
 

@@ -17,9 +17,9 @@ enum class State : uint32_t { live = 0, suspended = 1, revoked = 2, closed = 3 }
 
 // A word holds the State in its low bits, a flag above, and then a count. 0 is "live, and never anything else": the one value
 // that lets a checked access take its fastest path. With the low bits 0 and a count it is live and nothing special again, after
-// something that was. The count is another one each time, so that a word that is the same before and after a load says that
-// nothing happened between: without it a load could be answered by the fill of a suspension, and the look find the word of
-// before.
+// something that was. The count is another one whenever what the pages show may have changed (publish_state), so that a word that
+// is the same before and after a load says that the load was real: without it a load could be answered by the fill of a
+// suspension, and the look find the word of before.
 inline constexpr uint32_t kStatusStateMask = 3;
 inline constexpr uint32_t kStatusMarked = 4;  // some pages are lost, protected or strayed: ask native code about the page
 inline constexpr uint32_t kStatusSpecial = kStatusStateMask | kStatusMarked;
