@@ -358,7 +358,7 @@ export const FILLS = ['zeros', 'ones', 'signal'] as const;
 export const SCOPES = ['by-cause', 'page', 'object'] as const;
 export const ACCESS = ['base', 'none', 'r', 'rw'] as const;
 export const CAUSES = ['none', 'past-end', 'no-space', 'poisoned', 'unknown', 'refused', 'failed', 'no-answer'] as const;
-export const VERDICTS = ['fine', 'stray', 'protected', 'read-only', 'lost'] as const;
+export const VERDICTS = ['fine', 'stray', 'protected', 'read-only', 'lost', 'unsettled'] as const;
 export const WAIT_RESULTS = ['ok', 'not-equal', 'timed-out', 'gone', 'faulted', 'cancelled', 'pending'] as const;
 export const EVENT_KINDS = [
   'object-changed',

@@ -3,7 +3,8 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cstring>
+#include <memory>
+#include <new>
 
 #include "binding/env_state.h"
 #include "core/copy_thread.h"
@@ -24,12 +25,16 @@ char* view_bytes(const Napi::Value& value) {
   return static_cast<char*>(value.As<Napi::DataView>().Data());
 }
 
-// A fault in a live mapping is its backing's: the page is marked, so that the caller can say which and why.
-void report(Region* region, uintptr_t address, bool write) {
+uint32_t word_of(const Region* region) { return status_words()[region->slot].load(); }
+
+// A fault in a live mapping is its backing's: the page is marked, so that the caller can say which and why. `word` is the status
+// word before the access: with another one now it may have been a suspension's fault, which is over.
+void report(Region* region, uint32_t word, uintptr_t address, bool write, bool poisoned = false) {
   if (address < region->start || address >= region->end) return;
   const int allowed = prot_of(mark_access(region->mark_of(region->page_of(address))), *region);
   if ((allowed & (write ? PROT_WRITE : PROT_READ)) == 0) return;  // its backing has nothing to do with it
-  if (region->state.load(std::memory_order_acquire) == State::live) absorb_backing_fault(region, address, write);
+  if ((word & kStatusStateMask) != 0 || ((word_of(region) ^ word) & ~kStatusMarked) != 0) return;
+  absorb_backing_fault(region, address, write, poisoned);
 }
 
 // Copies in chunks while the mapping is live. As long as a copy is under way no fill is mapped (handler_inside.cc): it faults at
@@ -49,34 +54,37 @@ class Copier {
   Region* region_;
 };
 
-CopyResult copy_while_live(Region* region, char* to, const char* from, size_t bytes) {
+// `write`: the target is the mapping's side, not the source.
+CopyResult copy_while_live(Region* region, char* to, const char* from, size_t bytes, bool write) {
   for (size_t done = 0; done < bytes;) {
     const Copier copier(region);
-    if (!copier.live()) return {done, region->start};
+    if (!copier.live()) return {done, region->start, write, false};
     const CopyResult copied = guarded_copy(to + done, from + done, std::min(kChunk, bytes - done));
-    if (copied.fault_address != 0) return {done + copied.done, copied.fault_address};
+    if (copied.fault_address != 0) return {done + copied.done, copied.fault_address, copied.fault_write, copied.fault_poisoned};
     done += copied.done;
   }
-  return {bytes, 0};
+  return {bytes, 0, false, false};
 }
 
-// { done, mapping }: how many bytes, and whether it was the mapping's side that failed; undefined when all were copied.
-Napi::Value copy_result(Napi::Env env, Region* region, const CopyResult& copied, bool write) {
-  if (copied.fault_address == 0) return Napi::Value();
-  const bool mapping = copied.fault_address >= region->start && copied.fault_address < region->end;
-  if (mapping) {
-    report(region, copied.fault_address, write);
-  } else {
-    // The other buffer is a view of another mapping; the caller holds it.
-    Region* other = nullptr;
-    {
-      const ReaderScope scope;
-      other = find_region(copied.fault_address);
-    }
-    if (other != nullptr) report(other, copied.fault_address, !write);
+// The other buffer is a view of a mapping, perhaps of the same one; the caller holds it. Nobody has looked at its status word
+// before the copy, so the byte that failed is copied once more.
+void report_other(const CopyResult& copied, char* to, const char* from) {
+  Region* other = nullptr;
+  {
+    const ReaderScope scope;
+    other = find_region(copied.fault_address);
   }
+  if (other == nullptr) return;
+  const uint32_t word = word_of(other);
+  const CopyResult again = guarded_copy(to + copied.done, from + copied.done, 1);
+  if (again.fault_address == copied.fault_address && again.fault_write == copied.fault_write) {
+    report(other, word, again.fault_address, again.fault_write, again.fault_poisoned);
+  }
+}
+
+Napi::Value partial_copy(Napi::Env env, size_t done, bool mapping) {
   Napi::Object result = Napi::Object::New(env);
-  result["done"] = Napi::Number::New(env, static_cast<double>(copied.done));
+  result["done"] = Napi::Number::New(env, static_cast<double>(done));
   result["mapping"] = Napi::Boolean::New(env, mapping);
   return result;
 }
@@ -94,16 +102,38 @@ struct CopyOrder {
         bytes(static_cast<size_t>(state.described[2])) {}
 };
 
+// { done, mapping }: how many bytes, and whether it was the mapping's side that failed; undefined when all were copied.
+Napi::Value copy_sides(const CopyOrder& order, char* to, const char* from, bool write) {
+  const uint32_t word = word_of(order.region);
+  const CopyResult copied = copy_while_live(order.region, to, from, order.bytes, write);
+  if (copied.fault_address == 0) return Napi::Value();
+  const bool mapping = copied.fault_write == write;
+  if (mapping) {
+    report(order.region, word, copied.fault_address, write, copied.fault_poisoned);
+  } else {
+    const Copier copier(order.region);  // no fill of its own goes to the other buffer
+    if (copier.live()) report_other(copied, to, from);
+  }
+  return partial_copy(order.state.env, copied.done, mapping);
+}
+
 // readBytes(target), with `described` id, offset and bytes
 Napi::Value read_bytes(const Napi::CallbackInfo& info) {
   const CopyOrder order(info);
-  return copy_result(info.Env(), order.region, copy_while_live(order.region, view_bytes(info[0]), order.at, order.bytes), false);
+  return copy_sides(order, view_bytes(info[0]), order.at, false);
 }
 
 // writeBytes(source), with `described` id, offset and bytes
 Napi::Value write_bytes(const Napi::CallbackInfo& info) {
   const CopyOrder order(info);
-  return copy_result(info.Env(), order.region, copy_while_live(order.region, order.at, view_bytes(info[0]), order.bytes), true);
+  return copy_sides(order, order.at, view_bytes(info[0]), true);
+}
+
+// Of a source that ends in a fault, what comes before is written, as by a copy that waits.
+void take_source(Copy& copy, const char* source) {
+  copy.taken = guarded_copy(copy.memory.get(), source, copy.bytes);
+  copy.bytes = copy.taken.done;
+  if (copy.taken.fault_address != 0) report_other(copy.taken, copy.memory.get(), source);
 }
 
 // copyAsync(id, offset, bytes, source or undefined): token | Failure. Copies on another thread, from `source` or to memory of its
@@ -114,16 +144,20 @@ Napi::Value copy_async(const Napi::CallbackInfo& info) {
   auto copy = std::make_shared<Copy>();
   copy->offset = to_u64(info[1]);
   copy->write = !info[3].IsUndefined();
-  copy->bytes.resize(to_u64(info[2]));
-  if (copy->write) memcpy(copy->bytes.data(), view_bytes(info[3]), copy->bytes.size());
+  copy->bytes = to_u64(info[2]);
+  copy->memory.reset(new (std::nothrow) char[copy->bytes]);
+  if (copy->memory == nullptr) return to_js(info.Env(), {ENOMEM, "copy"});
+  if (copy->write) take_source(*copy, view_bytes(info[3]));
   if (!acquire_region(held->slot, held->generation, &copy->region)) return to_js(info.Env(), {EBADF, "copy"});
   const double token = state.next_token++;
   state.pending(+1);
   const Failure failure = run_on_copy_thread([copy, box = state.mailbox, token] {
     auto* at = reinterpret_cast<char*>(copy->region->start + copy->offset);
-    char* own = copy->bytes.data();
-    copy->result = copy_while_live(copy->region, copy->write ? at : own, copy->write ? own : at, copy->bytes.size());
-    if (copy->result.fault_address != 0) report(copy->region, copy->result.fault_address, copy->write);
+    char* own = copy->memory.get();
+    const uint32_t word = word_of(copy->region);
+    copy->result = copy_while_live(copy->region, copy->write ? at : own, copy->write ? own : at, copy->bytes, copy->write);
+    if (copy->result.fault_address != 0)
+      report(copy->region, word, copy->result.fault_address, copy->write, copy->result.fault_poisoned);
     copy->done.store(1);
     futex_wake_private(&copy->done);
     release_region_handle(copy->region, false);
@@ -144,13 +178,17 @@ Napi::Value copy_end(const Napi::CallbackInfo& info) {
   const auto found = state.copies.find(info[0].As<Napi::Number>().DoubleValue());
   const std::shared_ptr<Copy> copy = found->second;
   state.copies.erase(found);
-  if (!info[1].IsUndefined()) guarded_copy(view_bytes(info[1]), copy->bytes.data(), copy->result.done);
-  const Napi::Number done = Napi::Number::New(info.Env(), static_cast<double>(copy->result.done));
-  if (copy->result.fault_address == 0) return done;
-  Napi::Object result = Napi::Object::New(info.Env());
-  result["done"] = done;
-  result["mapping"] = Napi::Boolean::New(info.Env(), true);
-  return result;
+  if (!info[1].IsUndefined()) {
+    char* target = view_bytes(info[1]);
+    const CopyResult delivered = guarded_copy(target, copy->memory.get(), copy->result.done);
+    if (delivered.fault_address != 0) {
+      report_other(delivered, target, copy->memory.get());
+      return partial_copy(info.Env(), delivered.done, false);
+    }
+  }
+  if (copy->result.fault_address != 0) return partial_copy(info.Env(), copy->result.done, true);
+  if (copy->taken.fault_address != 0) return partial_copy(info.Env(), copy->taken.done, false);
+  return Napi::Number::New(info.Env(), static_cast<double>(copy->result.done));
 }
 
 // load(id, offset, width): the value, a bigint for width 8; undefined when it faulted
@@ -158,9 +196,10 @@ Napi::Value load(const Napi::CallbackInfo& info) {
   Region* region = EnvState::of(info.Env()).region(info[0]);
   const uintptr_t address = region->start + to_u64(info[1]);
   const uint32_t width = to_u32(info[2]);
+  const uint32_t word = word_of(region);
   uint64_t value = 0;
   if (!guarded_load(reinterpret_cast<const void*>(address), width, &value)) {
-    report(region, address, false);
+    report(region, word, address, false);
     return info.Env().Undefined();
   }
   if (width == 8) return Napi::BigInt::New(info.Env(), value);
@@ -174,8 +213,9 @@ Napi::Value store(const Napi::CallbackInfo& info) {
   const uint32_t width = to_u32(info[2]);
   bool lossless = false;
   const uint64_t value = width == 8 ? info[3].As<Napi::BigInt>().Uint64Value(&lossless) : to_u32(info[3]);
+  const uint32_t word = word_of(region);
   const bool done = guarded_store(reinterpret_cast<void*>(address), width, value);
-  if (!done) report(region, address, true);
+  if (!done) report(region, word, address, true);
   return Napi::Boolean::New(info.Env(), done);
 }
 

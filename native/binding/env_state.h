@@ -68,8 +68,10 @@ struct Copy {
   Region* region;
   size_t offset;
   bool write;
-  std::vector<char> bytes;
-  CopyResult result{0, 0};
+  std::unique_ptr<char[]> memory;
+  size_t bytes;
+  CopyResult taken{};  // from the source, where it writes
+  CopyResult result{};
   FutexWord done{0};
 };
 

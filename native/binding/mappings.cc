@@ -89,10 +89,14 @@ Napi::Value map(const Napi::CallbackInfo& info) {
 struct ExternalRange {
   uintptr_t start;
   size_t span;
+  bool creating = true;
 };
 
-// V8 has let go of the ArrayBuffer: only now may its addresses be given back.
-void free_external(Napi::Env, void*, ExternalRange* range) {
+// V8 has let go of the ArrayBuffer: only now may its addresses be given back. Node also calls it for a buffer that it then does
+// not make: that is map_external's to clean up.
+void free_external(napi_env, void*, void* hint) {
+  auto* range = static_cast<ExternalRange*>(hint);
+  if (range->creating) return;
   close_regions_within(range->start, range->start + range->span);
   munmap(reinterpret_cast<void*>(range->start), range->span);
   delete range;
@@ -117,9 +121,9 @@ Napi::Value map_external(const Napi::CallbackInfo& info) {
   }
   auto* range = new ExternalRange{reinterpret_cast<uintptr_t>(at), reserved};
   napi_value buffer;
-  const napi_status status = napi_create_external_arraybuffer(
-      env, reinterpret_cast<void*>(start), arguments.length,
-      [](napi_env e, void* data, void* hint) { free_external(e, data, static_cast<ExternalRange*>(hint)); }, range, &buffer);
+  const napi_status status =
+      napi_create_external_arraybuffer(env, reinterpret_cast<void*>(start), arguments.length, free_external, range, &buffer);
+  range->creating = false;
   if (status != napi_ok) {
     // Too long for this Node (4 GiB on Node 20), or a build that allows no external buffers (Electron).
     if (env.IsExceptionPending()) env.GetAndClearPendingException();

@@ -484,10 +484,12 @@ void settle_strays_claimed(Region* region) {
   if (settled != 0) republish(region);
 }
 
-void settle_strays(Region* region) {
+bool settle_strays(Region* region, size_t page) {
   RegistryLock lock;
   const Claim claim(region);
   settle_strays_claimed(region);
+  // Under the claim: a moment later another thread's access may have been diverted there.
+  return region->state.load() != State::live || (region->mark_of(page) & kMarkStray) == 0;
 }
 
 size_t first_byte_past(const Region* region, size_t offset, size_t length, uint64_t end) {
@@ -512,8 +514,7 @@ PageVerdict judge_access(Region* region, size_t offset, size_t width, bool write
     if (mark_access(mark) == Access::none) return {Verdict::protected_, Cause::none, from};
     if (write && mark_access(mark) == Access::read) return {Verdict::read_only, Cause::none, from};
     if ((mark & kMarkStray) != 0) {
-      settle_strays(region);
-      return {Verdict::stray, Cause::none, from};
+      return {settle_strays(region, page) ? Verdict::stray : Verdict::unsettled, Cause::none, from};
     }
   }
   return {Verdict::fine, Cause::none, offset};

@@ -78,15 +78,16 @@ Failure map_object_pages(Region* region, uintptr_t start, size_t bytes, int prot
 Failure protect_pages(Region* region, size_t first, size_t count, Access access);
 Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_offset);
 
-// Puts pages back to which forbidden accesses were diverted. Cheap when there are none.
-void settle_strays(Region* region);
+// Puts pages back to which forbidden accesses were diverted. Cheap when there are none. False when `page` could not be.
+bool settle_strays(Region* region, size_t page = 0);
 void settle_strays_claimed(Region* region);  // under the registry lock and the claim
 
 // Pages that a device refused are the object's again, and their next touch asks it anew. Under the claim.
 void restore_refused_pages(Region* region, size_t first, size_t count);
 
-// What a checked access to these bytes has to report, from the marks of the pages. `stray` means: settled now, look again.
-enum class Verdict : uint32_t { fine, stray, protected_, read_only, lost };
+// What a checked access to these bytes has to report, from the marks of the pages. `stray` means: settled now, look again;
+// `unsettled`, that the kernel has no mapping to give to put a diverted page back with.
+enum class Verdict : uint32_t { fine, stray, protected_, read_only, lost, unsettled };
 struct PageVerdict {
   Verdict verdict;
   Cause cause;

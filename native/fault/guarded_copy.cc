@@ -1,7 +1,7 @@
 #include "fault/guarded_copy.h"
 
-// Labels revocable_*_begin/_end enclose instructions that may fault; _pad is where they land. The handler puts the faulting
-// address into the register that fault_register in machine_context.h names (rdx, x4), which the pads of the copy store away.
+// Labels revocable_*_begin/_end enclose instructions that may fault; _pad is where they land. The handler puts pad_argument of
+// the fault into a register (rdx, x4: resume_at in machine_context.h), which the pads of the copy store away.
 
 // Laid out a line of assembly a line.
 // clang-format off
@@ -377,9 +377,9 @@ void guarded_copy_reserve() {
 }
 
 CopyResult guarded_copy(void* to, const void* from, size_t bytes) {
-  uintptr_t fault_address = 0;
-  const size_t left = revocable_copy(to, from, bytes, &fault_address);
-  return {bytes - left, fault_address};
+  uintptr_t fault = 0;
+  const size_t left = revocable_copy(to, from, bytes, &fault);
+  return {bytes - left, fault & ~(kFaultWrite | kFaultPoisoned), (fault & kFaultWrite) != 0, (fault & kFaultPoisoned) != 0};
 }
 
 bool guarded_load(const void* from, unsigned width, uint64_t* value) {

@@ -13,7 +13,15 @@ namespace revocable {
 struct CopyResult {
   size_t done;              // bytes transferred, in ascending order of address
   uintptr_t fault_address;  // 0 when all were
+  bool fault_write;         // it was the target's: both sides may lie in one page
+  bool fault_poisoned;      // broken memory (BUS_MCEERR_AR)
 };
+
+// What the handler hands to a landing pad: the address, which has none of these bits in user space.
+inline constexpr uintptr_t kFaultWrite = uintptr_t{1} << 63, kFaultPoisoned = uintptr_t{1} << 62;
+constexpr uintptr_t pad_argument(uintptr_t address, bool write, bool poisoned) {
+  return address | (write ? kFaultWrite : 0) | (poisoned ? kFaultPoisoned : 0);
+}
 
 // Asks the processor what it has. Normal code, before the handler is in place; without it copies are right, and slower.
 void guarded_copy_reserve();

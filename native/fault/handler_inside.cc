@@ -392,14 +392,15 @@ Diagnosis diagnose(Region* region, const Fault& fault) {
   if (object->regular && page_offset >= static_cast<uint64_t>(status.st_size)) return {Cause::past_end, false, false};
   const bool can_read = readable(fault.address);
   const bool full = can_read && fault.write && file_system_full(object->fd);
-  if (can_read && !full && fault.raw() && may_retry(region, fault.address, fault.write ? kWriteRetries : kReadRetries)) {
-    return {Cause::none, false, true};
-  }
-  if (region->page_shift != kPageShift) return {Cause::no_space, false, false};  // no free 2 MiB page
-  if (can_read && fault.write) return {Cause::no_space, false, false};           // it is there, but cannot be allocated
+  // A checked read does not wait for what comes and goes, but says that it was not there.
+  const bool again = can_read && !full && (fault.raw() || fault.write);
+  if (again && may_retry(region, fault.address, fault.write ? kWriteRetries : kReadRetries)) return {Cause::none, false, true};
+  if (region->page_shift != kPageShift) return {Cause::no_space, false, false};                             // no free 2 MiB page
+  if (can_read && !fault.raw() && !fault.write && object->regular) return {Cause::past_end, false, false};  // it has grown since
+  if (can_read && fault.write) return {Cause::no_space, false, false};  // it is there, but cannot be allocated
   if (file_system_full(object->fd)) return {Cause::no_space, false, false};
   // Its file may have grown between the fault and the look at its size, and shrunk between that and the look at the page.
-  return {Cause::unknown, false, object->regular && fault.raw() && may_retry(region, fault.address, kGoneRetries)};
+  return {Cause::unknown, false, object->regular && may_retry(region, fault.address, kGoneRetries)};
 }
 
 // The whole object is gone: this mapping at once, the others by the service thread.
@@ -641,7 +642,7 @@ Outcome resolve(int signal, const siginfo_t* info, MachineContext machine) {
   const uintptr_t pad = landing_pad(machine.pc());
   if (pad == 0 && is_register_access(region, fault)) return register_access(region, fault, scope);
   if (pad == 0) return settle(region, fault);
-  machine.resume_at(pad, fault.address);
+  machine.resume_at(pad, pad_argument(fault.address, fault.write, fault.code == BUS_MCEERR_AR && signal == SIGBUS));
   bump(g_counters.faults_copy);
   return Outcome::handled;
 }
@@ -759,9 +760,9 @@ bool handler_reserve() {
   return true;
 }
 
-void absorb_backing_fault(Region* region, uintptr_t address, bool write) {
+void absorb_backing_fault(Region* region, uintptr_t address, bool write, bool poisoned) {
   const RegistryLock lock;  // blocks asynchronous signals while the claim is held
-  settle(region, {address, SIGBUS, BUS_ADRERR, write, nullptr});
+  settle(region, {address, SIGBUS, poisoned ? BUS_MCEERR_AR : BUS_ADRERR, write, nullptr});
 }
 
 void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t address, bool write) {

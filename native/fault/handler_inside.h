@@ -18,7 +18,7 @@ bool handler_reserve();
 
 // The same decision the handler takes about a live mapping, for a checked copy that ran into a fault and left it on its landing
 // pad: the page is marked, and filled unless its fill is deadly. Normal code, without the registry lock.
-void absorb_backing_fault(Region* region, uintptr_t address, bool write);
+void absorb_backing_fault(Region* region, uintptr_t address, bool write, bool poisoned = false);
 
 // What a device's answer does to a page that a thread waits for (core/pager.cc); who waits is woken by the caller, after it.
 // Normal code with asynchronous signals blocked, under the claim; the region is live.

@@ -40,9 +40,9 @@ class MachineContext {
 
 #if defined(__x86_64__)
   uintptr_t pc() const { return static_cast<uintptr_t>(context_->uc_mcontext.gregs[REG_RIP]); }
-  void resume_at(uintptr_t pc, uintptr_t fault_address) {
+  void resume_at(uintptr_t pc, uintptr_t argument) {
     context_->uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(pc);
-    context_->uc_mcontext.gregs[REG_RDX] = static_cast<greg_t>(fault_address);
+    context_->uc_mcontext.gregs[REG_RDX] = static_cast<greg_t>(argument);
   }
   void step_to(uintptr_t pc) { context_->uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(pc); }
   // Registers by the numbers that instructions have for them.
@@ -64,9 +64,9 @@ class MachineContext {
   bool is_write() const { return (context_->uc_mcontext.gregs[REG_ERR] & 2) != 0; }
 #elif defined(__aarch64__)
   uintptr_t pc() const { return context_->uc_mcontext.pc; }
-  void resume_at(uintptr_t pc, uintptr_t fault_address) {
+  void resume_at(uintptr_t pc, uintptr_t argument) {
     context_->uc_mcontext.pc = pc;
-    context_->uc_mcontext.regs[4] = fault_address;
+    context_->uc_mcontext.regs[4] = argument;
   }
   // For register_trap.cc, which compiles here and has nothing to do: no registers are trapped, and no step is made.
   uint64_t general(unsigned number) const { return context_->uc_mcontext.regs[number]; }

@@ -92,6 +92,32 @@ function movedOn(error: unknown, done: number): unknown {
   return error;
 }
 
+/**
+ * Where something in the mapping changes all the time, nobody could say of a copy that takes longer than that that it was real: after
+ * so many attempts it is made of pieces, and these of pages.
+ */
+const WHOLE_ATTEMPTS = 3;
+const PIECE = 64 << 10;
+const PAGE = 4096;
+
+function pieceOf(bytes: number): number {
+  return bytes > PIECE ? PIECE : PAGE;
+}
+
+/** The parts of a copy that lie within one `size` of the mapping each. */
+function* pieces(
+  offset: number,
+  other: NodeJS.ArrayBufferView,
+  size: number,
+): Generator<{ done: number; at: number; part: Uint8Array }> {
+  for (let done = 0; done < other.byteLength;) {
+    const at = offset + done;
+    const bytes = Math.min(other.byteLength - done, size - (at % size));
+    yield { done, at, part: new Uint8Array(other.buffer, other.byteOffset + done, bytes) };
+    done += bytes;
+  }
+}
+
 /** The part of {@link Mapping} that accesses memory, and says why it could not. */
 export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** What is mapped. */
@@ -212,7 +238,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
    * `read16`, `read32` and `read64` read little-endian words of naturally aligned offsets. Each is one access of exactly that width.
    *
    * @throws MappingRevokedError, MappingSuspendedError, MappingClosedError, BackingFaultError, ProtectedPageError at the access that
-   *   failed; RangeError `ERR_OUT_OF_RANGE` for an offset outside or not aligned; TypeError `ERR_INVALID_ARG_TYPE`.
+   *   failed; RangeError `ERR_OUT_OF_RANGE` for an offset outside or not aligned; TypeError `ERR_INVALID_ARG_TYPE`; `ENOMEM` where a
+   *   forbidden raw access was diverted to this page and the kernel has no mapping to give to put it back.
    */
   read8(offset: number): number {
     const gate = this.#gate;
@@ -467,7 +494,16 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
         return new ProtectedPageError(this._place(at));
       case 'read-only':
         return new ReadOnlyMappingError(this._place(at));
+      case 'unsettled':
+        return this._unsettledError(this._place(at));
     }
+  }
+
+  /** A page to which a forbidden raw access was diverted shows that access, not the object. */
+  protected _unsettledError(place: AccessPlace): Error {
+    const failure = { errno: -osConstants.errno.ENOMEM, syscall: 'mmap' };
+    const hint = 'a page to which a forbidden access was diverted cannot be put back';
+    return Object.assign(systemError(failure, { hint }), place);
   }
 
   /** After a load during which the status word changed: why. Undefined when it should be made again. */
@@ -696,11 +732,19 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     this.#checkCopy(offset, bytes, write);
     if (bytes === 0) return 0;
     if (this.#registers !== undefined) return this.#copyRegisters(this.#registers, offset, other, write);
-    for (;;) {
+    for (let attempt = 1; attempt <= WHOLE_ATTEMPTS || bytes <= PAGE; attempt++) {
       const { limit, word } = this.#bytesAllowed(offset, bytes, write);
       const copied = limit === 0 ? 0 : await this.#transferAsync(offset, other, limit, write);
       if (this.#isWhole(copied, offset, other, bytes, write, word)) return bytes;
     }
+    for (const { done, at, part } of pieces(offset, other, pieceOf(bytes))) {
+      try {
+        await this.#copyAsync(at, part, write);
+      } catch (error) {
+        throw movedOn(error, done);
+      }
+    }
+    return bytes;
   }
 
   async #transferAsync(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): Promise<Copied> {
@@ -764,16 +808,12 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     this.#checkCopy(offset, bytes, write);
     if (this.#registers !== undefined) return this.#copyRegisters(this.#registers, offset, other, write);
     // Page by page: a page that this thread would have to supply is where the copy ends.
-    for (let done = 0; done < bytes;) {
-      const at = offset + done;
-      const part = Math.min(bytes - done, native.pageSize - (at % native.pageSize));
-      const selfFaults = this.#selfFaults();
+    for (const { done, at, part } of pieces(offset, other, native.pageSize)) {
       try {
-        this.#copySlow(at, new Uint8Array(other.buffer, other.byteOffset + done, part), part, write, selfFaults);
+        this.#copySlow(at, part, part.byteLength, write, this.#selfFaults());
       } catch (error) {
         throw movedOn(error, done);
       }
-      done += part;
     }
     return bytes;
   }
@@ -798,19 +838,31 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   #copyChecked(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, selfFaults?: number): number {
-    for (;;) {
+    for (let attempt = 1; attempt <= WHOLE_ATTEMPTS || bytes <= PAGE; attempt++) {
       // Lost and protected pages are where the copy ends, as if they faulted.
       const { limit, word } = this.#bytesAllowed(offset, bytes, write);
       const copied = limit === 0 ? 0 : this.#transfer(offset, other, limit, write);
       if (selfFaults !== undefined) this.#throwIfSelfFaulted(selfFaults, offset, 0);
       if (this.#isWhole(copied, offset, other, bytes, write, word)) return bytes;
     }
+    for (const { done, at, part } of pieces(offset, other, pieceOf(bytes))) {
+      try {
+        this.#copyChecked(at, part, part.byteLength, write);
+      } catch (error) {
+        throw movedOn(error, done);
+      }
+    }
+    return bytes;
   }
 
   /** Whether all that was copied was the memory's; throws why not, unless it is to be copied again. */
   #isWhole(copied: Copied, offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, word: number): boolean {
     const done = typeof copied === 'number' ? copied : copied.done;
-    if (typeof copied !== 'number' && !copied.mapping) throw this.#otherSideError(other, done, !write);
+    if (typeof copied !== 'number' && !copied.mapping) {
+      const error = this.#otherSideError(other, done, !write);
+      if (error === undefined) return false;
+      throw error;
+    }
     const after = this.#bytesAllowed(offset, bytes, write);
     if (done === bytes && after.limit === bytes && this.#isUnmoved(word)) return true;
     this.#throwForCopy(offset, done, bytes, write);
@@ -847,10 +899,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     if (verdict === 'lost') throw new BackingFaultError(place, cause as BackingFaultCause);
     if (verdict === 'protected') throw new ProtectedPageError(place);
     if (verdict === 'read-only') throw new ReadOnlyMappingError(place);
+    if (verdict === 'unsettled') throw this._unsettledError(place);
   }
 
-  /** The copy's other buffer faulted: it is a view of another mapping, or of memory that is not ours. */
-  #otherSideError(other: NodeJS.ArrayBufferView, done: number, write: boolean): Error {
+  /** The copy's other buffer faulted: it is a view of a mapping, or of memory that is not ours. Undefined when it no longer would. */
+  #otherSideError(other: NodeJS.ArrayBufferView, done: number, write: boolean): Error | undefined {
     const mapping = knownMappingOf(other.buffer, other.byteOffset + done);
     if (mapping === undefined)
       return Object.assign(systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' }), { bytesTransferred: done });
@@ -863,8 +916,6 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     } catch (error) {
       return movedOn(error, before) as Error;
     }
-    const place = mapping._place(offset + done - before, done);
-    if (write && !mapping._writable) return new ReadOnlyMappingError(place);
-    return Object.assign(systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' }), { bytesTransferred: done });
+    return write && !mapping._writable ? new ReadOnlyMappingError(mapping._place(offset + done - before, done)) : undefined;
   }
 }

@@ -182,6 +182,7 @@ export class Mapping extends CheckedAccess implements Disposable {
       const { verdict, cause, at } = this._judge(from, to - from, false);
       if (verdict === 'fine') return;
       if (verdict === 'lost') throw new BackingFaultError(this._place(at), cause as BackingFaultCause);
+      if (verdict === 'unsettled') throw this._unsettledError(this._place(at));
       from = Math.floor(at / this.#pageSize + 1) * this.#pageSize;
     }
   }

@@ -8,6 +8,16 @@ const { MemoryObject } = require('revocable-mmap');
 const PAGE = 4096;
 const PAGES = 64;
 
+const copied = new Uint8Array(100);
+/** The first one raw, the others checked; the byte that was read. */
+const ACCESSES = [
+  (mapping, offset) => mapping.bytes[offset],
+  (mapping, offset) => mapping.read8(offset),
+  (mapping, offset) => void mapping.read(offset, copied.fill(1)) ?? copied[99],
+  (mapping, offset) => void mapping.write(offset + 1000, copied),
+  (mapping, offset) => void mapping.write8(offset + 1000, 1),
+];
+
 if (isMainThread) main();
 else shrinkAndGrow();
 
@@ -28,15 +38,15 @@ async function main() {
   const ended = once(worker, 'exit').then(() => (over = true));
   const seen = { bytes: {}, errors: {}, lostStay: true, rounds: 0 };
   while (!over) {
-    const file = MemoryObject.openFile(path);
+    const file = MemoryObject.openFile(path, { writable: true });
     const mapping = file.map({ length: PAGES * PAGE });
     const lost = new Set();
     for (let i = 0; i < 20 * PAGES; i++) {
       const page = (i * 7) % PAGES;
       try {
-        const byte = i % 3 === 0 ? mapping.bytes[page * PAGE] : mapping.read8(page * PAGE);
-        seen.bytes[byte] = true;
-        if (i % 3 !== 0 && lost.has(page)) seen.lostStay = false;
+        const byte = ACCESSES[i % ACCESSES.length](mapping, page * PAGE);
+        if (byte !== undefined) seen.bytes[byte] = true;
+        if (i % ACCESSES.length !== 0 && lost.has(page)) seen.lostStay = false;
       } catch (error) {
         seen.errors[`${error.code} ${error.cause}`] = true;
         lost.add(page);

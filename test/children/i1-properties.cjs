@@ -56,6 +56,8 @@ const view = mostly(
     .map(([Type, n]) => new Type(n)),
 );
 
+const COPIES = ['read', 'write', 'readAsync', 'writeAsync'];
+
 const step = fc.oneof(
   fc.tuple(
     fc.constant('create'),
@@ -70,8 +72,8 @@ const step = fc.oneof(
   fc.tuple(fc.constant('map'), mapOptions),
   fc.tuple(fc.constantFrom('read8', 'read16', 'read32', 'read64'), mostly(number)),
   fc.tuple(fc.constantFrom('write8', 'write16', 'write32', 'write64'), mostly(number), fc.oneof(mostly(number), fc.bigInt())),
-  fc.tuple(fc.constantFrom('read', 'write'), mostly(number), view),
-  fc.tuple(fc.constant('copyBetween'), number, number, number),
+  fc.tuple(fc.constantFrom(...COPIES), mostly(number), view),
+  fc.tuple(fc.constant('copyBetween'), fc.constantFrom(...COPIES), number, number, number),
   fc.tuple(fc.constant('protect'), record({ offset: mostly(number), length: mostly(number), access: choice('none', 'r', 'rw') })),
   fc.tuple(fc.constant('remapPages'), record({ offset: mostly(number), length: mostly(number), objectOffset: mostly(number) })),
   fc.tuple(
@@ -141,7 +143,7 @@ function perform(world, [name, ...args]) {
     case 'attach':
       return void (world.mapping = Mapping.attach(args[0] === 'handle' ? mapping.share() : args[0]));
     case 'copyBetween':
-      return mapping.read(args[0], world.first.bytes.subarray(args[1], args[2]));
+      return mapping[args[0]](args[1], world.first.bytes.subarray(args[2], args[3]));
     case 'raw':
       if (args[0] >= mapping.length) return;
       if (args[1]) mapping.bytes[args[0]] = 7;

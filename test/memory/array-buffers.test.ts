@@ -1,6 +1,8 @@
 import { createHash, webcrypto } from 'node:crypto';
 import { deflateSync, inflateSync } from 'node:zlib';
 import { MemoryObject } from 'revocable-mmap';
+import { runInChild } from '../support/child.js';
+import { temporaryFile } from '../support/temporary.js';
 import { thrownBy } from '../support/thrown.js';
 
 const PAGE = 4096;
@@ -46,4 +48,46 @@ describe('shared: false', () => {
     expect(bytes[0]).toBe(3);
     memory.close();
   });
+});
+
+describe('longer than a buffer can be', () => {
+  test.each([true, false])(
+    'shared: %s: a mapping of any length is made or refused, and the others are as they were',
+    async (shared) => {
+      const run = await runInChild(
+        ({ MemoryObject, stats }, require, { shared, path }) => {
+          const file = MemoryObject.openFile(path);
+          const outcomes = [];
+          const memory = MemoryObject.create({ size: 4096 });
+          const others = [];
+          for (const power of [32, 33, 36, 40, 46, 52]) {
+            for (const length of [2 ** power - 4096, 2 ** power, 2 ** power + 4096]) {
+              others.push(memory.map({ shared }));
+              try {
+                file.map({ length, shared }).close();
+                outcomes.push('made');
+              } catch (error) {
+                outcomes.push((error as { code?: string }).code);
+              }
+              others.push(memory.map({ shared }));
+            }
+          }
+          memory.map().write32(0, 4711);
+          return {
+            outcomes: [...new Set(outcomes)].sort(),
+            first: outcomes[0],
+            others: others.every((mapping) => mapping.read32(0) === 4711 && mapping.view.getUint32(0, true) === 4711),
+            left: stats().mappings.live - others.length,
+          };
+        },
+        { input: { shared, path: temporaryFile(4096, 1) } },
+      );
+      expect(run).toMatchObject({ status: 0, signal: null, stderr: '' });
+      expect(run.value).toMatchObject({ others: true, left: 1 });
+      const { outcomes, first } = run.value as { outcomes: string[]; first: string };
+      expect(first).toBe('made');
+      expect(outcomes.filter((outcome) => !['made', 'ERR_OUT_OF_RANGE', 'ENOMEM'].includes(outcome))).toEqual([]);
+      expect(outcomes).not.toEqual(['made']);
+    },
+  );
 });

@@ -51,8 +51,11 @@ std::vector<size_t> distances(size_t bytes) {
 
 constexpr size_t kSizes[] = {1, 7, 64, 100, 131, 200, 1000, 4095, 4096, 4097, 9000};
 
-bool exact(const CopyResult& result, size_t distance, const char* edge, const char* what) {
-  const bool good = result.done == distance && result.fault_address == reinterpret_cast<uintptr_t>(edge);
+enum class Side { source, target };
+
+bool exact(const CopyResult& result, size_t distance, const char* edge, Side side, const char* what) {
+  const bool good = result.done == distance && result.fault_address == reinterpret_cast<uintptr_t>(edge) &&
+                    result.fault_write == (side == Side::target) && !result.fault_poisoned;
   return check::report(good, __FILE__, __LINE__,
                        std::string(what) + " at distance " + std::to_string(distance) + ": " + std::to_string(result.done) +
                            " bytes, fault at edge" + (result.fault_address >= reinterpret_cast<uintptr_t>(edge) ? "+" : "-") +
@@ -72,7 +75,7 @@ TEST("A4 a copy out of vanishing memory reports every distance exactly") {
       for (const size_t shift : {0, 1, 8, 13}) {
         char* to = target.data() + 64 + shift;
         memset(target.data(), kUntouched, target.size());
-        exact(guarded_copy(to, from, bytes), distance, edge.at, "source");
+        exact(guarded_copy(to, from, bytes), distance, edge.at, Side::source, "source");
         CHECK(is_pattern(to, distance));
         CHECK(all(to + distance, bytes + 64 - distance, kUntouched));
         CHECK(all(target.data(), 64 + shift, kUntouched));
@@ -91,7 +94,7 @@ TEST("A4 a copy into vanishing memory reports every distance exactly") {
         char* from = source.data() + shift;
         for (size_t i = 0; i < bytes; ++i) from[i] = pattern(i);
         memset(edge.at - distance - 64, kUntouched, distance + 64);
-        exact(guarded_copy(edge.at - distance, from, bytes), distance, edge.at, "target");
+        exact(guarded_copy(edge.at - distance, from, bytes), distance, edge.at, Side::target, "target");
         CHECK(is_pattern(edge.at - distance, distance));
         CHECK(all(edge.at - distance - 64, 64, kUntouched));
       }
@@ -108,7 +111,9 @@ TEST("A4 a copy between two mappings stops at the nearer of two edges") {
     const CopyResult result = guarded_copy(target.at - b, source.at - a, 500);
     CHECK_EQ(result.done, std::min(a, b));
     const char* nearer = a <= b ? source.at : target.at;
-    if (a != b) CHECK_EQ(result.fault_address, reinterpret_cast<uintptr_t>(nearer));
+    if (a == b) continue;
+    CHECK_EQ(result.fault_address, reinterpret_cast<uintptr_t>(nearer));
+    CHECK_EQ(result.fault_write, b < a);
   }
 }
 
@@ -136,10 +141,18 @@ TEST("A4 copies stop at a page that forbids the access") {
   char* edge = view.at + 2 * kPageSize;
   char buffer[512] = {};
   CHECK_OK(protect_pages(view.region, 2, 1, Access::read));
-  exact(guarded_copy(edge - 100, buffer, 200), 100, edge, "read-only target");
+  exact(guarded_copy(edge - 100, buffer, 200), 100, edge, Side::target, "read-only target");
   CHECK_EQ(guarded_copy(buffer, edge - 100, 200).done, size_t{200});
   CHECK_OK(protect_pages(view.region, 2, 1, Access::none));
-  exact(guarded_copy(buffer, edge - 100, 200), 100, edge, "forbidden source");
+  exact(guarded_copy(buffer, edge - 100, 200), 100, edge, Side::source, "forbidden source");
+}
+
+TEST("A4 of a copy within a page that may only be read, it is the target that fails") {
+  start_library();
+  const View view = map(owned_object(kPageSize), {.writable = false});
+  for (const size_t bytes : kSizes) {
+    if (bytes <= 1000) exact(guarded_copy(view.at + 2000, view.at, bytes), 0, view.at + 2000, Side::target, "target");
+  }
 }
 
 TEST("A4 copies to and from a revoked view transfer nothing") {
@@ -150,8 +163,8 @@ TEST("A4 copies to and from a revoked view transfer nothing") {
   revoke(object);
   char buffer[256];
   memset(buffer, kUntouched, sizeof buffer);
-  exact(guarded_copy(buffer, view.at + 5, 200), 0, view.at + 5, "revoked source");
-  exact(guarded_copy(view.at + 5, buffer, 200), 0, view.at + 5, "revoked target");
+  exact(guarded_copy(buffer, view.at + 5, 200), 0, view.at + 5, Side::source, "revoked source");
+  exact(guarded_copy(view.at + 5, buffer, 200), 0, view.at + 5, Side::target, "revoked target");
   CHECK(all(buffer, sizeof buffer, kUntouched));
 }
 

@@ -263,15 +263,26 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
 
   // A thread that goes on until it is told to stop.
   const MEANWHILE = {
-    'protects a page beside it': `mapping.protect({ offset: BYTES, length: PAGE, access: 'none' }); mapping.protect({ offset: BYTES, length: PAGE, access: 'rw' });`,
-    'suspends and resumes, and touches the fill': `await mapping.object.suspend(); for (let at = 0; at < BYTES; at += PAGE) mapping.bytes[at]; await mapping.object.resume();`,
+    'protects a page beside it': {
+      bytes: 4 << 20,
+      act: `mapping.protect({ offset: BYTES, length: PAGE, access: 'none' }); mapping.protect({ offset: BYTES, length: PAGE, access: 'rw' });`,
+    },
+    // Of so many bytes, no copy is over before the next write is diverted.
+    'writes to a page of it that may only be read': {
+      bytes: 32 << 20,
+      act: `mapping.protect({ offset: 8 * PAGE, length: PAGE, access: 'r' }); for (let i = 0; i < 1000; i++) mapping.bytes[8 * PAGE + i] = 1;`,
+    },
+    'suspends and resumes, and touches the fill': {
+      bytes: 4 << 20,
+      act: `await mapping.object.suspend(); for (let at = 0; at < BYTES; at += PAGE) mapping.bytes[at]; await mapping.object.resume();`,
+    },
   };
   test.each(Object.entries(MEANWHILE))('A4 a copy has no fill in it, and ends, while another thread %s', async (_, meanwhile) => {
     const run = await runInChild(
-      async (lib, require, act) => {
+      async (lib, require, { act, bytes: BYTES }) => {
         const { once } = require('node:events') as typeof import('node:events');
         const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
-        const [PAGE, BYTES] = [4096, 4 << 20];
+        const PAGE = 4096;
         const memory = lib.MemoryObject.create({ size: BYTES + PAGE });
         const mapping = memory.map();
         mapping.bytes.fill(0x5a);
@@ -292,7 +303,7 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
             mapping.read(0, target);
             seen.whole++;
             if (target.compare(wanted) !== 0) seen.wrong++;
-            mapping.write(0, wanted);
+            mapping.write(9 * PAGE, wanted.subarray(9 * PAGE));
           } catch (error) {
             if ((error as { code?: string }).code !== 'ERR_MAPPING_SUSPENDED') throw error;
             seen.refused++;
@@ -307,5 +318,102 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
       { input: meanwhile },
     );
     expect(run).toMatchObject({ status: 0, signal: null, stderr: '', value: { wrong: 0 } });
+  });
+
+  test('A4 while another thread suspends and resumes the other buffer’s mapping, copies are whole or say that it is suspended', async () => {
+    const run = await runInChild(async ({ MemoryObject }, require) => {
+      const { once } = require('node:events') as typeof import('node:events');
+      const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
+      const BYTES = 1 << 20;
+      const mapping = MemoryObject.create({ size: BYTES }).map();
+      const other = MemoryObject.create({ size: BYTES }).map();
+      const told = new Int32Array(new SharedArrayBuffer(8)); // stop; how often it has acted
+      const worker = new Worker(
+        `const { workerData } = require('node:worker_threads');
+         const { Mapping } = require(${JSON.stringify(require.resolve('revocable-mmap'))});
+         const { object } = Mapping.attach(workerData.handle);
+         (async () => {
+           while (Atomics.load(workerData.told, 0) === 0) {
+             await object.suspend();
+             await object.resume();
+             Atomics.add(workerData.told, 1, 1);
+           }
+         })();`,
+        { eval: true, workerData: { handle: other.share(), told } },
+      );
+      const ended = once(worker, 'exit');
+      const outcomes: Record<string, number> = {};
+      const count = (outcome: string): number => (outcomes[outcome] = (outcomes[outcome] ?? 0) + 1);
+      const end = Date.now() + 20_000;
+      while (Date.now() < end && (!(outcomes.whole > 500) || !(outcomes.ERR_MAPPING_SUSPENDED > 500))) {
+        for (const method of ['read', 'write'] as const) {
+          try {
+            mapping[method](0, other.bytes);
+            count('whole');
+          } catch (error) {
+            count(String((error as { code?: string }).code));
+          }
+        }
+      }
+      Atomics.store(told, 0, 1);
+      await ended;
+      return { outcomes, states: [mapping.state, other.state] };
+    });
+    const some = expect.any(Number) as number;
+    expect(run).toMatchObject({ status: 0, signal: null, stderr: '' });
+    expect(run.value).toEqual({ outcomes: { whole: some, ERR_MAPPING_SUSPENDED: some }, states: ['live', 'live'] });
+  });
+
+  const NEITHER = { none: 'ERR_MAPPING_PROTECTED', truncated: 'ERR_BACKING_FAULT' };
+  const REFUSED = {
+    none: { reads: NEITHER.none, writes: NEITHER.none },
+    truncated: { reads: NEITHER.truncated, writes: NEITHER.truncated },
+    r: { reads: 'ERR_MAPPING_READ_ONLY', writes: undefined }, // a source may be read-only
+  };
+  const WHOSE = ['its own', 'its own, attached', 'another’s'];
+  const OTHERS = Object.keys(REFUSED).flatMap((bad) => WHOSE.map((whose) => [whose, bad as keyof typeof REFUSED] as const));
+  test.each(OTHERS)(
+    'A4 the other buffer is a view of a mapping, %s, that ends in pages that are %s: every copy ends there',
+    async (whose, bad) => {
+      const run = await runChild('a4-one-mapping.cjs', { args: [bad, whose], env: { SCRATCH: temporaryDirectory() } });
+      expect(run).toMatchObject({ status: 0, signal: null, stderr: '' });
+      const expected = (code: string | undefined): unknown[] =>
+        [0, 1, 7, 8, 63, 64, 65, 200].map((distance) => ({
+          distance,
+          state: 'live',
+          result: code === undefined ? 300 : { code, bytesTransferred: distance },
+        }));
+      const { reads, writes } = REFUSED[bad];
+      expect(JSON.parse(run.stdout)).toEqual({
+        read: expected(reads),
+        readAsync: expected(reads),
+        write: expected(writes),
+        writeAsync: expected(writes),
+      });
+    },
+  );
+
+  test('A4 source and target in one page that is read-only: it is the target that failed', async () => {
+    const run = await runInChild(({ MemoryObject }) => {
+      const memory = MemoryObject.create({ size: 4096 });
+      const mapping = memory.map({ access: 'r' });
+      const outcomes = [100, 300, 3000].map((bytes) => {
+        try {
+          return mapping.read(0, mapping.bytes.subarray(1000, 1000 + bytes));
+        } catch (error) {
+          const { code, bytesTransferred } = error as { code: string; bytesTransferred: number };
+          return { code, bytesTransferred };
+        }
+      });
+      mapping.check();
+      return { outcomes, state: mapping.state };
+    });
+    const refused = { code: 'ERR_MAPPING_READ_ONLY', bytesTransferred: 0 };
+    expect(run).toMatchObject({
+      status: 0,
+      signal: null,
+      stderr: '',
+      value: { outcomes: [refused, refused, refused], state: 'live' },
+    });
   });
 });

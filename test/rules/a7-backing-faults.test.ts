@@ -326,6 +326,19 @@ describe('A7 backing faults: any other cause', () => {
     memory.close();
   });
 
+  testUnless(noPoison, 'A7 a copy that meets a poisoned page first ends there, for the same reason', () => {
+    const known = poisoned();
+    const { cause } = thrownBy(() => known.mapping.read8(PAGE + 1)) as { cause?: unknown };
+    known.memory.close();
+    for (const method of ['read', 'write'] as const) {
+      const { memory, mapping } = poisoned();
+      const error = thrownBy(() => mapping[method](PAGE - 100, new Uint8Array(200)));
+      expect(error).toMatchObject({ code: 'ERR_BACKING_FAULT', cause, bytesTransferred: 100, offset: PAGE });
+      expect(mapping.state).toBe(cause === 'poisoned' ? 'live' : 'revoked');
+      memory.close();
+    }
+  });
+
   testUnless(noPoison, "A7 a poisoned page with onBackingFault 'page' is lost, its neighbours are not", () => {
     const { memory, mapping } = poisoned({ onBackingFault: 'page' });
     expect(mapping.bytes[PAGE]).toBe(0);

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { MemoryObject } from 'revocable-mmap';
 import { CHECKED_WRITES } from '../support/accessors.js';
-import { runChild, runInChild } from '../support/child.js';
+import { ROOMY, runChild, runInChild } from '../support/child.js';
 import { temporaryFile } from '../support/temporary.js';
 import { thrownBy } from '../support/thrown.js';
 
@@ -213,5 +213,17 @@ describe('A8 a write to memory that may only be read never crashes and never rea
     expect(seen).toMatchObject({ wrong: [], object: [0x5a] });
     expect(seen.reads).toBeGreaterThan(0);
     expect(seen.faults).toBeGreaterThan(1);
+  });
+
+  test('A8 where the kernel has no mapping to put the object’s page back with, checked accesses to it say so, and go on later', async () => {
+    const { status, signal, stderr, stdout } = await runChild('a8-cannot-put-back.cjs', { nodeArgs: ROOMY });
+    expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
+    const failed = { code: 'ENOMEM', errno: -12, syscall: 'mmap', object: 'diverted', offset: 4096 };
+    const word = 0x07070707;
+    expect(JSON.parse(stdout)).toEqual({
+      held: { read32: failed, read64: failed, read: { ...failed, bytesTransferred: 4096 }, check: failed, elsewhere: word },
+      lifted: { read32: word, read64: String(0x0707070707070707n), read: 8192, elsewhere: word },
+      object: 7,
+    });
   });
 });

@@ -1,4 +1,4 @@
-import { runChild, runInChild } from '../support/child.js';
+import { ROOMY, runChild, runInChild } from '../support/child.js';
 import { testUnless } from '../support/conditions.js';
 
 const CANARY = 0x600dcafe;
@@ -19,16 +19,6 @@ interface Outcome {
 
 type Limit = 'none' | 'as' | 'data' | 'maps' | 'nofile' | 'mseal';
 type Touch = 'none' | 'held' | 'many' | 'lifted';
-
-/** Node itself needs nothing while the limit holds: no compiler thread, and all the memory for young objects from the start. */
-const ROOMY = [
-  '--no-opt',
-  '--no-maglev',
-  '--single-threaded',
-  '--min-semi-space-size=16',
-  '--max-semi-space-size=16',
-  '--expose-gc',
-];
 
 function impose(
   limit: Limit,
