@@ -172,13 +172,15 @@ export interface Native {
   /** Copies what {@link orderCopy} has said. Undefined when all of it has been copied. */
   readonly readBytes: (target: NodeJS.ArrayBufferView) => PartialCopy | undefined;
   readonly writeBytes: (source: NodeJS.ArrayBufferView) => PartialCopy | undefined;
-  /** Copies on another thread, out of the mapping or, with `source`, into it; the completion carries the token. */
-  copyAsync(id: number, offset: number, bytes: number, source?: NodeJS.ArrayBufferView): number | Failure;
-  /** The outcome, bytes when all have been copied; what was read goes to `target`. */
-  copyEnd(token: number, target?: NodeJS.ArrayBufferView): number | PartialCopy;
-  /** One guarded load of 1, 2, 4 or 8 bytes; undefined when it faulted. */
-  load(id: number, offset: number, width: number): number | bigint | undefined;
-  store(id: number, offset: number, width: number, value: number | bigint): boolean;
+  /** Copies from one buffer to another, either of which may be a view of a mapping. */
+  takeBytes(source: Uint8Array, target: Uint8Array, failures: number): PartialCopy | undefined;
+  /** One attempt on another thread, out of the mapping or, with `source`, into it; the completion carries the token. */
+  copyAsync(id: number, offset: number, bytes: number, source: Uint8Array | undefined, failures: number): number | Failure;
+  /** Undefined when all has been copied and was real; what was read goes to `target`. */
+  copyEnd(token: number, target?: Uint8Array): PartialCopy | undefined;
+  /** One guarded load of 1, 2, 4 or 8 bytes; undefined when it faulted. `failures`: how often it has before. */
+  load(id: number, offset: number, width: number, failures: number): number | bigint | undefined;
+  store(id: number, offset: number, width: number, value: number | bigint, failures: number): boolean;
   /** The first byte of the range whose page shows the object at or past its byte `end`; -1 for none. */
   firstBytePast(id: number, offset: number, length: number, end: number): number;
   /** What the marks of the pages say of an access: `result` becomes verdict, cause, first byte concerned. */
@@ -486,10 +488,11 @@ export function takeReport(): NativeReport & { mine: boolean } {
 }
 
 /** What the next call of {@link Native.readBytes} or {@link Native.writeBytes} copies: beside its arguments, as those cost more. */
-export function orderCopy(id: number, offset: number, bytes: number): void {
+export function orderCopy(id: number, offset: number, bytes: number, failures: number): void {
   described[0] = id;
   described[1] = offset;
   described[2] = bytes;
+  described[3] = failures;
 }
 
 /** The same number. Out of a Float64Array V8 keeps each as a double on its heap, to be converted at every use. */

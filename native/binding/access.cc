@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <new>
 
@@ -27,14 +28,28 @@ char* view_bytes(const Napi::Value& value) {
 
 uint32_t word_of(const Region* region) { return status_words()[region->slot].load(); }
 
-// A fault in a live mapping is its backing's: the page is marked, so that the caller can say which and why. `word` is the status
-// word before the access: with another one now it may have been a suspension's fault, which is over.
-void report(Region* region, uint32_t word, uintptr_t address, bool write, bool poisoned = false) {
-  if (address < region->start || address >= region->end) return;
-  const int allowed = prot_of(mark_access(region->mark_of(region->page_of(address))), *region);
-  if ((allowed & (write ? PROT_WRITE : PROT_READ)) == 0) return;  // its backing has nothing to do with it
-  if ((word & kStatusStateMask) != 0 || ((word_of(region) ^ word) & ~kStatusMarked) != 0) return;
-  absorb_backing_fault(region, address, write, poisoned);
+bool is_unmoved(const Region* region, uint32_t word) { return ((word_of(region) ^ word) & ~kStatusMarked) == 0; }
+
+// A SIGBUS in a live mapping is its backing's: the page is marked, so that the caller can say which and why. `word` is the status
+// word before the access: with another one now it may have been a suspension's fault, which is over. Of a SIGSEGV the marks say
+// why.
+void report(Region* region, uint32_t word, const AccessFault& fault, uint32_t failures) {
+  if (!fault.bus || fault.address < region->start || fault.address >= region->end) return;
+  if ((word & kStatusStateMask) == 0 && is_unmoved(region, word)) absorb_backing_fault(region, fault, failures);
+}
+
+// The other buffer is a view of a mapping, perhaps of the same one; the caller holds it. Nobody has looked at its status word
+// before the copy, so the byte that failed is copied once more.
+void report_other(const CopyResult& copied, char* to, const char* from, uint32_t failures) {
+  Region* other = nullptr;
+  {
+    const ReaderScope scope;
+    other = find_region(copied.fault.address);
+  }
+  if (other == nullptr) return;
+  const uint32_t word = word_of(other);
+  const AccessFault again = guarded_copy(to + copied.done, from + copied.done, 1).fault;
+  if (again.address == copied.fault.address && again.write == copied.fault.write) report(other, word, again, failures);
 }
 
 // Copies in chunks while the mapping is live. As long as a copy is under way no fill is mapped (handler_inside.cc): it faults at
@@ -58,28 +73,12 @@ class Copier {
 CopyResult copy_while_live(Region* region, char* to, const char* from, size_t bytes, bool write) {
   for (size_t done = 0; done < bytes;) {
     const Copier copier(region);
-    if (!copier.live()) return {done, region->start, write, false};
+    if (!copier.live()) return {done, {.address = region->start, .write = write}};
     const CopyResult copied = guarded_copy(to + done, from + done, std::min(kChunk, bytes - done));
-    if (copied.fault_address != 0) return {done + copied.done, copied.fault_address, copied.fault_write, copied.fault_poisoned};
+    if (copied.fault.address != 0) return {done + copied.done, copied.fault};
     done += copied.done;
   }
-  return {bytes, 0, false, false};
-}
-
-// The other buffer is a view of a mapping, perhaps of the same one; the caller holds it. Nobody has looked at its status word
-// before the copy, so the byte that failed is copied once more.
-void report_other(const CopyResult& copied, char* to, const char* from) {
-  Region* other = nullptr;
-  {
-    const ReaderScope scope;
-    other = find_region(copied.fault_address);
-  }
-  if (other == nullptr) return;
-  const uint32_t word = word_of(other);
-  const CopyResult again = guarded_copy(to + copied.done, from + copied.done, 1);
-  if (again.fault_address == copied.fault_address && again.fault_write == copied.fault_write) {
-    report(other, word, again.fault_address, again.fault_write, again.fault_poisoned);
-  }
+  return {bytes, {}};
 }
 
 Napi::Value partial_copy(Napi::Env env, size_t done, bool mapping) {
@@ -95,49 +94,85 @@ struct CopyOrder {
   Region* region;
   char* at;
   size_t bytes;
+  uint32_t failures;
   explicit CopyOrder(const Napi::CallbackInfo& info)
       : state(EnvState::of(info.Env())),
         region(state.region(static_cast<uint64_t>(state.described[0]))),
         at(reinterpret_cast<char*>(region->start + static_cast<uint64_t>(state.described[1]))),
-        bytes(static_cast<size_t>(state.described[2])) {}
+        bytes(static_cast<size_t>(state.described[2])),
+        failures(static_cast<uint32_t>(state.described[3])) {}
 };
 
 // { done, mapping }: how many bytes, and whether it was the mapping's side that failed; undefined when all were copied.
 Napi::Value copy_sides(const CopyOrder& order, char* to, const char* from, bool write) {
   const uint32_t word = word_of(order.region);
   const CopyResult copied = copy_while_live(order.region, to, from, order.bytes, write);
-  if (copied.fault_address == 0) return Napi::Value();
-  const bool mapping = copied.fault_write == write;
+  if (copied.fault.address == 0) return Napi::Value();
+  const bool mapping = copied.fault.write == write;
   if (mapping) {
-    report(order.region, word, copied.fault_address, write, copied.fault_poisoned);
+    report(order.region, word, copied.fault, order.failures);
   } else {
     const Copier copier(order.region);  // no fill of its own goes to the other buffer
-    if (copier.live()) report_other(copied, to, from);
+    if (copier.live()) report_other(copied, to, from, order.failures);
   }
   return partial_copy(order.state.env, copied.done, mapping);
 }
 
-// readBytes(target), with `described` id, offset and bytes
+// readBytes(target), with `described` id, offset, bytes, and how often it has failed
 Napi::Value read_bytes(const Napi::CallbackInfo& info) {
   const CopyOrder order(info);
   return copy_sides(order, view_bytes(info[0]), order.at, false);
 }
 
-// writeBytes(source), with `described` id, offset and bytes
+// writeBytes(source), as readBytes
 Napi::Value write_bytes(const Napi::CallbackInfo& info) {
   const CopyOrder order(info);
   return copy_sides(order, order.at, view_bytes(info[0]), true);
 }
 
-// Of a source that ends in a fault, what comes before is written, as by a copy that waits.
-void take_source(Copy& copy, const char* source) {
-  copy.taken = guarded_copy(copy.memory.get(), source, copy.bytes);
-  copy.bytes = copy.taken.done;
-  if (copy.taken.fault_address != 0) report_other(copy.taken, copy.memory.get(), source);
+// takeBytes(source, target, failures): copies between buffers, whichever may be a view of a mapping. undefined | { done, mapping
+// }
+Napi::Value take_bytes(const Napi::CallbackInfo& info) {
+  char* to = view_bytes(info[1]);
+  const char* from = view_bytes(info[0]);
+  const CopyResult copied = guarded_copy(to, from, info[0].As<Napi::Uint8Array>().ByteLength());
+  if (copied.fault.address == 0) return Napi::Value();
+  report_other(copied, to, from, to_u32(info[2]));
+  return partial_copy(info.Env(), copied.done, false);
 }
 
-// copyAsync(id, offset, bytes, source or undefined): token | Failure. Copies on another thread, from `source` or to memory of its
-// own.
+// How many bytes the marks allow to be copied, and the status word that says so.
+struct Allowance {
+  size_t bytes;
+  uint32_t word;
+};
+
+constexpr int kMostSettled = 100;  // by then it is another thread that diverts its accesses there all the time
+
+Allowance allowed(const Copy& copy) {
+  for (int i = 0; i < kMostSettled; ++i) {
+    const uint32_t word = word_of(copy.region);
+    if ((word & kStatusSpecial) == 0) return {copy.bytes, word};
+    if ((word & kStatusStateMask) != 0) return {0, word};
+    const PageVerdict verdict = judge_access(copy.region, copy.offset, copy.bytes, copy.write);
+    if (verdict.verdict == Verdict::fine) return {copy.bytes, word};
+    if (verdict.verdict != Verdict::stray) return {verdict.offset - copy.offset, word};
+  }
+  return {0, 0};
+}
+
+// On a copy thread, where the looks at the status word lie as close to the copy as in a copy that waits.
+void perform(Copy& copy) {
+  const Allowance allowance = allowed(copy);
+  auto* at = reinterpret_cast<char*>(copy.region->start + copy.offset);
+  char* own = copy.memory.get();
+  copy.result = copy_while_live(copy.region, copy.write ? at : own, copy.write ? own : at, allowance.bytes, copy.write);
+  if (copy.result.fault.address != 0) report(copy.region, allowance.word, copy.result.fault, copy.failures);
+  copy.real = is_unmoved(copy.region, allowance.word);
+}
+
+// copyAsync(id, offset, bytes, source or undefined, failures): token | Failure. One attempt of a copy, on another thread, from
+// `source`, a buffer of JavaScript's own, or to memory of its own.
 Napi::Value copy_async(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
   const Region* held = state.region(info[0]);
@@ -145,19 +180,15 @@ Napi::Value copy_async(const Napi::CallbackInfo& info) {
   copy->offset = to_u64(info[1]);
   copy->write = !info[3].IsUndefined();
   copy->bytes = to_u64(info[2]);
+  copy->failures = to_u32(info[4]);
   copy->memory.reset(new (std::nothrow) char[copy->bytes]);
   if (copy->memory == nullptr) return to_js(info.Env(), {ENOMEM, "copy"});
-  if (copy->write) take_source(*copy, view_bytes(info[3]));
+  if (copy->write) memcpy(copy->memory.get(), view_bytes(info[3]), copy->bytes);
   if (!acquire_region(held->slot, held->generation, &copy->region)) return to_js(info.Env(), {EBADF, "copy"});
   const double token = state.next_token++;
   state.pending(+1);
   const Failure failure = run_on_copy_thread([copy, box = state.mailbox, token] {
-    auto* at = reinterpret_cast<char*>(copy->region->start + copy->offset);
-    char* own = copy->memory.get();
-    const uint32_t word = word_of(copy->region);
-    copy->result = copy_while_live(copy->region, copy->write ? at : own, copy->write ? own : at, copy->bytes, copy->write);
-    if (copy->result.fault_address != 0)
-      report(copy->region, word, copy->result.fault_address, copy->write, copy->result.fault_poisoned);
+    perform(*copy);
     copy->done.store(1);
     futex_wake_private(&copy->done);
     release_region_handle(copy->region, false);
@@ -172,41 +203,43 @@ Napi::Value copy_async(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), token);
 }
 
-// copyEnd(token, target or undefined): bytes done, and whether all were: as readBytes answers. Copies what was read to `target`.
+// copyEnd(token, target or undefined): undefined when all were copied and real | { done, mapping }, as readBytes answers. What
+// was read goes to `target`, a whole buffer of so many bytes; without one it is forgotten.
 Napi::Value copy_end(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
   const auto found = state.copies.find(info[0].As<Napi::Number>().DoubleValue());
   const std::shared_ptr<Copy> copy = found->second;
   state.copies.erase(found);
-  if (!info[1].IsUndefined()) {
+  const CopyResult& result = copy->result;
+  const bool whole = result.done == copy->bytes;
+  if (!info[1].IsUndefined() && (copy->real || !whole)) {
     char* target = view_bytes(info[1]);
-    const CopyResult delivered = guarded_copy(target, copy->memory.get(), copy->result.done);
-    if (delivered.fault_address != 0) {
-      report_other(delivered, target, copy->memory.get());
+    const CopyResult delivered = guarded_copy(target, copy->memory.get(), result.done);
+    if (delivered.fault.address != 0) {
+      report_other(delivered, target, copy->memory.get(), copy->failures);
       return partial_copy(info.Env(), delivered.done, false);
     }
   }
-  if (copy->result.fault_address != 0) return partial_copy(info.Env(), copy->result.done, true);
-  if (copy->taken.fault_address != 0) return partial_copy(info.Env(), copy->taken.done, false);
-  return Napi::Number::New(info.Env(), static_cast<double>(copy->result.done));
+  return whole && copy->real ? Napi::Value() : partial_copy(info.Env(), result.done, true);
 }
 
-// load(id, offset, width): the value, a bigint for width 8; undefined when it faulted
+// load(id, offset, width, failures): the value, a bigint for width 8; undefined when it faulted
 Napi::Value load(const Napi::CallbackInfo& info) {
   Region* region = EnvState::of(info.Env()).region(info[0]);
   const uintptr_t address = region->start + to_u64(info[1]);
   const uint32_t width = to_u32(info[2]);
   const uint32_t word = word_of(region);
   uint64_t value = 0;
-  if (!guarded_load(reinterpret_cast<const void*>(address), width, &value)) {
-    report(region, word, address, false);
+  AccessFault fault;
+  if (!guarded_load(reinterpret_cast<const void*>(address), width, &value, &fault)) {
+    report(region, word, fault, to_u32(info[3]));
     return info.Env().Undefined();
   }
   if (width == 8) return Napi::BigInt::New(info.Env(), value);
   return Napi::Number::New(info.Env(), static_cast<double>(value));
 }
 
-// store(id, offset, width, value): whether it was made
+// store(id, offset, width, value, failures): whether it was made
 Napi::Value store(const Napi::CallbackInfo& info) {
   Region* region = EnvState::of(info.Env()).region(info[0]);
   const uintptr_t address = region->start + to_u64(info[1]);
@@ -214,8 +247,9 @@ Napi::Value store(const Napi::CallbackInfo& info) {
   bool lossless = false;
   const uint64_t value = width == 8 ? info[3].As<Napi::BigInt>().Uint64Value(&lossless) : to_u32(info[3]);
   const uint32_t word = word_of(region);
-  const bool done = guarded_store(reinterpret_cast<void*>(address), width, value);
-  if (!done) report(region, word, address, true);
+  AccessFault fault;
+  const bool done = guarded_store(reinterpret_cast<void*>(address), width, value, &fault);
+  if (!done) report(region, word, fault, to_u32(info[4]));
   return Napi::Boolean::New(info.Env(), done);
 }
 
@@ -241,6 +275,7 @@ Napi::Value first_byte_past_js(const Napi::CallbackInfo& info) {
 void export_access(Napi::Env env, Napi::Object exports) {
   exports["readBytes"] = Napi::Function::New(env, read_bytes, "readBytes");
   exports["writeBytes"] = Napi::Function::New(env, write_bytes, "writeBytes");
+  exports["takeBytes"] = Napi::Function::New(env, take_bytes, "takeBytes");
   exports["copyAsync"] = Napi::Function::New(env, copy_async, "copyAsync");
   exports["copyEnd"] = Napi::Function::New(env, copy_end, "copyEnd");
   exports["load"] = Napi::Function::New(env, load, "load");

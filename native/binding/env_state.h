@@ -70,8 +70,9 @@ struct Copy {
   bool write;
   std::unique_ptr<char[]> memory;
   size_t bytes;
-  CopyResult taken{};  // from the source, where it writes
-  CopyResult result{};
+  uint32_t failures;  // how often it was made before, in vain
+  CopyResult result;
+  bool real = false;  // nothing in the mapping changed meanwhile
   FutexWord done{0};
 };
 

@@ -48,7 +48,7 @@ extern "C" {
 __attribute__((visibility("hidden"))) uint8_t revocable_copy_is_wide = 0;
 }
 
-// rdi to, rsi from, rdx bytes, rcx where to store the fault's address -> bytes left
+// rdi to, rsi from, rdx bytes, rcx where to store the fault (pad_argument) -> bytes left
 asm(R"(
   .text
   .p2align 6
@@ -187,7 +187,7 @@ revocable_copy_bytes_pad:
   .size revocable_copy, .-revocable_copy
 )");
 
-// load: rdi from, rsi where to put the value; store: rdi to, rsi the value -> 0, or 1 after a fault
+// load: rdi from, rsi where to put the value; store: rdi to, rsi the value -> 0, or the fault (pad_argument) with bit 0 set
 // Laid out a line of assembly a line.
 // clang-format off
 #define GUARDED_LOAD(bits, move)                                              \
@@ -217,11 +217,11 @@ GUARDED_STORE(16, "movw", "%si");
 GUARDED_STORE(32, "movl", "%esi");
 GUARDED_STORE(64, "movq", "%rsi");
 asm(".text\n.hidden revocable_access_pad\n.globl revocable_access_pad\n"
-    "revocable_access_pad:\n  .cfi_startproc\n  movl $1, %eax\n  ret\n  .cfi_endproc\n");
+    "revocable_access_pad:\n  .cfi_startproc\n  movq %rdx, %rax\n  orq $1, %rax\n  ret\n  .cfi_endproc\n");
 
 #elif defined(__aarch64__)
 
-// x0 to, x1 from, x2 bytes, x3 where to store the fault's address -> bytes left
+// x0 to, x1 from, x2 bytes, x3 where to store the fault (pad_argument) -> bytes left
 asm(R"(
   .text
   .p2align 6
@@ -309,14 +309,14 @@ GUARDED_STORE(16, "strh w1");
 GUARDED_STORE(32, "str w1");
 GUARDED_STORE(64, "str x1");
 asm(".text\n.hidden revocable_access_pad\n.globl revocable_access_pad\n"
-    "revocable_access_pad:\n  .cfi_startproc\n  mov x0, #1\n  ret\n  .cfi_endproc\n");
+    "revocable_access_pad:\n  .cfi_startproc\n  orr x0, x4, #1\n  ret\n  .cfi_endproc\n");
 
 #else
 #error "revocable-mmap knows x86-64 and arm64"
 #endif
 
 extern "C" {
-size_t revocable_copy(void* to, const void* from, size_t bytes, uintptr_t* fault_address);
+size_t revocable_copy(void* to, const void* from, size_t bytes, uintptr_t* fault);
 extern const char revocable_copy_align_begin[], revocable_copy_align_end[];
 extern const char revocable_copy_chunks_begin[], revocable_copy_chunks_end[], revocable_copy_chunks_pad[];
 extern const char revocable_copy_store1[], revocable_copy_store2[], revocable_copy_store3[];
@@ -329,9 +329,9 @@ extern const char revocable_copy_wide_begin[], revocable_copy_wide_end[], revoca
 extern const char revocable_copy_wide1[], revocable_copy_wide2[], revocable_copy_wide3[];
 extern const char revocable_copy_wide1_pad[], revocable_copy_wide2_pad[], revocable_copy_wide3_pad[];
 #endif
-#define DECLARE_WIDTH(bits)                                    \
-  int revocable_load##bits(const void* from, uint64_t* value); \
-  int revocable_store##bits(void* to, uint64_t value);         \
+#define DECLARE_WIDTH(bits)                                          \
+  uintptr_t revocable_load##bits(const void* from, uint64_t* value); \
+  uintptr_t revocable_store##bits(void* to, uint64_t value);         \
   extern const char revocable_load##bits##_end[], revocable_store##bits##_end[];
 DECLARE_WIDTH(8)
 DECLARE_WIDTH(16)
@@ -376,27 +376,48 @@ void guarded_copy_reserve() {
 #endif
 }
 
-CopyResult guarded_copy(void* to, const void* from, size_t bytes) {
-  uintptr_t fault = 0;
-  const size_t left = revocable_copy(to, from, bytes, &fault);
-  return {bytes - left, fault & ~(kFaultWrite | kFaultPoisoned), (fault & kFaultWrite) != 0, (fault & kFaultPoisoned) != 0};
+static AccessFault fault_of(uintptr_t argument) {
+  constexpr uintptr_t kFlags = kFaultWrite | kFaultBus | kFaultPoisoned;
+  return {argument & ~kFlags, (argument & kFaultWrite) != 0, (argument & kFaultBus) != 0, (argument & kFaultPoisoned) != 0};
 }
 
-bool guarded_load(const void* from, unsigned width, uint64_t* value) {
+static bool within(uintptr_t address, const void* start, size_t bytes) { return address - at(start) < bytes; }
+
+CopyResult guarded_copy(void* to, const void* from, size_t bytes) {
+  uintptr_t argument = 0;
+  const size_t left = revocable_copy(to, from, bytes, &argument);
+  CopyResult result{bytes - left, fault_of(argument)};
+  // What the processor says of a machine check need not be this access's. Where only one side has the address it is that one's.
+  const bool target = within(result.fault.address, to, bytes);
+  if (target != within(result.fault.address, from, bytes)) result.fault.write = target;
+  return result;
+}
+
+// Of what an access routine returned.
+static bool was_made(uintptr_t result, AccessFault* fault, const void* address, bool write) {
+  if (result == 0) return true;
+  if (fault == nullptr) return false;
+  *fault = fault_of(result);
+  fault->address = at(address);
+  fault->write = write;
+  return false;
+}
+
+bool guarded_load(const void* from, unsigned width, uint64_t* value, AccessFault* fault) {
   switch (width) {
-    case 1: return revocable_load8(from, value) == 0;
-    case 2: return revocable_load16(from, value) == 0;
-    case 4: return revocable_load32(from, value) == 0;
-    default: return revocable_load64(from, value) == 0;
+    case 1: return was_made(revocable_load8(from, value), fault, from, false);
+    case 2: return was_made(revocable_load16(from, value), fault, from, false);
+    case 4: return was_made(revocable_load32(from, value), fault, from, false);
+    default: return was_made(revocable_load64(from, value), fault, from, false);
   }
 }
 
-bool guarded_store(void* to, unsigned width, uint64_t value) {
+bool guarded_store(void* to, unsigned width, uint64_t value, AccessFault* fault) {
   switch (width) {
-    case 1: return revocable_store8(to, value) == 0;
-    case 2: return revocable_store16(to, value) == 0;
-    case 4: return revocable_store32(to, value) == 0;
-    default: return revocable_store64(to, value) == 0;
+    case 1: return was_made(revocable_store8(to, value), fault, to, true);
+    case 2: return was_made(revocable_store16(to, value), fault, to, true);
+    case 4: return was_made(revocable_store32(to, value), fault, to, true);
+    default: return was_made(revocable_store64(to, value), fault, to, true);
   }
 }
 

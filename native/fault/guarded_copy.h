@@ -10,17 +10,22 @@
 
 namespace revocable {
 
-struct CopyResult {
-  size_t done;              // bytes transferred, in ascending order of address
-  uintptr_t fault_address;  // 0 when all were
-  bool fault_write;         // it was the target's: both sides may lie in one page
-  bool fault_poisoned;      // broken memory (BUS_MCEERR_AR)
+struct AccessFault {
+  uintptr_t address = 0;  // 0 for none
+  bool write = false;     // of a copy: its target's side
+  bool bus = false;       // SIGBUS, the backing's, and not SIGSEGV, the protection's
+  bool poisoned = false;  // broken memory (BUS_MCEERR_AR)
 };
 
-// What the handler hands to a landing pad: the address, which has none of these bits in user space.
-inline constexpr uintptr_t kFaultWrite = uintptr_t{1} << 63, kFaultPoisoned = uintptr_t{1} << 62;
-constexpr uintptr_t pad_argument(uintptr_t address, bool write, bool poisoned) {
-  return address | (write ? kFaultWrite : 0) | (poisoned ? kFaultPoisoned : 0);
+struct CopyResult {
+  size_t done = 0;  // bytes transferred, in ascending order of address
+  AccessFault fault;
+};
+
+// A fault in one word, as the handler hands it to a landing pad: addresses in user space have none of these bits.
+inline constexpr uintptr_t kFaultWrite = uintptr_t{1} << 63, kFaultBus = uintptr_t{1} << 62, kFaultPoisoned = uintptr_t{1} << 61;
+constexpr uintptr_t pad_argument(const AccessFault& fault) {
+  return fault.address | (fault.write ? kFaultWrite : 0) | (fault.bus ? kFaultBus : 0) | (fault.poisoned ? kFaultPoisoned : 0);
 }
 
 // Asks the processor what it has. Normal code, before the handler is in place; without it copies are right, and slower.
@@ -30,9 +35,9 @@ void guarded_copy_reserve();
 // before the faulting byte is copied again byte by byte.
 CopyResult guarded_copy(void* to, const void* from, size_t bytes);
 
-// One access of `width` 1, 2, 4 or 8 bytes, naturally aligned. False when it faulted.
-bool guarded_load(const void* from, unsigned width, uint64_t* value);
-bool guarded_store(void* to, unsigned width, uint64_t value);
+// One access of `width` 1, 2, 4 or 8 bytes, naturally aligned. False when it faulted, and `fault` says how.
+bool guarded_load(const void* from, unsigned width, uint64_t* value, AccessFault* fault = nullptr);
+bool guarded_store(void* to, unsigned width, uint64_t value, AccessFault* fault = nullptr);
 
 // Where execution goes on when the instruction at `pc` faults, or 0 when it is not one of these routines. Async-signal-safe.
 uintptr_t landing_pad(uintptr_t pc);

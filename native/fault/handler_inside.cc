@@ -56,7 +56,8 @@ struct Fault {
   int signal;
   int code;
   bool write;
-  MachineContext* machine;  // of the instruction that waits; none for a checked copy, which has come back
+  MachineContext* machine;         // of the instruction that waits; none for a checked access, which has come back
+  uint32_t failures = UINT32_MAX;  // of a checked access: how often it was made before
   bool raw() const { return machine != nullptr; }
   int need() const { return write ? PROT_WRITE : PROT_READ; }
 };
@@ -370,9 +371,10 @@ bool file_system_full(int fd) {
 }
 
 // True for the first `limit` faults in a row of this thread on this page: it may have come back in the meantime (a file that was
-// truncated and grew again), and then the access only has to be made again.
-bool may_retry(Region* region, uintptr_t address, uint32_t limit) {
-  const uint64_t tag = (static_cast<uint64_t>(abi::tid()) << 40) ^ (address >> kPageShift);
+// truncated and grew again), and then the access only has to be made again. Of a checked access, its caller counts.
+bool may_retry(Region* region, const Fault& fault, uint32_t limit, uint32_t checked_limit) {
+  if (!fault.raw()) return fault.failures < checked_limit;
+  const uint64_t tag = (static_cast<uint64_t>(abi::tid()) << 40) ^ (fault.address >> kPageShift);
   if (region->retry_tag.exchange(tag, std::memory_order_relaxed) != tag) region->retries.store(0, std::memory_order_relaxed);
   return region->retries.fetch_add(1, std::memory_order_relaxed) < limit;
 }
@@ -380,6 +382,8 @@ bool may_retry(Region* region, uintptr_t address, uint32_t limit) {
 // A page that can be read and still faults on reading comes and goes: trying again is all there is, for as long as it does. One
 // that can be read and faults on writing may do so for lack of space.
 constexpr uint32_t kReadRetries = 100'000, kWriteRetries = 64, kGoneRetries = 256;
+// A checked access can say what it found instead, and may be a long copy.
+constexpr uint32_t kCheckedRetries = 64, kCheckedGoneRetries = 4;
 
 // Why a live mapping's page cannot be had. Runs before the claim is taken, as it asks the file system.
 Diagnosis diagnose(Region* region, const Fault& fault) {
@@ -392,15 +396,16 @@ Diagnosis diagnose(Region* region, const Fault& fault) {
   if (object->regular && page_offset >= static_cast<uint64_t>(status.st_size)) return {Cause::past_end, false, false};
   const bool can_read = readable(fault.address);
   const bool full = can_read && fault.write && file_system_full(object->fd);
-  // A checked read does not wait for what comes and goes, but says that it was not there.
-  const bool again = can_read && !full && (fault.raw() || fault.write);
-  if (again && may_retry(region, fault.address, fault.write ? kWriteRetries : kReadRetries)) return {Cause::none, false, true};
-  if (region->page_shift != kPageShift) return {Cause::no_space, false, false};                             // no free 2 MiB page
-  if (can_read && !fault.raw() && !fault.write && object->regular) return {Cause::past_end, false, false};  // it has grown since
-  if (can_read && fault.write) return {Cause::no_space, false, false};  // it is there, but cannot be allocated
+  const uint32_t limit = fault.write ? kWriteRetries : kReadRetries;
+  if (can_read && !full && may_retry(region, fault, limit, kCheckedRetries)) return {Cause::none, false, true};
+  if (region->page_shift != kPageShift) return {Cause::no_space, false, false};  // no free 2 MiB page
+  if (can_read && fault.write) return {Cause::no_space, false, false};           // it is there, but cannot be allocated
   if (file_system_full(object->fd)) return {Cause::no_space, false, false};
+  // It comes and goes for ever: its file is truncated and grows.
+  if (can_read && object->regular && !object->owned) return {Cause::past_end, false, false};
   // Its file may have grown between the fault and the look at its size, and shrunk between that and the look at the page.
-  return {Cause::unknown, false, object->regular && may_retry(region, fault.address, kGoneRetries)};
+  const bool again = object->regular && may_retry(region, fault, kGoneRetries, kCheckedGoneRetries);
+  return {Cause::unknown, false, again};
 }
 
 // The whole object is gone: this mapping at once, the others by the service thread.
@@ -642,7 +647,8 @@ Outcome resolve(int signal, const siginfo_t* info, MachineContext machine) {
   const uintptr_t pad = landing_pad(machine.pc());
   if (pad == 0 && is_register_access(region, fault)) return register_access(region, fault, scope);
   if (pad == 0) return settle(region, fault);
-  machine.resume_at(pad, pad_argument(fault.address, fault.write, fault.code == BUS_MCEERR_AR && signal == SIGBUS));
+  const bool bus = signal == SIGBUS;
+  machine.resume_at(pad, pad_argument({fault.address, fault.write, bus, bus && fault.code == BUS_MCEERR_AR}));
   bump(g_counters.faults_copy);
   return Outcome::handled;
 }
@@ -760,9 +766,9 @@ bool handler_reserve() {
   return true;
 }
 
-void absorb_backing_fault(Region* region, uintptr_t address, bool write, bool poisoned) {
+void absorb_backing_fault(Region* region, const AccessFault& fault, uint32_t failures) {
   const RegistryLock lock;  // blocks asynchronous signals while the claim is held
-  settle(region, {address, SIGBUS, poisoned ? BUS_MCEERR_AR : BUS_ADRERR, write, nullptr});
+  settle(region, {fault.address, SIGBUS, fault.poisoned ? BUS_MCEERR_AR : BUS_ADRERR, fault.write, nullptr, failures});
 }
 
 void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t address, bool write) {

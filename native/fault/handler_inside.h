@@ -7,6 +7,7 @@
 
 #include "core/event_ring.h"
 #include "core/region.h"
+#include "fault/guarded_copy.h"
 
 namespace revocable {
 
@@ -16,9 +17,10 @@ extern "C" __attribute__((visibility("default"))) void revocable_mmap_fault_hand
 // Reserves what the handler needs when the kernel refuses every new mapping. Normal code, once, before the first mapping.
 bool handler_reserve();
 
-// The same decision the handler takes about a live mapping, for a checked copy that ran into a fault and left it on its landing
-// pad: the page is marked, and filled unless its fill is deadly. Normal code, without the registry lock.
-void absorb_backing_fault(Region* region, uintptr_t address, bool write, bool poisoned = false);
+// The same decision the handler takes about a live mapping, for a checked access that ran into a SIGBUS and left it on its
+// landing pad: the page is marked, and filled unless its fill is deadly. `failures` is how often the access has been made before,
+// in vain: at first one to a page that is there again is only to be made once more. Normal code, without the registry lock.
+void absorb_backing_fault(Region* region, const AccessFault& fault, uint32_t failures);
 
 // What a device's answer does to a page that a thread waits for (core/pager.cc); who waits is woken by the caller, after it.
 // Normal code with asynchronous signals blocked, under the claim; the region is live.

@@ -1,7 +1,7 @@
 /** Reaching mapped memory so that an access that failed says so: what `Mapping` is built upon. */
 import { EventEmitter } from 'node:events';
 import { constants as osConstants } from 'node:os';
-import { bigintOf64Bits, bytesView, integer, multipleOf } from '../arguments.js';
+import { asBytes, bigintOf64Bits, bytesView, integer, multipleOf } from '../arguments.js';
 import {
   BackingFaultError,
   MappingClosedError,
@@ -32,6 +32,7 @@ import {
   STATUS_STATE,
   VERDICTS,
   type MappingDescription,
+  type PartialCopy,
 } from '../native.js';
 import { completionOf, unwrap } from '../loop.js';
 import type { RegisterPort } from '../device/link.js';
@@ -59,7 +60,7 @@ interface Judgement {
   /** The first byte that the verdict is about. */
   at: number;
 }
-type Copied = ReturnType<typeof native.copyEnd>;
+type Copied = number | PartialCopy;
 // Looked up once: V8 does not fold what is read of another module's exports each time.
 const { readBytes, writeBytes } = native;
 const status = sharedStatus;
@@ -104,16 +105,36 @@ function pieceOf(bytes: number): number {
   return bytes > PIECE ? PIECE : PAGE;
 }
 
+/** So often an access is made that fails, each time for a reason that is over when it is looked for. */
+const MOST_FAILURES = 100;
+
+function faultError(bytesTransferred: number, place: AccessPlace | object = {}): Error {
+  const error = systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' });
+  return Object.assign(error, place, { bytesTransferred });
+}
+
+function bufferOf(bytes: number): Uint8Array {
+  try {
+    return new Uint8Array(bytes);
+  } catch (cause) {
+    throw Object.assign(systemError({ errno: -osConstants.errno.ENOMEM, syscall: 'copy' }, { cause }), { bytesTransferred: 0 });
+  }
+}
+
+function throwIfShortened(target: Uint8Array, bytes: number): void {
+  if (target.byteLength === bytes) return;
+  const error = outOfRange('target', `of ${bytes} bytes as when the copy began: it was detached or shortened`, target.byteLength);
+  throw Object.assign(error, { bytesTransferred: 0 });
+}
+
 /** The parts of a copy that lie within one `size` of the mapping each. */
-function* pieces(
-  offset: number,
-  other: NodeJS.ArrayBufferView,
-  size: number,
-): Generator<{ done: number; at: number; part: Uint8Array }> {
-  for (let done = 0; done < other.byteLength;) {
+function* pieces(offset: number, whole: Uint8Array, size: number): Generator<{ done: number; at: number; part: Uint8Array }> {
+  const { byteLength } = whole;
+  for (let done = 0; done < byteLength;) {
+    throwIfShortened(whole, byteLength);
     const at = offset + done;
-    const bytes = Math.min(other.byteLength - done, size - (at % size));
-    yield { done, at, part: new Uint8Array(other.buffer, other.byteOffset + done, bytes) };
+    const bytes = Math.min(byteLength - done, size - (at % size));
+    yield { done, at, part: whole.subarray(done, done + bytes) };
     done += bytes;
   }
 }
@@ -545,14 +566,14 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       return this.#readRegister(this.#registers, offset, width);
     }
     this.#makeView(width);
-    for (;;) {
+    for (let failures = 0; ;) {
       const word = this.#wordIfAllowed(offset, width, false);
       if (word === undefined) continue;
       const selfFaults = this.#selfFaults();
-      const value = this.#load(offset, width);
+      const value = this.#load(offset, width, failures);
       this.#throwIfSelfFaulted(selfFaults, offset);
       if (value === undefined) {
-        this.#throwAfterFault(offset, width, false);
+        this.#throwAfterFault(offset, width, false, failures++);
         continue;
       }
       if (this.#isSame(word)) return value;
@@ -605,13 +626,13 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       return this.#writeRegister(this.#registers, offset, width, value);
     }
     this.#makeView(width);
-    for (;;) {
+    for (let failures = 0; ;) {
       const word = this.#wordIfAllowed(offset, width, true);
       if (word === undefined) continue;
       const selfFaults = this.#selfFaults();
-      const stored = this.#store(offset, width, value);
+      const stored = this.#store(offset, width, value, failures);
       this.#throwIfSelfFaulted(selfFaults, offset);
-      if (!stored) this.#throwAfterFault(offset, width, true);
+      if (!stored) this.#throwAfterFault(offset, width, true, failures++);
       else if (this.#isSame(word)) return;
     }
   }
@@ -676,8 +697,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return this.#gate === CLOSED_SLOT || this.#buffer.byteLength === 0;
   }
 
-  #load(offset: number, width: number): number | bigint | undefined {
-    if (this.#isUnviewed) return native.load(this.#id, offset, width);
+  #load(offset: number, width: number, failures: number): number | bigint | undefined {
+    if (this.#isUnviewed) return native.load(this.#id, offset, width, failures);
     switch (width) {
       case 1:
         return this.#u8[offset];
@@ -690,8 +711,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     }
   }
 
-  #store(offset: number, width: number, value: number | bigint): boolean {
-    if (this.#isUnviewed) return native.store(this.#id, offset, width, value);
+  #store(offset: number, width: number, value: number | bigint, failures: number): boolean {
+    if (this.#isUnviewed) return native.store(this.#id, offset, width, value, failures);
     if (width === 1) this.#u8[offset] = value as number;
     else if (width === 2) this.#u16[offset / 2] = value as number;
     else if (width === 4) this.#u32[offset / 4] = value as number;
@@ -700,10 +721,12 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   /** After a guarded access came back with a fault: throws its reason, or returns when the memory is there again. */
-  #throwAfterFault(offset: number, width: number, write: boolean): void {
+  #throwAfterFault(offset: number, width: number, write: boolean, failures: number): void {
     this._throwUnlessLive(offset);
     if (!this.object.owned && native.objectRevokedByOwner(this.object._id)) throw this.object._revokedError(this._place(offset));
     if ((status[this.#slot] & STATUS_SPECIAL) !== 0) this.#marksAllow(offset, width, write);
+    const error = this.#unexplained(failures, { done: 0, mapping: true }, offset);
+    if (error !== undefined) throw error;
   }
 
   protected _throwIfClosed(offset: number): void {
@@ -714,32 +737,53 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /**
    * {@link read}, on another thread: a copy that has to wait for pages holds up nothing here. So the ops of a device in this thread can
-   * supply them. `target` is written to when all has been copied.
+   * supply them. `target` is written to at the end, with as many bytes as have been copied.
    *
-   * @throws (rejects) what {@link read} throws.
+   * @throws (rejects) what {@link read} throws; RangeError `ERR_OUT_OF_RANGE` where the target has been detached or shortened meanwhile.
    */
-  readAsync(offset: number, target: NodeJS.ArrayBufferView): Promise<number> {
-    return this.#copyAsync(offset, bytesView('target', target), false);
+  async readAsync(offset: number, target: NodeJS.ArrayBufferView): Promise<number> {
+    const bytes = bytesView('target', target).byteLength;
+    this.#checkCopy(offset, bytes, false);
+    if (bytes === 0) return 0;
+    if (this.#registers !== undefined) return this.#copyRegisters(this.#registers, offset, target, false);
+    return this.#copyAsync(offset, asBytes(target), false);
   }
 
   /** {@link write}, on another thread. What `source` holds now is written. */
-  writeAsync(offset: number, source: NodeJS.ArrayBufferView): Promise<number> {
-    return this.#copyAsync(offset, bytesView('source', source), true);
+  async writeAsync(offset: number, source: NodeJS.ArrayBufferView): Promise<number> {
+    const bytes = bytesView('source', source).byteLength;
+    this.#checkCopy(offset, bytes, true);
+    if (bytes === 0) return 0;
+    if (this.#registers !== undefined) return this.#copyRegisters(this.#registers, offset, source, true);
+    const { taken, error } = this.#take(asBytes(source), offset);
+    if (taken.byteLength > 0) await this.#copyAsync(offset, taken, true);
+    if (error !== undefined) throw error;
+    return bytes;
   }
 
-  async #copyAsync(offset: number, other: NodeJS.ArrayBufferView, write: boolean): Promise<number> {
-    const bytes = other.byteLength;
-    this.#checkCopy(offset, bytes, write);
-    if (bytes === 0) return 0;
-    if (this.#registers !== undefined) return this.#copyRegisters(this.#registers, offset, other, write);
-    for (let attempt = 1; attempt <= WHOLE_ATTEMPTS || bytes <= PAGE; attempt++) {
-      const { limit, word } = this.#bytesAllowed(offset, bytes, write);
-      const copied = limit === 0 ? 0 : await this.#transferAsync(offset, other, limit, write);
-      if (this.#isWhole(copied, offset, other, bytes, write, word)) return bytes;
+  /** What `source` holds, up to where it cannot be read; and why it cannot. */
+  #take(source: Uint8Array, offset: number): { taken: Uint8Array; error?: Error } {
+    const taken = bufferOf(source.byteLength);
+    for (let failures = 0; ; failures++) {
+      const partial = native.takeBytes(source, taken, failures);
+      if (partial === undefined) return { taken };
+      const error = this.#otherSideError(source, partial.done, false) ?? this.#unexplained(failures, partial, offset);
+      if (error !== undefined) return { taken: taken.subarray(0, partial.done), error };
     }
-    for (const { done, at, part } of pieces(offset, other, pieceOf(bytes))) {
+  }
+
+  async #copyAsync(offset: number, part: Uint8Array, write: boolean): Promise<number> {
+    const bytes = part.byteLength;
+    let failures = 0;
+    for (let attempt = 1; attempt <= WHOLE_ATTEMPTS || bytes <= PAGE; attempt++) {
+      const copied = await this.#transferAsync(offset, part, write, failures);
+      if (copied === bytes) return bytes;
+      this.#throwForPartial(copied, offset, part, write);
+      failures = this.#countFailure(failures, copied, offset);
+    }
+    for (const { done, at, part: piece } of pieces(offset, part, pieceOf(bytes))) {
       try {
-        await this.#copyAsync(at, part, write);
+        await this.#copyAsync(at, piece, write);
       } catch (error) {
         throw movedOn(error, done);
       }
@@ -747,11 +791,14 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     return bytes;
   }
 
-  async #transferAsync(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): Promise<Copied> {
-    const part = new Uint8Array(other.buffer, other.byteOffset, bytes);
-    const token = unwrap(native.copyAsync(this.#id, offset, bytes, write ? part : undefined));
+  async #transferAsync(offset: number, part: Uint8Array, write: boolean, failures: number): Promise<Copied> {
+    const bytes = part.byteLength;
+    const token = unwrap(native.copyAsync(this.#id, offset, bytes, write ? part : undefined, failures));
     await completionOf(token);
-    return native.copyEnd(token, write ? undefined : part);
+    const isHere = part.byteLength === bytes;
+    const copied = native.copyEnd(token, write || !isHere ? undefined : part) ?? bytes;
+    if (!write) throwIfShortened(part, bytes);
+    return copied;
   }
 
   #copyRegisters(port: RegisterPort, offset: number, other: NodeJS.ArrayBufferView, write: boolean): number {
@@ -808,7 +855,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     this.#checkCopy(offset, bytes, write);
     if (this.#registers !== undefined) return this.#copyRegisters(this.#registers, offset, other, write);
     // Page by page: a page that this thread would have to supply is where the copy ends.
-    for (const { done, at, part } of pieces(offset, other, native.pageSize)) {
+    if (bytes === 0) return 0;
+    for (const { done, at, part } of pieces(offset, asBytes(other), native.pageSize)) {
       try {
         this.#copySlow(at, part, part.byteLength, write, this.#selfFaults());
       } catch (error) {
@@ -820,7 +868,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   #copySlow(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, selfFaults?: number): number {
     this.#checkCopy(offset, bytes, write);
-    return bytes === 0 ? 0 : this.#copyChecked(offset, other, bytes, write, selfFaults);
+    // A view may follow its buffer's length: it is this long for the copy.
+    return bytes === 0 ? 0 : this.#copyChecked(offset, new Uint8Array(other.buffer, other.byteOffset, bytes), write, selfFaults);
   }
 
   #checkCopy(offset: number, bytes: number, write: boolean): void {
@@ -837,17 +886,20 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     if (write && !this.#writable) throw new ReadOnlyMappingError(this._place(offset, 0));
   }
 
-  #copyChecked(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, selfFaults?: number): number {
+  #copyChecked(offset: number, part: Uint8Array, write: boolean, selfFaults?: number): number {
+    const bytes = part.byteLength;
+    let failures = 0;
     for (let attempt = 1; attempt <= WHOLE_ATTEMPTS || bytes <= PAGE; attempt++) {
       // Lost and protected pages are where the copy ends, as if they faulted.
       const { limit, word } = this.#bytesAllowed(offset, bytes, write);
-      const copied = limit === 0 ? 0 : this.#transfer(offset, other, limit, write);
+      const copied = limit === 0 ? 0 : this.#transfer(offset, part, limit, write, failures);
       if (selfFaults !== undefined) this.#throwIfSelfFaulted(selfFaults, offset, 0);
-      if (this.#isWhole(copied, offset, other, bytes, write, word)) return bytes;
+      if (this.#isWhole(copied, offset, part, bytes, write, word)) return bytes;
+      failures = this.#countFailure(failures, copied, offset);
     }
-    for (const { done, at, part } of pieces(offset, other, pieceOf(bytes))) {
+    for (const { done, at, part: piece } of pieces(offset, part, pieceOf(bytes))) {
       try {
-        this.#copyChecked(at, part, part.byteLength, write);
+        this.#copyChecked(at, piece, write);
       } catch (error) {
         throw movedOn(error, done);
       }
@@ -857,20 +909,37 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** Whether all that was copied was the memory's; throws why not, unless it is to be copied again. */
   #isWhole(copied: Copied, offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, word: number): boolean {
-    const done = typeof copied === 'number' ? copied : copied.done;
-    if (typeof copied !== 'number' && !copied.mapping) {
-      const error = this.#otherSideError(other, done, !write);
-      if (error === undefined) return false;
-      throw error;
-    }
     const after = this.#bytesAllowed(offset, bytes, write);
-    if (done === bytes && after.limit === bytes && this.#isUnmoved(word)) return true;
-    this.#throwForCopy(offset, done, bytes, write);
+    if (copied === bytes && after.limit === bytes && this.#isUnmoved(word)) return true;
+    this.#throwForPartial(copied, offset, other, write);
     return false;
   }
 
-  #transfer(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean): Copied {
-    orderCopy(this.#id, offset, bytes);
+  /** Throws why not all was copied, or not all of it was real; returns where there is no reason any more. */
+  #throwForPartial(copied: Copied, offset: number, other: NodeJS.ArrayBufferView, write: boolean): void {
+    if (typeof copied === 'number' || copied.mapping) {
+      return this.#throwForCopy(offset, typeof copied === 'number' ? copied : copied.done, other.byteLength, write);
+    }
+    const error = this.#otherSideError(other, copied.done, !write);
+    if (error !== undefined) throw error;
+  }
+
+  #countFailure(failures: number, copied: Copied, offset: number): number {
+    if (typeof copied === 'number') return failures;
+    const error = this.#unexplained(failures, copied, offset);
+    if (error !== undefined) throw error;
+    return failures + 1;
+  }
+
+  /** Of a fault that goes on and is nobody's the library knows: the page was taken away by other means. */
+  #unexplained(failures: number, copied: { done: number; mapping: boolean }, offset: number): Error | undefined {
+    return failures < MOST_FAILURES
+      ? undefined
+      : faultError(copied.done, copied.mapping ? this._place(offset + copied.done) : {});
+  }
+
+  #transfer(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, failures = 0): Copied {
+    orderCopy(this.#id, offset, bytes, failures);
     return (write ? writeBytes(other) : readBytes(other)) ?? bytes;
   }
 
@@ -905,8 +974,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** The copy's other buffer faulted: it is a view of a mapping, or of memory that is not ours. Undefined when it no longer would. */
   #otherSideError(other: NodeJS.ArrayBufferView, done: number, write: boolean): Error | undefined {
     const mapping = knownMappingOf(other.buffer, other.byteOffset + done);
-    if (mapping === undefined)
-      return Object.assign(systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' }), { bytesTransferred: done });
+    // A system call fails so on registers too.
+    if (mapping === undefined || mapping.#registers !== undefined) return faultError(done);
     // The view may begin before the mapping and end behind it, where that lies in a WebAssembly memory.
     const before = Math.max(0, mapping.#start - other.byteOffset);
     const offset = other.byteOffset + before - mapping.#start;

@@ -13,7 +13,7 @@ const copied = new Uint8Array(100);
 const ACCESSES = [
   (mapping, offset) => mapping.bytes[offset],
   (mapping, offset) => mapping.read8(offset),
-  (mapping, offset) => void mapping.read(offset, copied.fill(1)) ?? copied[99],
+  (mapping, offset) => (mapping.read(offset, copied.fill(1)), copied[99]),
   (mapping, offset) => void mapping.write(offset + 1000, copied),
   (mapping, offset) => void mapping.write8(offset + 1000, 1),
 ];

@@ -181,6 +181,27 @@ describeTrapped('raw views of registers', () => {
     expect(model.get(8)).toBe(5);
   });
 
+  test('a copy whose other buffer is a raw view of registers is EFAULT, as a system call’s, and the registers stay', async () => {
+    const run = await runInChild(async ({ Device, MemoryObject, RegisterFile }) => {
+      const model = new RegisterFile([{ offset: 4, value: 0x1234 }]);
+      const device = new Device({ name: 'card', regions: [{ size: 4096, kind: 'registers', model }] });
+      const registers = device.open().map();
+      const mapping = MemoryObject.create({ size: 4096 }).map();
+      const outcomes = [];
+      for (const method of ['read', 'write', 'readAsync', 'writeAsync'] as const) {
+        try {
+          outcomes.push(await mapping[method](0, registers.bytes.subarray(4, 300)));
+        } catch (error) {
+          const { code, bytesTransferred } = error as { code: string; bytesTransferred: number };
+          outcomes.push([code, bytesTransferred]);
+        }
+      }
+      return { outcomes, state: registers.state, value: registers.read32(4) };
+    });
+    expect(run).toMatchObject({ status: 0, signal: null, stderr: '' });
+    expect(run.value).toEqual({ outcomes: Array(4).fill(['EFAULT', 0]), state: 'live', value: 0x1234 });
+  });
+
   test('two pages: an access that spans them is delivered, one that leaves the registers is refused', async () => {
     const { model, map } = card(
       [

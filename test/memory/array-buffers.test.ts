@@ -55,7 +55,7 @@ describe('longer than a buffer can be', () => {
     'shared: %s: a mapping of any length is made or refused, and the others are as they were',
     async (shared) => {
       const run = await runInChild(
-        ({ MemoryObject, stats }, require, { shared, path }) => {
+        ({ MemoryObject, stats }, _require, { shared, path }) => {
           const file = MemoryObject.openFile(path);
           const outcomes = [];
           const memory = MemoryObject.create({ size: 4096 });

@@ -136,7 +136,7 @@ TEST("A7 a checked copy past the end marks the page and fills it") {
   uint64_t value = 0;
   CHECK(!guarded_load(view.at + 2 * kPageSize, 4, &value));
   CHECK_EQ(view.region->lost_cause(2), Cause::none);
-  absorb_backing_fault(view.region, reinterpret_cast<uintptr_t>(view.at + 2 * kPageSize), false);
+  absorb_backing_fault(view.region, {.address = reinterpret_cast<uintptr_t>(view.at + 2 * kPageSize), .bus = true}, 0);
   CHECK_EQ(judge_access(view.region, 2 * kPageSize, 4, false).verdict, Verdict::lost);
   CHECK_EQ(judge_access(view.region, 2 * kPageSize, 4, false).cause, Cause::past_end);
   CHECK_EQ(judge_access(view.region, 3 * kPageSize, 4, false).verdict, Verdict::fine);
@@ -380,7 +380,7 @@ TEST("A3 a deadly fill leaves SIGBUS deadly for raw access, and only for raw acc
       else revoke(made.object);
       uint64_t value;
       CHECK(!guarded_load(view.at, 4, &value));
-      if (truncated) absorb_backing_fault(view.region, reinterpret_cast<uintptr_t>(view.at), false);
+      if (truncated) absorb_backing_fault(view.region, {.address = reinterpret_cast<uintptr_t>(view.at), .bus = true}, 0);
       CHECK(!guarded_load(view.at, 4, &value));
       if (raw) view.load(0);
     });

@@ -54,12 +54,12 @@ constexpr size_t kSizes[] = {1, 7, 64, 100, 131, 200, 1000, 4095, 4096, 4097, 90
 enum class Side { source, target };
 
 bool exact(const CopyResult& result, size_t distance, const char* edge, Side side, const char* what) {
-  const bool good = result.done == distance && result.fault_address == reinterpret_cast<uintptr_t>(edge) &&
-                    result.fault_write == (side == Side::target) && !result.fault_poisoned;
+  const bool good = result.done == distance && result.fault.address == reinterpret_cast<uintptr_t>(edge) &&
+                    result.fault.write == (side == Side::target) && !result.fault.poisoned;
   return check::report(good, __FILE__, __LINE__,
                        std::string(what) + " at distance " + std::to_string(distance) + ": " + std::to_string(result.done) +
-                           " bytes, fault at edge" + (result.fault_address >= reinterpret_cast<uintptr_t>(edge) ? "+" : "-") +
-                           std::to_string(result.fault_address - reinterpret_cast<uintptr_t>(edge)));
+                           " bytes, fault at edge" + (result.fault.address >= reinterpret_cast<uintptr_t>(edge) ? "+" : "-") +
+                           std::to_string(result.fault.address - reinterpret_cast<uintptr_t>(edge)));
 }
 
 }  // namespace
@@ -112,8 +112,8 @@ TEST("A4 a copy between two mappings stops at the nearer of two edges") {
     CHECK_EQ(result.done, std::min(a, b));
     const char* nearer = a <= b ? source.at : target.at;
     if (a == b) continue;
-    CHECK_EQ(result.fault_address, reinterpret_cast<uintptr_t>(nearer));
-    CHECK_EQ(result.fault_write, b < a);
+    CHECK_EQ(result.fault.address, reinterpret_cast<uintptr_t>(nearer));
+    CHECK_EQ(result.fault.write, b < a);
   }
 }
 
@@ -128,7 +128,7 @@ TEST("A4 a copy without a fault is complete, at every size and alignment") {
       CHECK_EQ(guarded_copy(view.at + shift, source.data(), bytes).done, bytes);
       const CopyResult result = guarded_copy(target.data() + shift, view.at + shift, bytes);
       CHECK_EQ(result.done, bytes);
-      CHECK_EQ(result.fault_address, uintptr_t{0});
+      CHECK_EQ(result.fault.address, uintptr_t{0});
       CHECK(is_pattern(target.data() + shift, bytes));
       CHECK(all(target.data() + shift + bytes, 64, kUntouched));
     }
@@ -203,7 +203,7 @@ TEST("A4 copies end exactly once while a revocation lands in the middle of them"
     threads.join();
     CHECK(all(target.data(), result.done, 1));
     CHECK(all(target.data() + result.done, kBytes - result.done, 2));
-    if (result.done != kBytes) CHECK_EQ(result.fault_address, reinterpret_cast<uintptr_t>(view.at + result.done));
+    if (result.done != kBytes) CHECK_EQ(result.fault.address, reinterpret_cast<uintptr_t>(view.at + result.done));
     view.close();
     object_release(object);
   }
@@ -235,7 +235,7 @@ TEST("A4 a copy that is cut between two of its stores counts exactly what it sto
     const CopyResult result = guarded_copy(target.at, source, bytes);
     if (result.done != bytes) {
       cut[aligned] += result.done > 0;
-      CHECK_EQ(result.fault_address, reinterpret_cast<uintptr_t>(target.at + result.done));
+      CHECK_EQ(result.fault.address, reinterpret_cast<uintptr_t>(target.at + result.done));
     }
     if (memcmp(seen.at, source, result.done) != 0 || !all(seen.at + result.done, sizeof source - result.done, 0)) {
       CHECK_EQ(result.done, SIZE_MAX);

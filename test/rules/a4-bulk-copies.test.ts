@@ -267,6 +267,10 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
       bytes: 4 << 20,
       act: `mapping.protect({ offset: BYTES, length: PAGE, access: 'none' }); mapping.protect({ offset: BYTES, length: PAGE, access: 'rw' });`,
     },
+    'protects a page of it': {
+      bytes: 4 << 20,
+      act: `for (const access of ['none', 'rw']) { mapping.protect({ offset: BYTES - PAGE, length: PAGE, access }); const end = performance.now() + 0.3; while (performance.now() < end); }`,
+    },
     // Of so many bytes, no copy is over before the next write is diverted.
     'writes to a page of it that may only be read': {
       bytes: 32 << 20,
@@ -305,7 +309,8 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
             if (target.compare(wanted) !== 0) seen.wrong++;
             mapping.write(9 * PAGE, wanted.subarray(9 * PAGE));
           } catch (error) {
-            if ((error as { code?: string }).code !== 'ERR_MAPPING_SUSPENDED') throw error;
+            const { code } = error as { code?: string };
+            if (code !== 'ERR_MAPPING_SUSPENDED' && code !== 'ERR_MAPPING_PROTECTED') throw error;
             seen.refused++;
             await new Promise((resolve) => setTimeout(resolve, 1));
           }

@@ -8,7 +8,7 @@ import { kernel } from '../support/kernel-calls.js';
 import { poison, whyNoPoison } from '../support/poison.js';
 import { mountLoop, mountTmpfs } from '../support/mounts.js';
 import { temporaryDirectory, temporaryFile } from '../support/temporary.js';
-import { thrownBy } from '../support/thrown.js';
+import { rejectionOf, thrownBy } from '../support/thrown.js';
 import { someTurns, until } from '../support/until.js';
 
 const PAGE = 4096;
@@ -326,13 +326,13 @@ describe('A7 backing faults: any other cause', () => {
     memory.close();
   });
 
-  testUnless(noPoison, 'A7 a copy that meets a poisoned page first ends there, for the same reason', () => {
+  testUnless(noPoison, 'A7 a copy that meets a poisoned page first ends there, for the same reason', async () => {
     const known = poisoned();
     const { cause } = thrownBy(() => known.mapping.read8(PAGE + 1)) as { cause?: unknown };
     known.memory.close();
-    for (const method of ['read', 'write'] as const) {
+    for (const method of ['read', 'write', 'readAsync', 'writeAsync'] as const) {
       const { memory, mapping } = poisoned();
-      const error = thrownBy(() => mapping[method](PAGE - 100, new Uint8Array(200)));
+      const error = await rejectionOf((async () => mapping[method](PAGE - 100, new Uint8Array(200)))());
       expect(error).toMatchObject({ code: 'ERR_BACKING_FAULT', cause, bytesTransferred: 100, offset: PAGE });
       expect(mapping.state).toBe(cause === 'poisoned' ? 'live' : 'revoked');
       memory.close();

@@ -48,7 +48,6 @@ export function runNode(argv: string[], options: ChildOptions = {}): Promise<Chi
   });
 }
 
-/** Runs a program of `test/children/`. */
 /**
  * Flags of Node for a child under a limit of memory. It needs nothing itself while the limit holds: no compiler thread, and all the
  * memory for young objects from the start.
@@ -62,6 +61,7 @@ export const ROOMY = [
   '--expose-gc',
 ];
 
+/** Runs a program of `test/children/`. */
 export function runChild(name: string, options: ChildOptions = {}): Promise<ChildResult> {
   return runNode([join(CHILDREN, name), ...(options.args ?? []).map(String)], options);
 }
