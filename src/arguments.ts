@@ -79,10 +79,14 @@ export function asBytes(view: NodeJS.ArrayBufferView): Uint8Array {
 
 export function abortSignal(name: string, value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined;
-  if (typeof value !== 'object' || value === null || !('aborted' in value)) {
-    throw invalidType(name, 'an instance of AbortSignal', value);
-  }
-  return value as AbortSignal;
+  const signal = value as AbortSignal | null;
+  const is =
+    typeof signal === 'object' &&
+    signal !== null &&
+    typeof signal.aborted === 'boolean' &&
+    (['throwIfAborted', 'addEventListener', 'removeEventListener'] as const).every((name) => typeof signal[name] === 'function');
+  if (!is) throw invalidType(name, 'an instance of AbortSignal', value);
+  return signal;
 }
 
 export function isSharedBuffer(value: unknown): value is SharedArrayBuffer {

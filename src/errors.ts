@@ -236,16 +236,25 @@ export function invalidType(name: string, expected: string, value: unknown): Typ
   return withCode(new TypeError(`The "${name}" argument must be ${expected}. Received ${received}`), 'ERR_INVALID_ARG_TYPE');
 }
 
+/** Not every object can be made a string. */
+function textOf(value: unknown): string {
+  try {
+    return String(value);
+  } catch {
+    return inspect(value);
+  }
+}
+
 export function invalidValue(name: string, reason: string, value: unknown): TypeError {
   return withCode(
-    new TypeError(`The argument "${name}" ${reason}. Received ${typeof value === 'string' ? `'${value}'` : String(value)}`),
+    new TypeError(`The argument "${name}" ${reason}. Received ${typeof value === 'string' ? `'${value}'` : textOf(value)}`),
     'ERR_INVALID_ARG_VALUE',
   );
 }
 
 export function outOfRange(name: string, range: string, value: unknown): RangeError {
   return withCode(
-    new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${String(value)}`),
+    new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${textOf(value)}`),
     'ERR_OUT_OF_RANGE',
   );
 }

@@ -169,9 +169,9 @@ export interface Native {
   protect(id: number, firstPage: number, pages: number, access: number): Failure | null;
   remapPages(id: number, firstPage: number, pages: number, objectOffset: number): Failure | null;
 
-  /** Copies what {@link orderCopy} has said. Undefined when all of it has been copied. */
-  readonly readBytes: (target: NodeJS.ArrayBufferView) => PartialCopy | undefined;
-  readonly writeBytes: (source: NodeJS.ArrayBufferView) => PartialCopy | undefined;
+  /** Copies what {@link orderCopy} has said. Undefined when all of it has been copied; false for a view of fewer bytes. */
+  readonly readBytes: (target: NodeJS.ArrayBufferView) => PartialCopy | undefined | false;
+  readonly writeBytes: (source: NodeJS.ArrayBufferView) => PartialCopy | undefined | false;
   /** Copies from one buffer to another, either of which may be a view of a mapping. */
   takeBytes(source: Uint8Array, target: Uint8Array, failures: number): PartialCopy | undefined;
   /** One attempt on another thread, out of the mapping or, with `source`, into it; the completion carries the token. */
@@ -202,12 +202,13 @@ export interface Native {
   zap(objectId: number, offset: number, length: number): Failure | null;
   takeCompletions(): Completion[] | null;
 
-  waitBegin(id: number, offset: number, expected: number): object;
+  /** Null when the mapping is closed, as of {@link waitAsync}. */
+  waitBegin(id: number, offset: number, expected: number): object | null;
   /** Blocks for at most so many milliseconds. */
   waitSlice(wait: object, milliseconds: number): number;
   waitEnd(wait: object): void;
   /** On a thread of its own; -1 milliseconds is no limit. */
-  waitAsync(id: number, offset: number, expected: number, milliseconds: number): number | Failure;
+  waitAsync(id: number, offset: number, expected: number, milliseconds: number): number | null | Failure;
   waitCancel(token: number): void;
   wake(id: number, offset: number, count: number): number;
 

@@ -17,13 +17,36 @@
 namespace revocable::binding {
 namespace {
 
-// The bytes of an ArrayBufferView; a DataView, which is rare, is another type to Node-API than a typed array.
-char* view_bytes(const Napi::Value& value) {
-  void* data = nullptr;
-  if (napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, &data, nullptr, nullptr) == napi_ok) {
-    return static_cast<char*>(data);
+struct View {
+  char* at = nullptr;
+  size_t bytes = 0;
+};
+
+size_t width_of(napi_typedarray_type type) {
+  switch (type) {
+    case napi_int8_array:
+    case napi_uint8_array:
+    case napi_uint8_clamped_array: return 1;
+    case napi_int32_array:
+    case napi_uint32_array:
+    case napi_float32_array: return 4;
+    case napi_float64_array:
+    case napi_bigint64_array:
+    case napi_biguint64_array: return 8;
+    default: return 2;  // of 16 bits, with those that came after Node-API's list
   }
-  return static_cast<char*>(value.As<Napi::DataView>().Data());
+}
+
+// An ArrayBufferView as it is now; a DataView, which is rare, is another type to Node-API than a typed array.
+View view_of(const Napi::Value& value) {
+  void* data = nullptr;
+  size_t length = 0;
+  napi_typedarray_type type;
+  if (napi_get_typedarray_info(value.Env(), value, &type, &length, &data, nullptr, nullptr) == napi_ok) {
+    return {static_cast<char*>(data), length * width_of(type)};
+  }
+  if (napi_get_dataview_info(value.Env(), value, &length, &data, nullptr, nullptr) != napi_ok) return {};
+  return {static_cast<char*>(data), length};
 }
 
 uint32_t word_of(const Region* region) { return status_words()[region->slot].load(); }
@@ -73,9 +96,9 @@ class Copier {
 CopyResult copy_while_live(Region* region, char* to, const char* from, size_t bytes, bool write) {
   for (size_t done = 0; done < bytes;) {
     const Copier copier(region);
-    if (!copier.live()) return {done, {.address = region->start, .write = write}};
+    if (!copier.live()) return {done, {.any = true, .address = region->start, .write = write}};
     const CopyResult copied = guarded_copy(to + done, from + done, std::min(kChunk, bytes - done));
-    if (copied.fault.address != 0) return {done + copied.done, copied.fault};
+    if (copied.fault.any) return {done + copied.done, copied.fault};
     done += copied.done;
   }
   return {bytes, {}};
@@ -103,11 +126,15 @@ struct CopyOrder {
         failures(static_cast<uint32_t>(state.described[3])) {}
 };
 
-// { done, mapping }: how many bytes, and whether it was the mapping's side that failed; undefined when all were copied.
-Napi::Value copy_sides(const CopyOrder& order, char* to, const char* from, bool write) {
+// { done, mapping }: how many bytes, and whether it was the mapping's side that failed; undefined when all were copied, false
+// when the other buffer has not as many bytes as it said.
+Napi::Value copy_sides(const CopyOrder& order, const View& other, bool write) {
+  if (other.bytes < order.bytes) return Napi::Boolean::New(order.state.env, false);
+  char* to = write ? order.at : other.at;
+  const char* from = write ? other.at : order.at;
   const uint32_t word = word_of(order.region);
   const CopyResult copied = copy_while_live(order.region, to, from, order.bytes, write);
-  if (copied.fault.address == 0) return Napi::Value();
+  if (!copied.fault.any) return Napi::Value();
   const bool mapping = copied.fault.write == write;
   if (mapping) {
     report(order.region, word, copied.fault, order.failures);
@@ -121,23 +148,22 @@ Napi::Value copy_sides(const CopyOrder& order, char* to, const char* from, bool 
 // readBytes(target), with `described` id, offset, bytes, and how often it has failed
 Napi::Value read_bytes(const Napi::CallbackInfo& info) {
   const CopyOrder order(info);
-  return copy_sides(order, view_bytes(info[0]), order.at, false);
+  return copy_sides(order, view_of(info[0]), false);
 }
 
 // writeBytes(source), as readBytes
 Napi::Value write_bytes(const Napi::CallbackInfo& info) {
   const CopyOrder order(info);
-  return copy_sides(order, order.at, view_bytes(info[0]), true);
+  return copy_sides(order, view_of(info[0]), true);
 }
 
 // takeBytes(source, target, failures): copies between buffers, whichever may be a view of a mapping. undefined | { done, mapping
 // }
 Napi::Value take_bytes(const Napi::CallbackInfo& info) {
-  char* to = view_bytes(info[1]);
-  const char* from = view_bytes(info[0]);
-  const CopyResult copied = guarded_copy(to, from, info[0].As<Napi::Uint8Array>().ByteLength());
-  if (copied.fault.address == 0) return Napi::Value();
-  report_other(copied, to, from, to_u32(info[2]));
+  const View from = view_of(info[0]), to = view_of(info[1]);
+  const CopyResult copied = guarded_copy(to.at, from.at, std::min(from.bytes, to.bytes));
+  if (!copied.fault.any) return Napi::Value();
+  report_other(copied, to.at, from.at, to_u32(info[2]));
   return partial_copy(info.Env(), copied.done, false);
 }
 
@@ -167,7 +193,7 @@ void perform(Copy& copy) {
   auto* at = reinterpret_cast<char*>(copy.region->start + copy.offset);
   char* own = copy.memory.get();
   copy.result = copy_while_live(copy.region, copy.write ? at : own, copy.write ? own : at, allowance.bytes, copy.write);
-  if (copy.result.fault.address != 0) report(copy.region, allowance.word, copy.result.fault, copy.failures);
+  if (copy.result.fault.any) report(copy.region, allowance.word, copy.result.fault, copy.failures);
   copy.real = is_unmoved(copy.region, allowance.word);
 }
 
@@ -183,7 +209,7 @@ Napi::Value copy_async(const Napi::CallbackInfo& info) {
   copy->failures = to_u32(info[4]);
   copy->memory.reset(new (std::nothrow) char[copy->bytes]);
   if (copy->memory == nullptr) return to_js(info.Env(), {ENOMEM, "copy"});
-  if (copy->write) memcpy(copy->memory.get(), view_bytes(info[3]), copy->bytes);
+  if (copy->write) memcpy(copy->memory.get(), view_of(info[3]).at, copy->bytes);
   if (!acquire_region(held->slot, held->generation, &copy->region)) return to_js(info.Env(), {EBADF, "copy"});
   const double token = state.next_token++;
   state.pending(+1);
@@ -213,9 +239,9 @@ Napi::Value copy_end(const Napi::CallbackInfo& info) {
   const CopyResult& result = copy->result;
   const bool whole = result.done == copy->bytes;
   if (!info[1].IsUndefined() && (copy->real || !whole)) {
-    char* target = view_bytes(info[1]);
+    char* target = view_of(info[1]).at;
     const CopyResult delivered = guarded_copy(target, copy->memory.get(), result.done);
-    if (delivered.fault.address != 0) {
+    if (delivered.fault.any) {
       report_other(delivered, target, copy->memory.get(), copy->failures);
       return partial_copy(info.Env(), delivered.done, false);
     }

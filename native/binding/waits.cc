@@ -6,9 +6,10 @@ namespace {
 
 Waiter* waiter_of(const Napi::Value& handle) { return handle.As<Napi::External<Waiter>>().Data(); }
 
-// waitBegin(id, offset, expected): a handle for waitSlice and waitEnd
+// waitBegin(id, offset, expected): a handle for waitSlice and waitEnd | null when the mapping is closed
 Napi::Value wait_begin_js(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
+  if (state.region(info[0]) == nullptr) return info.Env().Null();
   Waiter* waiter = wait_begin(state.region(info[0]), to_u64(info[1]), to_u32(info[2]));
   state.waiting.insert(waiter);
   return Napi::External<Waiter>::New(info.Env(), waiter);
@@ -27,12 +28,12 @@ void wait_end_js(const Napi::CallbackInfo& info) {
   wait_end(waiter);
 }
 
-// waitAsync(id, offset, expected, milliseconds or -1): token | Failure
+// waitAsync(id, offset, expected, milliseconds or -1): token | null when the mapping is closed | Failure
 Napi::Value wait_async(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
   Region* held = state.region(info[0]);
   Region* region = nullptr;
-  if (!acquire_region(held->slot, held->generation, &region)) return to_js(info.Env(), {EBADF, "futex"});
+  if (held == nullptr || !acquire_region(held->slot, held->generation, &region)) return info.Env().Null();
   Waiter* waiter = wait_begin(region, to_u64(info[1]), to_u32(info[2]));
   const double token = state.next_token++;
   const double milliseconds = info[3].As<Napi::Number>().DoubleValue();

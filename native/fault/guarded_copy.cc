@@ -187,7 +187,7 @@ revocable_copy_bytes_pad:
   .size revocable_copy, .-revocable_copy
 )");
 
-// load: rdi from, rsi where to put the value; store: rdi to, rsi the value -> 0, or the fault (pad_argument) with bit 0 set
+// load: rdi from, rsi where to put the value; store: rdi to, rsi the value -> 0, or the fault (pad_argument)
 // Laid out a line of assembly a line.
 // clang-format off
 #define GUARDED_LOAD(bits, move)                                              \
@@ -217,7 +217,7 @@ GUARDED_STORE(16, "movw", "%si");
 GUARDED_STORE(32, "movl", "%esi");
 GUARDED_STORE(64, "movq", "%rsi");
 asm(".text\n.hidden revocable_access_pad\n.globl revocable_access_pad\n"
-    "revocable_access_pad:\n  .cfi_startproc\n  movq %rdx, %rax\n  orq $1, %rax\n  ret\n  .cfi_endproc\n");
+    "revocable_access_pad:\n  .cfi_startproc\n  movq %rdx, %rax\n  ret\n  .cfi_endproc\n");
 
 #elif defined(__aarch64__)
 
@@ -309,7 +309,7 @@ GUARDED_STORE(16, "strh w1");
 GUARDED_STORE(32, "str w1");
 GUARDED_STORE(64, "str x1");
 asm(".text\n.hidden revocable_access_pad\n.globl revocable_access_pad\n"
-    "revocable_access_pad:\n  .cfi_startproc\n  orr x0, x4, #1\n  ret\n  .cfi_endproc\n");
+    "revocable_access_pad:\n  .cfi_startproc\n  mov x0, x4\n  ret\n  .cfi_endproc\n");
 
 #else
 #error "revocable-mmap knows x86-64 and arm64"
@@ -377,8 +377,9 @@ void guarded_copy_reserve() {
 }
 
 static AccessFault fault_of(uintptr_t argument) {
-  constexpr uintptr_t kFlags = kFaultWrite | kFaultBus | kFaultPoisoned;
-  return {argument & ~kFlags, (argument & kFaultWrite) != 0, (argument & kFaultBus) != 0, (argument & kFaultPoisoned) != 0};
+  constexpr uintptr_t kFlags = kFaultWrite | kFaultBus | kFaultPoisoned | kFaultAny;
+  return {(argument & kFaultAny) != 0, argument & ~kFlags, (argument & kFaultWrite) != 0, (argument & kFaultBus) != 0,
+          (argument & kFaultPoisoned) != 0};
 }
 
 static bool within(uintptr_t address, const void* start, size_t bytes) { return address - at(start) < bytes; }

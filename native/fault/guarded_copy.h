@@ -11,7 +11,8 @@
 namespace revocable {
 
 struct AccessFault {
-  uintptr_t address = 0;  // 0 for none
+  bool any = false;
+  uintptr_t address = 0;
   bool write = false;     // of a copy: its target's side
   bool bus = false;       // SIGBUS, the backing's, and not SIGSEGV, the protection's
   bool poisoned = false;  // broken memory (BUS_MCEERR_AR)
@@ -23,9 +24,11 @@ struct CopyResult {
 };
 
 // A fault in one word, as the handler hands it to a landing pad: addresses in user space have none of these bits.
-inline constexpr uintptr_t kFaultWrite = uintptr_t{1} << 63, kFaultBus = uintptr_t{1} << 62, kFaultPoisoned = uintptr_t{1} << 61;
+inline constexpr uintptr_t kFaultWrite = uintptr_t{1} << 63, kFaultBus = uintptr_t{1} << 62, kFaultPoisoned = uintptr_t{1} << 61,
+                           kFaultAny = uintptr_t{1} << 60;
 constexpr uintptr_t pad_argument(const AccessFault& fault) {
-  return fault.address | (fault.write ? kFaultWrite : 0) | (fault.bus ? kFaultBus : 0) | (fault.poisoned ? kFaultPoisoned : 0);
+  return fault.address | kFaultAny | (fault.write ? kFaultWrite : 0) | (fault.bus ? kFaultBus : 0) |
+         (fault.poisoned ? kFaultPoisoned : 0);
 }
 
 // Asks the processor what it has. Normal code, before the handler is in place; without it copies are right, and slower.

@@ -632,7 +632,7 @@ Outcome register_access(Region* region, const Fault& fault, ReaderScope& scope) 
 // read_code has come to the end of what can be read.
 bool look_at_code(MachineContext& machine) {
   const uintptr_t pad = load_landing_pad(machine.pc());
-  if (pad != 0) machine.resume_at(pad, 0);
+  if (pad != 0) machine.resume_at(pad, pad_argument({}));
   return pad != 0;
 }
 
@@ -643,13 +643,13 @@ Outcome resolve(int signal, const siginfo_t* info, MachineContext machine) {
   const Fault fault{reinterpret_cast<uintptr_t>(info->si_addr), signal, info->si_code, machine.is_write(), &machine};
   ReaderScope scope;
   Region* region = find_region(fault.address);
-  if (region == nullptr) return look_at_code(machine) ? Outcome::handled : Outcome::foreign;
-  const uintptr_t pad = landing_pad(machine.pc());
+  const uintptr_t pad = landing_pad(machine.pc());  // whoever's memory it is: a copy's other buffer, or code
+  if (pad == 0 && region == nullptr) return Outcome::foreign;
   if (pad == 0 && is_register_access(region, fault)) return register_access(region, fault, scope);
   if (pad == 0) return settle(region, fault);
   const bool bus = signal == SIGBUS;
-  machine.resume_at(pad, pad_argument({fault.address, fault.write, bus, bus && fault.code == BUS_MCEERR_AR}));
-  bump(g_counters.faults_copy);
+  machine.resume_at(pad, pad_argument({true, fault.address, fault.write, bus, bus && fault.code == BUS_MCEERR_AR}));
+  if (region != nullptr) bump(g_counters.faults_copy);
   return Outcome::handled;
 }
 

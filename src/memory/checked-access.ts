@@ -875,6 +875,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   #checkCopy(offset: number, bytes: number, write: boolean): void {
     this._throwIfClosed(offset);
     integer('offset', offset, 0, this.length);
+    integer(write ? 'source.byteLength' : 'target.byteLength', bytes, 0, Number.MAX_SAFE_INTEGER);
     if (bytes > this.length - offset) {
       throw outOfRange(
         write ? 'source' : 'target',
@@ -940,7 +941,9 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   #transfer(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, failures = 0): Copied {
     orderCopy(this.#id, offset, bytes, failures);
-    return (write ? writeBytes(other) : readBytes(other)) ?? bytes;
+    const copied = write ? writeBytes(other) : readBytes(other);
+    if (copied === false) throw outOfRange(write ? 'source' : 'target', 'as long as its byteLength says', bytes);
+    return copied ?? bytes;
   }
 
   /** How many bytes from `offset` on may be copied, and the status word that says so: the same after the copy, and all was real. */

@@ -588,7 +588,7 @@ function prefetchOrClose(mapping: Mapping): void {
 }
 
 function toPath(path: string | URL): string {
-  if (path instanceof URL || (typeof path === 'object' && path !== null && 'href' in path)) return fileURLToPath(path);
+  if (path instanceof URL || (typeof path === 'object' && path !== null && 'href' in path)) return toPath(fileURLToPath(path));
   if (typeof path !== 'string') throw invalidType('path', 'of type string or an instance of URL', path);
   if (path.includes('\0')) throw invalidValue('path', 'must be a string without null bytes', JSON.stringify(path));
   return path;

@@ -47,7 +47,7 @@ export function waitSync(
 ): WaitResult {
   signal?.throwIfAborted();
   const end = timeout < 0 ? Infinity : performance.now() + timeout;
-  const wait = native.waitBegin(id, offset, expected);
+  const wait = native.waitBegin(id, offset, expected) ?? gone('gone');
   try {
     for (;;) {
       const left = end - performance.now();
@@ -67,10 +67,11 @@ export async function waitAsync(
   gone: (why: 'gone' | 'faulted') => never,
 ): Promise<WaitResult> {
   signal?.throwIfAborted();
-  const token = unwrap(native.waitAsync(id, offset, expected, timeout));
+  let token = 0;
   const cancel = (): void => native.waitCancel(token);
   signal?.addEventListener('abort', cancel, { once: true });
   try {
+    token = unwrap(native.waitAsync(id, offset, expected, timeout) ?? gone('gone'));
     const result = WAIT_RESULTS[(await completionOf(token)).wait];
     switch (result) {
       case 'ok':

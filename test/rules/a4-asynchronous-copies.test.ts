@@ -1,4 +1,5 @@
 import { runInChild } from '../support/child.js';
+import { temporaryFile } from '../support/temporary.js';
 
 /** What this version of TypeScript's library does not know yet. */
 type ResizableBuffer = ArrayBuffer & { resize(bytes: number): void };
@@ -127,6 +128,50 @@ describe('A4 memory that others have taken away', () => {
       },
       state: 'live',
       again: 300,
+    });
+  });
+
+  test('A4 other buffers that are no mapping of the library and fault: EFAULT, with what has been copied', async () => {
+    const run = await runInChild(
+      async ({ MemoryObject }, require, path) => {
+        const fs = require('node:fs') as typeof import('node:fs');
+        const { koffi, mmap, PROT, MAP } = require('./test/children/libc.cjs') as {
+          koffi: { view: (at: number, bytes: number) => ArrayBuffer };
+          mmap: (at: number, bytes: number, prot: number, flags: number, fd: number, offset: number) => number;
+          PROT: { read: number };
+          MAP: { shared: number; private: number; anonymous: number };
+        };
+        const fd = fs.openSync(path, 'r+');
+        const truncated = new Uint8Array(koffi.view(mmap(0, 8192, PROT.read, MAP.shared, fd, 0), 8192));
+        const constant = new Uint8Array(koffi.view(mmap(0, 8192, PROT.read, MAP.private | MAP.anonymous, -1, 0), 8192));
+        fs.ftruncateSync(fd, 4096);
+        const mapping = MemoryObject.create({ size: 16384 }).map();
+        const calls = {
+          write: () => mapping.write(0, truncated),
+          writeAsync: () => mapping.writeAsync(8192, truncated),
+          read: () => mapping.read(0, constant),
+          readAsync: () => mapping.readAsync(0, constant),
+        };
+        const outcomes: Record<string, unknown> = {};
+        for (const [name, call] of Object.entries(calls)) {
+          try {
+            outcomes[name] = await call();
+          } catch (error) {
+            const { code, syscall, bytesTransferred } = error as Record<string, unknown>;
+            outcomes[name] = { code, syscall, bytesTransferred };
+          }
+        }
+        const written = [0, 4095, 4096, 8192, 12287, 12288].map((offset) => mapping.read8(offset));
+        return { outcomes, written, state: mapping.state };
+      },
+      { input: temporaryFile(8192, 3) },
+    );
+    const failed = { code: 'EFAULT', syscall: 'copy', bytesTransferred: 4096 };
+    const refused = { ...failed, bytesTransferred: 0 };
+    expectValue(run, {
+      outcomes: { write: failed, writeAsync: failed, read: refused, readAsync: refused },
+      written: [3, 3, 0, 3, 3, 0],
+      state: 'live',
     });
   });
 

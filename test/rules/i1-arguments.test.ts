@@ -1,5 +1,6 @@
 import { openSync, closeSync } from 'node:fs';
 import { Mapping, MemoryObject, revokeMappings } from 'revocable-mmap';
+import { runInChild } from '../support/child.js';
 import { openDescriptors } from '../support/descriptors.js';
 import { temporaryFile } from '../support/temporary.js';
 import { rejectionOf, thrownBy, type Thrown } from '../support/thrown.js';
@@ -455,6 +456,61 @@ describe('I1 every argument is validated', () => {
       expect(error).toMatchObject(RANGE);
     }
     expect(mapping.read8(0)).toBeDefined();
+  });
+
+  test('I1 a view that says it is longer than it is', async () => {
+    const run = await runInChild(async ({ MemoryObject }) => {
+      const mapping = MemoryObject.create({ size: 1 << 26 }).map();
+      const outcomes: Record<string, unknown> = {};
+      for (const method of ['read', 'write'] as const) {
+        for (const byteLength of [1 << 26, 64, NaN, -5, 'x']) {
+          const buffer = new Uint8Array(64);
+          const view = Object.defineProperty(new Uint8Array(buffer.buffer, 0, 8), 'byteLength', { value: byteLength });
+          try {
+            outcomes[`${method} ${byteLength}`] = mapping[method](0, view);
+          } catch (error) {
+            outcomes[`${method} ${byteLength}`] = (error as { code?: string }).code;
+          }
+        }
+      }
+      return outcomes;
+    });
+    expect(run).toMatchObject({ status: 0, signal: null, stderr: '' });
+    const [range, type] = ['ERR_OUT_OF_RANGE', 'ERR_INVALID_ARG_TYPE'];
+    expect(run.value).toEqual({
+      ...{ [`read ${1 << 26}`]: range, 'read 64': range, 'read NaN': range, 'read -5': range, 'read x': type },
+      ...{ [`write ${1 << 26}`]: range, 'write 64': range, 'write NaN': range, 'write -5': range, 'write x': type },
+    });
+  });
+
+  test('I1 a signal whose methods close the mapping that is waited on', async () => {
+    const run = await runInChild(async ({ MemoryObject }) => {
+      const outcomes = [];
+      for (const method of ['wait', 'waitSync'] as const) {
+        const mapping = MemoryObject.create({ size: 4096 }).map();
+        const { signal } = new AbortController();
+        signal.throwIfAborted = () => mapping.close();
+        try {
+          outcomes.push(await mapping[method](0, 0, { signal, timeout: 5000 }));
+        } catch (error) {
+          outcomes.push((error as { code?: string }).code);
+        }
+      }
+      return outcomes;
+    });
+    expect(run).toMatchObject({ status: 0, signal: null, stderr: '', value: ['ERR_MAPPING_CLOSED', 'ERR_MAPPING_CLOSED'] });
+  });
+
+  test('I1 what is no signal, though it has some of one', async () => {
+    for (const signal of [{ aborted: false }, { aborted: false, throwIfAborted() {} }, { aborted: 'no' }]) {
+      const options = { signal: signal as never };
+      expect(thrownBy(() => mapping.waitSync(0, 0, options))).toMatchObject(TYPE);
+      expect(thrownBy(() => mapping.wait(0, 0, options))).toMatchObject(TYPE);
+    }
+  });
+
+  test('I1 a URL with a null byte', () => {
+    expect(thrownBy(() => MemoryObject.openFile(new URL('file:///tmp/a%00.txt')))).toMatchObject(VALUE);
   });
 
   test('I1 a buffer that has been detached', () => {
