@@ -18,9 +18,9 @@ export ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_sigbus=0:allow_user_segv
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
 status=0
-# Left out: the two tests of mlock(2), which the runtime makes do nothing.
-node node_modules/jest/bin/jest.js --runInBand --json --outputFile=jest.json \
-  --testNamePattern '^(?!.*(lock keeps pages|lock beyond RLIMIT_MEMLOCK))' test/memory test/rules/r3 test/rules/r4 test/rules/r5 test/rules/r8 \
+# Left out: the two tests of mlock(2), which the runtime makes do nothing, and one of RLIMIT_AS, under which it does not fit.
+node node_modules/jest/bin/jest.js --json --outputFile=jest.json \
+  --testNamePattern '^(?!.*(lock keeps pages|lock beyond RLIMIT_MEMLOCK|has no mapping to put))' test/memory test/rules/r3 test/rules/r4 test/rules/r5 test/rules/r8 \
   test/rules/a3 test/rules/a4 test/rules/a8 test/rules/l1 test/device/blocked || status=$?
 unset LD_PRELOAD
 node -e '

@@ -1,17 +1,17 @@
 // Copies of which the other buffer is a view of the same mapping, or of another, and whose pages from EDGE on cannot be had:
-// a4-one-mapping.cjs BAD WHOSE. Prints, per kind of call and distance from the edge, what came out.
+// a4-one-mapping.cjs BAD. Prints, by whose view it is, kind of call and distance from the edge, what came out.
 const { openSync, ftruncateSync, writeFileSync } = require('node:fs');
 const { MemoryObject, Mapping } = require('revocable-mmap');
 const { say } = require('./conversation.cjs');
 
-const [bad, whose] = process.argv.slice(2);
+const [bad] = process.argv.slice(2);
 const PAGE = 4096;
 const SIZE = 4 * PAGE;
 const EDGE = 2 * PAGE;
 const BYTES = 300;
 const path = `${process.env.SCRATCH}/file`;
 
-function setUp() {
+function setUp(whose) {
   writeFileSync(path, Buffer.alloc(SIZE, 1));
   const object = bad === 'truncated' ? MemoryObject.openFile(path, { writable: true }) : MemoryObject.create({ size: SIZE });
   const failing = object.map();
@@ -33,8 +33,8 @@ const CALLS = {
   writeAsync: (mapping, other) => mapping.writeAsync(1000, other),
 };
 
-async function attempt(name, distance) {
-  const { object, failing, mapping } = setUp();
+async function attempt(whose, name, distance) {
+  const { object, failing, mapping } = setUp(whose);
   const other = failing.bytes.subarray(EDGE - distance, EDGE - distance + BYTES);
   let result;
   try {
@@ -50,9 +50,14 @@ async function attempt(name, distance) {
 
 (async () => {
   const outcomes = {};
-  for (const name of Object.keys(CALLS)) {
-    outcomes[name] = [];
-    for (const distance of [0, 1, 7, 8, 63, 64, 65, 200]) outcomes[name].push({ distance, ...(await attempt(name, distance)) });
+  for (const whose of ['its own', 'its own, attached', 'another’s']) {
+    outcomes[whose] = {};
+    for (const name of Object.keys(CALLS)) {
+      outcomes[whose][name] = [];
+      for (const distance of [0, 1, 7, 8, 63, 64, 65, 200]) {
+        outcomes[whose][name].push({ distance, ...(await attempt(whose, name, distance)) });
+      }
+    }
   }
   say(outcomes);
 })();

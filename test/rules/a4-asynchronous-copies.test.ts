@@ -185,7 +185,7 @@ describe('A4 memory that others have taken away', () => {
       mapping.bytes.fill(7);
       mapping.protect({ offset: 8 * PAGE, length: PAGE, access: 'r' });
       const wrong = [];
-      for (let round = 0; round < 10; round++) {
+      for (let round = 0; round < 5; round++) {
         const buffer = new SharedArrayBuffer(BYTES, { maxByteLength: 2 * BYTES });
         const told = new Int32Array(new SharedArrayBuffer(8)); // go; ready
         // Diverts all the time, so that the copy is made in pieces, and grows the buffer after a while.

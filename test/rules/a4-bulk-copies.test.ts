@@ -302,7 +302,7 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
         const ended = once(worker, 'exit');
         const [target, wanted] = [Buffer.alloc(BYTES), Buffer.alloc(BYTES, 0x5a)];
         const seen = { whole: 0, refused: 0, wrong: 0 };
-        while (seen.whole < 50 || Atomics.load(told, 1) < 100) {
+        while (seen.whole < 20 || Atomics.load(told, 1) < 100) {
           try {
             mapping.read(0, target);
             seen.whole++;
@@ -375,12 +375,11 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
     truncated: { reads: NEITHER.truncated, writes: NEITHER.truncated },
     r: { reads: 'ERR_MAPPING_READ_ONLY', writes: undefined }, // a source may be read-only
   };
-  const WHOSE = ['its own', 'its own, attached', 'another’s'];
-  const OTHERS = Object.keys(REFUSED).flatMap((bad) => WHOSE.map((whose) => [whose, bad as keyof typeof REFUSED] as const));
-  test.each(OTHERS)(
-    'A4 the other buffer is a view of a mapping, %s, that ends in pages that are %s: every copy ends there',
-    async (whose, bad) => {
-      const run = await runChild('a4-one-mapping.cjs', { args: [bad, whose], env: { SCRATCH: temporaryDirectory() } });
+  const BADS = Object.keys(REFUSED) as (keyof typeof REFUSED)[];
+  test.each(BADS)(
+    'A4 the other buffer is a view of a mapping, this one or another, that ends in pages that are %s',
+    async (bad) => {
+      const run = await runChild('a4-one-mapping.cjs', { args: [bad], env: { SCRATCH: temporaryDirectory() } });
       expect(run).toMatchObject({ status: 0, signal: null, stderr: '' });
       const expected = (code: string | undefined): unknown[] =>
         [0, 1, 7, 8, 63, 64, 65, 200].map((distance) => ({
@@ -388,13 +387,10 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
           state: 'live',
           result: code === undefined ? 300 : { code, bytesTransferred: distance },
         }));
-      const { reads, writes } = REFUSED[bad];
-      expect(JSON.parse(run.stdout)).toEqual({
-        read: expected(reads),
-        readAsync: expected(reads),
-        write: expected(writes),
-        writeAsync: expected(writes),
-      });
+      const reads = expected(REFUSED[bad].reads);
+      const writes = expected(REFUSED[bad].writes);
+      const outcome = { read: reads, readAsync: reads, write: writes, writeAsync: writes };
+      expect(JSON.parse(run.stdout)).toEqual({ 'its own': outcome, 'its own, attached': outcome, 'another’s': outcome });
     },
   );
 
