@@ -1,5 +1,6 @@
 /** Every error the library throws, and how the errors of system calls get Node's shape. */
-import { getSystemErrorMap, getSystemErrorName, inspect } from 'node:util';
+import { constants as osConstants } from 'node:os';
+import { getSystemErrorMap, inspect } from 'node:util';
 import type { Failure } from './native.js';
 
 /** Where an access failed. */
@@ -226,30 +227,40 @@ function withCode<E extends Error>(error: E, code: string): E & { code: string }
   return Object.assign(error, { code });
 }
 
+/** Any value at all as text: there are objects that cannot be made a string, and that cannot be looked at. */
+export function textOf(value: unknown): string {
+  for (const say of [String, inspect]) {
+    try {
+      return `${say(value)}`;
+    } catch {
+      // The next way of saying it.
+    }
+  }
+  return `what has no text (${typeof value})`;
+}
+
 export function invalidType(name: string, expected: string, value: unknown): TypeError {
   const received =
     value === null || value === undefined
       ? String(value)
       : typeof value === 'object'
-        ? `an instance of ${value.constructor?.name ?? 'Object'}`
+        ? `an instance of ${classNameOf(value)}`
         : `type ${typeof value} (${inspect(value)})`;
   return withCode(new TypeError(`The "${name}" argument must be ${expected}. Received ${received}`), 'ERR_INVALID_ARG_TYPE');
 }
 
-/** Not every object can be made a string. */
-function textOf(value: unknown): string {
+function classNameOf(value: object): string {
   try {
-    return String(value);
+    return `${value.constructor.name}`;
   } catch {
-    return inspect(value);
+    return 'Object';
   }
 }
 
-export function invalidValue(name: string, reason: string, value: unknown): TypeError {
-  return withCode(
-    new TypeError(`The argument "${name}" ${reason}. Received ${typeof value === 'string' ? `'${value}'` : textOf(value)}`),
-    'ERR_INVALID_ARG_VALUE',
-  );
+export function invalidValue(name: string, reason: string, value: unknown, cause?: unknown): TypeError {
+  const received = typeof value === 'string' ? `'${value}'` : textOf(value);
+  const message = `The argument "${name}" ${reason}. Received ${received}`;
+  return withCode(new TypeError(message, cause === undefined ? undefined : { cause }), 'ERR_INVALID_ARG_VALUE');
 }
 
 export function outOfRange(name: string, range: string, value: unknown): RangeError {
@@ -259,12 +270,18 @@ export function outOfRange(name: string, range: string, value: unknown): RangeEr
   );
 }
 
+/** The name of an error number: libuv's, as Node's own errors have it, or where libuv has none the operating system's. */
+export function errnoName(errno: number): string | undefined {
+  const known = getSystemErrorMap().get(errno)?.[0];
+  return known ?? Object.entries(osConstants.errno).find(([, value]) => value === -errno)?.[0];
+}
+
 /** A system call's error with `code`, `errno`, `syscall` and `path`, as Node's own have them. */
 export function systemError(
   failure: Failure,
   details: { path?: string; cause?: unknown; hint?: string } = {},
 ): NodeJS.ErrnoException {
-  const code = getSystemErrorName(failure.errno);
+  const code = errnoName(failure.errno) ?? `Unknown system error ${failure.errno}`;
   const text = getSystemErrorMap().get(failure.errno)?.[1] ?? 'unknown error';
   const path = details.path === undefined ? '' : ` '${details.path}'`;
   const hint = details.hint === undefined ? '' : ` (${details.hint})`;

@@ -11,7 +11,7 @@ import { DeviceFile, type FileBackend } from './device-file.js';
 import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
 import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile } from './ops.js';
 import { Listeners } from './listeners.js';
-import { bareMessage, isSystemError, messageOf, warnOfOp } from './op-errors.js';
+import { bareMessage, hasCode, isA, isSystemError, syscallOf, warnOfOp } from './op-errors.js';
 import { startPager } from './pager.js';
 import { checkRegions, makeRegion, type OwnRegion } from './region.js';
 import { halvesOf, valueOf } from './register-value.js';
@@ -327,10 +327,13 @@ export class Device extends DeviceBase implements LinkedHere {
     }
   }
 
-  /** System errors go to the caller as they are. */
-  #opError(name: string, error: unknown): unknown {
-    if (error instanceof DeviceOpError || isSystemError(error)) return error;
-    return new DeviceOpError(this.name, name, messageOf(error), 'ERR_DEVICE_OP_FAILED', error);
+  /** System errors go to the caller as they are, but for one that is no more than a number. */
+  #opError(name: string, error: unknown): Error {
+    if (isA(error, DeviceOpError)) return error;
+    if (isSystemError(error)) {
+      return hasCode(error) ? error : systemError({ errno: error.errno, syscall: syscallOf(error, name) }, { cause: error });
+    }
+    return new DeviceOpError(this.name, name, bareMessage(error), 'ERR_DEVICE_OP_FAILED', error);
   }
 
   #failed(info: DeviceFaultInfo): void {
@@ -503,7 +506,7 @@ export class Device extends DeviceBase implements LinkedHere {
       const value = BigInt(this.#called(CALLS[call], values) ?? 0);
       native.answerCall(this._id, token, 0, ...halvesOf(value), '');
     } catch (error) {
-      const errno = isSystemError(error) ? -error.errno! : 0;
+      const errno = isSystemError(error) ? -error.errno : 0;
       native.answerCall(this._id, token, errno, 0, 0, errno === 0 ? bareMessage(error) : '');
     }
   }

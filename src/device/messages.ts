@@ -1,7 +1,7 @@
 /** What a spawned device's worker and the thread that spawned it say to each other. */
 import { DeviceOpError, systemError } from '../errors.js';
 import type { DeviceFaultInfo, RemovalReport } from './device-base.js';
-import { bareMessage, isSystemError } from './op-errors.js';
+import { bareMessage, isSystemError, messageOf, syscallOf } from './op-errors.js';
 
 export interface SpawnData {
   model: string;
@@ -45,7 +45,7 @@ export interface ErrorNotice {
 }
 
 export function describeError(error: unknown): ErrorNotice {
-  if (isSystemError(error)) return { message: error.message, errno: error.errno!, syscall: error.syscall ?? 'device' };
+  if (isSystemError(error)) return { message: messageOf(error), errno: error.errno, syscall: syscallOf(error, 'device') };
   return { message: bareMessage(error) };
 }
 

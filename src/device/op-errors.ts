@@ -1,26 +1,62 @@
-/** What ops throw, and what their callers are told of it. */
-import { DeviceOpError } from '../errors.js';
+/** What ops throw, and what their callers are told of it. Anything can be thrown, also what throws when it is looked at. */
+import { DeviceOpError, errnoName, textOf } from '../errors.js';
 
-export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && typeof (error as NodeJS.ErrnoException).errno === 'number';
+/** `instanceof`, also of a proxy that does not say. */
+export function isA<T>(value: unknown, kind: abstract new (...args: never[]) => T): value is T {
+  try {
+    return value instanceof kind;
+  } catch {
+    return false;
+  }
+}
+
+/** A property of anything; undefined where it cannot be read. */
+function propertyOf(value: object, name: string): unknown {
+  try {
+    return (value as Record<string, unknown>)[name];
+  } catch {
+    return undefined;
+  }
+}
+
+/** An error with an error number that has a name, negative as Node's are. */
+export function isSystemError(error: unknown): error is NodeJS.ErrnoException & { errno: number } {
+  if (!isA(error, Error)) return false;
+  const errno = propertyOf(error, 'errno');
+  return typeof errno === 'number' && errno < 0 && errnoName(errno) !== undefined;
+}
+
+/** What a system error says of the call that failed. */
+export function syscallOf(error: NodeJS.ErrnoException, fallback: string): string {
+  const syscall = propertyOf(error, 'syscall');
+  return typeof syscall === 'string' ? syscall : fallback;
+}
+
+/** Whether `error` has a `code` that programs can compare. */
+export function hasCode(error: Error): boolean {
+  return typeof propertyOf(error, 'code') === 'string';
 }
 
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!isA(error, Error)) return textOf(error);
+  const message = propertyOf(error, 'message');
+  return message === undefined ? textOf(error) : textOf(message);
 }
 
-/** An op that nobody waits for has failed, and nobody listens to the device's faults. Anything can have been thrown. */
+/** An op that nobody waits for has failed, and nobody listens to the device's faults. */
 export function warnOfOp(device: string, op: string, error: unknown): void {
-  const detail = error instanceof Error ? error.stack : undefined;
-  process.emitWarning(error instanceof DeviceOpError ? error.message : `${device}: ${op}: ${bareMessage(error)}`, {
+  const stack = isA(error, Error) ? propertyOf(error, 'stack') : undefined;
+  process.emitWarning(isA(error, DeviceOpError) ? error.message : `${device}: ${op}: ${bareMessage(error)}`, {
     code: 'REVOCABLE_MMAP_DEVICE_OP',
     type: 'RevocableMmapWarning',
-    ...(detail === undefined ? {} : { detail }),
+    ...(typeof stack === 'string' ? { detail: stack } : {}),
   });
 }
 
 /** Of a DeviceOpError: what its own constructor will say again in another thread. */
 export function bareMessage(error: unknown): string {
-  const cause = error instanceof DeviceOpError ? (error.cause ?? error) : error;
-  return messageOf(cause) || 'failed';
+  if (!isA(error, DeviceOpError)) return messageOf(error) || 'failed';
+  const said = error.cause === undefined ? error.message : messageOf(error.cause);
+  const prefix = `${error.device}: ${error.op}: `;
+  return (said.startsWith(prefix) ? said.slice(prefix.length) : said) || 'failed';
 }

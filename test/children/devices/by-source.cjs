@@ -1,0 +1,15 @@
+// A device for Device.spawn whose ops are given as source text: what they throw and answer cannot all be cloned.
+const { parentPort } = require('node:worker_threads');
+const { deviceError } = require('revocable-mmap');
+
+module.exports = ({ first, ops }) => {
+  if (first !== undefined) new Function('port', first)(parentPort);
+  return {
+    name: 'odd',
+    regions: [
+      { name: 'ram', size: 4096 },
+      { name: 'regs', size: 4096, kind: 'registers' },
+    ],
+    ops: new Function('port', 'deviceError', `return ({ ${ops ?? ''} });`)(parentPort, deviceError),
+  };
+};

@@ -1,0 +1,158 @@
+/** What ops throw and answer that is not what they may. */
+import { join } from 'node:path';
+import { Device, DeviceOpError, type DeviceBase, type DeviceFile, type DeviceOps } from 'revocable-mmap';
+import { runInChild } from '../support/child.js';
+import { rejectionOf, type Thrown } from '../support/thrown.js';
+
+const MODEL = join(__dirname, '..', 'children', 'devices', 'by-source.cjs');
+const FAILED = 'ERR_DEVICE_OP_FAILED';
+
+const devices: DeviceBase[] = [];
+afterEach(async () => {
+  await Promise.all(devices.splice(0).map((made) => made.unplug()));
+});
+
+/** Makes a device whose ops are given as source text, in this thread or in one of its own. */
+const PLACES: [where: string, make: (ops: string) => Promise<DeviceBase>][] = [
+  [
+    'in this thread',
+    (ops) =>
+      Promise.resolve(
+        new Device({
+          name: 'odd',
+          regions: [
+            { name: 'ram', size: 4096 },
+            { name: 'regs', size: 4096, kind: 'registers' },
+          ],
+          ops: valueOf(`({ ${ops} })`) as DeviceOps,
+        }),
+      ),
+  ],
+  ['in a worker of its own', (ops) => Device.spawn(MODEL, { data: { ops } })],
+];
+
+function valueOf(source: string): unknown {
+  return new Function(`return ${source};`)() as unknown;
+}
+
+async function opened(made: Promise<DeviceBase>): Promise<DeviceFile> {
+  const device = await made;
+  device.on('fault', () => undefined);
+  devices.push(device);
+  return device.open();
+}
+
+type Call = (file: DeviceFile) => unknown;
+const CALLS: Record<string, Call> = {
+  open: (file) => file.device.open(),
+  mmap: (file) => file.map({ region: 'ram' }),
+  read: (file) => file.read(new Uint8Array(4)),
+  write: (file) => file.write(new Uint8Array(4)),
+  ioctl: (file) => file.ioctl(1),
+  poll: (file) => file.poll({ timeout: 0 }),
+  readRegister: (file) => file.map({ region: 'regs' }).read32(0),
+  writeRegister: (file) => file.map({ region: 'regs' }).write32(0, 1),
+};
+
+/** The error of the call, thrown or rejected with. */
+const errorOf = (op: string, file: DeviceFile): Promise<Thrown> => rejectionOf((async () => CALLS[op](file))());
+
+/** As source text; and what is said of it. */
+const UNSAYABLE: [source: string, message: string][] = [
+  ['Object.create(null)', '[Object: null prototype] {}'],
+  ["({ toString() { throw new Error('no'); } })", '{ toString: [Function: toString] }'],
+  ["Symbol('sign')", 'Symbol(sign)'],
+  ["Object.assign(new Error(), { message: Symbol('sign') })", 'Symbol(sign)'],
+  ["Object.defineProperty(new Error(), 'message', { get() { throw new Error('no'); } })", ''],
+  ["new Proxy(new Error(), { getPrototypeOf() { throw new Error('no'); }, get() { throw new Error('no'); } })", ''],
+  ['null', 'null'],
+  ['undefined', 'undefined'],
+  ["''", 'failed'],
+];
+
+describe('an op throws what cannot be made a string', () => {
+  describe.each(PLACES)('%s', (_where, make) => {
+    test.each(UNSAYABLE)('%s', async (source, message) => {
+      const ops = ['mmap', 'read', 'write', 'ioctl', 'poll', 'readRegister', 'writeRegister'];
+      const file = await opened(
+        make(ops.map((op) => `${op}(file, request) { if (request?.region !== 1) throw ${source}; }`).join()),
+      );
+      for (const op of ops) {
+        const error = await errorOf(op, file);
+        expect([op, error]).toEqual([op, expect.any(DeviceOpError)]);
+        expect(error).toMatchObject({ code: FAILED, device: 'odd', op });
+        expect(error.message).toContain(`odd: ${op}: ${message}`);
+      }
+    });
+  });
+
+  test.each(UNSAYABLE)('%s, and nobody listens: the process lives, warned', async (source, message) => {
+    const { status, signal, stderr, value } = await runInChild(
+      async ({ Device }, _require, text) => {
+        const fail = (): never => {
+          throw new Function(`return ${text}`)();
+        };
+        const device = new Device({ name: 'odd', regions: [{ size: 4096 }], ops: { fault: fail, close: fail, release: fail } });
+        const file = device.open();
+        const mapping = file.map();
+        const code = await mapping.readAsync(0, new Uint8Array(1)).catch((error: { code: string }) => error.code);
+        mapping.close();
+        file.close();
+        const report = await device.unplug();
+        return [code, report.device];
+      },
+      { input: source },
+    );
+    expect([status, signal, value]).toEqual([0, null, ['ERR_BACKING_FAULT', 'odd']]);
+    for (const op of ['fault', 'close', 'release']) {
+      expect(stderr).toContain(`[REVOCABLE_MMAP_DEVICE_OP] RevocableMmapWarning: odd: ${op}: ${message}`);
+    }
+  });
+});
+
+describe('an op throws an error with a number', () => {
+  const thrown = (fields: string): string =>
+    `read() { throw Object.assign(new Error('numbered'), ${fields}); }, open() { if (this.opened) this.read(); this.opened = true; }`;
+
+  test.each(PLACES)('that is none of an error, %s: DeviceOpError', async (_where, make) => {
+    for (const errno of ['5', 'NaN', '-99999', '0', '-0', '-16.5', '-Infinity', "'-16'", '-16n']) {
+      const file = await opened(make(thrown(`{ errno: ${errno} }`)));
+      for (const op of ['read', 'open']) {
+        const error = await errorOf(op, file);
+        expect([errno, op, error.code, error.message]).toEqual([errno, op, FAILED, `odd: ${op}: numbered`]);
+      }
+    }
+  });
+
+  test.each(PLACES)('but without a code, %s: the system error', async (_where, make) => {
+    for (const [errno, code] of [
+      [-16, 'EBUSY'],
+      [-35, 'EDEADLK'], // of which libuv knows nothing
+    ] as const) {
+      const file = await opened(make(thrown(`{ errno: ${errno} }`)));
+      for (const op of ['read', 'open']) {
+        expect(await errorOf(op, file)).toMatchObject({
+          code,
+          errno,
+          syscall: op,
+          message: expect.stringContaining(`${code}: `),
+        });
+      }
+    }
+  });
+
+  test('that has a code: its caller gets it as it is', async () => {
+    const busy = Object.assign(new Error('taken'), { errno: -16, code: 'EBUSY', syscall: 'read' });
+    const device = new Device({
+      name: 'odd',
+      regions: [{ size: 4096 }],
+      ops: {
+        read() {
+          throw busy;
+        },
+      },
+    });
+    devices.push(device);
+    expect(await rejectionOf(device.open().read(new Uint8Array(1)))).toBe(busy);
+  });
+});
