@@ -239,6 +239,13 @@ export function textOf(value: unknown): string {
   return `what has no text (${typeof value})`;
 }
 
+/** What an op answered, for messages. Objects may hold anything: of them only that they are some. */
+export function answerText(value: unknown): string {
+  if (typeof value === 'function') return 'a function';
+  if (typeof value === 'object' && value !== null) return 'an object';
+  return inspect(value, { maxStringLength: 80 });
+}
+
 export function invalidType(name: string, expected: string, value: unknown): TypeError {
   const received =
     value === null || value === undefined

@@ -1,6 +1,6 @@
 import { constants as osConstants } from 'node:os';
 import { asBytes, integer, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
-import { DeviceOpError, invalidType, systemError } from '../errors.js';
+import { answerText, DeviceOpError, invalidType, systemError } from '../errors.js';
 import { lookWhenRung, prepare } from '../loop.js';
 import { FAULT_ANSWERS, native, status, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native.js';
 import { later } from '../turns.js';
@@ -21,6 +21,8 @@ import { SpawnedDevice, type SpawnOptions } from './spawned-device.js';
 const DEFAULT_OP_TIMEOUT = 5000;
 const DEFAULT_REMOVE_TIMEOUT = 5000;
 const LONGEST_MS = 0x7fff_ffff;
+/** All that poll(2) has room for. */
+const MOST_READY = 0xffff;
 
 const [CONTENT, AS_IT_IS, REFUSED, FAILED] = (['content', 'as-it-is', 'refused', 'failed'] as const).map((kind) =>
   FAULT_ANSWERS.indexOf(kind),
@@ -214,15 +216,20 @@ export class Device extends DeviceBase implements LinkedHere {
     map: (file, region, offset, length, access) => this.#mmap(this.#file(file), region, offset, length, access),
     unmap: (file) => this.#unmapped(file),
     read: (file, target, position, signal) =>
-      this.#async('read', signal, (context) => this.#need('read')(this.#file(file), target, position, context)),
+      this.#transfer('read', target.byteLength, signal, (context) =>
+        this.#need('read')(this.#file(file), target, position, context),
+      ),
     write: (file, source, position, signal) =>
-      this.#async('write', signal, (context) => this.#need('write')(this.#file(file), source, position, context)),
+      this.#transfer('write', source.byteLength, signal, (context) =>
+        this.#need('write')(this.#file(file), source, position, context),
+      ),
     ioctl: (file, command, argument, signal) =>
       this.#async('ioctl', signal, (context) => this.#need('ioctl')(this.#file(file), command, argument, context)),
     poll: (file) =>
       new Promise((resolve) => {
         this._throwIfGone('poll');
-        resolve(this.#sync('poll', () => this.#need('poll')(this.#file(file))));
+        const ready = this.#sync('poll', () => this.#need('poll')(this.#file(file)));
+        resolve(this.#asInteger('poll', ready, MOST_READY));
       }),
     onNotify: (changed) => this.#pollers.add(changed),
     release: (file) => this.#closeFile(file),
@@ -279,7 +286,7 @@ export class Device extends DeviceBase implements LinkedHere {
   #attach(): void {
     this.#count('attach');
     try {
-      this.#ops.attach?.(this);
+      this.#atOnce('attach', this.#ops.attach?.(this));
     } catch (error) {
       void this.unplug(error);
       throw error;
@@ -293,10 +300,17 @@ export class Device extends DeviceBase implements LinkedHere {
   #sync<T>(name: keyof DeviceOps, call: () => T): T {
     this.#count(name);
     try {
-      return call();
+      return this.#atOnce(name, call());
     } catch (error) {
       throw this.#opError(name, error);
     }
+  }
+
+  /** Nobody would wait for a promise, nor hear of its rejection, which would end the process. */
+  #atOnce<T>(name: keyof DeviceOps, answer: T): T {
+    if (!isThenable(answer)) return answer;
+    Promise.resolve(answer).catch(() => undefined);
+    throw new DeviceOpError(this.name, name, 'must not be asynchronous');
   }
 
   /** An op that nobody waits for. */
@@ -325,6 +339,21 @@ export class Device extends DeviceBase implements LinkedHere {
     } finally {
       caller.removeEventListener('abort', stop);
     }
+  }
+
+  /** A read or a write of so many bytes: the op answers how many it has done. */
+  async #transfer(
+    name: 'read' | 'write',
+    bytes: number,
+    caller: AbortSignal,
+    call: (context: { signal: AbortSignal }) => number | Promise<number>,
+  ): Promise<number> {
+    return this.#asInteger(name, await this.#async(name, caller, call), bytes);
+  }
+
+  #asInteger(name: keyof DeviceOps, answer: unknown, most: number): number {
+    if (typeof answer === 'number' && Number.isInteger(answer) && answer >= 0 && answer <= most) return answer;
+    throw new DeviceOpError(this.name, name, `answered ${answerText(answer)}, not an integer from 0 to ${most}`);
   }
 
   /** System errors go to the caller as they are, but for one that is no more than a number. */
@@ -357,10 +386,10 @@ export class Device extends DeviceBase implements LinkedHere {
 
   #askRegister(region: number, offset: number, width: number): number | bigint {
     const value: unknown = this.#sync('readRegister', () => this.#need('readRegister')(offset, width, region));
-    if (typeof value !== 'number' && typeof value !== 'bigint') {
-      throw new DeviceOpError(this.name, 'readRegister', `answered ${typeof value}, not a number or bigint`);
+    if (typeof value !== 'bigint' && !Number.isInteger(value)) {
+      throw new DeviceOpError(this.name, 'readRegister', `answered ${answerText(value)}, not an integer or a bigint`);
     }
-    const bits = BigInt.asUintN(8 * width, BigInt(value));
+    const bits = BigInt.asUintN(8 * width, BigInt(value as number | bigint));
     return width === 8 ? bits : Number(bits);
   }
 

@@ -104,7 +104,7 @@ export interface OpContext {
  * A device's ops. All are optional. They run in the thread that made the device, one at a time but for what they await.
  *
  * An op refuses by throwing an error with an `errno` (see {@link deviceError}): its caller gets it. Anything else that is thrown becomes a
- * {@link DeviceOpError}.
+ * {@link DeviceOpError}, and so does an answer that is none: a promise of an op that is synchronous, a count that is no integer.
  */
 export interface DeviceOps {
   /**
@@ -130,12 +130,12 @@ export interface DeviceOps {
   fault?(page: FaultedPage): FaultAnswer | Promise<FaultAnswer>;
   /** The first write to a page in a mapping. `'sigbus'` forbids it: the page becomes read-only there. */
   pageMkwrite?(page: FaultedPage): 'sigbus' | undefined | void | Promise<'sigbus' | undefined | void>;
-  /** Fills `target`; answers how many bytes, 0 for the end. */
+  /** Fills `target`; answers how many bytes, 0 for the end, at most as many as `target` has. */
   read?(file: OpenFile, target: Uint8Array, position: number, context: OpContext): number | Promise<number>;
-  /** Takes bytes; answers how many. */
+  /** Takes bytes; answers how many, at most as many as `source` has. */
   write?(file: OpenFile, source: Uint8Array, position: number, context: OpContext): number | Promise<number>;
   ioctl?(file: OpenFile, command: number, argument: unknown, context: OpContext): unknown;
-  /** What the file is ready for, of {@link POLL}. Asked again after `device.notify()`. Synchronous. */
+  /** What the file is ready for, of {@link POLL}: 0 to 0xffff. Asked again after `device.notify()`. Synchronous. */
   poll?(file: OpenFile): number;
   /**
    * A read of a register, checked or raw: `width` is 1, 2, 4 or 8 bytes, `offset` a multiple of it; a bigint is taken for 8, a number for

@@ -60,7 +60,8 @@ export class RunningOp {
 const current = new AsyncLocalStorage<RunningOp>();
 
 export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
-  return typeof (value as PromiseLike<T> | null | undefined)?.then === 'function';
+  if (typeof value !== 'function' && (typeof value !== 'object' || value === null)) return false;
+  return typeof (value as PromiseLike<T>).then === 'function';
 }
 
 export class RunningOps {

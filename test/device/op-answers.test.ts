@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { Device, DeviceOpError, type DeviceBase, type DeviceFile, type DeviceOps } from 'revocable-mmap';
 import { runInChild } from '../support/child.js';
-import { rejectionOf, type Thrown } from '../support/thrown.js';
+import { rejectionOf, thrownBy, type Thrown } from '../support/thrown.js';
 
 const MODEL = join(__dirname, '..', 'children', 'devices', 'by-source.cjs');
 const FAILED = 'ERR_DEVICE_OP_FAILED';
@@ -154,5 +154,122 @@ describe('an op throws an error with a number', () => {
     });
     devices.push(device);
     expect(await rejectionOf(device.open().read(new Uint8Array(1)))).toBe(busy);
+  });
+});
+
+describe('an op that must be synchronous answers a promise', () => {
+  const SYNCHRONOUS = ['open', 'mmap', 'poll', 'readRegister', 'writeRegister'];
+  const ASYNCHRONOUS: [what: string, body: string][] = [
+    ['a promise that is rejected', "return Promise.reject(new Error('late'))"],
+    ['a promise that resolves', 'return Promise.resolve(1)'],
+    ['a thenable that throws', "return { then() { throw new Error('late'); } }"],
+  ];
+
+  describe.each(PLACES)('%s', (_where, make) => {
+    test.each(ASYNCHRONOUS)('%s', async (_what, body) => {
+      const later = 'if (!this.opened) { this.opened = true; return; }';
+      const ops = SYNCHRONOUS.map((op) => {
+        const first = op === 'open' ? later : op === 'mmap' ? 'if (request.region === 1) return;' : '';
+        return `${op}(file, request) { ${first} ${body}; }`;
+      });
+      const file = await opened(make(ops.join()));
+      for (const op of SYNCHRONOUS) {
+        const error = await errorOf(op, file);
+        expect([op, error.code, error.message]).toEqual([op, FAILED, `odd: ${op}: must not be asynchronous`]);
+      }
+    });
+  });
+
+  test('attach: the constructor throws, and there is no such device', () => {
+    let attached: Device | undefined;
+    const attach = (made: Device): Promise<never> => {
+      attached = made;
+      return Promise.reject(new Error('late'));
+    };
+    const error = thrownBy(() => new Device({ name: 'odd', regions: [{ size: 4096 }], ops: { attach } }));
+    expect(error).toMatchObject({ code: FAILED, message: 'odd: attach: must not be asynchronous' });
+    expect(attached!.state).toBe('removed');
+  });
+
+  test('its rejection does not end the process; ops that nobody waits for are warned of', async () => {
+    const { status, signal, stderr, value } = await runInChild(async ({ Device }, require) => {
+      const { setTimeout: sleep } = require('node:timers/promises') as typeof import('node:timers/promises');
+      const late = (): Promise<never> => Promise.reject(new Error('late'));
+      const codes: unknown[] = [];
+      const tried = (call: () => unknown): void => {
+        try {
+          call();
+        } catch (error) {
+          codes.push((error as { code: string }).code);
+        }
+      };
+      const regions = [{ size: 4096, kind: 'registers' as const }];
+      tried(() => new Device({ name: 'odd', regions, ops: { attach: late } }));
+      tried(() => new Device({ name: 'odd', regions, ops: { open: late as never } }).open());
+      tried(() => new Device({ name: 'odd', regions, ops: { mmap: late as never } }).open().map());
+      const made = new Device({
+        name: 'odd',
+        regions,
+        ops: { readRegister: late as never, writeRegister: late, close: late, release: late },
+      });
+      const file = made.open();
+      const mapping = file.map();
+      tried(() => mapping.read32(0));
+      tried(() => mapping.write32(0, 1));
+      mapping.close();
+      file.close();
+      await sleep(20);
+      await made.unplug();
+      return codes;
+    });
+    expect([status, signal, value]).toEqual([0, null, Array(5).fill(FAILED)]);
+    for (const op of ['close', 'release']) expect(stderr).toContain(`RevocableMmapWarning: odd: ${op}: must not be asynchronous`);
+    expect(stderr).not.toContain('late');
+  });
+});
+
+describe('an op answers what it may not', () => {
+  const ANSWERS: [source: string, text: string][] = [
+    ['-1', '-1'],
+    ['1e9', '1000000000'],
+    ['1.5', '1.5'],
+    ['NaN', 'NaN'],
+    ['Infinity', 'Infinity'],
+    ["'x'", "'x'"],
+    ['undefined', 'undefined'],
+    ['null', 'null'],
+    ["Symbol('s')", 'Symbol(s)'],
+    ['2n', '2n'],
+    ['true', 'true'],
+    ['Object.create(null)', 'an object'],
+    ['() => 1', 'a function'],
+  ];
+
+  describe.each(PLACES)('%s', (_where, make) => {
+    test.each([
+      ['read', 4],
+      ['write', 4],
+      ['poll', 0xffff],
+    ] as const)('%s', async (op, most) => {
+      for (const [source, text] of ANSWERS) {
+        const error = await errorOf(op, await opened(make(`${op}: () => (${source})`)));
+        expect([error.code, error.message]).toEqual([FAILED, `odd: ${op}: answered ${text}, not an integer from 0 to ${most}`]);
+      }
+    });
+
+    test('readRegister', async () => {
+      for (const [source, text] of ANSWERS) {
+        if (['-1', '1e9', '2n'].includes(source)) continue; // their low bits are
+        const error = await errorOf('readRegister', await opened(make(`readRegister: () => (${source})`)));
+        expect([error.code, error.message]).toEqual([FAILED, `odd: readRegister: answered ${text}, not an integer or a bigint`]);
+      }
+    });
+
+    test('the most and the least are answers', async () => {
+      for (const count of [0, 4]) {
+        const file = await opened(make(`read: () => ${count}, write: () => Promise.resolve(${count}), poll: () => 0xffff`));
+        expect([await CALLS.read(file), await CALLS.write(file), await CALLS.poll(file)]).toEqual([count, count, 0xffff]);
+      }
+    });
   });
 });
