@@ -175,9 +175,9 @@ export class RawRegistersError extends Error {
 export class DeviceOpError extends Error {
   /** A string that never changes, for programs to compare. */
   readonly code: 'ERR_DEVICE_OP_FAILED' | 'ERR_DEVICE_OP_TIMEOUT';
-  /** Name of the device. */
+  /** Name of the device; of its module where `Device.spawn` failed before there was one. */
   readonly device: string;
-  /** Name of the op, as in {@link DeviceOps}. */
+  /** Name of the op, as in {@link DeviceOps}; `worker` where the worker of a spawned device failed outside of them. */
   readonly op: string;
   constructor(device: string, op: string, what: string, code: DeviceOpError['code'] = 'ERR_DEVICE_OP_FAILED', cause?: unknown) {
     super(`${device}: ${op}: ${what}`, cause === undefined ? undefined : { cause });
@@ -275,6 +275,12 @@ export function outOfRange(name: string, range: string, value: unknown): RangeEr
     new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${textOf(value)}`),
     'ERR_OUT_OF_RANGE',
   );
+}
+
+/** Of a buffer that has become shorter than the `bytes` it had when the call began. */
+export function shortened(name: string, bytes: number, now: number, bytesTransferred: number): RangeError {
+  const error = outOfRange(name, `of ${bytes} bytes as when the call began: it was detached or shortened`, now);
+  return Object.assign(error, { bytesTransferred });
 }
 
 /** The name of an error number: libuv's, as Node's own errors have it, or where libuv has none the operating system's. */

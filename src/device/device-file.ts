@@ -119,7 +119,8 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
    * @returns how many bytes; 0 at the end.
    * Waits for as long as the op does: reads of devices block.
    *
-   * @throws (rejects) `ENODEV`, `EBADF`, `EINVAL` where the device has no such op; what the op throws; DeviceOpError.
+   * @throws (rejects) `ENODEV`, `EBADF`, `EINVAL` where the device has no such op; what the op throws; DeviceOpError; RangeError
+   *   (`ERR_OUT_OF_RANGE`) where the ops run in another thread and the target has been detached or shortened meanwhile.
    */
   read(target: NodeJS.ArrayBufferView, position = 0, options?: CallOptions): Promise<number> {
     return this.#call('read', options, (signal) => {
@@ -136,7 +137,12 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     });
   }
 
-  /** A command of the device's own. Argument and answer are cloned where the ops run in another thread. See {@link read}. */
+  /**
+   * A command of the device's own. Argument and answer are cloned where the ops run in another thread. See {@link read}.
+   *
+   * @throws (rejects) `ENOTTY` where the device has no such op; TypeError (`ERR_INVALID_ARG_VALUE`) for an argument that cannot be cloned,
+   *   DeviceOpError for such an answer.
+   */
   ioctl(command: number, argument?: unknown, options?: CallOptions): Promise<unknown> {
     return this.#call('ioctl', options, (signal) => {
       integer('command', command, 0, 0xffff_ffff);

@@ -118,7 +118,8 @@ export class Device extends DeviceBase implements LinkedHere {
    * A device whose ops run in a worker of its own: so that its user may wait for it, in a page fault or for a register, while the ops
    * answer. The module's default export is a {@link DeviceOptions}, or a function of `options.data` that returns one (or a promise).
    *
-   * @throws (rejects) what the module or the device's constructor throws.
+   * @throws (rejects) what the module or the device's constructor throws; DeviceOpError where that is no Error, and where the worker ends
+   *   before the device is there; TypeError (`ERR_INVALID_ARG_VALUE`) for data that cannot be cloned.
    *
    * @example
    * ```js

@@ -20,7 +20,7 @@ export type Request =
   | { type: 'cancel'; id: number; reason: unknown }
   | { type: 'raise'; vector: number };
 
-/** From the worker. */
+/** From the worker, in a {@link Tagged}. */
 export type Notice =
   | { type: 'ready'; device: number; name: string; opTimeout: number; regions: RegionNotice[] }
   | { type: 'answer'; id: number; value?: unknown; error?: ErrorNotice }
@@ -35,6 +35,22 @@ export interface RegionNotice {
   size: number;
   kind: 'memory' | 'registers';
   object: number;
+}
+
+/** The model shares its worker's port: what it posts there is no notice. */
+export interface Tagged {
+  revocableMmapDevice: Notice;
+}
+
+export function tagged(notice: Notice): Tagged {
+  return { revocableMmapDevice: notice };
+}
+
+/** Undefined where the message is the model's own. */
+export function noticeIn(message: unknown): Notice | undefined {
+  if (typeof message !== 'object' || message === null) return undefined;
+  const notice: unknown = (message as Partial<Tagged>).revocableMmapDevice;
+  return typeof notice === 'object' && notice !== null ? (notice as Notice) : undefined;
 }
 
 /** An error without its class, which structured clones lose. */

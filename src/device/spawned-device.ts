@@ -1,9 +1,8 @@
-import { once } from 'node:events';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { integer, options as checkOptions } from '../arguments.js';
-import { DeviceOpError, invalidType } from '../errors.js';
+import { DeviceOpError, invalidType, invalidValue, shortened } from '../errors.js';
 import { prepare } from '../loop.js';
 import { MemoryObject } from '../memory/memory-object.js';
 import { native } from '../native.js';
@@ -11,15 +10,25 @@ import { later } from '../turns.js';
 import { callElsewhere } from './calls.js';
 import { DeviceBase, goneError, type DeviceRegion, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
-import { warnOfOp } from './op-errors.js';
+import { hasCode, isA, messageOf, warnOfOp } from './op-errors.js';
 import { drainsElsewhere } from './link.js';
 import { Listeners } from './listeners.js';
-import { revivedError, type ErrorNotice, type Notice, type RegionNotice, type Request, type SpawnData } from './messages.js';
+import {
+  noticeIn,
+  revivedError,
+  type ErrorNotice,
+  type Notice,
+  type RegionNotice,
+  type Request,
+  type SpawnData,
+} from './messages.js';
 
 export interface SpawnOptions {
   /** Given to the module's default export, when that is a function. Cloned. */
   data?: unknown;
 }
+
+type Ready = Notice & { type: 'ready' };
 
 interface Pending {
   op: string;
@@ -45,13 +54,13 @@ export class SpawnedDevice extends DeviceBase {
   #workerEnded = false;
 
   /** @internal */
-  private constructor(worker: Worker, ready: Notice & { type: 'ready' }) {
+  private constructor(worker: Worker, ready: Ready) {
     super(ready.device, ready.name);
     this.#worker = worker;
     this.opTimeout = ready.opTimeout;
     this.regions = ready.regions.map((region, index) => attachRegion(index, region));
     drainsElsewhere.set(this._id, () => this.#drain());
-    worker.on('message', (notice: Notice) => this.#hear(notice));
+    worker.on('message', (message: unknown) => this.#hear(noticeIn(message)));
     worker.on('error', (error) => this.#failed(error));
     worker.on('exit', () => this.#workerGone());
     worker.unref();
@@ -64,10 +73,8 @@ export class SpawnedDevice extends DeviceBase {
       throw invalidType('model', 'of type string or an instance of URL', model);
     prepare();
     const workerData: SpawnData = { model: model instanceof URL ? model.href : pathToFileURL(model).href, data };
-    const worker = new Worker(join(__dirname, 'spawned.js'), { workerData });
-    // Rejects with what the module or the device's constructor throws.
-    const [first] = (await Promise.race([once(worker, 'message'), endedEarly(worker)])) as [Notice & { type: 'ready' }];
-    return new SpawnedDevice(worker, first);
+    const worker = cloning('options.data', data, () => new Worker(join(__dirname, 'spawned.js'), { workerData }));
+    return new SpawnedDevice(worker, await readyIn(worker, workerData.model));
   }
 
   open(): DeviceFile {
@@ -109,7 +116,9 @@ export class SpawnedDevice extends DeviceBase {
     },
     unmap: (file) => void callElsewhere(this._id, this.name, 'unmap', file),
     read: async (file, target, position, signal) => {
-      const bytes = (await this.#ask('read', { type: 'read', file, length: target.byteLength, position }, signal)) as Uint8Array;
+      const length = target.byteLength;
+      const bytes = (await this.#ask('read', { type: 'read', file, length, position }, signal)) as Uint8Array;
+      if (target.byteLength !== length) throw shortened('target', length, target.byteLength, 0);
       target.set(bytes);
       return bytes.byteLength;
     },
@@ -139,7 +148,9 @@ export class SpawnedDevice extends DeviceBase {
     this._waiting(1);
     signal?.addEventListener('abort', cancel, { once: true });
     try {
-      this.#say({ ...request, id } as Request);
+      const said = { ...request, id } as Request;
+      if (said.type === 'ioctl') cloning('argument', said.argument, () => this.#say(said));
+      else this.#say(said);
       return await answer;
     } finally {
       signal?.removeEventListener('abort', cancel);
@@ -165,8 +176,8 @@ export class SpawnedDevice extends DeviceBase {
     );
   }
 
-  #hear(notice: Notice): void {
-    switch (notice.type) {
+  #hear(notice: Notice | undefined): void {
+    switch (notice?.type) {
       case 'answer':
         return this.#answered(notice.id, notice.value, notice.error);
       case 'interrupt':
@@ -205,7 +216,7 @@ export class SpawnedDevice extends DeviceBase {
 
   /** An exception that nobody caught in the worker: it ends, and the device with it. */
   #failed(error: unknown): void {
-    const failure = error instanceof Error ? error : new DeviceOpError(this.name, 'worker', String(error));
+    const failure = asError(this.name, error);
     later(() => {
       if (this.listenerCount('fault') > 0) this.emit('fault', { op: 'worker', cause: 'failed', error: failure });
       else warnOfOp(this.name, 'worker', failure);
@@ -256,9 +267,35 @@ function attachRegion(index: number, { name, size, kind, object }: RegionNotice)
   return { name, index, size, kind, object: MemoryObject._attach(object) };
 }
 
-async function endedEarly(worker: Worker): Promise<never> {
-  await once(worker, 'exit');
-  throw new Error('the worker of the device ended before the device was there');
+/** Rejects with what the module or the device's constructor throws. The model may post messages of its own before. */
+function readyIn(worker: Worker, model: string): Promise<Ready> {
+  return new Promise((resolve, reject) => {
+    const hear = (message: unknown): void => {
+      const notice = noticeIn(message);
+      if (notice?.type !== 'ready') return;
+      worker.off('message', hear).off('error', failed).off('exit', ended);
+      resolve(notice);
+    };
+    const failed = (error: unknown): void => reject(asError(model, error));
+    const ended = (): void => reject(new DeviceOpError(model, 'worker', 'ended before the device was there'));
+    worker.on('message', hear).on('error', failed).on('exit', ended);
+  });
+}
+
+/** An exception in a worker, where anything can have been thrown. */
+function asError(device: string, error: unknown): Error {
+  if (isA(error, Error)) return error;
+  return new DeviceOpError(device, 'worker', messageOf(error), 'ERR_DEVICE_OP_FAILED', error);
+}
+
+/** Makes a call that clones the user's value. Where it cannot be cloned, Node's error has a number for its code, or is of a getter's. */
+function cloning<T>(name: string, value: unknown, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    if (isA(error, Error) && hasCode(error)) throw error;
+    throw invalidValue(name, 'must be what can be cloned', value, error);
+  }
 }
 
 /** The value, or undefined when it takes longer. */

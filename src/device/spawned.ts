@@ -1,14 +1,14 @@
 /** The worker of a spawned device: loads the model, and answers for its device until that is removed. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { Device } from './device.js';
-import { describeError, type Notice, type Request, type SpawnData } from './messages.js';
+import { describeError, tagged, type Notice, type Request, type SpawnData } from './messages.js';
 import type { DeviceOptions } from './ops.js';
 
 const port = parentPort!;
 const cancels = new Map<number, AbortController>();
 
 function say(notice: Notice): void {
-  port.postMessage(notice);
+  port.postMessage(tagged(notice));
 }
 
 async function load(): Promise<DeviceOptions> {
