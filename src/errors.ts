@@ -270,11 +270,12 @@ export function invalidValue(name: string, reason: string, value: unknown, cause
   return withCode(new TypeError(message, cause === undefined ? undefined : { cause }), 'ERR_INVALID_ARG_VALUE');
 }
 
+export function codedRangeError(message: string): RangeError {
+  return withCode(new RangeError(message), 'ERR_OUT_OF_RANGE');
+}
+
 export function outOfRange(name: string, range: string, value: unknown): RangeError {
-  return withCode(
-    new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${textOf(value)}`),
-    'ERR_OUT_OF_RANGE',
-  );
+  return codedRangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${textOf(value)}`);
 }
 
 /** Of a buffer that has become shorter than the `bytes` it had when the call began. */

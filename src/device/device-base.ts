@@ -1,8 +1,8 @@
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import { constants as osConstants } from 'node:os';
-import { integer, options as checkOptions } from '../arguments.js';
-import { systemError } from '../errors.js';
+import { integer, options as checkOptions, requiredString } from '../arguments.js';
+import { codedRangeError, invalidValue, systemError } from '../errors.js';
 import type { MemoryObject } from '../memory/memory-object.js';
 import type { RevokeReport } from '../memory/report.js';
 import { native } from '../native.js';
@@ -91,10 +91,10 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
     return this.#controller.signal;
   }
 
-  /** A region by its name or number. @throws RangeError when there is none. */
+  /** A region by its name or number. @throws RangeError (`ERR_OUT_OF_RANGE`) when there is none. */
   region(which: string | number): DeviceRegion {
     const found = this.regions.find((region) => region.index === which || region.name === which);
-    if (found === undefined) throw new RangeError(`${this.name} has no region ${inspect(which)}`);
+    if (found === undefined) throw codedRangeError(`${this.name} has no region ${inspect(which)}`);
     return found;
   }
 
@@ -197,11 +197,15 @@ export function goneError(syscall: string): NodeJS.ErrnoException {
 /**
  * A system error for an op to throw.
  *
+ * @throws TypeError (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`) on a code that names no error, or a `syscall` that is no string.
+ *
  * @example
  * ```js
  * open(file) { if (busy) throw deviceError('EBUSY', 'open'); }
  * ```
  */
 export function deviceError(code: keyof typeof osConstants.errno, syscall: string): NodeJS.ErrnoException {
-  return systemError({ errno: -osConstants.errno[code], syscall });
+  const known = requiredString('code', code);
+  if (!Object.hasOwn(osConstants.errno, known)) throw invalidValue('code', "must name an error, as 'EBUSY' does", known);
+  return systemError({ errno: -osConstants.errno[code], syscall: requiredString('syscall', syscall) });
 }

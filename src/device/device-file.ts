@@ -88,7 +88,8 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   /**
    * Maps a region. The `mmap` op may refuse it, or allow less. The mapping outlives the file.
    *
-   * @throws `ENODEV`, `EBADF`; what the op throws; what {@link MemoryObject.map} throws.
+   * @throws `ENODEV`, `EBADF`; RangeError (`ERR_OUT_OF_RANGE`) where there is no such region; what the op throws; what
+   *   {@link MemoryObject.map} throws.
    */
   map(options?: DeviceMapOptions): Mapping {
     this.#throwUnlessOpen('mmap');

@@ -91,7 +91,8 @@ export interface CheckedRegion {
 export function checkRegions(device: string, regions: unknown, ops: DeviceOps): CheckedRegion[] {
   if (!Array.isArray(regions)) throw invalidType('options.regions', 'an instance of Array', regions);
   if (regions.length === 0) throw invalidValue('options.regions', 'must have at least one region', '[]');
-  const checked = regions.map((region: RegionOptions, index) =>
+  // Not map(): it would leave holes as they are.
+  const checked = Array.from(regions, (region: RegionOptions, index) =>
     checkRegion(`${device}/${index}`, `options.regions[${index}]`, region, ops),
   );
   for (const [index, { file }] of checked.entries()) {

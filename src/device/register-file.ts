@@ -75,7 +75,8 @@ export class RegisterFile {
     if (!Array.isArray(registers)) throw invalidType('registers', 'an instance of Array', registers);
     const { unlisted } = checkOptions<RegisterFileOptions>('options', options);
     const ones = oneOf('options.unlisted', unlisted, ['zeros', 'ones'], 'zeros') === 'ones';
-    const numbers = registers.map((spec: RegisterSpec, i) => checkRegister(`registers[${i}]`, spec));
+    // Not map(): it would leave holes as they are.
+    const numbers = Array.from(registers, (spec: RegisterSpec, i) => checkRegister(`registers[${i}]`, spec));
     numbers.sort(([a], [b]) => a - b);
     for (const [i, [offset, width]] of numbers.entries()) {
       if (i + 1 < numbers.length && numbers[i + 1][0] < offset + width) {

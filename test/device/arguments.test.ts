@@ -1,4 +1,6 @@
-import { Bus, Device, type DeviceFile } from 'revocable-mmap';
+import { constants } from 'node:os';
+import { inspect } from 'node:util';
+import { Bus, Device, deviceError, RegisterFile, type DeviceFile } from 'revocable-mmap';
 import { thrownBy, type Thrown } from '../support/thrown.js';
 
 const PAGE = 4096;
@@ -42,7 +44,7 @@ async function expectAll(rows: Row[]): Promise<void> {
       } catch (thrown) {
         error = thrown as Thrown;
       }
-      const what = `${String(call)} with ${typeof value === 'symbol' ? 'a symbol' : String(value)}`;
+      const what = `${String(call)} with ${inspect(value)}`;
       expect([what, error?.code, error?.name, error?.message]).toEqual([
         what,
         code,
@@ -101,11 +103,42 @@ describe('I1 arguments of devices', () => {
     ]));
 
   test('I1 what has no such region says so', () => {
-    for (const which of ['nope', 2, -1, NaN, null, undefined, {}]) {
-      expect(thrownBy(() => device.region(which as never))).toMatchObject({
-        name: 'RangeError',
-        message: expect.stringContaining('tested has no region'),
-      });
+    const error = { name: 'RangeError', code: RANGE, message: expect.stringContaining('tested has no region') };
+    for (const which of ['nope', 2, -1, NaN, null, undefined, {}, Symbol('s'), Object.create(null)]) {
+      expect(thrownBy(() => device.region(which as never))).toMatchObject(error);
+    }
+    for (const region of ['nope', 2, -1, NaN]) expect(thrownBy(() => file.map({ region }))).toMatchObject(error);
+  });
+
+  test('I1 arrays with holes', () =>
+    expectAll([
+      [(regions) => make({ regions }), [new Array(1), new Array(2)], TYPE, 'options.regions[0]'],
+      // eslint-disable-next-line no-sparse-arrays
+      [(regions) => make({ regions }), [[{ size: PAGE }, , { size: PAGE }]], TYPE, 'options.regions[1]'],
+      [(registers) => new RegisterFile(registers), [new Array(1), new Array(2)], TYPE, 'registers[0]'],
+      // eslint-disable-next-line no-sparse-arrays
+      [(registers) => new RegisterFile(registers), [[{ offset: 0 }, , { offset: 4 }]], TYPE, 'registers[1]'],
+    ]));
+
+  test('I1 what has no text is refused as anything else', () => {
+    const none = Object.create(null) as never;
+    return expectAll([
+      [(pages) => makeRegion({ kind: 'registers', pages }), [none], VALUE, 'options.regions[0].pages'],
+      [(model) => makeRegion({ model }), [none], VALUE, 'options.regions[0].model'],
+      [(name) => make({ name }), [none, Symbol('s')], TYPE, 'options.name'],
+    ]);
+  });
+
+  test('I1 deviceError()', async () => {
+    await expectAll([
+      [(code) => deviceError(code, 'open'), [undefined, null, 16, {}, Symbol('s')], TYPE, 'code'],
+      [(code) => deviceError(code, 'open'), ['NOPE', '', 'ebusy', 'toString', '__proto__'], VALUE, 'code'],
+      [(syscall) => deviceError('EBUSY', syscall), [undefined, null, 5, Symbol('s')], TYPE, 'syscall'],
+    ]);
+    for (const [code, errno] of Object.entries(constants.errno)) {
+      const error = deviceError(code as 'EBUSY', 'open');
+      expect([code, error.errno]).toEqual([code, -errno]);
+      expect([code, constants.errno[error.code as 'EBUSY']]).toEqual([code, errno]); // EAGAIN and EWOULDBLOCK are one
     }
   });
 

@@ -32,6 +32,7 @@ const PLACES: [where: string, make: (ops: string) => Promise<DeviceBase>][] = [
 ];
 
 function valueOf(source: string): unknown {
+  // eslint-disable-next-line @typescript-eslint/no-implied-eval
   return new Function(`return ${source};`)() as unknown;
 }
 
@@ -90,6 +91,7 @@ describe('an op throws what cannot be made a string', () => {
     const { status, signal, stderr, value } = await runInChild(
       async ({ Device }, _require, text) => {
         const fail = (): never => {
+          // eslint-disable-next-line @typescript-eslint/no-implied-eval
           throw new Function(`return ${text}`)();
         };
         const device = new Device({ name: 'odd', regions: [{ size: 4096 }], ops: { fault: fail, close: fail, release: fail } });
@@ -182,9 +184,9 @@ describe('an op that must be synchronous answers a promise', () => {
 
   test('attach: the constructor throws, and there is no such device', () => {
     let attached: Device | undefined;
-    const attach = (made: Device): Promise<never> => {
+    const attach = (made: Device): never => {
       attached = made;
-      return Promise.reject(new Error('late'));
+      return Promise.reject(new Error('late')) as never;
     };
     const error = thrownBy(() => new Device({ name: 'odd', regions: [{ size: 4096 }], ops: { attach } }));
     expect(error).toMatchObject({ code: FAILED, message: 'odd: attach: must not be asynchronous' });
@@ -194,7 +196,7 @@ describe('an op that must be synchronous answers a promise', () => {
   test('its rejection does not end the process; ops that nobody waits for are warned of', async () => {
     const { status, signal, stderr, value } = await runInChild(async ({ Device }, require) => {
       const { setTimeout: sleep } = require('node:timers/promises') as typeof import('node:timers/promises');
-      const late = (): Promise<never> => Promise.reject(new Error('late'));
+      const late = (() => Promise.reject(new Error('late'))) as () => never;
       const codes: unknown[] = [];
       const tried = (call: () => unknown): void => {
         try {
@@ -205,12 +207,12 @@ describe('an op that must be synchronous answers a promise', () => {
       };
       const regions = [{ size: 4096, kind: 'registers' as const }];
       tried(() => new Device({ name: 'odd', regions, ops: { attach: late } }));
-      tried(() => new Device({ name: 'odd', regions, ops: { open: late as never } }).open());
-      tried(() => new Device({ name: 'odd', regions, ops: { mmap: late as never } }).open().map());
+      tried(() => new Device({ name: 'odd', regions, ops: { open: late } }).open());
+      tried(() => new Device({ name: 'odd', regions, ops: { mmap: late } }).open().map());
       const made = new Device({
         name: 'odd',
         regions,
-        ops: { readRegister: late as never, writeRegister: late, close: late, release: late },
+        ops: { readRegister: late, writeRegister: late, close: late, release: late },
       });
       const file = made.open();
       const mapping = file.map();
