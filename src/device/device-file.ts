@@ -214,7 +214,8 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
 
   /**
    * A descriptor that counts the interrupts of one vector, as UIO has: eventfd(2), non-blocking; a read takes the count (8 bytes, native
-   * order). It is signalled a last time when the device goes, and closed with the file.
+   * order). It is signalled a last time when the device goes, and closed with the file: leave that to the file, which could not tell from
+   * it another descriptor that has its number by then.
    */
   interruptFd(vector = 0): number {
     integer('vector', vector, 0, 0xffff);
@@ -233,10 +234,11 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     this.#state = 'closed';
     this.device._files.delete(this);
     this.#endCalls(osConstants.errno.EBADF);
-    for (const fd of this.#descriptors.values()) closeSync(fd);
-    this.#descriptors.clear();
     if (wasOpen) this.#backend.release(this.#id);
     later(() => this.emit('close'));
+    const descriptors = [...this.#descriptors.values()];
+    this.#descriptors.clear();
+    descriptors.forEach(closeIfOpen);
   }
 
   [Symbol.dispose](): void {
@@ -304,6 +306,15 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
       this.#pending.delete(endByErrno);
       given?.removeEventListener('abort', endBySignal);
     }
+  }
+}
+
+/** Its user may have closed it already. */
+function closeIfOpen(fd: number): void {
+  try {
+    closeSync(fd);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EBADF') throw error;
   }
 }
 
