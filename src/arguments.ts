@@ -70,10 +70,26 @@ export function requiredObject<T extends object>(name: string, value: T): T {
 
 export function bytesView(name: string, value: unknown): NodeJS.ArrayBufferView {
   if (!ArrayBuffer.isView(value)) throw invalidType(name, 'an instance of Buffer, TypedArray or DataView', value);
+  if (!hasBytes(value)) {
+    const error = outOfRange(name, 'within its buffer, which has been detached or shortened', value);
+    throw Object.assign(error, { bytesTransferred: 0 });
+  }
   return value as NodeJS.ArrayBufferView;
 }
 
+/** Of a DataView that is no longer within its buffer every property throws; a typed array is empty then. */
+export function hasBytes(view: ArrayBufferView): boolean {
+  try {
+    return view.byteLength >= 0;
+  } catch {
+    return false;
+  }
+}
+
+/** Of a view that has bytes: see {@link hasBytes}. */
 export function asBytes(view: NodeJS.ArrayBufferView): Uint8Array {
+  // Of a buffer that has been detached not even an empty view can be made.
+  if (view.byteLength === 0) return new Uint8Array(0);
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }
 

@@ -1,5 +1,5 @@
 import { constants as osConstants } from 'node:os';
-import { asBytes, integer, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
+import { asBytes, hasBytes, integer, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
 import { answerText, DeviceOpError, invalidType, systemError } from '../errors.js';
 import { lookWhenRung, prepare } from '../loop.js';
 import { FAULT_ANSWERS, native, status, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native.js';
@@ -502,7 +502,7 @@ export class Device extends DeviceBase implements LinkedHere {
       this.#failed({ op: page._op.name, cause: 'refused', ...placeOf(page) });
     } else if (content === undefined || content === null) {
       this.#answerPage(page, AS_IT_IS);
-    } else if (ArrayBuffer.isView(content)) {
+    } else if (ArrayBuffer.isView(content) && hasBytes(content)) {
       this.#answerPage(page, CONTENT, content instanceof Uint8Array ? content : asBytes(content));
     } else {
       const what = `answered ${typeof content}, not a Uint8Array, 'sigbus' or undefined`;

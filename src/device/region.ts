@@ -1,5 +1,5 @@
 /** The regions of a device, in the thread where its ops run. */
-import { asBytes, integer, memoryName, multipleOf, oneOf, requiredObject } from '../arguments.js';
+import { asBytes, bytesView, integer, memoryName, multipleOf, oneOf, requiredObject } from '../arguments.js';
 import { invalidType, invalidValue } from '../errors.js';
 import { unwrap } from '../loop.js';
 import type { Mapping } from '../memory/mapping.js';
@@ -159,7 +159,7 @@ function checkSupply(
   if ('image' in pages) {
     if (!(pages.image instanceof Uint8Array) && !ArrayBuffer.isView(pages.image))
       throw invalidType(`${at}.image`, 'an instance of Uint8Array', pages.image);
-    return { supply: SUPPLIES.indexOf('image'), content: asBytes(pages.image), seed: 0 };
+    return { supply: SUPPLIES.indexOf('image'), content: asBytes(bytesView(`${at}.image`, pages.image)), seed: 0 };
   }
   const model = oneOf(`${at}.model`, pages.model, ['offsets', 'random']);
   const seed = integer(`${at}.seed`, pages.seed === undefined ? 0 : pages.seed, 0, Number.MAX_SAFE_INTEGER);

@@ -12,6 +12,7 @@ import {
   ReadOnlyMappingError,
   RegisterAccessError,
   SelfFaultError,
+  shortened,
   systemError,
   type AccessPlace,
   type BackingFaultCause,
@@ -802,23 +803,31 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   #copyRegisters(port: RegisterPort, offset: number, other: NodeJS.ArrayBufferView, write: boolean): number {
-    const view = new DataView(other.buffer, other.byteOffset, other.byteLength);
-    for (let done = 0; done < view.byteLength;) {
+    const part = asBytes(other);
+    const bytes = part.byteLength;
+    const view = new DataView(part.buffer, part.byteOffset, bytes);
+    // The model may shorten it.
+    const throwIfShorter = (done: number): void => {
+      if (part.byteLength !== bytes) throw shortened(write ? 'source' : 'target', bytes, part.byteLength, done);
+    };
+    for (let done = 0; done < bytes;) {
       const at = offset + done;
-      const width = at % 4 === 0 && view.byteLength - done >= 4 ? 4 : 1;
+      const width = at % 4 === 0 && bytes - done >= 4 ? 4 : 1;
       this._throwUnlessLive(at, done);
       this.#registersAllow(at, width, write, done);
       if (write) {
+        throwIfShorter(done);
         const value = width === 4 ? view.getUint32(done, true) : view.getUint8(done);
         if (!port.write(this.offset + at, width, value)) this.#throwGone(at, done);
       } else {
         const value = Number(port.read(this.offset + at, width) ?? this.#throwGone(at, done));
+        throwIfShorter(done);
         if (width === 4) view.setUint32(done, value, true);
         else view.setUint8(done, value);
       }
       done += width;
     }
-    return view.byteLength;
+    return bytes;
   }
 
   /** Throws what the protection of their page says. */
