@@ -80,7 +80,8 @@ export class Device extends DeviceBase implements LinkedHere {
 
   /**
    * @throws TypeError, RangeError on bad options; `ENOSYS`, `EPERM`, `EOPNOTSUPP` where the device has page-fault ops and the process may not
-   *   have a userfaultfd: the message says what forbids it; the system errors of {@link MemoryObject.create}; what the `attach` op throws.
+   *   have a userfaultfd: the message says what forbids it; the system errors of {@link MemoryObject.create}; what the `attach` op throws,
+   *   as DeviceOpError where that is no Error.
    */
   constructor(options: DeviceOptions) {
     const given = requiredObject('options', options);
@@ -290,7 +291,7 @@ export class Device extends DeviceBase implements LinkedHere {
       this.#atOnce('attach', this.#ops.attach?.(this));
     } catch (error) {
       void this.unplug(error);
-      throw error;
+      throw isA(error, Error) ? error : this.#opError('attach', error);
     }
   }
 

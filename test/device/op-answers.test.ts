@@ -1,5 +1,6 @@
 /** What ops throw and answer that is not what they may. */
 import { join } from 'node:path';
+import { types } from 'node:util';
 import { Device, DeviceOpError, type DeviceBase, type DeviceFile, type DeviceOps } from 'revocable-mmap';
 import { runInChild } from '../support/child.js';
 import { rejectionOf, thrownBy, type Thrown } from '../support/thrown.js';
@@ -85,6 +86,16 @@ describe('an op throws what cannot be made a string', () => {
         expect(error.message).toContain(`odd: ${op}: ${message}`);
       }
     });
+  });
+
+  test.each(UNSAYABLE)('%s, by attach: the constructor throws an Error', (source) => {
+    const attach = (): never => {
+      throw valueOf(source);
+    };
+    const error = thrownBy(() => new Device({ name: 'odd', regions: [{ size: 4096 }], ops: { attach } }));
+    expect(types.isNativeError(error)).toBe(true);
+    // An Error is thrown on as it is.
+    if (!source.includes('new Error()')) expect(error).toMatchObject({ name: 'DeviceOpError', code: FAILED, op: 'attach' });
   });
 
   test.each(UNSAYABLE)('%s, and nobody listens: the process lives, warned', async (source, message) => {
