@@ -123,9 +123,7 @@ function bufferOf(bytes: number): Uint8Array {
 }
 
 function throwIfShortened(target: Uint8Array, bytes: number): void {
-  if (target.byteLength === bytes) return;
-  const error = outOfRange('target', `of ${bytes} bytes as when the copy began: it was detached or shortened`, target.byteLength);
-  throw Object.assign(error, { bytesTransferred: 0 });
+  if (target.byteLength !== bytes) throw shortened('target', bytes, target.byteLength, 0);
 }
 
 /** The parts of a copy that lie within one `size` of the mapping each. */
