@@ -476,10 +476,10 @@ describe('I1 every argument is validated', () => {
       return outcomes;
     });
     expect(run).toMatchObject({ status: 0, signal: null, stderr: '' });
-    const [range, type] = ['ERR_OUT_OF_RANGE', 'ERR_INVALID_ARG_TYPE'];
+    const range = 'ERR_OUT_OF_RANGE';
     expect(run.value).toEqual({
-      ...{ [`read ${1 << 26}`]: range, 'read 64': range, 'read NaN': range, 'read -5': range, 'read x': type },
-      ...{ [`write ${1 << 26}`]: range, 'write 64': range, 'write NaN': range, 'write -5': range, 'write x': type },
+      ...{ [`read ${1 << 26}`]: range, 'read 64': range, 'read NaN': range, 'read -5': range, 'read x': range },
+      ...{ [`write ${1 << 26}`]: range, 'write 64': range, 'write NaN': range, 'write -5': range, 'write x': range },
     });
   });
 
