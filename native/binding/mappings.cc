@@ -143,7 +143,9 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
   Region* region = nullptr;
   const Failure failure = handlers_ensure();
   if (failure) return to_js(info.Env(), failure);
-  if (!acquire_region(static_cast<uint32_t>(id % kStatusSlots), static_cast<uint32_t>(id / kStatusSlots), &region))
+  const uint64_t generation = id / kStatusSlots;  // of more than 32 bits in no id that was ever given
+  if (generation > UINT32_MAX) return Napi::Boolean::New(info.Env(), false);
+  if (!acquire_region(static_cast<uint32_t>(id % kStatusSlots), static_cast<uint32_t>(generation), &region))
     return Napi::Boolean::New(info.Env(), false);
   const auto base = reinterpret_cast<uintptr_t>(bytes.Data());
   if (region->start < base || region->start + region->length > base + bytes.ByteLength()) {

@@ -23,6 +23,13 @@ describe('share and attach', () => {
     memory.close();
   });
 
+  test.each([2 ** 48, 2 ** 52])('a handle with an id that was never given, %d more than the right one', (more) => {
+    const memory = MemoryObject.create({ size: PAGE });
+    const handle = memory.map().share();
+    expect(thrownBy(() => Mapping.attach({ ...handle, id: handle.id + more }))).toBeInstanceOf(MappingClosedError);
+    memory.close();
+  });
+
   test('a handle of a mapping that has been closed meanwhile', () => {
     const memory = MemoryObject.create({ size: PAGE });
     const mapping = memory.map();
