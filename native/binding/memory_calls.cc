@@ -2,7 +2,9 @@
 // or a Failure. A range that is revoked meanwhile makes the call fail, or act on pages that hold nothing.
 #include <sys/mman.h>
 
-#include <vector>
+#include <cerrno>
+#include <memory>
+#include <new>
 
 #include "binding/env_state.h"
 #include "core/linux_abi.h"
@@ -63,9 +65,11 @@ Napi::Value unlock(const Napi::CallbackInfo& info) {
 Napi::Value residency(const Napi::CallbackInfo& info) {
   const Range range = range_of(info);
   auto target = info[3].As<Napi::Uint8Array>();
-  std::vector<unsigned char> pages(round_up(range.bytes, kPageSize) / kPageSize);
-  if (mincore(range.at, range.bytes, pages.data()) != 0) return to_js(info.Env(), Failure::from_errno("mincore"));
-  for (size_t i = 0; i < pages.size() && i < target.ElementLength(); ++i) target[i] = pages[i] & 1;
+  const size_t count = round_up(range.bytes, kPageSize) / kPageSize;
+  const std::unique_ptr<unsigned char[]> pages(new (std::nothrow) unsigned char[count]);
+  if (pages == nullptr) return to_js(info.Env(), {ENOMEM, "mincore"});
+  if (mincore(range.at, range.bytes, pages.get()) != 0) return to_js(info.Env(), Failure::from_errno("mincore"));
+  for (size_t i = 0; i < count && i < target.ElementLength(); ++i) target[i] = pages[i] & 1;
   return info.Env().Null();
 }
 
