@@ -247,8 +247,11 @@ export interface Native {
   /** Whether a page that was asked for is still waited for. */
   faultIsAsked(token: number): boolean;
   accessIsAsked(token: number): boolean;
-  /** Answers a fault: an index into {@link FAULT_ANSWERS}. False when nobody waits for it any more. */
-  answerFault(token: number, kind: number, content?: Uint8Array): boolean;
+  /**
+   * Answers a fault: an index into {@link FAULT_ANSWERS}, and content, of which `most` bytes are wanted. False when nobody waits for it any
+   * more. Nothing is answered where the content cannot be read: `EDEADLK` where this thread would have to supply it itself.
+   */
+  answerFault(token: number, kind: number, content?: Uint8Array, most?: number): boolean | Failure;
   selfFaults(id: number): number;
   /** Asks the device's owner, with seven numbers; a token to wait with, or 0 when the device is gone. */
   deviceCall(deviceId: number, numbers: Float64Array): number;

@@ -16,6 +16,7 @@
 #include "core/region_table.h"
 #include "core/register_bus.h"
 #include "core/register_file.h"
+#include "fault/guarded_copy.h"
 #include "fault/register_trap.h"
 
 namespace revocable::binding {
@@ -37,7 +38,15 @@ Napi::Value pager_start_js(const Napi::CallbackInfo& info) {
   return to_js(info.Env(), failure);
 }
 
-Supply supply_of(uint32_t kind, const Napi::Value& content, double seed, uint32_t around, bool ask_before_write) {
+// A copy of what the user has given: the view may be of memory that goes away. Bytes behind `most` are for no page.
+Failure take_bytes(const Napi::Uint8Array& view, size_t most, Bytes* bytes) {
+  const size_t size = std::min<size_t>(view.ByteLength(), most);
+  *bytes = Bytes(size);
+  if (bytes->size() != size) return {ENOMEM, "copy"};
+  return !guarded_copy(bytes->data(), view.Data(), size).fault.any ? Failure{} : Failure{EFAULT, "copy"};
+}
+
+Supply supply_of(uint32_t kind, double seed, uint32_t around, bool ask_before_write) {
   enum { kAsk, kZeros, kConstant, kImage, kOffsets, kRandom };
   Supply supply;
   supply.around = around;
@@ -50,10 +59,6 @@ Supply supply_of(uint32_t kind, const Napi::Value& content, double seed, uint32_
     case kImage: supply.kind = Supply::Kind::image; break;
     case kOffsets: supply.kind = Supply::Kind::model, supply.model = model_offsets; break;
     case kRandom: supply.kind = Supply::Kind::model, supply.model = model_random; break;
-  }
-  if (content.IsTypedArray()) {
-    const auto bytes = content.As<Napi::Uint8Array>();
-    supply.content.assign(bytes.Data(), bytes.Data() + bytes.ByteLength());
   }
   return supply;
 }
@@ -95,12 +100,16 @@ Napi::Value device_region(const Napi::CallbackInfo& info) {
                         .device_region = to_u32(info[1]),
                         .registers = to_bool(info[4])};
   const double kind = info[5].As<Napi::Number>().DoubleValue();
+  const uint64_t size = to_u64(info[2]);
+  Failure failure;
   if (kind >= 0) {
-    options.supply = std::make_shared<Supply>(
-        supply_of(static_cast<uint32_t>(kind), info[6], info[7].As<Napi::Number>(), to_u32(info[8]), to_bool(info[9])));
+    Supply supply = supply_of(static_cast<uint32_t>(kind), info[7].As<Napi::Number>(), to_u32(info[8]), to_bool(info[9]));
+    const size_t most = round_up(size, kPageSize);
+    if (info[6].IsTypedArray()) failure = take_bytes(info[6].As<Napi::Uint8Array>(), most, &supply.content);
+    options.supply = std::make_shared<Supply>(std::move(supply));
   }
   Object* object = nullptr;
-  Failure failure = object_create(to_u64(info[2]), false, options, &object);
+  if (!failure) failure = object_create(size, false, options, &object);
   if (!failure && options.registers) failure = begin_registers(EnvState::of(env), object, options, model_of(info[10]));
   if (failure && object != nullptr) object_release(object);
   if (failure) return to_js(env, failure);
@@ -183,24 +192,36 @@ Napi::Value fault_is_asked(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), pager_is_asked(to_u64(info[0])));
 }
 
-// answerFault(token, kind, content or undefined): whether somebody still waited for it
+// The op's content, copied to whole pages: `one`, or `many`. EDEADLK: it is a page that this thread would have to supply itself.
+Failure take_content(const Napi::Uint8Array& view, size_t most, char* one, Bytes* many, Answer* answer) {
+  const char* from = reinterpret_cast<const char*>(view.Data());
+  answer->bytes = std::min<size_t>({view.ByteLength(), most, size_t{kMostAround} << kPageShift});
+  const size_t room = round_up(std::max<size_t>(answer->bytes, 1), kPageSize);
+  char* pages = one;
+  if (room > kPageSize) pages = (*many = Bytes(room)).data();
+  if (pages == nullptr) return {ENOMEM, "copy"};
+  // The claim is held while the kernel reads them, so they must not be memory that can go away.
+  if (guarded_copy(pages, from, answer->bytes).fault.any) return {EFAULT, "copy"};
+  if (!pager_was_read(reinterpret_cast<uintptr_t>(from), answer->bytes)) return {EDEADLK, "copy"};
+  memset(pages + answer->bytes, 0, room - answer->bytes);
+  answer->content = pages;
+  return {};
+}
+
+// answerFault(token, kind, content or undefined, most): whether somebody still waited for it | Failure, and nothing is answered:
+// the content cannot be read. Bytes behind `most` are for no page of the region.
 Napi::Value answer_fault(const Napi::CallbackInfo& info) {
   Answer answer{.kind = static_cast<Answer::Kind>(to_u32(info[1]))};
-  std::unique_ptr<char[]> many;
   char one[kPageSize];
-  char* pages = one;
+  Bytes many;
   if (info[2].IsTypedArray()) {
-    // A copy of whole pages: the view may be of memory that goes away, and the claim is held while the kernel reads it.
-    const auto bytes = info[2].As<Napi::Uint8Array>();
-    answer.bytes = bytes.ByteLength();
-    const size_t room = round_up(std::max<size_t>(answer.bytes, 1), kPageSize);
-    if (room > sizeof one) pages = (many = std::make_unique_for_overwrite<char[]>(room)).get();
-    memcpy(pages, bytes.Data(), answer.bytes);
-    memset(pages + answer.bytes, 0, room - answer.bytes);
+    const Failure failure =
+        take_content(info[2].As<Napi::Uint8Array>(), static_cast<size_t>(to_u64(info[3])), one, &many, &answer);
+    if (failure) return to_js(info.Env(), failure);
   } else {
     memset(one, 0, sizeof one);
+    answer.content = one;
   }
-  answer.content = pages;
   return Napi::Boolean::New(info.Env(), pager_answer(to_u64(info[0]), answer));
 }
 

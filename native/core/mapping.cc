@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
+#include <new>
 
 #include "core/counters.h"
 #include "core/device.h"
@@ -385,7 +387,8 @@ Failure protect_pages(Region* region, size_t first, size_t count, Access access)
   // The marks go first where access becomes less and last where it becomes more, so that a checked access never faults on a
   // page whose mark calls it fine. With both in one call the order cannot be right for both; the handler then decides by the
   // marks it finds, so they are written before the kernel is asked in either case.
-  std::vector<PageMark> before(count);
+  const std::unique_ptr<PageMark[]> before(new (std::nothrow) PageMark[count]);
+  if (before == nullptr) return {ENOMEM, "mprotect"};
   for (size_t i = 0; i < count; ++i) {
     before[i] = region->mark_of(first + i);
     set_mark(region, first + i, static_cast<PageMark>((before[i] & ~kMarkAccessMask) | static_cast<PageMark>(mark)));
@@ -415,8 +418,10 @@ Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_
     table = static_cast<std::atomic<uint64_t>*>(fresh);
     region->rearranged.store(table, std::memory_order_release);
   }
-  std::vector<uint64_t> before(count);
+  const std::unique_ptr<uint64_t[]> before(new (std::nothrow) uint64_t[count]);
+  if (before == nullptr) return {ENOMEM, "mmap"};
   for (size_t i = 0; i < count; ++i) before[i] = region->object_offset_of(first + i);
+  pager_withdraw(region, first, count);
   size_t moved = 0;
   Failure refused;
   for_each_access_run(region, first, first + count, [&](size_t page, size_t pages, int prot) {
@@ -449,7 +454,10 @@ Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_
 static bool put_back(Region* region, size_t page, int prot) {
   const uintptr_t address = region->page_address(page);
   if (region->has_own_copies()) return mprotect(reinterpret_cast<void*>(address), region->page_size(), prot) == 0;
-  return !map_object_pages(region, address, region->page_size(), prot, region->object_offset_of(page));
+  const PageProgress asked = pager_progress(region, page);
+  if (map_object_pages(region, address, region->page_size(), prot, region->object_offset_of(page))) return false;
+  pager_put_back(region, page, asked);
+  return true;
 }
 
 void restore_refused_pages(Region* region, size_t first, size_t count) {

@@ -16,6 +16,8 @@
 
 #include "core/counters.h"
 #include "core/device.h"
+#include "core/linux_abi.h"
+#include "core/mapping.h"
 #include "core/page.h"
 #include "core/region_table.h"
 #include "core/registry.h"
@@ -56,9 +58,6 @@ Pager& pager() {
   return *instance;
 }
 
-// Pages that one fault may bring at most.
-constexpr uint32_t kMostAround = 512;
-
 int64_t now_ms() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -71,6 +70,8 @@ bool serves(const Region* region, uintptr_t address) {
   return address >= region->start && address < region->end && region->device_mapping != nullptr &&
          region->device_mapping->pages != nullptr && region->state.load(std::memory_order_relaxed) == State::live;
 }
+
+bool is_diverted(const Region* region, size_t page) { return (region->mark_of(page) & kMarkStray) != 0; }
 
 PageProgress& progress(const Region* region, size_t page) { return region->device_mapping->pages[page]; }
 
@@ -101,18 +102,21 @@ void place(Region* region, size_t page, size_t pages, const void* content) {
   supplied(region, page, copied >> kPageShift);
   if (copied != 0) return;  // what was to come around it has its own fault
   if (error == EEXIST) return map_present(region, page);
+  if (error == ENOENT && pages > 1) return place(region, page, 1, content);  // somebody else's mprotect(2) divides them
+  progress(region, page) = PageProgress::untouched;
   if (error == ENOMEM || error == ENOSPC) {
-    progress(region, page) = PageProgress::untouched;
     lose_page_of_device(region, page, Cause::no_space, region->page_address(page), false);
   }
   wake_page(region, page);
 }
 
-// How many pages from `page` on may be brought with it.
+// How many pages from `page` on may be brought with it. The kernel takes only what is one piece of its mappings: pages that are
+// protected otherwise, lost or diverted are none with their neighbours.
 size_t untouched_run(const Region* region, size_t page, size_t most) {
   const size_t end = std::min({page + most, region->pages(), page + kMostAround});
+  const PageMark mark = region->mark_of(page);
   size_t next = page + 1;
-  while (next < end && progress(region, next) == PageProgress::untouched) ++next;
+  while (next < end && progress(region, next) == PageProgress::untouched && region->mark_of(next) == mark) ++next;
   // They show consecutive pages of the object only where nobody has rearranged them.
   return region->rearranged.load(std::memory_order_relaxed) != nullptr ? 1 : next - page;
 }
@@ -183,10 +187,13 @@ void ask(Region* region, size_t page, uint64_t flags, uint32_t tid) {
 
 bool is_owner(const Region* region, uint32_t tid) { return static_cast<int>(tid) == region->object->device->owner_tid; }
 
+bool is_waited_for(PageProgress now) { return now == PageProgress::asked || now == PageProgress::write_asked; }
+
 // The thread that would have to answer has touched the page itself. Its access completes with the fill, and says so. Who else
-// waits for the page goes on with it, and asks again.
+// waits for the page goes on with it, as the kernel cannot wake one of them alone, and looks again. What has been asked stays
+// asked, with its limit: an op that touches its own page would else be called for it for ever.
 void refuse_self(Region* region, size_t page, bool write) {
-  progress(region, page) = PageProgress::untouched;
+  if (!is_waited_for(progress(region, page))) progress(region, page) = PageProgress::untouched;
   region->device_mapping->self_faults.fetch_add(1);
   bump(g_counters.self_faults);
   divert_self_fault(region, region->page_address(page), write);
@@ -218,6 +225,8 @@ void first_write(Region* region, size_t page, uint64_t flags, uint32_t tid) {
 // --- the faults -------------------------------------------------------------------------------------------------------------
 
 void settle_fault(Region* region, size_t page, uint64_t flags, uint32_t tid) {
+  // An old message: something else has taken the page's place since.
+  if (is_diverted(region, page) || region->lost_cause(page) != Cause::none) return wake_page(region, page);
   const bool write_fault = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
   switch (progress(region, page)) {
     case PageProgress::untouched: return first_touch(region, page, flags, tid);
@@ -297,8 +306,14 @@ bool with_waiting_page(const Request& request, Settle settle) {
   if (region == nullptr || region->generation != request.generation) return false;
   const Claim claim(region);
   if (!serves(region, request.address)) return false;
+  settle_strays_claimed(region);  // its owner may have touched it: see refuse_self
   const PageProgress expected = request.write_fault ? PageProgress::write_asked : PageProgress::asked;
   if (progress(region, request.page) != expected) return false;
+  if (is_diverted(region, request.page)) {
+    // The kernel has no mapping to give to put it back with. Nobody waits there: the next touch asks anew.
+    progress(region, request.page) = PageProgress::untouched;
+    return false;
+  }
   settle(region);
   return true;
 }
@@ -400,6 +415,22 @@ void drop_requests(Drop drop) {
   std::erase_if(pager().asked, [&](const auto& item) { return drop(item.second); });
 }
 
+void drop_requests_of(const Region* region, size_t first, size_t pages) {
+  drop_requests([&](const Request& r) {
+    return r.slot == region->slot && r.generation == region->generation && r.page >= first && r.page - first < pages;
+  });
+}
+
+bool has_pages(const Region* region) { return region->device_mapping != nullptr && region->device_mapping->pages != nullptr; }
+
+// Whether `tid` reads the fill in the page's place.
+bool owner_lacks(const Region* region, size_t page, uint32_t tid) {
+  if (is_diverted(region, page)) return true;
+  const PageProgress now = progress(region, page);
+  return region->object->supply->kind == Supply::Kind::ask && is_owner(region, tid) &&
+         (now == PageProgress::untouched || now == PageProgress::asked);
+}
+
 }  // namespace
 
 void model_offsets(const void*, uint64_t offset, void* page) {
@@ -443,23 +474,65 @@ Failure pager_arm(Region* region, uintptr_t start, size_t bytes, int prot) {
   const Failure failure = userfault_register(start, bytes, asks_before_write(region));
   if (failure) return failure;
   const size_t first = region->page_of(start);
-  for (size_t page = first; page < first + (bytes >> kPageShift); ++page) progress(region, page) = PageProgress::untouched;
+  for (size_t page = first; page < first + (bytes >> kPageShift); ++page) {
+    // Writing where nothing changes would take memory for a table that is sparse.
+    if (progress(region, page) != PageProgress::untouched) progress(region, page) = PageProgress::untouched;
+  }
   if (mprotect(reinterpret_cast<void*>(start), bytes, prot) != 0) return Failure::from_errno("mprotect");
   return {};
 }
 
+PageProgress pager_progress(const Region* region, size_t page) {
+  return has_pages(region) ? progress(region, page) : PageProgress::untouched;
+}
+
+void pager_put_back(Region* region, size_t page, PageProgress before) {
+  if (before == PageProgress::asked) progress(region, page) = PageProgress::asked;
+  if (before != PageProgress::write_asked) return;
+  // There to be read, as it was.
+  const bool there = userfault_continue(region->page_address(page), kPageSize, true) == 0;
+  if (there) progress(region, page) = PageProgress::write_asked;
+  else drop_requests_of(region, page, 1);
+}
+
+void pager_withdraw(Region* region, size_t first_page, size_t pages) {
+  if (!has_pages(region)) return;
+  drop_requests_of(region, first_page, pages);
+  for (size_t page = first_page; page < first_page + pages; ++page) {
+    PageProgress& now = progress(region, page);
+    if (!is_waited_for(now)) continue;
+    now = now == PageProgress::asked ? PageProgress::untouched : PageProgress::supplied;
+    wake_page(region, page);
+  }
+}
+
+bool pager_was_read(uintptr_t address, size_t bytes) {
+  const RegistryLock lock;
+  const auto tid = static_cast<uint32_t>(abi::tid());
+  for (uintptr_t at = address; at < address + bytes; at = round_down(at, kPageSize) + kPageSize) {
+    Region* region = find_region(at);
+    if (region == nullptr || !has_pages(region)) continue;
+    const Claim claim(region);
+    if (serves(region, at) && owner_lacks(region, region->page_of(at), tid)) return false;
+  }
+  return true;
+}
+
 void pager_let_go(Region* region) {
-  if (region->device_mapping == nullptr || region->device_mapping->pages == nullptr) return;
-  drop_requests([&](const Request& r) { return r.slot == region->slot && r.generation == region->generation; });
+  if (!has_pages(region)) return;
+  drop_requests_of(region, 0, region->pages());
   userfault_wake(region->start, region->end - region->start);
 }
 
 void pager_forget(Region* region, size_t first_page, size_t pages) {
-  if (region->device_mapping == nullptr || region->device_mapping->pages == nullptr) return;
+  if (!has_pages(region)) return;
   for (size_t page = first_page; page < first_page + pages; ++page) {
     PageProgress& now = progress(region, page);
     if (now == PageProgress::asked) continue;
-    if (now == PageProgress::write_asked) wake_page(region, page);  // it finds no page, and asks for one
+    if (now == PageProgress::write_asked) {
+      drop_requests_of(region, page, 1);
+      wake_page(region, page);  // it finds no page, and asks for one
+    }
     now = PageProgress::untouched;
   }
 }

@@ -10,8 +10,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <memory>
+#include <new>
 
+#include "core/device.h"
 #include "core/failure.h"
 #include "core/region.h"
 
@@ -20,10 +22,26 @@ namespace revocable {
 // A model in C++: writes the page of the object that begins at `offset`. Called on the pager's thread only.
 using PageModel = void (*)(const void* context, uint64_t offset, void* page);
 
+// Bytes that a user has given: empty where there is no memory for so many.
+class Bytes {
+ public:
+  Bytes() = default;
+  explicit Bytes(size_t size) : data_(new(std::nothrow) char[size]), size_(data_ == nullptr ? 0 : size) {}
+  char* data() const { return data_.get(); }
+  size_t size() const { return size_; }
+
+ private:
+  std::unique_ptr<char[]> data_;
+  size_t size_ = 0;
+};
+
+// Pages that one fault may bring at most.
+inline constexpr uint32_t kMostAround = 512;
+
 struct Supply {
   enum class Kind : uint8_t { ask, zeros, constant, image, model };
   Kind kind = Kind::ask;
-  std::vector<char> content = {};  // the image; of a constant, `around` pages of it
+  Bytes content = {};  // the image; of a constant, `around` pages of it
   PageModel model = nullptr;
   uint64_t seed = 0;    // the model's context
   uint32_t around = 1;  // how many pages one fault may bring, when they are untouched
@@ -47,6 +65,14 @@ void pager_attended(bool now);
 // between without waiting for the device. Under the claim, or before anybody can know the range.
 Failure pager_arm(Region* region, uintptr_t start, size_t bytes, int prot);
 
+// Around a pager_arm that puts back a page that was diverted: what has been asked for it stays asked. Under the claim.
+PageProgress pager_progress(const Region* region, size_t page);
+void pager_put_back(Region* region, size_t page, PageProgress before);
+
+// The mapping is about to show other pages there: what has been asked for those that it shows is not to be answered, and who
+// waits looks again. Under the claim.
+void pager_withdraw(Region* region, size_t first_page, size_t pages);
+
 // The range has been replaced: who waits in it goes on, what has been asked is not to be answered. Under the registry lock and
 // the claim.
 void pager_let_go(Region* region);
@@ -60,6 +86,10 @@ struct Answer {
   const void* content = nullptr;  // `bytes` of it; the rest of its last page is zeros
   size_t bytes = 0;
 };
+
+// Whether the calling thread, which has just read these bytes, read what is there: false where it got the fill, because it would
+// have to supply the page itself, or the page was diverted.
+bool pager_was_read(uintptr_t address, size_t bytes);
 
 // The owner's answer to a request. False when nobody waits for it any more.
 bool pager_answer(uint64_t token, const Answer& answer);

@@ -11,7 +11,7 @@ import { DeviceFile, type FileBackend } from './device-file.js';
 import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
 import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile } from './ops.js';
 import { Listeners } from './listeners.js';
-import { bareMessage, hasCode, isA, isSystemError, syscallOf, warnOfOp } from './op-errors.js';
+import { bareMessage, hasCode, isA, isSystemError, messageOf, syscallOf, unreadableAnswer, warnOfOp } from './op-errors.js';
 import { startPager } from './pager.js';
 import { checkRegions, makeRegion, type OwnRegion } from './region.js';
 import { halvesOf, valueOf } from './register-value.js';
@@ -518,10 +518,20 @@ export class Device extends DeviceBase implements LinkedHere {
 
   #answerPage(page: AskedPage, kind: number, content?: Uint8Array): void {
     const { token } = page._op;
-    if (native.answerFault(token, kind, content) || this.#pages.has(token)) return;
+    const answered = native.answerFault(token, kind, content, content === undefined ? 0 : this.#bytesFrom(page));
+    if (typeof answered === 'object') {
+      return this.#faultFailed(page, unreadableAnswer(this.name, page._op.name, answered));
+    }
+    if (answered || this.#pages.has(token)) return;
     // Nobody waits any more. That its time is up is about to be told, and the page is to be named then.
     this.#pages.set(token, page);
     queueMicrotask(() => this.#pages.delete(token));
+  }
+
+  /** Of the region, to the end of its last page. */
+  #bytesFrom(page: AskedPage): number {
+    const { size } = this.regions[page.region];
+    return Math.ceil(size / native.pageSize) * native.pageSize - page.offset;
   }
 
   #expired(token: number): void {

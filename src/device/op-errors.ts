@@ -1,5 +1,7 @@
 /** What ops throw, and what their callers are told of it. Anything can be thrown, also what throws when it is looked at. */
-import { DeviceOpError, errnoName, textOf } from '../errors.js';
+import { constants as osConstants } from 'node:os';
+import { DeviceOpError, errnoName, systemError, textOf } from '../errors.js';
+import type { Failure } from '../native.js';
 
 /** `instanceof`, also of a proxy that does not say. */
 export function isA<T>(value: unknown, kind: abstract new (...args: never[]) => T): value is T {
@@ -59,4 +61,12 @@ export function bareMessage(error: unknown): string {
   const said = error.cause === undefined ? error.message : messageOf(error.cause);
   const prefix = `${error.device}: ${error.op}: `;
   return (said.startsWith(prefix) ? said.slice(prefix.length) : said) || 'failed';
+}
+
+/** An op's content could not be copied. */
+export function unreadableAnswer(device: string, op: string, failure: Failure): DeviceOpError {
+  if (failure.errno === -osConstants.errno.EDEADLK) {
+    return new DeviceOpError(device, op, 'answered with a page that it would have to supply itself');
+  }
+  return new DeviceOpError(device, op, 'answered with bytes that cannot be copied', undefined, systemError(failure));
 }

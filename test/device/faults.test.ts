@@ -1,9 +1,10 @@
 import { once } from 'node:events';
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   Device,
+  MemoryObject,
   stats,
   type DeviceFaultInfo,
   type DeviceOps,
@@ -16,6 +17,7 @@ import {
 } from 'revocable-mmap';
 import { runInChild } from '../support/child.js';
 import { CHECKED_ACCESSORS, CHECKED_READS } from '../support/accessors.js';
+import { testUnless } from '../support/conditions.js';
 import { temporaryFile } from '../support/temporary.js';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
 import { Toucher } from '../support/touchers.js';
@@ -49,6 +51,15 @@ afterEach(async () => {
 afterAll(async () => {
   await Promise.all(touchers.map((toucher) => toucher.end()));
 });
+
+function whyNoHugeBuffers(): string | undefined {
+  try {
+    new SharedArrayBuffer(2 ** 40, { maxByteLength: 2 ** 40 } as never);
+    return undefined;
+  } catch {
+    return 'no buffers of 1 TiB in this Node';
+  }
+}
 
 const contentOf = (index: number): number => (index % 250) + 1;
 const filled = (page: FaultedPage): Uint8Array => new Uint8Array(PAGE).fill(contentOf(page.index));
@@ -273,7 +284,148 @@ describe('page faults of devices', () => {
     });
   });
 
+  describe('an op that touches, raw, the page that it is asked for', () => {
+    const failed = ['ERR_BACKING_FAULT', 'failed', 'answered with a page that it would have to supply itself'];
+    const cases: [string, unknown[]][] = [
+      ['and answers it', failed],
+      ['and answers it after another look', failed],
+      ['and answers a copy of it: the fill', [0]],
+      ['and answers something else', [7]],
+      ['and answers nothing in time', ['ERR_BACKING_FAULT', 'no-answer']],
+    ];
+    test.each(cases.map(([what, outcome], index) => ({ what, outcome, index })))('$what: it is called once', async (row) => {
+      const run = await runInChild(
+        async (lib, _require, which) => {
+          const PAGE = 4096;
+          const own = (): Uint8Array => mapping.bytes.subarray(0, PAGE);
+          const ops: (() => FaultAnswer | Promise<FaultAnswer>)[] = [
+            () => own(),
+            () => (own()[5], own()),
+            () => new Uint8Array(own()),
+            () => (own()[5], new Uint8Array(PAGE).fill(7)),
+            () => (own()[5], new Promise(() => undefined)),
+          ];
+          const device = new lib.Device({
+            name: 'd',
+            opTimeout: 1500,
+            regions: [{ size: 2 * PAGE }],
+            ops: { fault: ops[which] },
+          });
+          const told: unknown[] = [];
+          device.on('fault', (info) => told.push(info));
+          const mapping = device.open().map();
+          const target = new Uint8Array(1);
+          const copied = await mapping.readAsync(0, target).then(
+            () => [target[0]],
+            ({ code, cause }) => [code, cause],
+          );
+          const selfFaulted = await Promise.resolve()
+            .then(() => mapping.check())
+            .catch((error) => error);
+          await new Promise((resolve) => setTimeout(resolve, 50));
+          const [message] = told.map((info) => (info as { error?: Error }).error?.message);
+          return { copied, told: told.length, message, count: device.opCounts.fault, self: selfFaulted?.code };
+        },
+        { input: row.index, limit: 20_000 },
+      );
+      expect(run).toMatchObject({ status: 0, signal: null, stderr: '' });
+      const [code, cause, message] = row.outcome;
+      const refused = code === 'ERR_BACKING_FAULT';
+      expect(run.value).toMatchObject({ copied: refused ? [code, cause] : [code], told: refused ? 1 : 0, count: 1 });
+      if (cause === 'failed') expect(run.value).toMatchObject({ message: `d: fault: ${message as string}` });
+      // A page that is lost is what check() tells of.
+      if (!refused) expect(run.value).toMatchObject({ self: 'ERR_DEVICE_SELF_FAULT' });
+    });
+
+    test('and that it is asked about before a first write: pageMkwrite is called once', async () => {
+      const run = await runInChild(
+        async (lib) => {
+          const device = new lib.Device({
+            name: 'd',
+            opTimeout: 1500,
+            regions: [{ size: 4096, pages: 'zeros' }],
+            ops: { pageMkwrite: () => void (mapping.bytes[1] = 1) },
+          });
+          const mapping = device.open().map();
+          mapping.read8(0);
+          await mapping.writeAsync(0, new Uint8Array([5]));
+          return [device.opCounts.pageMkwrite, mapping.read8(0), mapping.read8(1)];
+        },
+        { limit: 20_000 },
+      );
+      expect(run).toMatchObject({ status: 0, signal: null, stderr: '', value: [1, 5, 0] });
+    });
+  });
+
   describe('answers', () => {
+    test.each(['lost', 'protected otherwise', 'touched by its own thread'])(
+      'content for several pages ends where the next one is %s',
+      async (how) => {
+        const run = await runInChild(
+          async (lib, _require, what) => {
+            const PAGE = 4096;
+            const device = new lib.Device({
+              name: 'd',
+              regions: [{ size: 2 * PAGE }],
+              ops: {
+                fault: ({ index }) => {
+                  if (index === 1) return 'sigbus';
+                  if (what.startsWith('touched')) void mapping.bytes[PAGE];
+                  return new Uint8Array(2 * PAGE).fill(7);
+                },
+              },
+            });
+            device.on('fault', () => undefined);
+            const mapping = device.open().map();
+            if (what === 'lost') await mapping.readAsync(PAGE, new Uint8Array(1)).catch(() => undefined);
+            if (what.startsWith('protected')) mapping.protect({ offset: PAGE, length: PAGE, access: 'r' });
+            const target = new Uint8Array(1);
+            await mapping.readAsync(0, target);
+            return target[0];
+          },
+          { input: how, limit: 20_000 },
+        );
+        expect(run).toMatchObject({ status: 0, signal: null, stderr: '', value: 7 });
+      },
+    );
+
+    testUnless(whyNoHugeBuffers(), 'content of 1 TiB is taken as far as the region goes', async () => {
+      const run = await runInChild(
+        async (lib) => {
+          const huge = new Uint8Array(new SharedArrayBuffer(2 ** 40, { maxByteLength: 2 ** 40 } as never));
+          huge[4097] = 9;
+          const device = new lib.Device({ name: 'd', regions: [{ size: 5000 }], ops: { fault: () => huge } });
+          const mapping = device.open().map();
+          const target = new Uint8Array(5000);
+          await mapping.readAsync(0, target);
+          const image = new lib.Device({ name: 'i', regions: [{ size: 5000, pages: { image: huge } }] });
+          return [target[4097], device.opCounts.fault, image.open().map().read8(4097)];
+        },
+        { limit: 20_000 },
+      );
+      expect(run).toMatchObject({ status: 0, signal: null, stderr: '', value: [9, 1, 9] });
+    });
+
+    test('bytes that cannot be read are no answer, and no image', async () => {
+      const path = temporaryFile(2 * PAGE);
+      const file = MemoryObject.openFile(path).map({ length: 2 * PAGE });
+      truncateSync(path, PAGE);
+      const heard: DeviceFaultInfo[] = [];
+      const made = device(1, { fault: () => file.bytes.subarray(PAGE) });
+      made.on('fault', (info) => heard.push(info));
+      const error = await rejectionOf(made.open().map().readAsync(0, new Uint8Array(1)));
+      expect(error).toMatchObject({ code: 'ERR_BACKING_FAULT', cause: 'failed' });
+      await until('it is told', () => heard.length === 1);
+      expect(heard[0]).toMatchObject({ op: 'fault', cause: 'failed', error: { cause: { code: 'EFAULT', syscall: 'copy' } } });
+      truncateSync(path, 2 * PAGE);
+      file.object.close();
+      const again = MemoryObject.openFile(path).map({ length: 2 * PAGE });
+      truncateSync(path, PAGE);
+      const image = { name: 'i', regions: [{ size: 2 * PAGE, pages: { image: again.bytes } }] };
+      expect(thrownBy(() => new Device(image))).toMatchObject({ code: 'EFAULT', syscall: 'copy' });
+      again.object.close();
+    });
+
     test('content for several pages supplies those behind, as far as they are untouched', async () => {
       const asked: number[] = [];
       const made = device(16, {

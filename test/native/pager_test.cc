@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <condition_variable>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <set>
@@ -123,6 +124,12 @@ Object* region_of(const DeviceRef& device, size_t pages, Supply supply = {}) {
       object_create(pages * kPageSize, false, {.device = device, .supply = std::make_shared<Supply>(std::move(supply))}, &object);
   CHECK_OK(failure);
   return object;
+}
+
+Bytes bytes_of(size_t size, int value) {
+  Bytes bytes(size);
+  memset(bytes.data(), value, bytes.size());
+  return bytes;
 }
 
 uint64_t count(const std::atomic<uint64_t>& counter) { return counter.load(); }
@@ -251,9 +258,9 @@ TEST("pages are supplied without asking: zeros, a constant, an image, a model; s
   };
   for (const uint32_t around : {1u, 16u}) {
     check_all({.kind = Supply::Kind::zeros}, around, [](size_t) { return 0u; });
-    check_all({.kind = Supply::Kind::constant, .content = std::vector<char>(around * kPageSize, 0x11)}, around,
+    check_all({.kind = Supply::Kind::constant, .content = bytes_of(around * kPageSize, 0x11)}, around,
               [](size_t) { return 0x11111111u; });
-    check_all({.kind = Supply::Kind::image, .content = std::vector<char>(3 * kPageSize + 20, 0x22)}, around,
+    check_all({.kind = Supply::Kind::image, .content = bytes_of(3 * kPageSize + 20, 0x22)}, around,
               [](size_t page) { return page <= 3 ? 0x22222222u : 0u; });
     check_all({.kind = Supply::Kind::model, .model = model_offsets}, around,
               [](size_t page) { return static_cast<uint32_t>(page * kPageSize + 8); });
@@ -381,6 +388,134 @@ TEST("an owner that touches its own page gets the fill and is told, and others g
   EVENTUALLY(settled(view));
   CHECK_EQ(view.load(kPageSize), 2u);
   CHECK_EQ(model.faults(), uint64_t{2});
+}
+
+TEST("an owner that touches the page that it is asked for is asked once, within one limit, and its answer counts") {
+  start_library();
+  have_userfault();
+  std::atomic<uint32_t> own_view{1234};
+  std::atomic<int> answered{0};
+  View view;
+  Model model([&](const Work& work) {
+    if (work.kind != WorkKind::fault) return;
+    own_view = view.load(work.numbers[2] * kPageSize);
+    const auto content = content_of(work.numbers[3]);
+    answered += pager_answer(work.token, {Answer::Kind::content, content.data(), kPageSize});
+  });
+  const int pages = check::rounds(200);
+  Object* object = region_of(model.device(), static_cast<size_t>(pages));
+  view = map(object);
+  int good = 0, other = 0;
+  for (int page = 0; page < pages; ++page) {
+    const size_t at = static_cast<size_t>(page) * kPageSize;
+    // A raw load may see the fill of the owner's touch; then the page has come, or comes.
+    const uint32_t seen = view.load(at);
+    ++(seen == static_cast<uint32_t>(page) + 1 || seen == 0 ? good : other);
+    EVENTUALLY(answered == page + 1);
+    CHECK_EQ(own_view.load(), 0u);
+    EVENTUALLY(settled(view));
+    CHECK_EQ(view.load(at), static_cast<uint32_t>(page) + 1);
+  }
+  CHECK_EQ(other, 0);
+  CHECK_EQ(model.faults(), static_cast<uint64_t>(pages));
+}
+
+TEST("an owner that touches the page that it is asked for, and does not answer: the time is up once") {
+  start_library();
+  have_userfault();
+  View view;
+  std::atomic<bool> expired{false};
+  Model model(
+      [&](const Work& work) {
+        if (work.kind == WorkKind::expired) expired = true;
+        if (work.kind == WorkKind::fault) view.load();
+      },
+      200);
+  Object* object = region_of(model.device(), 1);
+  view = map(object);
+  uint64_t value = 0;
+  while (guarded_load(view.at, 4, &value) && !expired) {  // the fill, for a moment
+    settle_strays(view.region);
+  }
+  EVENTUALLY(expired.load());
+  CHECK_EQ(view.region->lost_cause(0), Cause::no_answer);
+  CHECK_EQ(model.faults(), uint64_t{1});
+}
+
+TEST("an owner that writes to the page whose first write it is asked about is asked once") {
+  start_library();
+  have_userfault();
+  if (!userfault_write_protects()) check::skip("no write protection of shared memory");
+  View view;
+  Model model([&](const Work& work) {
+    if (work.kind == WorkKind::write_fault) view.store(4, 1234);
+    supply(work);
+  });
+  Object* object = region_of(model.device(), 1, {.ask_before_write = true});
+  view = map(object);
+  CHECK_EQ(view.load(0), 1u);
+  for (uint32_t tries = 0; view.load(8) != 9u && tries < 1000; ++tries) {
+    view.store(8, 9);
+    settle_strays(view.region);
+  }
+  CHECK_EQ(view.load(8), 9u);
+  CHECK_EQ(view.load(4), 1u);
+  CHECK_EQ(model.write_faults(), uint64_t{1});
+  CHECK_EQ(model.faults(), uint64_t{1});
+}
+
+TEST("pages that come together: as far as they are protected alike and neither lost nor diverted") {
+  start_library();
+  have_userfault();
+  View view;
+  Model model([&](const Work& work) {
+    if (work.kind != WorkKind::fault) return;
+    if (work.numbers[2] == 2) {
+      pager_answer(work.token, {.kind = Answer::Kind::refused});
+      return;
+    }
+    if (work.numbers[2] == 4) view.load(5 * kPageSize);  // its own touch, diverted
+    const std::vector<uint32_t> content(3 * kPageSize / 4, 7);
+    pager_answer(work.token, {Answer::Kind::content, content.data(), 3 * kPageSize});
+  });
+  Object* object = region_of(model.device(), 8);
+  view = map(object);
+  uint64_t value = 0;
+  CHECK(!guarded_load(view.at + 2 * kPageSize, 4, &value));  // lost
+  CHECK_EQ(view.load(0), 7u);
+  CHECK_EQ(view.load(kPageSize), 7u);
+  CHECK_EQ(model.faults(), uint64_t{2});
+  CHECK_EQ(view.load(4 * kPageSize), 7u);
+  EVENTUALLY(settled(view));
+  CHECK_EQ(view.load(5 * kPageSize), 7u);
+  CHECK_OK(protect_pages(view.region, 7, 1, Access::read));
+  CHECK_EQ(view.load(7 * kPageSize), 7u);
+
+  Object* zeros = region_of(model.device(), 8, {.kind = Supply::Kind::zeros, .around = 8});
+  const View around = map(zeros);
+  CHECK_OK(protect_pages(around.region, 1, 1, Access::read));
+  for (size_t page = 0; page < 8; ++page) CHECK_EQ(around.load(page * kPageSize), 0u);
+}
+
+TEST("a thread that waits for a page which is then rearranged gets the page that is shown there instead") {
+  start_library();
+  have_userfault();
+  std::atomic<uint64_t> first{0};
+  Model model([&](const Work& work) {
+    if (work.kind == WorkKind::fault && work.numbers[3] == 0) first = work.token;
+    else supply(work);
+  });
+  Object* object = region_of(model.device(), 4);
+  const View view = map(object);
+  std::atomic<uint32_t> seen{0};
+  Threads threads;
+  threads.add([&] { seen = view.load(); });
+  EVENTUALLY(first != 0);
+  CHECK_OK(remap_pages(view.region, 0, 1, 3 * kPageSize));
+  threads.join();
+  CHECK_EQ(seen.load(), 4u);
+  const auto content = content_of(0);
+  CHECK(!pager_answer(first, {Answer::Kind::content, content.data(), kPageSize}));
 }
 
 TEST("R11 a thread blocked in a page that never comes is released by revoke, with ones, 1,000 of 1,000 times") {
