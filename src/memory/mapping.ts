@@ -223,12 +223,31 @@ export class Mapping extends CheckedAccess implements Disposable {
     this.#explain(native.remapPages(this._id, offset / this.#pageSize, pages, objectOffset));
   }
 
-  /** madvise(2). @throws its error: `EINVAL` where the kernel does not know the advice, … */
+  /**
+   * madvise(2). `'populate-read'` and `'populate-write'` wait for a simulated device to supply its pages, as {@link prefetch} does.
+   *
+   * @throws its error: `EINVAL` where the kernel does not know the advice, …; `EFAULT` for `'populate-write'` of a page whose first write a
+   *   device wants to be asked about; what {@link prefetch} throws.
+   */
   advise(advice: Advice, range?: PageRange): void {
     const name = oneOf('advice', advice, Object.keys(native.advice) as Advice[]);
     const { offset, length } = this.#pages(range);
     this._throwUnlessLive(undefined);
+    const populates = name === 'populate-read' || (name === 'populate-write' && this._writable);
+    if (populates && this.object._device?.supplied === true) return this.#populate(name, offset, length);
     this.#explain(native.advise(this._id, offset, length, native.advice[name]));
+  }
+
+  /** The kernel does not wait for a device: an access does. */
+  #populate(name: Advice, offset: number, length: number): void {
+    for (let at = offset; at < offset + length; at += this.#pageSize) {
+      this.read8(at);
+      const bytes = Math.min(this.#pageSize, offset + length - at);
+      const failure = native.advise(this._id, at, bytes, native.advice[name]);
+      if (failure === null) continue;
+      this._throwUnlessLive(at);
+      throw Object.assign(systemError(failure), this._place(at));
+    }
   }
 
   /** Writes what was changed through the mapping to its file and waits for it: msync(2) with MS_SYNC. @throws `EIO`, … */
