@@ -287,7 +287,8 @@ export class Mapping extends CheckedAccess implements Disposable {
 
   /**
    * Waits until somebody wakes the 32-bit word at `offset`, in any thread or process: futex(2). `'not-equal'` when the word is not
-   * `expected` to begin with. Occupies no thread of libuv's pool; keeps this thread's event loop alive.
+   * `expected` to begin with. Occupies no thread of libuv's pool; keeps this thread's event loop alive. A page that a simulated device has
+   * yet to supply is asked for first.
    *
    * @throws (rejects) MappingRevokedError, MappingSuspendedError, MappingClosedError when the mapping goes while it waits; the
    *   signal's reason. `EFAULT` for a device's registers, which are no memory to wait for.
@@ -295,14 +296,18 @@ export class Mapping extends CheckedAccess implements Disposable {
   wait(offset: number, expected: number, options?: WaitOptions): Promise<WaitResult> {
     const word = validateWait(this, offset, expected, options);
     this.#throwUnlessWaitable(offset);
-    return waitAsync(this._id, word, (why) => this.#throwGone(offset, why));
+    return waitAsync(this._id, word, (why, last) => this.#lookAgainAsync(offset, why, last));
   }
 
-  /** {@link wait}, blocking this thread. A worker that waits can be terminated. */
+  /**
+   * {@link wait}, blocking this thread. A worker that waits can be terminated.
+   *
+   * @throws what {@link wait} rejects with; SelfFaultError where this thread would have to supply the page.
+   */
   waitSync(offset: number, expected: number, options?: WaitOptions): WaitResult {
     const word = validateWait(this, offset, expected, options);
     this.#throwUnlessWaitable(offset);
-    return waitSync(this._id, word, (why) => this.#throwGone(offset, why));
+    return waitSync(this._id, word, (why, last) => this.#lookAgain(offset, why, last));
   }
 
   /**
@@ -433,15 +438,28 @@ export class Mapping extends CheckedAccess implements Disposable {
     if (this.object._device?.registers !== undefined) throw systemError({ errno: -osConstants.errno.EFAULT, syscall: 'futex' });
   }
 
-  /** A wait ended because the mapping went. */
-  #throwGone(offset: number, why: 'gone' | 'faulted'): never {
+  /** A wait ended because the mapping went, or its word could not be read: throws why, unless that is over. */
+  #lookAgain(offset: number, why: 'gone' | 'faulted', last: boolean): void {
     this._throwUnlessLive(offset);
-    if (why === 'faulted') this.read32(offset); // throws why the word cannot be read
+    if (why === 'faulted') this.read32(offset);
+    this.#throwIfGone(offset, why, last);
+  }
+
+  /** The same, and holds up nothing here: the device that supplies the page may be this thread's own. */
+  async #lookAgainAsync(offset: number, why: 'gone' | 'faulted', last: boolean): Promise<void> {
+    const asks = why === 'faulted' && this.object._device?.supplied === true;
+    if (!asks) return this.#lookAgain(offset, why, last);
+    await this.readAsync(offset, new Uint8Array(4));
+    this.#throwIfGone(offset, why, last);
+  }
+
+  #throwIfGone(offset: number, why: 'gone' | 'faulted', last: boolean): void {
     // The waiter saw the object's gate, or its truncation, before this mapping's turn came.
     const gate = this.object.state;
     if (gate === 'revoked') throw this._revocationError(offset);
     if (gate === 'closed') throw new MappingClosedError(this._place(offset));
-    throw new MappingSuspendedError(this._place(offset)); // perhaps resumed since
+    if (gate === 'suspended' || why === 'gone') throw new MappingSuspendedError(this._place(offset)); // perhaps resumed since
+    if (last) throw Object.assign(systemError({ errno: -osConstants.errno.EFAULT, syscall: 'futex' }), this._place(offset));
   }
 }
 

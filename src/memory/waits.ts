@@ -1,6 +1,7 @@
 /** Waiting for a futex word of a mapping: the part above `native/core/wait_list.h`. */
+import { constants as osConstants } from 'node:os';
 import { abortSignal, integer, multipleOf, options as checkOptions } from '../arguments.js';
-import { outOfRange, invalidType } from '../errors.js';
+import { outOfRange, invalidType, systemError } from '../errors.js';
 import { completionOf, unwrap } from '../loop.js';
 import { native, WAIT_RESULTS } from '../native.js';
 
@@ -39,20 +40,33 @@ export function validateWait(mapping: { length: number }, offset: number, expect
   return { offset, expected: expected >>> 0, timeout: limit, signal: abortSignal('options.signal', signal) };
 }
 
-/** `gone(why)` throws the error of a mapping that went. */
+/**
+ * The futex could not read the word. A page that a device has yet to supply is one reason: it is there when it has been read, and to be waited
+ * for. So often that is tried.
+ */
+const MOST_FAULTS = 100;
+
+/** `gone(why, last)` throws the error of a mapping that went; it returns, but for `last`, when a word that could not be read can be. */
 export function waitSync(
   id: number,
   { offset, expected, timeout, signal }: ValidWait,
-  gone: (why: 'gone' | 'faulted') => never,
+  gone: (why: 'gone' | 'faulted', last: boolean) => void,
 ): WaitResult {
   signal?.throwIfAborted();
   const end = timeout < 0 ? Infinity : performance.now() + timeout;
-  const wait = native.waitBegin(id, offset, expected) ?? gone('gone');
+  const wait = native.waitBegin(id, offset, expected);
+  if (wait === null) {
+    gone('gone', true); // the signal's own methods have closed it
+    throw systemError({ errno: -osConstants.errno.EBADF, syscall: 'futex' });
+  }
   try {
-    for (;;) {
+    for (let faults = 0; ;) {
       const left = end - performance.now();
       const result = WAIT_RESULTS[native.waitSlice(wait, Math.max(0, Math.min(SLICE_MS, left)))];
-      if (result === 'gone' || result === 'faulted') gone(result);
+      if (result === 'gone' || result === 'faulted') {
+        gone(result, ++faults === MOST_FAULTS);
+        continue;
+      }
       if (result === 'ok' || result === 'not-equal') return result;
       if (left <= SLICE_MS && performance.now() >= end) return 'timed-out';
     }
@@ -64,27 +78,55 @@ export function waitSync(
 export async function waitAsync(
   id: number,
   { offset, expected, timeout, signal }: ValidWait,
-  gone: (why: 'gone' | 'faulted') => never,
+  gone: (why: 'gone' | 'faulted', last: boolean) => Promise<void>,
 ): Promise<WaitResult> {
   signal?.throwIfAborted();
+  const end = timeout < 0 ? Infinity : performance.now() + timeout;
+  for (let faults = 1; ; faults++) {
+    const left = timeout < 0 ? -1 : Math.max(0, end - performance.now());
+    const result = await waitOnce(id, offset, expected, left, signal);
+    if (result !== 'gone' && result !== 'faulted') return result;
+    // The device may take longer than the wait.
+    if (!(await within(gone(result, faults === MOST_FAULTS), end - performance.now(), signal))) return 'timed-out';
+  }
+}
+
+async function waitOnce(
+  id: number,
+  offset: number,
+  expected: number,
+  timeout: number,
+  signal: AbortSignal | undefined,
+): Promise<WaitResult | 'gone' | 'faulted'> {
   let token = 0;
   const cancel = (): void => native.waitCancel(token);
   signal?.addEventListener('abort', cancel, { once: true });
   try {
-    token = unwrap(native.waitAsync(id, offset, expected, timeout) ?? gone('gone'));
+    const begun = native.waitAsync(id, offset, expected, timeout);
+    if (begun === null) return 'gone';
+    token = unwrap(begun);
     const result = WAIT_RESULTS[(await completionOf(token)).wait];
-    switch (result) {
-      case 'ok':
-      case 'not-equal':
-      case 'timed-out':
-        return result;
-      case 'gone':
-      case 'faulted':
-        return gone(result);
-      default:
-        throw signal?.reason ?? new Error('the wait was cancelled');
-    }
+    if (result === 'pending' || result === 'cancelled') throw signal?.reason ?? new Error('the wait was cancelled');
+    return result;
   } finally {
     signal?.removeEventListener('abort', cancel);
+  }
+}
+
+/** Whether `step` has come to its end in so many milliseconds; rejects with what it rejects with, or the signal's reason. */
+async function within(step: Promise<void>, milliseconds: number, signal: AbortSignal | undefined): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  let stop: () => void = () => undefined;
+  const ended = new Promise<boolean>((resolve, reject) => {
+    stop = () => reject(signal!.reason as Error);
+    if (milliseconds < Infinity) timer = setTimeout(resolve, Math.max(0, milliseconds), false);
+  });
+  signal?.addEventListener('abort', stop, { once: true });
+  if (signal?.aborted === true) stop();
+  try {
+    return await Promise.race([step.then(() => true), ended]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', stop);
   }
 }

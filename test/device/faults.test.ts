@@ -54,7 +54,7 @@ afterAll(async () => {
 
 function whyNoHugeBuffers(): string | undefined {
   try {
-    new SharedArrayBuffer(2 ** 40, { maxByteLength: 2 ** 40 } as never);
+    new SharedArrayBuffer(2 ** 40, { maxByteLength: 2 ** 40 });
     return undefined;
   } catch {
     return 'no buffers of 1 TiB in this Node';
@@ -392,7 +392,7 @@ describe('page faults of devices', () => {
     testUnless(whyNoHugeBuffers(), 'content of 1 TiB is taken as far as the region goes', async () => {
       const run = await runInChild(
         async (lib) => {
-          const huge = new Uint8Array(new SharedArrayBuffer(2 ** 40, { maxByteLength: 2 ** 40 } as never));
+          const huge = new Uint8Array(new SharedArrayBuffer(2 ** 40, { maxByteLength: 2 ** 40 }));
           huge[4097] = 9;
           const device = new lib.Device({ name: 'd', regions: [{ size: 5000 }], ops: { fault: () => huge } });
           const mapping = device.open().map();
@@ -598,6 +598,108 @@ describe('page faults of devices', () => {
       expect([wrong, mapping.faults, grown().pagesAsked]).toEqual([0, 0, 20_000]);
       await spawned.unplug();
     });
+  });
+
+  describe('waiting for a word of a page that is not there yet', () => {
+    const supplied = (): Mapping =>
+      device(2, {}, { pages: { constant: 5 } })
+        .open()
+        .map();
+    const WORD = 0x05050505;
+
+    test('native code supplies it, and the wait goes on', async () => {
+      const mapping = supplied();
+      expect(await mapping.wait(0, WORD, { timeout: 20 })).toBe('timed-out');
+      expect(mapping.waitSync(PAGE, WORD, { timeout: 20 })).toBe('timed-out');
+      expect([await supplied().wait(0, 1), supplied().waitSync(0, 1)]).toEqual(['not-equal', 'not-equal']);
+    });
+
+    test('it can be woken, also after the page was let go', async () => {
+      const made = device(1, {}, { pages: 'zeros' });
+      const mapping = made.open().map();
+      const wait = mapping.wait(0, 0);
+      await until('it waits', () => mapping.residency()[0] === 1);
+      made.zap();
+      await until('it is woken', () => mapping.wake(0) === 1);
+      expect(await wait).toBe('ok');
+    });
+
+    test("this thread's own op supplies it to wait(), and waitSync() throws SelfFaultError", async () => {
+      const made = device(2, { fault: filled });
+      const mapping = made.open().map();
+      expect(thrownBy(() => mapping.waitSync(PAGE, 0))).toMatchObject({ code: 'ERR_DEVICE_SELF_FAULT', offset: PAGE });
+      const word = contentOf(0) * 0x01010101;
+      expect(await mapping.wait(0, word, { timeout: 20 })).toBe('timed-out');
+      expect([await mapping.wait(0, 0), made.opCounts.fault]).toEqual(['not-equal', 1]);
+    });
+
+    test('a page that is refused, and one that comes too late', async () => {
+      const refusing = device(1, { fault: () => 'sigbus' });
+      refusing.on('fault', () => undefined);
+      const refused = await rejectionOf(refusing.open().map().wait(0, 0));
+      expect(refused).toMatchObject({ code: 'ERR_BACKING_FAULT', cause: 'refused', offset: 0 });
+      let answer: (content: undefined) => void = () => undefined;
+      const slow = device(1, { fault: () => new Promise((resolve) => (answer = resolve)) });
+      const mapping = slow.open().map();
+      expect(await mapping.wait(0, 0, { timeout: 20 })).toBe('timed-out');
+      const aborted = AbortSignal.timeout(20);
+      expect(await rejectionOf(mapping.wait(0, 0, { signal: aborted }))).toBe(aborted.reason);
+      const revoked = rejectionOf(mapping.wait(0, 0));
+      await until('the op runs', () => slow.opCounts.fault === 1);
+      mapping.object.revokeSync();
+      expect(await revoked).toMatchObject({ code: 'ERR_MAPPING_REVOKED', offset: 0 });
+      answer(undefined);
+    });
+
+    test('a device in a worker supplies it', async () => {
+      const spawned = await Device.spawn(MODEL);
+      const mapping = spawned.open().map({ region: 'ram' });
+      expect(await mapping.wait(0, 0x01010101, { timeout: 20 })).toBe('timed-out');
+      expect(mapping.waitSync(PAGE, 0x02020202, { timeout: 20 })).toBe('timed-out');
+      expect([await mapping.wait(2 * PAGE, 0), mapping.waitSync(3 * PAGE, 0)]).toEqual(['not-equal', 'not-equal']);
+      await spawned.unplug();
+    });
+  });
+
+  describe.each(['populate-read', 'populate-write'] as const)("advise('%s')", (advice) => {
+    test('waits for the pages of the range, and for no others', async () => {
+      const mapping = device(4, {}, { pages: { constant: 5 } })
+        .open()
+        .map();
+      const grown = counting();
+      mapping.advise(advice, { offset: PAGE, length: 2 * PAGE });
+      await until('they are counted', () => grown().pagesSupplied === 2);
+      expect([...mapping.residency(), mapping.bytes[PAGE]]).toEqual([0, 1, 1, 0, 5]);
+      const spawned = await Device.spawn(MODEL);
+      const other = spawned.open().map({ region: 'ram' });
+      other.advise(advice, { offset: 0, length: 2 * PAGE });
+      expect([grown().pagesAsked, other.bytes[PAGE]]).toEqual([2, 2]);
+      await spawned.unplug();
+    });
+
+    test('throws SelfFaultError in the thread that would have to supply them', () => {
+      const mapping = device(2, { fault: filled }).open().map();
+      const error = thrownBy(() => mapping.advise(advice, { offset: PAGE, length: PAGE }));
+      expect(error).toMatchObject({ code: 'ERR_DEVICE_SELF_FAULT', offset: PAGE });
+    });
+
+    test('throws what says why a page cannot be had', async () => {
+      const made = device(2, { fault: ({ index }) => (index === 1 ? 'sigbus' : undefined) });
+      made.on('fault', () => undefined);
+      const mapping = made.open().map();
+      await mapping.readAsync(0, new Uint8Array(2 * PAGE)).catch(() => undefined);
+      const error = thrownBy(() => mapping.advise(advice));
+      expect(error).toMatchObject({ code: 'ERR_BACKING_FAULT', cause: 'refused', offset: PAGE });
+    });
+  });
+
+  test("advise('populate-write') is EFAULT, with the place, where the device wants to be asked before a write", () => {
+    const made = device(2, { pageMkwrite: () => undefined });
+    const mapping = made.open().map();
+    const error = { code: 'EFAULT', errno: -14, syscall: 'madvise', object: 'tested/0', offset: PAGE, objectOffset: PAGE };
+    expect(thrownBy(() => mapping.advise('populate-write', { offset: PAGE, length: PAGE }))).toMatchObject(error);
+    expect(made.opCounts.pageMkwrite).toBe(0);
+    mapping.advise('populate-read');
   });
 
   describe('R6 no op runs after', () => {
