@@ -507,13 +507,13 @@ void pager_withdraw(Region* region, size_t first_page, size_t pages) {
 }
 
 bool pager_was_read(uintptr_t address, size_t bytes) {
-  const RegistryLock lock;
-  const auto tid = static_cast<uint32_t>(abi::tid());
+  const ReaderScope scope;
   for (uintptr_t at = address; at < address + bytes; at = round_down(at, kPageSize) + kPageSize) {
     Region* region = find_region(at);
-    if (region == nullptr || !has_pages(region)) continue;
+    if (region == nullptr) continue;  // as nearly always
+    const SignalsBlocked blocked;
     const Claim claim(region);
-    if (serves(region, at) && owner_lacks(region, region->page_of(at), tid)) return false;
+    if (serves(region, at) && owner_lacks(region, region->page_of(at), static_cast<uint32_t>(abi::tid()))) return false;
   }
   return true;
 }
