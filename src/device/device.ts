@@ -11,7 +11,7 @@ import { DeviceFile, type FileBackend } from './device-file.js';
 import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
 import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile } from './ops.js';
 import { Listeners } from './listeners.js';
-import { bareMessage, hasCode, isA, isSystemError, messageOf, syscallOf, unreadableAnswer, warnOfOp } from './op-errors.js';
+import { bareMessage, hasCode, isA, isSystemError, syscallOf, unreadableAnswer, warnOfOp } from './op-errors.js';
 import { startPager } from './pager.js';
 import { checkRegions, makeRegion, type OwnRegion } from './region.js';
 import { halvesOf, valueOf } from './register-value.js';
