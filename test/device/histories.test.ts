@@ -1,6 +1,7 @@
 import { runChild } from '../support/child.js';
+import { rounds } from '../support/rounds.js';
 
-const HISTORIES = 10_000;
+const HISTORIES = rounds(10_000);
 const STEPS = [
   'Open',
   'MapRegion',

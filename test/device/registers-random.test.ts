@@ -1,6 +1,7 @@
 import { runChild } from '../support/child.js';
 import { describeTrapped } from '../support/conditions.js';
 import { INSTRUCTIONS, INSTRUCTIONS_PROGRAM } from '../support/wasm-instructions.js';
+import { rounds } from '../support/rounds.js';
 
 interface Operation {
   name: string;
@@ -20,7 +21,7 @@ interface Counts {
   operations: Operation[];
 }
 
-const ACCESSES = 1_000_000;
+const ACCESSES = rounds(1_000_000);
 
 describeTrapped('raw accesses to registers', () => {
   test('a million, of every width and kind, are in the trace one by one, and have the values that they must have', async () => {

@@ -7,6 +7,7 @@ import { catches } from '../support/signals.js';
 import { thrownBy } from '../support/thrown.js';
 import { until } from '../support/until.js';
 import { INSTRUCTIONS_PROGRAM } from '../support/wasm-instructions.js';
+import { rounds } from '../support/rounds.js';
 
 const VALUE = 0x3ff85a5a;
 const MODEL = join(__dirname, '..', 'children', 'devices', 'register-model.cjs');
@@ -24,16 +25,16 @@ describeTrapped('registers that are taken away while threads access them raw', (
   );
   test.each(cases)('$how, model $model: each access gives what they hold, or $fill', async ({ how, model, fill }) => {
     const seed = (Date.now() ^ (process.pid << 12)) >>> 0;
-    const rounds = model === 'native' ? 30 : 10;
+    const times = rounds(model === 'native' ? 30 : 10);
     const program = Buffer.from(INSTRUCTIONS_PROGRAM).toString('base64');
     const result = await runChild('devices/register-removal.cjs', {
-      args: [model, how, fill, rounds, seed, program],
+      args: [model, how, fill, times, seed, program],
       limit: 100_000,
     });
     const { status, signal, stdout, stderr } = result;
     if (status !== 0 || stderr !== '') throw new Error(`seed ${seed}, status ${status}, signal ${signal}\n${stdout}\n${stderr}`);
     const { steps, before, after, ...counts } = JSON.parse(stdout) as Printed;
-    expect(steps.length).toBe(2 * rounds);
+    expect(steps.length).toBe(2 * times);
     expect(Math.min(...steps)).toBeGreaterThan(0);
     expect([before, after].map((text) => catches('SIGTRAP', text))).toEqual([false, true]); // so they have been stepped
     const seen = Object.keys(counts.seen);

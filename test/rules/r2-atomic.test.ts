@@ -1,7 +1,8 @@
 import { runChild } from '../support/child.js';
+import { rounds } from '../support/rounds.js';
 
-const GENERATIONS = 50_000;
-const ROUNDS = 20_000;
+const GENERATIONS = rounds(50_000);
+const ROUNDS = rounds(20_000);
 
 interface Reader {
   live: number;
@@ -16,7 +17,7 @@ interface Reader {
 }
 
 describe('R2 revocation is atomic', () => {
-  test('R2 readers never see a hole while 50,000 revokes land', async () => {
+  test(`R2 readers never see a hole while ${GENERATIONS} revokes land`, async () => {
     const run = await runChild('r2-storm.cjs', { args: [GENERATIONS], limit: 220_000 });
     console.log(run.stdout.split('\n')[0]);
     expect(run).toMatchObject({ status: 0, signal: null });
@@ -39,7 +40,7 @@ describe('R2 revocation is atomic', () => {
     }
   }, 230_000);
 
-  test('R2 no write is lost when four threads fault on one revoked page at once, 20,000 times (A6)', async () => {
+  test(`R2 no write is lost when four threads fault on one revoked page at once, ${ROUNDS} times (A6)`, async () => {
     const run = await runChild('r2-lost-writes.cjs', { args: [ROUNDS], limit: 220_000 });
     expect(run).toMatchObject({ status: 0, signal: null });
     const seen = JSON.parse(run.stdout) as { lost: number; fills: number; foreignSignals: number };
