@@ -11,6 +11,7 @@
 #include "core/copy_thread.h"
 #include "core/mapping.h"
 #include "core/region_table.h"
+#include "core/registry.h"
 #include "fault/guarded_copy.h"
 #include "fault/handler_inside.h"
 
@@ -57,7 +58,11 @@ bool is_unmoved(const Region* region, uint32_t word) { return ((word_of(region) 
 // word before the access: with another one now it may have been a suspension's fault, which is over. Of a SIGSEGV the marks say
 // why.
 void report(Region* region, uint32_t word, const AccessFault& fault, uint32_t failures) {
-  if (!fault.bus || fault.address < region->start || fault.address >= region->end) return;
+  if (fault.address < region->start || fault.address >= region->end) return;
+  if (!fault.bus) {
+    const RegistryLock lock;  // a protect() under way may have written its marks and not yet asked the kernel: it ends first
+    return;
+  }
   if ((word & kStatusStateMask) == 0 && is_unmoved(region, word)) absorb_backing_fault(region, fault, failures);
 }
 
