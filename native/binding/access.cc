@@ -162,8 +162,7 @@ Napi::Value write_bytes(const Napi::CallbackInfo& info) {
   return copy_sides(order, view_of(info[0]), true);
 }
 
-// takeBytes(source, target, failures): copies between buffers, whichever may be a view of a mapping. undefined | { done, mapping
-// }
+// takeBytes(source, target, failures): copies between buffers, which may be views of mappings. It answers as readBytes does.
 Napi::Value take_bytes(const Napi::CallbackInfo& info) {
   const View from = view_of(info[0]), to = view_of(info[1]);
   const CopyResult copied = guarded_copy(to.at, from.at, std::min(from.bytes, to.bytes));

@@ -100,7 +100,7 @@ function movedOn(error: unknown, done: number): unknown {
  */
 const WHOLE_ATTEMPTS = 3;
 const PIECE = 64 << 10;
-const PAGE = 4096;
+const PAGE = native.pageSize;
 
 function pieceOf(bytes: number): number {
   return bytes > PIECE ? PIECE : PAGE;
