@@ -326,6 +326,11 @@ export interface Native {
 
   setNotify(callback: () => void): void;
   takeEvents(): { events: NativeEvent[]; dropped: number } | null;
+  /**
+   * Its completion, which carries the token, comes after whatever the library's threads had to do or to send when this was called: what a
+   * test of "nothing more comes" waits for.
+   */
+  barrier(): number;
   checkHandlers(): void;
   /** True for the first caller in the process. */
   claimWarning(): boolean;

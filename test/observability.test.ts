@@ -14,10 +14,11 @@ import {
   ProtectedPageError,
   ReadOnlyMappingError,
 } from 'revocable-mmap';
+import { barrier } from './support/barrier.cjs';
 import { runInChild } from './support/child.js';
 import { temporaryFile } from './support/temporary.js';
 import { rejectionOf, thrownBy } from './support/thrown.js';
-import { someTurns, until } from './support/until.js';
+import { until } from './support/until.js';
 
 const PAGE = 4096;
 
@@ -129,7 +130,7 @@ describe('events', () => {
     await until('it is told', () => told.length === 6);
     memory.close();
     mapping.close();
-    await someTurns();
+    await barrier();
     expect(told.slice(0, 2)).toEqual(['suspended', 'resumed']);
     expect(told.slice(2, 4).sort()).toEqual(['mapping revoked', 'revoked']);
     expect(told.slice(4).sort()).toEqual(['close', 'mapping close']);
@@ -145,7 +146,7 @@ describe('events', () => {
     mapping.close();
     memory.revokeSync();
     await until('it is told', () => told.length > 0);
-    await someTurns();
+    await barrier();
     expect(told).toEqual(['close']);
     memory.close();
   });
@@ -212,7 +213,7 @@ describe('AbortSignal', () => {
     await memory.suspend();
     await memory.resume();
     memory.close();
-    await someTurns();
+    await barrier();
     expect(signal.aborted).toBe(false);
   });
 });
@@ -235,7 +236,7 @@ describe('diagnostics channels', () => {
       expect(seen[2]).toEqual(['revocable-mmap:fault', { mapping, kind: 'revoked', cause: 'none', write: false, offset: 5 }]);
       memory.close();
       await until('the closes are published', () => seen.length >= 5);
-      await someTurns();
+      await barrier();
       expect(seen.slice(3).map(([name]) => name)).toEqual(['revocable-mmap:close', 'revocable-mmap:close']);
       const closed = seen.slice(3).map(([, message]) => message as { mapping?: unknown; object?: unknown });
       expect(closed.some((message) => message.mapping === mapping)).toBe(true);

@@ -1,5 +1,6 @@
 #include "binding/env_state.h"
 #include "core/counters.h"
+#include "core/pager.h"
 #include "core/region_table.h"
 #include "core/service.h"
 #include "fault/handler_install.h"
@@ -39,6 +40,15 @@ Napi::Value take_events(const Napi::CallbackInfo& info) {
   result["events"] = events;
   result["dropped"] = Napi::Number::New(env, static_cast<double>(dropped));
   return result;
+}
+
+// barrier(): token. Its completion comes after whatever the library's threads had to do or to send before this call.
+Napi::Value barrier(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  state.pending(+1);
+  const double token = state.next_token++;
+  pager_barrier([box = state.mailbox, token] { service_barrier([box, token] { box->deliver({.token = token}); }); });
+  return Napi::Number::New(info.Env(), token);
 }
 
 void check_handlers(const Napi::CallbackInfo&) { handlers_check(); }
@@ -85,6 +95,7 @@ Napi::Value stats(const Napi::CallbackInfo& info) {
 void export_observation(Napi::Env env, Napi::Object exports) {
   exports["setNotify"] = Napi::Function::New(env, set_notify, "setNotify");
   exports["takeEvents"] = Napi::Function::New(env, take_events, "takeEvents");
+  exports["barrier"] = Napi::Function::New(env, barrier, "barrier");
   exports["checkHandlers"] = Napi::Function::New(env, check_handlers, "checkHandlers");
   exports["claimWarning"] = Napi::Function::New(env, claim_warning, "claimWarning");
   exports["stats"] = Napi::Function::New(env, stats, "stats");

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <mutex>
 #include <unordered_map>
+#include <vector>
 
 #include "core/counters.h"
 #include "core/device.h"
@@ -50,6 +51,7 @@ struct Pager {
   std::mutex lock;  // a leaf
   std::unordered_map<uint64_t, Request> asked;
   int64_t wakes_at_ms = INT64_MAX;  // when the thread looks again whose time is up, at the latest
+  std::vector<std::function<void()>> barriers;
 };
 
 // Never destroyed: the thread outlives static destructors.
@@ -369,7 +371,7 @@ constexpr timespec kCourtesy{0, 100'000};
 
 // Waits for faults, or until it is time to look whose time is up; bytes of messages. After a page that was supplied here the
 // toucher is running, and often touches the next one. While the owner has been asked for one it needs the processor more.
-ssize_t next_faults(uffd_msg* messages, size_t bytes, bool supplied_one) {
+ssize_t next_faults(uffd_msg* messages, size_t bytes, bool supplied_one, bool* called) {
   static SpinHabit habit;
   const int limit = expire();
   ssize_t got = -1;
@@ -378,7 +380,8 @@ ssize_t next_faults(uffd_msg* messages, size_t bytes, bool supplied_one) {
   pollfd ready[] = {{userfault_fd(), POLLIN, 0}, {pager().bell, POLLIN, 0}};
   poll(ready, 2, limit);
   eventfd_t rung;
-  if (ready[1].revents != 0) eventfd_read(pager().bell, &rung);
+  *called = ready[1].revents != 0;
+  if (*called) eventfd_read(pager().bell, &rung);
   else if (g_attentive.load(std::memory_order_relaxed) > 0) nanosleep(&kCourtesy, nullptr);
   return read(userfault_fd(), messages, bytes);
 }
@@ -391,14 +394,27 @@ void take_faults(const uffd_msg* messages, ssize_t bytes) {
   }
 }
 
+void pass_barriers(uffd_msg* messages, size_t bytes) {
+  std::vector<std::function<void()>> passed;
+  {
+    std::lock_guard guard(pager().lock);
+    passed.swap(pager().barriers);
+  }
+  if (passed.empty()) return;
+  for (ssize_t got; (got = read(userfault_fd(), messages, bytes)) > 0;) take_faults(messages, got);
+  for (const auto& done : passed) done();
+}
+
 void serve() {
   uffd_msg messages[64];
   uint64_t supplied_before = 0;
   for (;;) {
     const uint64_t supplied_now = g_counters.pages_supplied.load(std::memory_order_relaxed);
-    const ssize_t got = next_faults(messages, sizeof messages, supplied_now != supplied_before);
+    bool called = false;
+    const ssize_t got = next_faults(messages, sizeof messages, supplied_now != supplied_before, &called);
     supplied_before = supplied_now;
     take_faults(messages, got);
+    if (called) pass_barriers(messages, sizeof messages);
   }
 }
 
@@ -466,6 +482,19 @@ void pager_take_faults() {
   uffd_msg messages[16];
   const SignalsBlocked blocked;
   take_faults(messages, read(userfault_fd(), messages, sizeof messages));
+}
+
+void pager_barrier(std::function<void()> done) {
+  const bool started = [] {
+    std::lock_guard guard(pager().start_lock);
+    return pager().started;
+  }();
+  if (!started) return done();
+  {
+    std::lock_guard guard(pager().lock);
+    pager().barriers.push_back(std::move(done));
+  }
+  eventfd_write(pager().bell, 1);
 }
 
 void pager_attended(bool now) { g_attentive.fetch_add(now ? 1 : -1, std::memory_order_relaxed); }

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <new>
 
@@ -58,6 +59,9 @@ Failure pager_start(bool write_faults);
 // descriptor readable saves being woken by that thread. That one stays: an owner that has touched its own page, or is busy, reads
 // nothing.
 void pager_take_faults();
+// Calls `done` once the faults that had come before this call have been looked at: on the pager's thread, or at once where there
+// is none.
+void pager_barrier(std::function<void()> done);
 // The owner's event loop is about to wait, or has waited: meanwhile the pager's thread lets it go first.
 void pager_attended(bool now);
 

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "core/counters.h"
 #include "core/futex.h"
@@ -22,6 +23,7 @@ struct Service {
 
   std::mutex jobs_lock;
   std::deque<std::function<void()>> jobs;
+  std::vector<std::function<void()>> barriers;
 
   std::mutex subscribers_lock;
   std::map<int, std::function<void()>> subscribers;
@@ -53,6 +55,12 @@ bool take_job(std::function<void()>* job) {
   return true;
 }
 
+void take_barriers(std::vector<std::function<void()>>* taken) {
+  std::lock_guard guard(service().jobs_lock);
+  for (auto& done : service().barriers) taken->push_back(std::move(done));
+  service().barriers.clear();
+}
+
 uint64_t watched() { return g_counters.live.load() + g_counters.revoked.load() + g_counters.suspended.load(); }
 
 // Says that it rests before it looks for the last time, as service_watch counts its mapping before it looks who rests.
@@ -67,7 +75,9 @@ bool may_rest() {
 void run(Service& s) {
   uint32_t announced = 0;
   bool idle = false;  // one tick without a mapping, before it rests: mappings come and go
+  std::vector<std::function<void()>> barriers;
   for (;;) {
+    take_barriers(&barriers);  // first: what is looked for below was there before them, or comes on top
     const uint32_t seen = s.wakeups.load();
     if (auto* check = s.watchdog.load()) check();
     const bool soon = finish_handler_work();
@@ -75,6 +85,10 @@ void run(Service& s) {
     while (take_job(&job)) job();
     if (seen != announced) service_notify(kNobody);
     announced = seen;
+    if (!soon) {
+      for (const auto& done : barriers) done();
+      barriers.clear();
+    }
     const bool was_idle = idle;
     idle = watched() == 0;
     const bool rest = idle && was_idle && !soon && may_rest();
@@ -107,6 +121,14 @@ void service_post(std::function<void()> job) {
   {
     std::lock_guard guard(service().jobs_lock);
     service().jobs.push_back(std::move(job));
+  }
+  service_wake();
+}
+
+void service_barrier(std::function<void()> done) {
+  {
+    std::lock_guard guard(service().jobs_lock);
+    service().barriers.push_back(std::move(done));
   }
   service_wake();
 }

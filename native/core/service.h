@@ -16,6 +16,10 @@ Failure service_start();
 // Runs `job` on the thread, in order. From any thread but a signal handler.
 void service_post(std::function<void()> job);
 
+// Calls `done` on the thread once it has finished whatever it had to do when this was called: work left by handlers, jobs,
+// notices to environments. Pages that were diverted a moment ago count: they are put back first.
+void service_barrier(std::function<void()> done);
+
 // Async-signal-safe: there is something for the thread to do.
 void service_wake();
 

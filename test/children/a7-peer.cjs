@@ -1,6 +1,7 @@
 // A process that was given memory as descriptor 3 and touches it after its owner has revoked it: a7-peer.cjs TOUCH
 const { setTimeout: sleep } = require('node:timers/promises');
 const { MemoryObject } = require('revocable-mmap');
+const { barrier } = require('../support/barrier.cjs');
 const { say, hear, outcome } = require('./conversation.cjs');
 
 const TOUCHES = {
@@ -26,7 +27,7 @@ async function main() {
   const touched = outcome(() => mapping.read32(0));
   const end = Date.now() + 20_000;
   while (memory.state !== 'revoked' || (events.length === 0 && Date.now() < end)) await sleep(2);
-  for (let i = 0; i < 20; i++) await sleep(0);
+  await barrier();
   say({
     first,
     touched,

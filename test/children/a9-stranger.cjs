@@ -4,6 +4,7 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const { once } = require('node:events');
 const { Worker, parentPort } = require('node:worker_threads');
 const koffi = require('koffi');
+const { barrier } = require('../support/barrier.cjs');
 
 const SIGBUS = 7;
 const SIGSEGV = 11;
@@ -112,7 +113,7 @@ const SCENARIOS = {
     survive(lib);
     if (what === 'kill') {
       process.kill(process.pid, 'SIGBUS');
-      await sleep(50);
+      await untilSignalsAreHandled();
       survive(lib);
       return 'ignored';
     }
@@ -159,7 +160,7 @@ const SCENARIOS = {
     process.off('SIGBUS', listener);
     survive(lib);
     if (what === 'live') {
-      await sleep(300); // the watchdog looks meanwhile, and has nothing to repair
+      await barrier(); // the watchdog has looked meanwhile, and had nothing to repair
       survive(lib);
       await untilWarned();
       return warnings;
@@ -262,13 +263,21 @@ async function until(what, condition) {
   }
 }
 
+/** A signal that is heard comes after whatever had been sent before: the kernel delivers the lowest number first. */
+async function untilSignalsAreHandled() {
+  let heard = false;
+  process.once('SIGUSR2', () => (heard = true));
+  process.kill(process.pid, 'SIGUSR2');
+  await until('the later signal is heard', () => heard);
+}
+
 async function untilRepaired(lib, displacements) {
   await until(`${displacements} displacements are repaired`, () => lib.stats().handlerDisplacements >= displacements);
 }
 
 async function untilWarned() {
   await until('the warning has come', () => warnings.length > 0);
-  await sleep(20); // a chance for more than the one
+  await barrier();
 }
 
 const [scenario, ...args] = process.argv.slice(2);

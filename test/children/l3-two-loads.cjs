@@ -1,6 +1,8 @@
 // The package twice in one process: l3-two-loads.cjs `cache` (the module cache is emptied) or a directory with another copy of it.
 const { setTimeout: sleep } = require('node:timers/promises');
+const { dirname } = require('node:path');
 const { stats, MemoryObject, isRevokedError } = require('revocable-mmap');
+const { barrierOf } = require('../support/barrier.cjs');
 
 function second(how) {
   if (how !== 'cache') return require(how);
@@ -10,12 +12,15 @@ function second(how) {
 }
 
 async function main() {
-  // So many events of each; and, for a moment, whether more come.
+  // So many events of each, and no more.
   const told = async (count) => {
     for (const end = Date.now() + 20_000; pairs.some(({ events }) => events.length < count) && Date.now() < end;) await sleep(1);
-    await sleep(20);
+    for (const barrier of barriers) await barrier();
   };
+  const root = dirname(require.resolve('revocable-mmap/package.json'));
+  const first = barrierOf(root);
   const other = second(process.argv[2]);
+  const barriers = [first, barrierOf(process.argv[2] === 'cache' ? root : process.argv[2])];
   const libs = [{ MemoryObject, stats, isRevokedError }, other];
   const pairs = libs.map((lib) => {
     const object = lib.MemoryObject.create({ size: 8192 });

@@ -1,7 +1,8 @@
 import { Bus, Device, type DeviceBase, type DeviceOps, type HotplugEvent } from 'revocable-mmap';
+import { barrier } from '../support/barrier.cjs';
 import { runInChild } from '../support/child.js';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
-import { someTurns, until } from '../support/until.js';
+import { until } from '../support/until.js';
 
 const open: { devices: DeviceBase[]; buses: Bus[] } = { devices: [], buses: [] };
 function device(name: string, ops: DeviceOps = {}): Device {
@@ -201,7 +202,7 @@ describe('a bus', () => {
     expect(brief((await pending).value)).toBe('change a 1');
     await left.unplug();
     await until('it is told', () => heard.length > 0);
-    await someTurns();
+    await barrier();
     expect(heard).toEqual(['close']);
     expect(thrownBy(() => made.add(device('b')))).toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });
   });

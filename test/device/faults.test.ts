@@ -15,13 +15,14 @@ import {
   type PageSupply,
   type Stats,
 } from 'revocable-mmap';
+import { barrier } from '../support/barrier.cjs';
 import { runInChild } from '../support/child.js';
 import { CHECKED_ACCESSORS, CHECKED_READS } from '../support/accessors.js';
 import { testUnless } from '../support/conditions.js';
 import { temporaryFile } from '../support/temporary.js';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
 import { Toucher } from '../support/touchers.js';
-import { someTurns, until, untilWithinTurn } from '../support/until.js';
+import { until, untilWithinTurn } from '../support/until.js';
 
 const PAGE = 4096;
 const MODEL = join(__dirname, '..', 'children', 'devices', 'model.cjs');
@@ -138,7 +139,7 @@ describe('page faults of devices', () => {
       expect(thrownBy(() => mapping.read8(PAGE))).toMatchObject({ code: 'ERR_BACKING_FAULT', cause, offset: PAGE });
       expect(mapping.bytes[PAGE]).toBe(0xff);
       await until('the events have come', () => heard.device.length > 0 && heard.mapping.length > 0);
-      await someTurns();
+      await barrier();
       expect(heard.mapping).toEqual(
         [{ kind: 'backing', cause, write: false, offset: PAGE }].map((info) => expect.objectContaining(info)),
       );
@@ -252,7 +253,7 @@ describe('page faults of devices', () => {
       const heard = listen(made, mapping);
       expect(mapping.bytes[PAGE]).toBe(0xff);
       await until('it is told', () => heard.mapping.length > 0);
-      await someTurns();
+      await barrier();
       // One, or more where this thread was stopped before its load got through, and the page was put back under it.
       expect(heard.mapping.length).toBeLessThan(100);
       for (const info of heard.mapping) expect(info).toEqual({ kind: 'self', cause: 'none', write: false, offset: PAGE });
@@ -295,7 +296,8 @@ describe('page faults of devices', () => {
     ];
     test.each(cases.map(([what, outcome], index) => ({ what, outcome, index })))('$what: it is called once', async (row) => {
       const run = await runInChild(
-        async (lib, _require, which) => {
+        async (lib, require, which) => {
+          const { barrier } = require('./test/support/barrier.cjs') as typeof import('../support/barrier.cjs');
           const PAGE = 4096;
           const own = (): Uint8Array => mapping.bytes.subarray(0, PAGE);
           const ops: (() => FaultAnswer | Promise<FaultAnswer>)[] = [
@@ -322,7 +324,7 @@ describe('page faults of devices', () => {
           const selfFaulted = await Promise.resolve()
             .then(() => mapping.check())
             .catch((error) => error);
-          await new Promise((resolve) => setTimeout(resolve, 50));
+          await barrier();
           const [message] = told.map((info) => (info as { error?: Error }).error?.message);
           return { copied, told: told.length, message, count: device.opCounts.fault, self: selfFaulted?.code };
         },
@@ -727,7 +729,7 @@ describe('page faults of devices', () => {
       expect([...order].sort()).toEqual(['asked', 'close', 'settled']);
       expect(mapping.bytes[0]).toBe(0xff);
       await rejectionOf(mapping.readAsync(PAGE, new Uint8Array(1)));
-      await someTurns();
+      await barrier();
       expect([order.length, made.opCounts.fault, made.opCounts.close]).toEqual([3, 1, 1]);
     });
 

@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, readSync } from 'node:fs';
 import { Device, type DeviceFile } from 'revocable-mmap';
+import { barrier } from '../support/barrier.cjs';
 import { thrownBy } from '../support/thrown.js';
-import { someTurns } from '../support/until.js';
 
 const devices: Device[] = [];
 function opened(): { device: Device; file: DeviceFile; calls: string[] } {
@@ -52,7 +52,7 @@ describe('its user has closed it already', () => {
     file.close();
     expect(closed(fds)).toEqual(fds);
     file.close();
-    await someTurns();
+    await barrier();
     expect(calls).toEqual(['release', 'close']);
   });
 });

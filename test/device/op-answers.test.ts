@@ -206,7 +206,7 @@ describe('an op that must be synchronous answers a promise', () => {
 
   test('its rejection does not end the process; ops that nobody waits for are warned of', async () => {
     const { status, signal, stderr, value } = await runInChild(async ({ Device }, require) => {
-      const { setTimeout: sleep } = require('node:timers/promises') as typeof import('node:timers/promises');
+      const { barrier } = require('./test/support/barrier.cjs') as typeof import('../support/barrier.cjs');
       const late = (() => Promise.reject(new Error('late'))) as () => never;
       const codes: unknown[] = [];
       const tried = (call: () => unknown): void => {
@@ -231,7 +231,7 @@ describe('an op that must be synchronous answers a promise', () => {
       tried(() => mapping.write32(0, 1));
       mapping.close();
       file.close();
-      await sleep(20);
+      await barrier();
       await made.unplug();
       return codes;
     });

@@ -15,10 +15,11 @@ import {
   type RemovalReport,
   type SpawnedDevice,
 } from 'revocable-mmap';
+import { barrier } from '../support/barrier.cjs';
 import { runChild } from '../support/child.js';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
 import { Toucher } from '../support/touchers.js';
-import { someTurns, until } from '../support/until.js';
+import { turns, until } from '../support/until.js';
 
 const PAGE = 4096;
 const DIRECTORY = join(__dirname, '..', 'children', 'devices');
@@ -131,7 +132,7 @@ describe('removal of devices', () => {
         const counts = { ...made.opCounts };
         expect([counts.release, counts.close]).toEqual([counts.open, name.endsWith('Register') ? 3 : 2]);
         expect(left.state).toBe('revoked');
-        await someTurns();
+        await barrier();
         expect({ ...made.opCounts }).toEqual(counts);
       });
     });
@@ -183,7 +184,7 @@ describe('removal of devices', () => {
       expect(report).toMatchObject({ device: made.name, mappings: 3, files: 2, abandonedOps: 0 });
     }
     await until('it is told', () => told.length > 0);
-    await someTurns();
+    await barrier();
     expect(told).toEqual([reports[0]]);
     for (const mapping of mappings) {
       expect(thrownBy(() => mapping.read8(0))).toMatchObject({ code: 'ERR_MAPPING_REVOKED', cause: 'pulled' });
@@ -209,7 +210,7 @@ describe('removal of devices', () => {
       }
     };
     const mapping = map();
-    while (mappings.length <= 200) await someTurns(1); // in turn with the loop that maps, so that the removal comes in the middle of it
+    while (mappings.length <= 200) await turns(1); // in turn with the loop that maps, so that the removal comes in the middle of it
     const report = await made.unplug();
     await mapping;
     expect([...codes.keys()]).toEqual(['ENODEV']);
@@ -333,7 +334,7 @@ describe('removal of devices', () => {
     for (const error of await Promise.all(errors)) expect(error).toMatchObject({ code: 'ENODEV' });
     expect(await removal).toMatchObject({ abandonedOps: 3 });
     made.notify();
-    await someTurns();
+    await barrier();
     expect(called).toEqual(['poll']);
     await expectGone(made, file);
   });
@@ -520,7 +521,7 @@ describe('removal of devices', () => {
       expect(await raw).toEqual({ value: 0xff });
       expect(await checked).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
       await until('it is told', () => told.length > 0);
-      await someTurns();
+      await barrier();
       expect(told.length).toBe(1);
       await expectGone(made, file);
       expect(Date.now() - begin).toBeLessThan(60_000);

@@ -102,11 +102,16 @@ describe('a module that makes no device', () => {
 });
 
 describe('what cannot be cloned', () => {
-  const VALUES: [what: string, value: unknown][] = [
-    ['a function', (): number => 1],
-    ['a symbol', Symbol('sign')],
-    ['a WeakMap', new WeakMap()],
-    ['an object without a prototype that holds a function', Object.assign(Object.create(null) as object, { call: () => 1 })],
+  const CLONE = { name: 'DataCloneError' };
+  const VALUES: [what: string, value: unknown, cause: { name?: string; message?: string }][] = [
+    ['a function', (): number => 1, CLONE],
+    ['a symbol', Symbol('sign'), CLONE],
+    ['a WeakMap', new WeakMap(), CLONE],
+    [
+      'an object without a prototype that holds a function',
+      Object.assign(Object.create(null) as object, { call: () => 1 }),
+      CLONE,
+    ],
     [
       'a getter that throws',
       {
@@ -114,10 +119,11 @@ describe('what cannot be cloned', () => {
           throw new Error('mine');
         },
       },
+      { message: 'mine' },
     ],
   ];
 
-  test.each(VALUES)('the argument of ioctl: %s', async (_what, value) => {
+  test.each(VALUES)('the argument of ioctl: %s', async (_what, value, cause) => {
     const file = (await spawn({ ops: 'ioctl: (file, command, argument) => argument' })).open();
     const error = await rejectionOf(file.ioctl(1, value));
     expect(error).toMatchObject({
@@ -125,7 +131,7 @@ describe('what cannot be cloned', () => {
       code: 'ERR_INVALID_ARG_VALUE',
       message: expect.stringContaining('"argument"'),
     });
-    expect(error.cause).toBeDefined();
+    expect(error.cause).toMatchObject(cause);
     expect(await file.ioctl(1, { still: 'there' })).toEqual({ still: 'there' });
   });
 

@@ -19,7 +19,7 @@ import { runChild, runNode } from '../support/child.js';
 import { withExample } from '../support/examples.js';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
 import { Toucher } from '../support/touchers.js';
-import { someTurns, until } from '../support/until.js';
+import { turns, until } from '../support/until.js';
 
 const PAGE = 4096;
 const MODEL = join(__dirname, '..', 'children', 'devices', 'model.cjs');
@@ -123,7 +123,7 @@ describe('a trace', () => {
     const iterator = device.trace()[Symbol.asyncIterator]();
     for (let i = 0; i < 20; i++) {
       const next = iterator.next();
-      if (i % 2 === 0) await someTurns(3);
+      if (i % 2 === 0) await turns(3);
       mapping.write32(4 * i, i);
       expect((await next).value).toMatchObject({ offset: 4 * i, value: i, write: true });
     }
@@ -238,7 +238,7 @@ describe('a trace', () => {
     const mapping = map();
     const trace = device.trace();
     const next = trace[Symbol.asyncIterator]().next();
-    await someTurns(3);
+    await turns(3);
     trace.stop();
     trace.stop();
     expect(await next).toEqual({ done: true, value: undefined });
@@ -360,7 +360,7 @@ describe('other threads', () => {
     const iterator = device.trace()[Symbol.asyncIterator]();
     for (let i = 0; i < 10; i++) {
       const next = iterator.next();
-      await someTurns(3);
+      await turns(3);
       regs.write32(0, i);
       expect((await next).value).toMatchObject({ value: i, thread: process.pid });
     }

@@ -1,8 +1,9 @@
 /** Cases 47 and 48: HIDIOCREVOKE in Linux's tools/testing/selftests/hid/hidraw.c, EVIOCREVOKE in libevdev's test-libevdev-init.c. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Device, POLL, type DeviceFile, type OpenFile } from 'revocable-mmap';
+import { barrier } from '../support/barrier.cjs';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
-import { someTurns, until } from '../support/until.js';
+import { until } from '../support/until.js';
 
 const GONE = { code: 'ENODEV', errno: -19 };
 
@@ -91,7 +92,7 @@ describe('kernel cases of hidraw and libevdev', () => {
     first.close();
     expect(await waiting).toMatchObject({ code: 'EBADF' });
     expect(thrownBy(() => first.map())).toMatchObject({ code: 'EBADF' });
-    await someTurns();
+    await barrier();
     send(2);
     expect(await read(second)).toBe(2);
     expect(await second.poll({ events: POLL.IN, timeout: 20 })).toBe(0);

@@ -2,10 +2,11 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { Device, MemoryObject, revokeMappings, stats, type DeviceOps, type FaultAnswer, type FaultedPage } from 'revocable-mmap';
+import { barrier } from '../support/barrier.cjs';
 import { runInChild } from '../support/child.js';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
 import { Toucher } from '../support/touchers.js';
-import { someTurns, until } from '../support/until.js';
+import { until } from '../support/until.js';
 
 const PAGE = 4096;
 const MODEL = join(__dirname, '..', 'children', 'devices', 'model.cjs');
@@ -90,7 +91,7 @@ describe("kernel cases of Fuchsia's pager", () => {
     await Promise.all([made.region(0).object.revoke(), made.unplug(), made.region(0).object.revoke(), made.unplug()]);
     made.region(0).object.revokeSync();
     await until('all is told', () => told.length >= 4);
-    await someTurns();
+    await barrier();
     expect([...told].sort()).toEqual(['close op', 'device', 'mapping', 'object']);
   });
 
@@ -126,7 +127,7 @@ describe("kernel cases of Fuchsia's pager", () => {
     const touch = touchers[0].touch(mapping, PAGE);
     await until('it is asked', () => page.pages.length === 1);
     made.region(0).discard();
-    await someTurns();
+    await barrier();
     page.release();
     expect(await touch).toEqual({ value: 2 });
     expect(made.opCounts.fault).toBe(1);

@@ -1,11 +1,11 @@
 /** Cases 25 to 30: what Linux's tools/testing/selftests/mm has of batches (guard-regions.c) and of userfaultfd (uffd-unit-tests.c). */
 import { Device, stats, type DeviceOps, type FaultedPage } from 'revocable-mmap';
+import { barrier } from '../support/barrier.cjs';
 import { testUnless } from '../support/conditions.js';
 import { forkTo, whyNoFork } from '../support/fork.js';
 import { kernel } from '../support/kernel-calls.js';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
 import { Toucher } from '../support/touchers.js';
-import { someTurns } from '../support/until.js';
 
 const { PAGE, readablePages } = kernel;
 const filled = (page: FaultedPage): Uint8Array => new Uint8Array(PAGE).fill(page.index + 1);
@@ -94,7 +94,7 @@ describe('kernel cases of userfaultfd', () => {
       let failed = 0;
       for (let index = 0; index < 4; index++)
         failed += Number(thrownBy(() => mapping.read8(index * PAGE)).code === 'ERR_MAPPING_REVOKED');
-      await someTurns();
+      await barrier();
       expect([failed, made.opCounts.fault, stats().devices.pagesAsked]).toEqual([4, fault, asked]);
     },
   );

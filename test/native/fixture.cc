@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cinttypes>
@@ -41,6 +42,12 @@ char* own_range(size_t bytes) {
 
 uint32_t View::word() const { return status_words()[region->slot].load(); }
 uint32_t View::status() const { return word() & kStatusSpecial; }
+
+bool sleeps_in_futex(int tid) {
+  long call = -1;  // "running" is no number
+  std::ifstream("/proc/self/task/" + std::to_string(tid) + "/syscall") >> call;
+  return call == SYS_futex;
+}
 
 bool settled(const View& view) {
   const RegistryLock lock;

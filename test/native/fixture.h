@@ -63,6 +63,9 @@ struct View {
   void close() { release_region_handle(region, true); }
 };
 
+// Whether a thread of this process sleeps in futex(2): what it waits for has not come.
+bool sleeps_in_futex(int tid);
+
 // Whether no page of it is diverted any more.
 bool settled(const View& view);
 

@@ -716,7 +716,10 @@ TEST("a call from another thread gets the owner's answer, and ends when the devi
   std::atomic<bool> gone{false};
   Threads threads;
   threads.add([&] { gone = call(1).first == CallResult::gone; });
-  usleep(1000);
+  EVENTUALLY([&] {
+    std::lock_guard guard(device->lock);
+    return !device->calls.empty();
+  }());
   CHECK(device_shut(*device));
   threads.join();
   CHECK(gone.load());

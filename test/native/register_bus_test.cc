@@ -10,6 +10,7 @@
 
 #include "core/access_trace.h"
 #include "core/features.h"
+#include "core/linux_abi.h"
 #include "fault/machine_context.h"
 #include "register_fixture.h"
 
@@ -228,6 +229,8 @@ TEST("registers: a second removal, too, returns only when the model is not runni
   Held held;
   const RegisterModel behind = held.model();
   const RegisterDevice device(&behind);
+  std::atomic<int> second{0};
+  std::atomic<bool> returned{false};
   Threads threads;
   const Finally ends([&] { held.let_go = true; });
   threads.add([&] { device.view.load(); });
@@ -235,10 +238,12 @@ TEST("registers: a second removal, too, returns only when the model is not runni
   threads.add([&] { CHECK(device_shut(*device.device)); });
   REQUIRE(EVENTUALLY(device.device->removed.load()));
   threads.add([&] {
+    second = abi::tid();
     CHECK(!device_shut(*device.device));
-    CHECK(held.let_go);
+    returned = true;
   });
-  usleep(50'000);  // in which a second one that does not wait has returned
+  EVENTUALLY(returned || (second != 0 && sleeps_in_futex(second)));
+  CHECK(!returned);
 }
 
 // It has no alarm: signals wait for the access.

@@ -1,5 +1,6 @@
 import { Mapping, MappingRevokedError, MemoryObject, stats, type MapOptions } from 'revocable-mmap';
-import { someTurns, until } from '../support/until.js';
+import { barrier } from '../support/barrier.cjs';
+import { until } from '../support/until.js';
 
 const PAGE = 4096;
 const GIB = 2 ** 30;
@@ -109,7 +110,7 @@ describe('A2 raw views complete with the fill', () => {
     await until('all have been told', () => events.length >= mappings.length && objectEvents.length >= 1);
     await memory.revoke();
     for (const mapping of mappings) expect(mapping.bytes[4000]).toBe(mapping === mappings[1] ? 0xff : 0);
-    await someTurns();
+    await barrier();
     expect(events.map(({ mapping }) => mappings.indexOf(mapping)).sort()).toEqual([0, 1, 2, 3]);
     expect(objectEvents).toHaveLength(1);
     for (const { error } of events) {
@@ -127,7 +128,7 @@ describe('A2 raw views complete with the fill', () => {
     mapping.on('revoked', () => events++);
     memory.revokeSync();
     await until('it has been told', () => events > 0);
-    await someTurns();
+    await barrier();
     expect(events).toBe(1);
     expect(mapping.faults).toBe(0);
     memory.close();

@@ -1,6 +1,7 @@
 import { closeSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { BackingFaultError, MappingRevokedError, MemoryObject, stats, type FaultInfo, type Mapping } from 'revocable-mmap';
+import { barrier } from '../support/barrier.cjs';
 import { runChild } from '../support/child.js';
 import { testUnless, whyNoLoopDevice, whyNoMount } from '../support/conditions.js';
 import { converse } from '../support/conversation.js';
@@ -9,7 +10,7 @@ import { poison, whyNoPoison } from '../support/poison.js';
 import { mountLoop, mountTmpfs } from '../support/mounts.js';
 import { temporaryDirectory, temporaryFile } from '../support/temporary.js';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
-import { someTurns, until } from '../support/until.js';
+import { until } from '../support/until.js';
 
 const PAGE = 4096;
 
@@ -94,7 +95,7 @@ describe('A7 backing faults: past the end of the file', () => {
     expect(() => mapping.read8(3 * PAGE)).toThrow(BackingFaultError);
     expect(told).toEqual([]);
     await until('both pages have been told of', () => told.length >= 4);
-    await someTurns();
+    await barrier();
     const first: FaultInfo = { kind: 'backing', cause: 'past-end', write: true, offset: 2 * PAGE + 5 };
     const other: FaultInfo = { kind: 'backing', cause: 'past-end', write: false, offset: 3 * PAGE };
     expect(told).toEqual([
@@ -134,7 +135,7 @@ describe('A7 backing faults: past the end of the file', () => {
     expect(error.cause).toMatchObject({ cause: 'past-end' });
     expect(thrownBy(() => file.map())).toMatchObject({ code: 'ENODEV', errno: -19, syscall: 'mmap' });
     await until('everybody has been told', () => events.length >= 3);
-    await someTurns();
+    await barrier();
     expect(events.sort()).toEqual(['mapping', 'object', 'second']);
     expect(second.bytes[0]).toBe(0);
     file.close();

@@ -450,12 +450,9 @@ describe('I1 every argument is validated', () => {
         return looks > 2 ? 2 ** 40 : PAGE;
       },
     };
-    try {
-      mapping.sync(range);
-    } catch (error) {
-      expect(error).toMatchObject(RANGE);
-    }
-    expect(mapping.read8(0)).toBeDefined();
+    mapping.sync(range); // what was looked at is what is used
+    expect(looks).toBe(1);
+    expect(mapping.read8(0)).toBe(0);
   });
 
   test('I1 a view that says it is longer than it is', async () => {

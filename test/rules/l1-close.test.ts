@@ -1,7 +1,8 @@
 import { MemoryObject, type Mapping } from 'revocable-mmap';
+import { barrier } from '../support/barrier.cjs';
 import { runInChild } from '../support/child.js';
 import { CHECKED_ACCESSORS } from '../support/accessors.js';
-import { someTurns, until } from '../support/until.js';
+import { until } from '../support/until.js';
 
 const CLOSED = expect.objectContaining({ code: 'ERR_MAPPING_CLOSED' });
 
@@ -136,7 +137,7 @@ describe('L1 closing', () => {
     memory.on('close', () => events.push('object close'));
     memory.revokeSync();
     await until('all closes are told', () => events.filter((event) => event.endsWith('close')).length >= 3);
-    await someTurns();
+    await barrier();
     expect(events.filter((event) => event.endsWith('close')).sort()).toEqual(['first close', 'object close', 'second close']);
     expect(events[0]).toBe('first revoked');
     expect(events.indexOf('second revoked')).toBeLessThan(events.indexOf('second close'));

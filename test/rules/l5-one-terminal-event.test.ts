@@ -1,8 +1,9 @@
 import diagnosticsChannel from 'node:diagnostics_channel';
 import { MemoryObject, type Mapping, type MapOptions } from 'revocable-mmap';
+import { barrier } from '../support/barrier.cjs';
 import { runInChild } from '../support/child.js';
 import { temporaryFile } from '../support/temporary.js';
-import { someTurns, until } from '../support/until.js';
+import { until } from '../support/until.js';
 
 /** Writes down every event of an object and of its mappings, in order. */
 function listen(object: MemoryObject, mappings: Record<string, Mapping>): string[] {
@@ -31,7 +32,7 @@ function setUp(options?: MapOptions): { object: MemoryObject; mapping: Mapping; 
 /** Waits for so many of them, and then for more that should not come. */
 async function told(events: unknown[], count: number): Promise<void> {
   await until(`there are ${count} events`, () => events.length >= count);
-  await someTurns();
+  await barrier();
 }
 
 describe('L5 one terminal event, then silence', () => {
@@ -47,7 +48,7 @@ describe('L5 one terminal event, then silence', () => {
       expect(() => mapping.read8(0)).toThrow();
       object.revokeSync();
       await object.revoke();
-      await someTurns();
+      await barrier();
     }
     expect(events).toEqual(['object revoked', 'mapping revoked']);
     object.close();
@@ -57,7 +58,7 @@ describe('L5 one terminal event, then silence', () => {
     object.close();
     mapping.close();
     object.revokeSync();
-    await someTurns();
+    await barrier();
     expect(events.length).toBe(4);
   });
 
@@ -84,7 +85,7 @@ describe('L5 one terminal event, then silence', () => {
     object.close();
     const late = MemoryObject.create({ size: 4096 });
     late.revokeSync();
-    await someTurns();
+    await barrier();
     expect(late.signal.aborted).toBe(true);
     late.close();
   });
@@ -112,7 +113,7 @@ describe('L5 one terminal event, then silence', () => {
     neighbour.close();
     object.close();
     await until('all closes are told', () => events.filter((event) => event.endsWith('close')).length >= 3);
-    await someTurns();
+    await barrier();
     for (const name of ['mapping', 'neighbour', 'object']) {
       const own = events.filter((event) => event.startsWith(name));
       expect(own[own.length - 1]).toBe(`${name} close`);
@@ -135,7 +136,8 @@ describe('L5 one terminal event, then silence', () => {
   });
 
   test('L5 raw accesses of thousands after revocation, in several mappings, add no event', async () => {
-    const run = await runInChild(async (lib) => {
+    const run = await runInChild(async (lib, require) => {
+      const { barrier } = require('./test/support/barrier.cjs') as typeof import('../support/barrier.cjs');
       const object = lib.MemoryObject.create({ size: 1 << 20 });
       const events: string[] = [];
       const mappings = Array.from({ length: 20 }, (_, i) => object.map({ fill: i % 2 === 0 ? 'zeros' : 'ones' }));
@@ -147,7 +149,7 @@ describe('L5 one terminal event, then silence', () => {
       for (let round = 0; round < 5; round++) {
         for (const { bytes } of mappings) for (let at = 0; at < bytes.length; at += 4096) bytes[at] ^= 1;
         for (let i = 0; i < 10_000 && events.length < 21; i++) await new Promise((resolve) => setTimeout(resolve, 2));
-        for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 2));
+        await barrier();
       }
       return events;
     });
@@ -159,6 +161,7 @@ describe('L5 one terminal event, then silence', () => {
     const run = await runInChild(
       async (lib, require, path) => {
         const fs = require('node:fs') as typeof import('node:fs');
+        const { barrier } = require('./test/support/barrier.cjs') as typeof import('../support/barrier.cjs');
         const object = lib.MemoryObject.openFile(path, { writable: true });
         const mapping = object.map();
         const events: string[] = [];
@@ -167,7 +170,7 @@ describe('L5 one terminal event, then silence', () => {
         fs.truncateSync(path, 4096);
         const settle = async (count: number): Promise<void> => {
           for (let i = 0; i < 10_000 && events.length < count; i++) await new Promise((resolve) => setTimeout(resolve, 2));
-          for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 2));
+          await barrier();
         };
         void mapping.bytes[4096];
         void mapping.bytes[4096];
@@ -196,6 +199,7 @@ describe('L5 one terminal event, then silence', () => {
     const run = await runInChild(
       async (lib, require, path) => {
         const fs = require('node:fs') as typeof import('node:fs');
+        const { barrier } = require('./test/support/barrier.cjs') as typeof import('../support/barrier.cjs');
         const object = lib.MemoryObject.openFile(path, { writable: true, onBackingFault: 'object' });
         const [mapping, other] = [object.map(), object.map()];
         const events: string[] = [];
@@ -211,7 +215,7 @@ describe('L5 one terminal event, then silence', () => {
         fs.truncateSync(path, 0);
         const byte = mapping.bytes[0];
         for (let i = 0; i < 10_000 && events.length < 4; i++) await new Promise((resolve) => setTimeout(resolve, 2));
-        for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 2));
+        await barrier();
         return { byte, events: events.sort(), states: [object.state, mapping.state, other.state] };
       },
       { input: temporaryFile(8192) },
@@ -232,16 +236,25 @@ describe('L5 one terminal event, then silence', () => {
         const mapping = Mapping.attach(workerData);
         for (const event of ['revoked', 'fault', 'close']) mapping.on(event, () => parentPort.postMessage('mapping ' + event));
         for (const event of ['revoked', 'suspended', 'resumed', 'close']) mapping.object.on(event, () => parentPort.postMessage('object ' + event));
-        parentPort.on('message', () => parentPort.close());
+        const { barrier } = require(${JSON.stringify(require.resolve('./test/support/barrier.cjs'))});
+        parentPort.on('message', async (message) => {
+          if (message === 'end') return parentPort.close();
+          await barrier();
+          parentPort.postMessage(message);
+        });
         parentPort.postMessage('ready');`;
       const object = lib.MemoryObject.create({ size: 4096 });
       const mapping = object.map();
       const worker = new Worker(code, { eval: true, workerData: mapping.share() });
       const said: string[] = [];
-      worker.on('message', (message: string) => said.push(message));
+      let passed: () => void;
+      worker.on('message', (message: string) => void (message === 'barrier' ? passed() : said.push(message)));
       const heard = async (count: number): Promise<void> => {
         for (let i = 0; i < 10_000 && said.length < count; i++) await new Promise((resolve) => setTimeout(resolve, 2));
-        for (let i = 0; i < 25; i++) await new Promise((resolve) => setTimeout(resolve, 2));
+        await new Promise<void>((resolve) => {
+          passed = resolve;
+          worker.postMessage('barrier');
+        });
       };
       await heard(1);
       await object.suspend();
@@ -263,7 +276,8 @@ describe('L5 one terminal event, then silence', () => {
   });
 
   test('L5 a listener that throws keeps no event from the others', async () => {
-    const run = await runInChild(async (lib) => {
+    const run = await runInChild(async (lib, require) => {
+      const { barrier } = require('./test/support/barrier.cjs') as typeof import('../support/barrier.cjs');
       const errors: string[] = [];
       process.on('uncaughtException', (error) => errors.push(error.message));
       const object = lib.MemoryObject.create({ size: 4096 });
@@ -277,7 +291,7 @@ describe('L5 one terminal event, then silence', () => {
       );
       object.revokeSync();
       for (let i = 0; i < 10_000 && events.length < 5; i++) await new Promise((resolve) => setTimeout(resolve, 2));
-      for (let i = 0; i < 30; i++) await new Promise((resolve) => setImmediate(resolve));
+      await barrier();
       return { events, errors };
     });
     expect(run).toMatchObject({ status: 0, signal: null });
@@ -293,7 +307,7 @@ describe('L5 one terminal event, then silence', () => {
     await Promise.all([object.revoke(), object.revoke()]);
     object.revokeSync();
     await until('it is published', () => messages.length > 0);
-    await someTurns();
+    await barrier();
     diagnosticsChannel.unsubscribe('revocable-mmap:revoke', onMessage);
     expect(messages.map((message) => [message.object, message.report.mappings])).toEqual([[object, 1]]);
     object.close();

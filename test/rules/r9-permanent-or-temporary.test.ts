@@ -1,8 +1,9 @@
 import { MemoryObject, type Mapping } from 'revocable-mmap';
+import { barrier } from '../support/barrier.cjs';
 import { runChild, runInChild } from '../support/child.js';
 import { converse } from '../support/conversation.js';
 import { CHECKED_ACCESSORS } from '../support/accessors.js';
-import { someTurns, until } from '../support/until.js';
+import { until } from '../support/until.js';
 
 const PAGE = 4096;
 const SUSPENDED = expect.objectContaining({ code: 'ERR_MAPPING_SUSPENDED', name: 'MappingSuspendedError' });
@@ -135,7 +136,7 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     await memory.suspend();
     expect(memory.state).toBe('suspended');
     await until('it is told', () => events.length >= 1);
-    await someTurns();
+    await barrier();
     expect(events).toEqual(['object suspended']);
     memory.close();
   });
@@ -150,7 +151,7 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     await memory.resume();
     await memory.resume();
     await until('it is told', () => events.length >= 2);
-    await someTurns();
+    await barrier();
     expect(events).toEqual(['object suspended', 'object resumed']);
     expect(mapping.read8(0)).toBe(0);
     memory.close();
@@ -168,7 +169,7 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     expect(() => mapping.read8(0)).toThrow(REVOKED);
     const ofTheEnd = (): string[] => events.filter((event) => event !== 'object suspended');
     await until('it is told', () => ofTheEnd().length >= 2);
-    await someTurns();
+    await barrier();
     expect(ofTheEnd()).toEqual(['object revoked', 'mapping revoked']);
     memory.close();
     await expect(memory.suspend()).rejects.toMatchObject({ code: 'ERR_MAPPING_CLOSED' });

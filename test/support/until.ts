@@ -16,7 +16,7 @@ export function untilWithinTurn(what: string, condition: () => boolean, limit = 
   while (!condition()) if (Date.now() > end) throw new Error(`waited ${limit} ms in vain until ${what}`);
 }
 
-/** One turn of the event loop and a bit: for asserting that nothing more comes. */
-export async function someTurns(count = 20): Promise<void> {
+/** Some turns of this thread's event loop: to vary what comes first. They do not show that nothing more comes; barrier() does. */
+export async function turns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
 }

@@ -5,6 +5,7 @@ const { once } = require('node:events');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const koffi = require('koffi');
+const { barrier } = require('../../support/barrier.cjs');
 
 const SIGTRAP = 5;
 const THREADS = 3;
@@ -98,6 +99,14 @@ async function until(what, condition) {
   }
 }
 
+/** A signal that is heard comes after whatever had been sent before: the kernel delivers the lowest number first. */
+async function untilSignalsAreHandled() {
+  let heard = false;
+  process.once('SIGUSR2', () => (heard = true));
+  process.kill(process.pid, 'SIGUSR2');
+  await until('the later signal is heard', () => heard);
+}
+
 async function untilRepaired(lib, displacements) {
   await until(`${displacements} displacements are repaired`, () => lib.stats().handlerDisplacements >= displacements);
 }
@@ -125,7 +134,7 @@ const SCENARIOS = {
     signal(SIGTRAP, 1); // SIG_IGN
     survive();
     process.kill(process.pid, 'SIGTRAP');
-    await sleep(20);
+    await untilSignalsAreHandled();
     survive();
     console.log('before');
     return happen('int3', library); // forced: it kills also where it is ignored
@@ -146,7 +155,7 @@ const SCENARIOS = {
     if (order === 'after') process.removeAllListeners('SIGTRAP');
     survive();
     await until('the warning has come', () => order === 'before' || warnings.length > 0);
-    await sleep(20); // a chance for more than should come
+    await barrier();
     return { heard, warnings };
   },
 
@@ -169,7 +178,7 @@ const SCENARIOS = {
       survive();
     }
     await until('the warning has come', () => warnings.length > 0);
-    await sleep(20); // a chance for more than should come
+    await barrier();
     return { warnings };
   },
 
