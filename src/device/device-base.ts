@@ -6,6 +6,7 @@ import { codedRangeError, invalidValue, systemError } from '../errors.js';
 import type { MemoryObject } from '../memory/memory-object.js';
 import type { RevokeReport } from '../memory/report.js';
 import { native } from '../native.js';
+import { later } from '../turns.js';
 import type { DeviceFile } from './device-file.js';
 import { Trace, type TraceOptions } from './trace.js';
 
@@ -72,6 +73,7 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
   /** @internal */
   readonly _id: number;
   #suspended = false;
+  #over = false;
   readonly #controller = new AbortController();
 
   /** @internal */
@@ -107,16 +109,26 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
 
   /**
    * Surprise removal: from the first instant nothing is opened, mapped or called any more; every region is revoked, whoever waits is
-   * woken with an error, running ops are waited for (at most `opTimeout`), `close` is called once for each mapping and `release` once
-   * for each file. When the promise resolves none of the device's ops runs or will run, but the one that called this.
+   * woken with an error, running ops are waited for (at most `opTimeout`), `close` is called once for each mapping and then `release`
+   * once for each file. When the promise resolves none of the device's ops runs or will run. Only if one of them calls this, or awaits
+   * what does, its promise does not wait for it, nor for other ops that have done so: see `docs/devices.md`.
    *
-   * Never rejects. Callers after the first wait for the same removal.
+   * Never rejects. Callers after the first wait for the same removal. Does not block.
+   *
+   * @param reason becomes the `cause` of this thread's MappingRevokedErrors. Default the `ENODEV` error.
+   *
+   * @example
+   * ```js
+   * const { mappings, abandonedOps } = await device.unplug();
+   * ```
    */
   abstract unplug(reason?: unknown): Promise<RemovalReport>;
 
   /**
    * Orderly removal: `'remove-requested'` is emitted on the device and its files, and when all files and mappings have been closed, or
-   * `timeout` milliseconds have passed (default 5000), it goes as by {@link unplug}.
+   * `timeout` milliseconds have passed (default 5000), it goes as by {@link unplug}. Does not block.
+   *
+   * @throws (rejects) TypeError, RangeError on bad options; nothing else.
    */
   abstract remove(options?: { timeout?: number }): Promise<RemovalReport>;
 
@@ -146,21 +158,54 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
 
   /**
    * Takes all regions away until {@link resume}: checked accesses throw MappingSuspendedError. What is written to the regions meanwhile
-   * is there afterwards.
+   * is there afterwards. A region that has been revoked or closed by itself is left out. Does not block.
+   *
+   * @throws (rejects) `ENODEV` once the device is being removed. Whenever it rejects, no region is suspended that was not before.
    */
   async suspend(): Promise<void> {
-    this._throwIfGone('suspend');
-    await Promise.all(this.regions.map((region) => region.object.suspend()));
+    await this.#change('suspend');
     this.#suspended = true;
-    this.emit('suspended');
+    this._later(() => this.emit('suspended'));
   }
 
-  /** Gives them back: the same mappings go on. Pages are asked for again at their next touch. */
+  /**
+   * Gives them back: the same mappings go on. Pages are asked for again at their next touch. A region that has been revoked or closed by
+   * itself is left out. Does not block.
+   *
+   * @throws (rejects) `ENODEV` once the device is being removed; the error of mmap(2), after which all regions are still suspended.
+   */
   async resume(): Promise<void> {
-    this._throwIfGone('resume');
-    await Promise.all(this.regions.map((region) => region.object.resume()));
+    await this.#change('resume');
     this.#suspended = false;
-    this.emit('resumed');
+    this._later(() => this.emit('resumed'));
+  }
+
+  #changing: Promise<unknown> = Promise.resolve();
+
+  /** Changes all regions or none, after what has been asked for before. */
+  #change(what: 'suspend' | 'resume'): Promise<void> {
+    const change = this.#changing.then(() => this.#changeNow(what));
+    this.#changing = change.catch(() => undefined);
+    return change;
+  }
+
+  async #changeNow(what: 'suspend' | 'resume'): Promise<void> {
+    this._throwIfGone(what);
+    const objects = this._regionsThere().map(({ object }) => object);
+    const before = objects.map(({ state }) => state);
+    const results = await Promise.allSettled(objects.map((object) => object[what]()));
+    this._throwIfGone(what);
+    const failed = results.find((result, i) => result.status === 'rejected' && isThere(objects[i]));
+    if (failed === undefined) return;
+    const [from, back] = what === 'suspend' ? (['live', 'resume'] as const) : (['suspended', 'suspend'] as const);
+    const changed = objects.filter((_, i) => results[i].status === 'fulfilled' && before[i] === from);
+    await Promise.allSettled(changed.map((object) => object[back]()));
+    throw (failed as PromiseRejectedResult).reason;
+  }
+
+  /** @internal Those that have not been revoked or closed by themselves. */
+  _regionsThere(): DeviceRegion[] {
+    return this.regions.filter(({ object }) => isThere(object));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -182,11 +227,30 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
     // Where the ops run in this thread, whatever they wait for keeps it alive.
   }
 
+  /** @internal Emits on a later turn, unless `'removed'` has been emitted by then. */
+  protected _later(emit: () => void): void {
+    later(() => {
+      if (!this.#over) emit();
+    });
+  }
+
+  /** @internal Emits the last event. */
+  protected _removed(report: RemovalReport): void {
+    this._later(() => {
+      this.#over = true;
+      this.emit('removed', report);
+    });
+  }
+
   /** @internal In this thread: files and waits end. */
   _endHere(): void {
     this.#controller.abort(goneError('unplug'));
     for (const file of this._files) file._gone();
   }
+}
+
+function isThere({ state }: MemoryObject): boolean {
+  return state === 'live' || state === 'suspended';
 }
 
 /** What every operation on a device that is gone gives: `ENODEV`. */

@@ -1,9 +1,8 @@
 import { constants as osConstants } from 'node:os';
 import { asBytes, hasBytes, integer, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
-import { answerText, DeviceOpError, invalidType, systemError } from '../errors.js';
+import { answerText, DeviceOpError, invalidType, MappingSuspendedError, systemError } from '../errors.js';
 import { lookWhenRung, prepare } from '../loop.js';
 import { FAULT_ANSWERS, native, status, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native.js';
-import { later } from '../turns.js';
 import { AskedPage, placeOf } from './asked-page.js';
 import { CALLS } from './calls.js';
 import { DeviceBase, goneError, type DeviceFaultInfo, type RemovalReport } from './device-base.js';
@@ -13,9 +12,9 @@ import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile } fro
 import { Listeners } from './listeners.js';
 import { bareMessage, hasCode, isA, isSystemError, syscallOf, unreadableAnswer, warnOfOp } from './op-errors.js';
 import { startPager } from './pager.js';
-import { checkRegions, makeRegion, type OwnRegion } from './region.js';
+import { checkRegions, makeRegions, type OwnRegion } from './region.js';
 import { halvesOf, valueOf } from './register-value.js';
-import { isThenable, RunningOp, RunningOps } from './running.js';
+import { isThenable, RunningOp, RunningOps, type Callers } from './running.js';
 import { SpawnedDevice, type SpawnOptions } from './spawned-device.js';
 
 const DEFAULT_OP_TIMEOUT = 5000;
@@ -29,6 +28,14 @@ const [CONTENT, AS_IT_IS, REFUSED, FAILED] = (['content', 'as-it-is', 'refused',
 );
 
 type OpCounts = Record<keyof DeviceOps, number>;
+
+/** A removal under way, or done. */
+interface Removal {
+  /** Resolves when it is complete. */
+  readonly whole: Promise<RemovalReport>;
+  /** Resolves when nothing is left to do but to wait for the ops that have called for it. */
+  readonly butCallers: Promise<RemovalReport>;
+}
 
 /** An open file as the device sees it, and how many mappings it has. */
 class Opened implements OpenFile {
@@ -72,7 +79,7 @@ export class Device extends DeviceBase implements LinkedHere {
   readonly #running = new RunningOps();
   #work: Float64Array | undefined;
   readonly #pollers = new Listeners();
-  #removal: Promise<RemovalReport> | undefined;
+  #removal: Removal | undefined;
   /** Mappings that have ended while the removal waits for running ops: `close` comes after. */
   #endedMeanwhile: (() => void)[] | undefined;
   /** @internal Those in other threads who use it, and hear of interrupts. */
@@ -107,7 +114,7 @@ export class Device extends DeviceBase implements LinkedHere {
     devicesHere.set(this._id, this);
     lookWhenRung(this._id, () => this.#look());
     try {
-      this.regions = regions.map((region, index) => makeRegion(this._id, index, region));
+      this.regions = makeRegions(this._id, regions);
     } catch (error) {
       this.#forget();
       throw error;
@@ -139,6 +146,7 @@ export class Device extends DeviceBase implements LinkedHere {
     this._throwIfGone('open');
     const id = native.token();
     this._open(id);
+    this._throwIfGone('open'); // the op may have removed it
     return new DeviceFile(this, id, this._backend);
   }
 
@@ -155,28 +163,35 @@ export class Device extends DeviceBase implements LinkedHere {
     for (const client of this._clients) client.notify();
   }
 
-  /** {@link OwnRegion.zap} of all regions of memory. */
+  /**
+   * {@link OwnRegion.zap} of all regions of memory, but of those that have been revoked or closed by themselves.
+   *
+   * @throws `ENODEV` once the device is being removed; MappingSuspendedError while one of them is suspended, before any page has gone; the
+   *   system error of madvise(2).
+   */
   zap(): void {
-    for (const region of this.regions) if (region.kind === 'memory') region.zap();
+    this._throwIfGone('zap');
+    const regions = this._regionsThere().filter(({ kind }) => kind === 'memory');
+    const suspended = regions.find(({ object }) => object.state === 'suspended');
+    if (suspended !== undefined) throw new MappingSuspendedError({ object: suspended.object.name });
+    for (const region of regions) region.object.zap();
   }
 
   unplug(reason?: unknown): Promise<RemovalReport> {
-    const mine = native.deviceShut(this._id);
-    this.#running.excuse();
-    this.#removal ??= this.#remove(reason);
-    return mine ? this.#removal : this.#removal.then((report) => ({ ...report, removedByThisCall: false }));
+    return this.#unplug(reason, this.#running.callers());
   }
 
   async remove(options?: { timeout?: number }): Promise<RemovalReport> {
+    const callers = this.#running.callers();
     const { timeout } = checkOptions('options', options);
     const limit = integer('options.timeout', timeout === undefined ? DEFAULT_REMOVE_TIMEOUT : timeout, 0, LONGEST_MS);
     if (this.state !== 'removed') {
-      later(() => this.emit('remove-requested'));
+      this._later(() => this.emit('remove-requested'));
       for (const file of this._files) file._removeRequested();
       for (const client of this._clients) client.removeRequested();
       await this.#untilUnused(limit);
     }
-    return this.unplug();
+    return this.#unplug(undefined, callers);
   }
 
   /** @internal */
@@ -184,19 +199,27 @@ export class Device extends DeviceBase implements LinkedHere {
     return {
       raw,
       gone: () => this.state === 'removed',
-      read: (offset, width) => (this.state === 'removed' ? undefined : this.#readRegister(this.#thread, region, offset, width)),
+      // What the op answers is discarded if it has removed the device, as for callers in other threads.
+      read: (offset, width) => {
+        if (this.state === 'removed') return undefined;
+        const value = this.#readRegister(this.#thread, region, offset, width);
+        return this.#removal === undefined ? value : undefined;
+      },
       write: (offset, width, value) => {
         if (this.state === 'removed') return false;
         this.#writeRegister(this.#thread, region, offset, width, value);
-        return true;
+        return this.#removal === undefined;
       },
     };
   }
 
-  /** @internal Ops asked about the region have settled, and the mappings' ends have been told. */
-  async drained(region: number): Promise<void> {
-    await this.#running.drain(this.opTimeout, region);
-    this.#look(1024);
+  /** @internal */
+  drain(region: number): () => Promise<void> {
+    const callers = this.#running.callers();
+    return async () => {
+      await this.#running.drainRegion(region, callers, performance.now() + this.opTimeout);
+      this.#look(1024);
+    };
   }
 
   // --- files, also of other threads ---
@@ -204,13 +227,8 @@ export class Device extends DeviceBase implements LinkedHere {
   /** @internal */
   _open(id: number): void {
     const file = new Opened(id);
+    this.#sync('open', () => this.#ops.open?.(file));
     this.#opened.set(id, file);
-    try {
-      this.#sync('open', () => this.#ops.open?.(file));
-    } catch (error) {
-      this.#opened.delete(id);
-      throw error;
-    }
   }
 
   /** @internal */
@@ -252,9 +270,14 @@ export class Device extends DeviceBase implements LinkedHere {
 
   #mmap(file: Opened, region: number, offset: number, length: number, access: 'r' | 'rw'): 'r' | 'rw' {
     this._throwIfGone('mmap');
-    const answer = this.#sync('mmap', () => this.#ops.mmap?.(file, { region, offset, length, access }));
-    ++file.mappings;
-    return access === 'rw' && answer?.access === 'r' ? 'r' : access;
+    ++file.mappings; // before the op, which may close the file: `release` comes after the mapping's `close`
+    try {
+      const answer = this.#sync('mmap', () => this.#ops.mmap?.(file, { region, offset, length, access }));
+      return access === 'rw' && answer?.access === 'r' ? 'r' : access;
+    } catch (error) {
+      this.#unmapped(file.id);
+      throw error;
+    }
   }
 
   #unmapped(id: number): void {
@@ -290,7 +313,7 @@ export class Device extends DeviceBase implements LinkedHere {
     try {
       this.#atOnce('attach', this.#ops.attach?.(this));
     } catch (error) {
-      void this.unplug(error);
+      void this.unplug(error).then(() => this.regions.forEach(({ object }) => object.close()));
       throw isA(error, Error) ? error : this.#opError('attach', error);
     }
   }
@@ -368,7 +391,7 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 
   #failed(info: DeviceFaultInfo): void {
-    later(() => {
+    this._later(() => {
       if (this.listenerCount('fault') > 0) this.emit('fault', info);
       else if ('error' in info) warnOfOp(this.name, info.op, info.error);
     });
@@ -440,6 +463,8 @@ export class Device extends DeviceBase implements LinkedHere {
         return native.faultIsAsked(work[at + 1]);
       case 'access':
         return native.accessIsAsked(work[at + 1]);
+      case 'call':
+        return native.deviceState(this._id) === 0;
       default:
         return true;
     }
@@ -500,7 +525,7 @@ export class Device extends DeviceBase implements LinkedHere {
   #answerFault(page: AskedPage, content: FaultAnswer): void {
     if (content === 'sigbus') {
       this.#answerPage(page, REFUSED);
-      this.#failed({ op: page._op.name, cause: 'refused', ...placeOf(page) });
+      if (!page.signal.aborted) this.#failed({ op: page._op.name, cause: 'refused', ...placeOf(page) });
     } else if (content === undefined || content === null) {
       this.#answerPage(page, AS_IT_IS);
     } else if (ArrayBuffer.isView(content) && hasBytes(content)) {
@@ -513,7 +538,7 @@ export class Device extends DeviceBase implements LinkedHere {
 
   #faultFailed(page: AskedPage, error: unknown): void {
     this.#answerPage(page, FAILED);
-    this.#failed({ op: page._op.name, cause: 'failed', error, ...placeOf(page) });
+    if (!page._op.hasObeyed(error)) this.#failed({ op: page._op.name, cause: 'failed', error, ...placeOf(page) });
   }
 
   #answerPage(page: AskedPage, kind: number, content?: Uint8Array): void {
@@ -633,32 +658,49 @@ export class Device extends DeviceBase implements LinkedHere {
     this.signal.removeEventListener('abort', idle);
   }
 
+  /** `callers`: the ops that call for it, and that it therefore does not wait for. */
+  #unplug(reason: unknown, callers: Callers): Promise<RemovalReport> {
+    const mine = native.deviceShut(this._id);
+    this.#running.remove(callers);
+    const { whole, butCallers } = this.#removal ?? this.#beginRemoval(reason);
+    return (callers.size === 0 ? whole : butCallers).then((report) => ({ ...report, removedByThisCall: mine }));
+  }
+
+  /** Known before listeners hear of it: they may call for it too. */
+  #beginRemoval(reason: unknown): Removal {
+    let doneButCallers!: (report: RemovalReport) => void;
+    let done!: (report: Promise<RemovalReport>) => void;
+    this.#removal = {
+      whole: new Promise((resolve) => (done = resolve)),
+      butCallers: new Promise((resolve) => (doneButCallers = resolve)),
+    };
+    done(this.#remove(reason, doneButCallers));
+    return this.#removal;
+  }
+
   /** The gate has been shut. */
-  async #remove(reason: unknown): Promise<RemovalReport> {
+  async #remove(reason: unknown, doneButCallers: (report: RemovalReport) => void): Promise<RemovalReport> {
     const mappings = native.deviceMappings(this._id);
     const files = this.#opened.size;
     this.#endedMeanwhile = [];
     const gone = goneError('unplug');
+    for (const region of this.regions) region._end();
     this._endHere();
     this.#running.abortAll(gone);
     const regions = await Promise.all(this.regions.map((region) => region.object._revokeOnly(reason ?? gone)));
-    await this.#running.drain(this.opTimeout);
+    const end = performance.now() + this.opTimeout;
+    await this.#running.drainOthers(end);
     this.#look(Infinity);
     for (const tell of this.#endedMeanwhile) tell();
     this.#endedMeanwhile = undefined;
     for (const file of [...this.#opened.values()]) this.#release(file);
-    for (const region of this.regions) region._end();
     this.#forget();
-    const report = {
-      device: this.name,
-      removedByThisCall: true,
-      regions,
-      mappings,
-      files,
-      abandonedOps: this.#running.abandoned,
-    };
-    later(() => this.emit('removed', report));
-    return report;
+    const report = { device: this.name, removedByThisCall: true, regions, mappings, files };
+    doneButCallers({ ...report, abandonedOps: this.#running.abandoned });
+    await this.#running.drain(end);
+    const whole = { ...report, abandonedOps: this.#running.abandoned };
+    this._removed(whole);
+    return whole;
   }
 
   #forget(): void {

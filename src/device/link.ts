@@ -24,14 +24,17 @@ export interface DeviceLink {
   supplied: boolean;
   /** The ops that supply its pages, or answer for its registers, run in this thread. */
   servedHere: boolean;
-  /** Resolves when no op that was asked for a page of it runs any more. */
-  drained(): Promise<void>;
+  /**
+   * To be called as a revocation of the object begins. What it returns is to be called when the memory has gone: it resolves when no op that
+   * was asked for a page of it runs any more, but the op that revokes.
+   */
+  drain(): () => Promise<void>;
 }
 
 /** What a device offers the memory objects of its own thread. */
 export interface LinkedHere {
   registerPort(region: number, raw: boolean): RegisterPort;
-  drained(region: number): Promise<void>;
+  drain(region: number): () => Promise<void>;
 }
 
 /** The devices whose ops run in this thread, by native id. */
@@ -55,13 +58,13 @@ export function linkOf(objectId: number): DeviceLink | undefined {
       registers: registers(),
       supplied,
       servedHere: found.asks || (found.registers && !found.native),
-      drained: () => here.drained(region),
+      drain: () => here.drain(region),
     };
   }
   return {
     registers: registers(),
     supplied,
     servedHere: false,
-    drained: async () => drainsElsewhere.get(device)?.(),
+    drain: () => async () => drainsElsewhere.get(device)?.(),
   };
 }

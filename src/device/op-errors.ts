@@ -13,7 +13,7 @@ export function isA<T>(value: unknown, kind: abstract new (...args: never[]) => 
 }
 
 /** A property of anything; undefined where it cannot be read. */
-function propertyOf(value: object, name: string): unknown {
+export function propertyOf(value: object, name: string): unknown {
   try {
     return (value as Record<string, unknown>)[name];
   } catch {

@@ -33,9 +33,15 @@ export class OwnRegion implements DeviceRegion {
     this.object = object;
   }
 
-  /** @internal Its device is gone. */
+  /** @internal Its device is gone, and the model is called no more: it may go to another device. */
   _end(): void {
     this.#file?._end();
+  }
+
+  /** @internal Its device has never been there. */
+  _undo(): void {
+    this.object.close();
+    this._end();
   }
 
   /**
@@ -166,7 +172,19 @@ function checkSupply(
   return { supply: SUPPLIES.indexOf(model), content: undefined, seed };
 }
 
-export function makeRegion(device: number, index: number, region: CheckedRegion): OwnRegion {
+/** Makes all of them or none. */
+export function makeRegions(device: number, regions: CheckedRegion[]): OwnRegion[] {
+  const made: OwnRegion[] = [];
+  try {
+    for (const [index, region] of regions.entries()) made.push(makeRegion(device, index, region));
+    return made;
+  } catch (error) {
+    for (const region of made) region._undo();
+    throw error;
+  }
+}
+
+function makeRegion(device: number, index: number, region: CheckedRegion): OwnRegion {
   const { name, size, kind, model, supply, content, seed, around, askBeforeWrite } = region;
   const id = unwrap(
     native.deviceRegion(device, index, size, name, kind === 'registers', supply, content, seed, around, askBeforeWrite, model),

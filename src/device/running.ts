@@ -1,23 +1,40 @@
 /** The asynchronous ops of one device that are under way. */
-import { AsyncLocalStorage } from 'node:async_hooks';
+import { awaitOp, callingOps, runOp } from './calling-ops.js';
+import { isA, propertyOf } from './op-errors.js';
+
+/** Something that happens once. The promise is made when it is asked for. */
+class Moment {
+  #happened = false;
+  #promise: Promise<void> | undefined;
+  #resolve: (() => void) | undefined;
+
+  get promise(): Promise<void> {
+    if (this.#happened) return Promise.resolve();
+    return (this.#promise ??= new Promise((resolve) => (this.#resolve = resolve)));
+  }
+
+  happen(): void {
+    this.#happened = true;
+    this.#resolve?.();
+  }
+}
 
 /** An op that has been called and has not settled. */
 export class RunningOp {
-  // Made when somebody asks: most ops answer before anybody does, and these cost more than the rest of a call.
+  // Made when it is asked for: most ops answer before that, and these cost more than the rest of a call.
   #controller: AbortController | undefined;
-  #settled: Promise<void> | undefined;
-  #settle: (() => void) | undefined;
   #aborted: { reason: unknown } | undefined;
+  #settled: Moment | undefined;
+  #removes: Moment | undefined;
+  #waits: Moment | undefined;
+  #waitsFor = 0;
   #ended = false;
-  #waits = false;
-  #waiting: Promise<void> | undefined;
-  #tellThatItWaits: (() => void) | undefined;
 
   constructor(
     readonly name: string,
-    /** Of the region it was asked about; -1 where it was not. */
+    /** The region that the op was asked about; -1 where it was asked about none. */
     readonly region: number,
-    /** Of the request that it answers; 0 where there is none. */
+    /** The request that it answers; 0 where there is none. */
     readonly token: number,
   ) {}
 
@@ -29,20 +46,20 @@ export class RunningOp {
     return this.#controller.signal;
   }
 
+  /** Resolves when it has settled, or has been abandoned. */
   get settled(): Promise<void> {
     if (this.#ended) return Promise.resolve();
-    return (this.#settled ??= new Promise((resolve) => (this.#settle = resolve)));
+    return (this.#settled ??= new Moment()).promise;
   }
 
-  /** Resolves when it has begun to wait for other ops. */
+  /** Resolves when it has called for the removal of its device, which then does not wait for it. */
+  get removes(): Promise<void> {
+    return (this.#removes ??= new Moment()).promise;
+  }
+
+  /** Resolves when it waits for other ops of its device. */
   get waits(): Promise<void> {
-    if (this.#waits) return Promise.resolve();
-    return (this.#waiting ??= new Promise((resolve) => (this.#tellThatItWaits = resolve)));
-  }
-
-  beginToWait(): void {
-    this.#waits = true;
-    this.#tellThatItWaits?.();
+    return (this.#waits ??= new Moment()).promise;
   }
 
   abort(reason: unknown): void {
@@ -50,27 +67,56 @@ export class RunningOp {
     this.#controller?.abort(reason);
   }
 
+  /** Whether it failed with no more than its signal's reason: it was aborted, and has obeyed. */
+  hasObeyed(error: unknown): boolean {
+    if (this.#aborted === undefined) return false;
+    return error === this.#aborted.reason || (isA(error, Error) && propertyOf(error, 'name') === 'AbortError');
+  }
+
+  beginToRemove(): void {
+    (this.#removes ??= new Moment()).happen();
+  }
+
+  beginToWait(): void {
+    ++this.#waitsFor;
+    (this.#waits ??= new Moment()).happen();
+  }
+
+  endToWait(): void {
+    if (--this.#waitsFor === 0) this.#waits = undefined;
+  }
+
   end(): void {
     this.#ended = true;
-    this.#settle?.();
+    this.#settled?.happen();
   }
 }
-
-/** Which op the running code belongs to: one that removes its own device must not be waited for. */
-const current = new AsyncLocalStorage<RunningOp>();
 
 export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
   if (typeof value !== 'function' && (typeof value !== 'object' || value === null)) return false;
   return typeof (value as PromiseLike<T>).then === 'function';
 }
 
+/** Ops that call the library now. */
+export type Callers = ReadonlySet<RunningOp>;
+
+const NO_CALLERS: Callers = new Set();
+
 export class RunningOps {
   readonly #running = new Set<RunningOp>();
   #abandoned = 0;
 
-  /** How many have run out of time: nobody waits for them any more. */
+  /** Number of ops that have run out of time: they are not waited for any more. */
   get abandoned(): number {
     return this.#abandoned;
+  }
+
+  /** The ops that the running code belongs to. To be asked before the first `await` of what they call. */
+  callers(): Callers {
+    if (this.#running.size === 0) return NO_CALLERS;
+    const callers = callingOps();
+    for (const op of callers) if (!this.#running.has(op)) callers.delete(op);
+    return callers;
   }
 
   /** Calls the op; it counts as running until what it answered has settled. */
@@ -86,7 +132,7 @@ export class RunningOps {
     this.#running.add(op);
     let waits = false;
     try {
-      const answer = current.run(op, call, argument as A);
+      const answer = runOp(op, call, argument as A);
       waits = isThenable(answer);
       return answer;
     } finally {
@@ -97,7 +143,7 @@ export class RunningOps {
   /** The promise that {@link start} has answered: the op runs until it has settled. */
   async settle<T>(op: RunningOp, answer: PromiseLike<T>): Promise<T> {
     try {
-      return await answer;
+      return await awaitOp(op, answer);
     } finally {
       this.#end(op);
     }
@@ -106,12 +152,6 @@ export class RunningOps {
   #end(op: RunningOp): void {
     this.#running.delete(op);
     op.end();
-  }
-
-  /** The op that calls this waits for the end of all the others: nobody waits for it. */
-  excuse(): void {
-    const own = current.getStore();
-    if (own !== undefined && this.#running.delete(own)) own.end();
   }
 
   abortAll(reason: unknown): void {
@@ -127,25 +167,46 @@ export class RunningOps {
     }
   }
 
+  /** The device is being removed for these, too: {@link drainOthers} does not wait for them. */
+  remove(callers: Callers): void {
+    for (const op of callers) op.beginToRemove();
+  }
+
+  /** Waits until no op runs but those that have called for the removal. The rest is abandoned at `end`, of performance.now(). */
+  drainOthers(end: number): Promise<void> {
+    return this.#drain([...this.#running], end, (op) => Promise.race([op.settled, op.removes]));
+  }
+
+  /** Waits until no op runs. The rest is abandoned at `end`. */
+  drain(end: number): Promise<void> {
+    return this.#drain([...this.#running], end, (op) => op.settled);
+  }
+
   /**
-   * Waits for those that run now, but the one that calls this, for at most so many milliseconds. `region`: only those asked about it.
-   * Those that are running even then are abandoned. An op that calls this does not wait for those that wait, perhaps for it.
+   * Waits for the ops that were asked about the region, but those that call; abandons them at `end`. A calling op does not wait for ops
+   * that wait, perhaps for it.
    */
-  async drain(milliseconds: number, region?: number): Promise<void> {
-    const own = current.getStore();
-    const others = [...this.#running].filter((op) => op !== own && (region === undefined || op.region === region));
-    if (others.length === 0) return;
+  async drainRegion(region: number, callers: Callers, end: number): Promise<void> {
+    const others = [...this.#running].filter((op) => op.region === region && !callers.has(op));
+    for (const op of callers) op.beginToWait();
+    const over = (op: RunningOp): Promise<void> => Promise.race([op.settled, op.waits, op.removes]);
+    await this.#drain(others, end, callers.size === 0 ? (op) => op.settled : over);
+    for (const op of callers) op.endToWait();
+  }
+
+  async #drain(ops: RunningOp[], end: number, over: (op: RunningOp) => Promise<void>): Promise<void> {
+    if (ops.length === 0) return;
+    const left = new Set(ops);
+    const all = Promise.all(ops.map((op) => over(op).then(() => left.delete(op))));
     let timer: NodeJS.Timeout | undefined;
-    own?.beginToWait();
-    const limit = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(true), milliseconds)));
-    const ends = others.map((op) => (own === undefined ? op.settled : Promise.race([op.settled, op.waits])));
-    const late = await Promise.race([Promise.all(ends).then(() => false), limit]);
+    await Promise.race([all, new Promise((resolve) => (timer = setTimeout(resolve, end - performance.now())))]);
     clearTimeout(timer);
-    if (late) for (const op of others) if (this.#running.has(op)) this.#forget(op);
+    for (const op of left) this.#forget(op);
   }
 
   #forget(op: RunningOp): void {
-    this.#running.delete(op);
+    if (!this.#running.delete(op)) return;
     ++this.#abandoned;
+    op.end();
   }
 }

@@ -6,7 +6,6 @@ import { DeviceOpError, invalidType, invalidValue, shortened } from '../errors.j
 import { prepare } from '../loop.js';
 import { MemoryObject } from '../memory/memory-object.js';
 import { native } from '../native.js';
-import { later } from '../turns.js';
 import { callElsewhere } from './calls.js';
 import { DeviceBase, goneError, type DeviceRegion, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
@@ -186,7 +185,7 @@ export class SpawnedDevice extends DeviceBase {
       case 'notify':
         return this.#pollers.call();
       case 'remove-requested':
-        later(() => this.emit('remove-requested'));
+        this._later(() => this.emit('remove-requested'));
         for (const file of this._files) file._removeRequested();
         return;
       case 'fault':
@@ -208,7 +207,7 @@ export class SpawnedDevice extends DeviceBase {
 
   #faulted(notice: Notice & { type: 'fault' }): void {
     const error = notice.error === undefined ? {} : { error: revivedError(notice.error, this.name, notice.info.op) };
-    later(() => {
+    this._later(() => {
       if (this.listenerCount('fault') > 0) this.emit('fault', { ...notice.info, ...error });
       else if (error.error !== undefined) warnOfOp(this.name, notice.info.op, error.error);
     });
@@ -217,7 +216,7 @@ export class SpawnedDevice extends DeviceBase {
   /** An exception that nobody caught in the worker: it ends, and the device with it. */
   #failed(error: unknown): void {
     const failure = asError(this.name, error);
-    later(() => {
+    this._later(() => {
       if (this.listenerCount('fault') > 0) this.emit('fault', { op: 'worker', cause: 'failed', error: failure });
       else warnOfOp(this.name, 'worker', failure);
     });
@@ -257,7 +256,7 @@ export class SpawnedDevice extends DeviceBase {
   #told(report: RemovalReport): void {
     if (this.#removedTold) return;
     this.#removedTold = true;
-    later(() => this.emit('removed', report));
+    this._removed(report);
   }
 }
 

@@ -49,7 +49,7 @@ function hear(device: Device, request: Request): void {
       return void answer(request.id, () => backend.poll(request.file));
     case 'drain':
       return void answer(request.id, async () => {
-        for (const region of device.regions) await device.drained(region.index);
+        for (const region of device.regions) await device.drain(region.index)();
       });
     case 'unplug':
       return void answer(request.id, () => device.unplug());

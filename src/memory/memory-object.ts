@@ -325,8 +325,9 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
    * @param reason becomes the `cause` of this thread's MappingRevokedErrors.
    */
   async revoke(reason?: unknown): Promise<RevokeReport> {
+    const drained = this._device?.drain();
     const report = await this._revokeOnly(reason);
-    await this._device?.drained();
+    await drained?.();
     return report;
   }
 
