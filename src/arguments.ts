@@ -86,6 +86,19 @@ export function hasBytes(view: ArrayBufferView): boolean {
   }
 }
 
+/** Whether a view lies in its buffer, which has been neither detached nor shortened to before the view's end. */
+export function isIntact(view: ArrayBufferView): boolean {
+  if (!hasBytes(view)) return false;
+  if (view.byteLength > 0 || view instanceof DataView) return true;
+  // Such a typed array is as empty as one that was made empty, but its methods throw.
+  try {
+    Uint8Array.prototype.keys.call(view as Uint8Array);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Of a view that has bytes: see {@link hasBytes}. */
 export function asBytes(view: NodeJS.ArrayBufferView): Uint8Array {
   // Of a buffer that has been detached not even an empty view can be made.

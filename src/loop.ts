@@ -9,6 +9,7 @@ import {
   EVENT_KINDS,
   isFailure,
   native,
+  onceInThread,
   sharedRegistry,
   start,
   type Completion,
@@ -40,9 +41,11 @@ export function prepare(): void {
   const failure = start();
   if (failure !== null) throw systemError(failure);
   native.setNotify(drain);
-  // Faults in the last turn of a program: nothing else would wake the loop again.
-  process.on('beforeExit', drain);
-  if (isMainThread) watchSignalListeners();
+  onceInThread('listen', () => {
+    // Faults in the last turn of a program: nothing else would wake the loop again.
+    process.on('beforeExit', drain);
+    if (isMainThread) watchSignalListeners();
+  });
   prepared = true;
 }
 

@@ -435,13 +435,15 @@ interface Shared {
   statusBuffer: SharedArrayBuffer;
   described: Float64Array;
   started: boolean;
+  /** What {@link onceInThread} has done. */
+  done: Set<string>;
   /** Registries of `known.ts` and `loop.ts`, by name. */
   registries: Map<string, Map<number, unknown>>;
 }
 
 function newShared(): Shared {
   const statusBuffer = new SharedArrayBuffer(native.statusBytes, { maxByteLength: native.statusBytes });
-  return { statusBuffer, described: new Float64Array(DESCRIBED), started: false, registries: new Map() };
+  return { statusBuffer, described: new Float64Array(DESCRIBED), started: false, done: new Set(), registries: new Map() };
 }
 
 /** How many numbers describe a mapping. */
@@ -514,6 +516,13 @@ export function sharedRegistry<T>(name: string): Map<number, T> {
   const found = shared.registries.get(name) ?? new Map<number, unknown>();
   shared.registries.set(name, found);
   return found as Map<number, T>;
+}
+
+/** Calls `act` once in this thread, however many copies of the library it loads: for listeners that stay. */
+export function onceInThread(name: string, act: () => void): void {
+  if (shared.done.has(name)) return;
+  shared.done.add(name);
+  act();
 }
 
 export function isFailure(value: unknown): value is Failure {

@@ -51,6 +51,8 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
   /** SUBSYSTEM of its events. */
   readonly subsystem: string;
   readonly #devices = new Map<string, DeviceBase>();
+  /** Each removes the bus's listener from the signal of the device. */
+  readonly #unsubscribe = new Map<DeviceBase, () => void>();
   readonly #generations = new Map<string, number>();
   readonly #iterations = new Set<PushIterator<HotplugEvent>>();
   #keepAlive: NodeJS.Timeout | undefined;
@@ -87,6 +89,7 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
     this.#generations.set(device.name, (this.#generations.get(device.name) ?? 0) + 1);
     const left = (): void => this.#left(device);
     device.signal.addEventListener('abort', left, { once: true });
+    this.#unsubscribe.set(device, () => device.signal.removeEventListener('abort', left));
     return this.#tell('add', device);
   }
 
@@ -113,10 +116,14 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
   events(options?: { signal?: AbortSignal }): AsyncIterableIterator<HotplugEvent> {
     const signal = abortSignal('options.signal', checkOptions('options', options).signal);
     signal?.throwIfAborted();
-    const iteration = new PushIterator<HotplugEvent>(() => this.#iterations.delete(iteration));
+    const stop = (): void => iteration.end({ reason: signal!.reason as Error });
+    const iteration = new PushIterator<HotplugEvent>(() => {
+      this.#iterations.delete(iteration);
+      signal?.removeEventListener('abort', stop);
+    });
+    signal?.addEventListener('abort', stop, { once: true });
     if (this.#closed) iteration.end();
     else this.#iterations.add(iteration);
-    signal?.addEventListener('abort', () => iteration.end({ reason: signal.reason as Error }), { once: true });
     return iteration;
   }
 
@@ -145,6 +152,8 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
     if (this.#closed) return;
     this.#closed = true;
     this.unref();
+    for (const unsubscribe of this.#unsubscribe.values()) unsubscribe();
+    this.#unsubscribe.clear();
     this.#devices.clear();
     for (const iteration of this.#iterations) iteration.end();
     later(() => this.emit('close'));
@@ -171,6 +180,8 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
   #left(device: DeviceBase): void {
     if (this.#devices.get(device.name) !== device) return;
     this.#devices.delete(device.name);
+    this.#unsubscribe.get(device)!();
+    this.#unsubscribe.delete(device);
     this.#tell('remove', device);
   }
 

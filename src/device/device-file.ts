@@ -3,7 +3,7 @@ import { closeSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { inspect } from 'node:util';
 import { abortSignal, asBytes, bytesView, integer, oneOf, options as checkOptions } from '../arguments.js';
-import { invalidType, outOfRange, systemError } from '../errors.js';
+import { invalidType, outOfRange, shortened, systemError } from '../errors.js';
 import { unwrap } from '../loop.js';
 import type { Mapping } from '../memory/mapping.js';
 import type { MapOptions } from '../memory/memory-object.js';
@@ -48,10 +48,12 @@ export interface FileBackend {
   map(file: number, region: number, offset: number, length: number, access: 'r' | 'rw'): 'r' | 'rw';
   /** What `map` allowed has come to nothing. */
   unmap(file: number): void;
-  read(file: number, target: Uint8Array, position: number, signal: AbortSignal): Promise<number>;
+  /** Answers what has been read, at most `length` bytes. */
+  read(file: number, length: number, position: number, signal: AbortSignal): Promise<Uint8Array>;
+  /** `source` is the op's from then on. */
   write(file: number, source: Uint8Array, position: number, signal: AbortSignal): Promise<number>;
   ioctl(file: number, command: number, argument: unknown, signal: AbortSignal): Promise<unknown>;
-  poll(file: number): Promise<number>;
+  poll(file: number, signal: AbortSignal): Promise<number>;
   /** Calls `changed` whenever readiness may have changed, until what it returns is called. */
   onNotify(changed: () => void): () => void;
   release(file: number): void;
@@ -115,26 +117,33 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   }
 
   /**
-   * Reads by the device's `read` op into `target`.
+   * Reads by the device's `read` op into `target`. The op fills a buffer of its own, and the bytes that it has read are copied when it
+   * has answered: a call that fails, also by its signal, leaves `target` as it was, whatever the op does later.
    *
    * @returns how many bytes; 0 at the end.
    * Waits for as long as the op does: reads of devices block.
    *
    * @throws (rejects) `ENODEV`, `EBADF`, `EINVAL` where the device has no such op; what the op throws; DeviceOpError; RangeError
-   *   (`ERR_OUT_OF_RANGE`) where the ops run in another thread and the target has been detached or shortened meanwhile.
+   *   (`ERR_OUT_OF_RANGE`) where the target has been detached or shortened meanwhile.
    */
   read(target: NodeJS.ArrayBufferView, position = 0, options?: CallOptions): Promise<number> {
-    return this.#call('read', options, (signal) => {
+    return this.#call('read', options, async (signal) => {
       integer('position', position, 0, Number.MAX_SAFE_INTEGER);
-      return this.#backend.read(this.#id, toBytes('target', target), position, signal);
+      const bytes = toBytes('target', target);
+      const { byteLength } = bytes;
+      const read = await this.#backend.read(this.#id, byteLength, position, signal);
+      signal.throwIfAborted();
+      if (bytes.byteLength !== byteLength) throw shortened('target', byteLength, bytes.byteLength, 0);
+      bytes.set(read);
+      return read.byteLength;
     });
   }
 
-  /** Writes by the device's `write` op. See {@link read}. */
+  /** Writes by the device's `write` op, which gets a copy of what `source` holds now. See {@link read}. */
   write(source: NodeJS.ArrayBufferView, position = 0, options?: CallOptions): Promise<number> {
     return this.#call('write', options, (signal) => {
       integer('position', position, 0, Number.MAX_SAFE_INTEGER);
-      return this.#backend.write(this.#id, toBytes('source', source), position, signal);
+      return this.#backend.write(this.#id, toBytes('source', source).slice(), position, signal);
     });
   }
 
@@ -167,7 +176,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     for (;;) {
       const change = this.#nextChange(end, ended);
       try {
-        const ready = (await this.#backend.poll(this.#id)) & wanted;
+        const ready = (await this.#backend.poll(this.#id, ended)) & wanted;
         if (ready !== 0 || performance.now() >= end) return ready;
         await change.happened;
         ended.throwIfAborted();
@@ -207,8 +216,8 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
       signal?.removeEventListener('abort', stop);
     };
     const queue = new PushIterator<number>(ended, MOST_INTERRUPTS_WAITING, (change) => this.device._waiting(change));
-    this.#queues.add(queue);
     signal?.addEventListener('abort', stop, { once: true });
+    this.#queues.add(queue);
     return queue;
   }
 
@@ -296,9 +305,9 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     };
     const endByErrno = (errno: number): void => end(systemError({ errno: -errno, syscall }));
     const endBySignal = (): void => end(given!.reason);
+    given?.addEventListener('abort', endBySignal, { once: true });
     this.#pending.add(endByErrno);
     this.device._waiting(1);
-    given?.addEventListener('abort', endBySignal, { once: true });
     try {
       return await Promise.race([ended, call(controller.signal)]);
     } finally {

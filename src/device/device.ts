@@ -1,8 +1,8 @@
 import { constants as osConstants } from 'node:os';
-import { asBytes, hasBytes, integer, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
+import { asBytes, integer, isIntact, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
 import { answerText, DeviceOpError, invalidType, MappingSuspendedError, systemError } from '../errors.js';
 import { lookWhenRung, prepare } from '../loop.js';
-import { FAULT_ANSWERS, native, status, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native.js';
+import { FAULT_ANSWERS, native, onceInThread, status, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native.js';
 import { AskedPage, placeOf } from './asked-page.js';
 import { CALLS } from './calls.js';
 import { DeviceBase, goneError, type DeviceFaultInfo, type RemovalReport } from './device-base.js';
@@ -235,10 +235,14 @@ export class Device extends DeviceBase implements LinkedHere {
   readonly _backend: FileBackend = {
     map: (file, region, offset, length, access) => this.#mmap(this.#file(file), region, offset, length, access),
     unmap: (file) => this.#unmapped(file),
-    read: (file, target, position, signal) =>
-      this.#transfer('read', target.byteLength, signal, (context) =>
+    read: async (file, length, position, signal) => {
+      const target = new Uint8Array(length);
+      const count = await this.#transfer('read', length, signal, (context) =>
         this.#need('read')(this.#file(file), target, position, context),
-      ),
+      );
+      if (target.byteLength === length) return target.slice(0, count); // the op may still have the target
+      throw new DeviceOpError(this.name, 'read', 'detached its target');
+    },
     write: (file, source, position, signal) =>
       this.#transfer('write', source.byteLength, signal, (context) =>
         this.#need('write')(this.#file(file), source, position, context),
@@ -528,10 +532,12 @@ export class Device extends DeviceBase implements LinkedHere {
       if (!page.signal.aborted) this.#failed({ op: page._op.name, cause: 'refused', ...placeOf(page) });
     } else if (content === undefined || content === null) {
       this.#answerPage(page, AS_IT_IS);
-    } else if (ArrayBuffer.isView(content) && hasBytes(content)) {
+    } else if (ArrayBuffer.isView(content) && isIntact(content)) {
       this.#answerPage(page, CONTENT, content instanceof Uint8Array ? content : asBytes(content));
     } else {
-      const what = `answered ${typeof content}, not a Uint8Array, 'sigbus' or undefined`;
+      const what = ArrayBuffer.isView(content)
+        ? 'answered with bytes whose buffer has been detached or shortened'
+        : `answered ${typeof content}, not a Uint8Array, 'sigbus' or undefined`;
       this.#faultFailed(page, new DeviceOpError(this.name, page._op.name, what));
     }
   }
@@ -714,17 +720,15 @@ export class Device extends DeviceBase implements LinkedHere {
 const READS = 1;
 const WRITES = 2;
 
-let watching = false;
-
 /**
  * A process that exits waits for its workers, and a worker that is blocked in a page fault for the op, which will not run any more: at exit
  * this thread's devices are gone.
  */
 function shutAtExit(): void {
-  if (watching) return;
-  watching = true;
-  process.once('exit', () => {
-    for (const id of devicesHere.keys()) native.deviceAbandon(id);
+  onceInThread('shut at exit', () => {
+    process.once('exit', () => {
+      for (const id of devicesHere.keys()) native.deviceAbandon(id);
+    });
   });
 }
 

@@ -65,7 +65,8 @@ export interface FaultedPage {
 
 /**
  * What becomes of the page: content (more than a page of it also supplies the pages behind, as far as they are untouched; less is
- * followed by zeros), nothing (as it is in the region: zeros where it is new), or the end of the access.
+ * followed by zeros), nothing (as it is in the region: zeros where it is new), or the end of the access. Content is copied when the op
+ * answers, or its promise is fulfilled; where its buffer has been detached by then the op has failed.
  */
 export type FaultAnswer = Uint8Array | 'sigbus' | undefined | void;
 
@@ -130,9 +131,12 @@ export interface DeviceOps {
   fault?(page: FaultedPage): FaultAnswer | Promise<FaultAnswer>;
   /** The first write to a page in a mapping. `'sigbus'` forbids it: the page becomes read-only there. */
   pageMkwrite?(page: FaultedPage): 'sigbus' | undefined | void | Promise<'sigbus' | undefined | void>;
-  /** Fills `target`; answers how many bytes, 0 for the end, at most as many as `target` has. */
+  /**
+   * Fills `target`; answers how many bytes, 0 for the end, at most as many as `target` has. They are copied to the caller's buffer when
+   * it has answered, unless the call has ended before.
+   */
   read?(file: OpenFile, target: Uint8Array, position: number, context: OpContext): number | Promise<number>;
-  /** Takes bytes; answers how many, at most as many as `source` has. */
+  /** Takes bytes, of a copy that is the op's own; answers how many, at most as many as `source` has. */
   write?(file: OpenFile, source: Uint8Array, position: number, context: OpContext): number | Promise<number>;
   ioctl?(file: OpenFile, command: number, argument: unknown, context: OpContext): unknown;
   /** What the file is ready for, of {@link POLL}: 0 to 0xffff. Asked again after `device.notify()`. Synchronous. */

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { integer, options as checkOptions } from '../arguments.js';
-import { DeviceOpError, invalidType, invalidValue, shortened } from '../errors.js';
+import { DeviceOpError, invalidType, invalidValue } from '../errors.js';
 import { prepare } from '../loop.js';
 import { MemoryObject } from '../memory/memory-object.js';
 import { native } from '../native.js';
@@ -114,17 +114,12 @@ export class SpawnedDevice extends DeviceBase {
       return allowed[0] === 1 ? 'rw' : 'r';
     },
     unmap: (file) => void callElsewhere(this._id, this.name, 'unmap', file),
-    read: async (file, target, position, signal) => {
-      const length = target.byteLength;
-      const bytes = (await this.#ask('read', { type: 'read', file, length, position }, signal)) as Uint8Array;
-      if (target.byteLength !== length) throw shortened('target', length, target.byteLength, 0);
-      target.set(bytes);
-      return bytes.byteLength;
-    },
+    read: (file, length, position, signal) =>
+      this.#ask('read', { type: 'read', file, length, position }, signal) as Promise<Uint8Array>,
     write: (file, source, position, signal) =>
-      this.#ask('write', { type: 'write', file, source: source.slice(), position }, signal) as Promise<number>,
+      this.#ask('write', { type: 'write', file, source, position }, signal) as Promise<number>,
     ioctl: (file, command, argument, signal) => this.#ask('ioctl', { type: 'ioctl', file, command, argument }, signal),
-    poll: (file) => this.#ask('poll', { type: 'poll', file }) as Promise<number>,
+    poll: (file, signal) => this.#ask('poll', { type: 'poll', file }, signal) as Promise<number>,
     onNotify: (changed) => this.#pollers.add(changed),
     release: (file) => {
       try {
@@ -139,11 +134,15 @@ export class SpawnedDevice extends DeviceBase {
     this.#worker.postMessage(request);
   }
 
+  /** With `signal` it ends when that is aborted: the op may never settle, and nothing waits for it any longer. */
   async #ask(op: string, request: DistributiveOmit<Request & { id: number }, 'id'>, signal?: AbortSignal): Promise<unknown> {
     if (this.#removedTold || this.#workerEnded) throw goneError(op);
     const id = this.#next++;
-    const cancel = (): void => this.#say({ type: 'cancel', id, reason: undefined });
     const answer = new Promise((resolve, reject) => this.#pending.set(id, { op, resolve, reject }));
+    const cancel = (): void => {
+      this.#say({ type: 'cancel', id, reason: undefined });
+      this.#pending.get(id)?.reject(signal!.reason);
+    };
     this._waiting(1);
     signal?.addEventListener('abort', cancel, { once: true });
     try {

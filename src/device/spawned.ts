@@ -37,16 +37,13 @@ function hear(device: Device, request: Request): void {
   const backend = device._backend;
   switch (request.type) {
     case 'read':
-      return void answer(request.id, async (signal) => {
-        const target = new Uint8Array(request.length);
-        return target.subarray(0, await backend.read(request.file, target, request.position, signal));
-      });
+      return void answer(request.id, (signal) => backend.read(request.file, request.length, request.position, signal));
     case 'write':
       return void answer(request.id, (signal) => backend.write(request.file, request.source, request.position, signal));
     case 'ioctl':
       return void answer(request.id, (signal) => backend.ioctl(request.file, request.command, request.argument, signal));
     case 'poll':
-      return void answer(request.id, () => backend.poll(request.file));
+      return void answer(request.id, (signal) => backend.poll(request.file, signal));
     case 'drain':
       return void answer(request.id, async () => {
         for (const region of device.regions) await device.drain(region.index)();

@@ -80,9 +80,9 @@ export async function waitAsync(
   { offset, expected, timeout, signal }: ValidWait,
   gone: (why: 'gone' | 'faulted', last: boolean) => Promise<void>,
 ): Promise<WaitResult> {
-  signal?.throwIfAborted();
   const end = timeout < 0 ? Infinity : performance.now() + timeout;
   for (let faults = 1; ; faults++) {
+    signal?.throwIfAborted(); // of a signal that has been aborted before there comes no event
     const left = timeout < 0 ? -1 : Math.max(0, end - performance.now());
     const result = await waitOnce(id, offset, expected, left, signal);
     if (result !== 'gone' && result !== 'faulted') return result;
@@ -121,9 +121,9 @@ async function within(step: Promise<void>, milliseconds: number, signal: AbortSi
     stop = () => reject(signal!.reason as Error);
     if (milliseconds < Infinity) timer = setTimeout(resolve, Math.max(0, milliseconds), false);
   });
-  signal?.addEventListener('abort', stop, { once: true });
-  if (signal?.aborted === true) stop();
   try {
+    signal?.addEventListener('abort', stop, { once: true });
+    if (signal?.aborted === true) stop();
     return await Promise.race([step.then(() => true), ended]);
   } finally {
     clearTimeout(timer);

@@ -1,8 +1,12 @@
 /** Buffers that are detached or shortened: by the model within a copy, and before it is asked. */
-import { Device, type DeviceOps, type Mapping } from 'revocable-mmap';
+import { join } from 'node:path';
+import { Device, type DeviceBase, type DeviceFaultInfo, type DeviceOps, type Mapping } from 'revocable-mmap';
 import { detach, resizable, type Resizable } from '../support/buffers.js';
 import { runInChild } from '../support/child.js';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
+import { until } from '../support/until.js';
+
+const BY_SOURCE = join(__dirname, '..', 'children', 'devices', 'by-source.cjs');
 
 const devices: Device[] = [];
 function device(ops: DeviceOps): Device {
@@ -135,5 +139,94 @@ describe('a view that has been detached before', () => {
     });
     const each = ['ERR_BACKING_FAULT', 'ERR_DEVICE_OP_FAILED', 'failed'];
     expect([status, signal, stderr, value]).toEqual([0, null, '', [...each, ...each].sort()]);
+  });
+});
+
+describe('the answer of fault is bytes whose buffer is detached', () => {
+  /** As source text; `content` is the answer, `buffer` its buffer of two pages. */
+  const VIEWS: [what: string, source: string][] = [
+    ['a Uint8Array', 'new Uint8Array(buffer, 0, 4096)'],
+    ['a Uint8Array as long as its buffer', 'new Uint8Array(buffer)'],
+    ['a Uint32Array', 'new Uint32Array(buffer, 0, 1024)'],
+    ['a DataView', 'new DataView(buffer, 0, 4096)'],
+  ];
+  const DETACH = 'structuredClone(buffer, { transfer: [buffer] });';
+  const FAILS: [when: string, source: string][] = [
+    ['before it answers', `${DETACH} return content;`],
+    ['before its promise is fulfilled', `return Promise.resolve().then(() => { ${DETACH} return content; });`],
+    [
+      'right after its promise is fulfilled',
+      `const promise = Promise.resolve(content); promise.then(() => { ${DETACH} }); return promise;`,
+    ],
+    ['shortened before it answers', 'buffer.resize(100); return content;'],
+    [
+      'transferred to another thread before',
+      "new (require('node:worker_threads').MessageChannel)().port1.postMessage(0, [buffer]); return content;",
+    ],
+  ];
+  const GIVES: [when: string, source: string][] = [
+    ['in a microtask after it has answered', `queueMicrotask(() => { ${DETACH} }); return content;`],
+    ['in a later turn', `setImmediate(() => { ${DETACH} }); return Promise.resolve(content);`],
+    ['never', 'return content;'],
+  ];
+
+  const opsOf = (view: string, body: string): string => `fault(page) {
+    const buffer = new ArrayBuffer(8192, { maxByteLength: 8192 });
+    const content = ${view};
+    new Uint8Array(buffer).fill(7);
+    ${body}
+  }`;
+  const PLACES: [where: string, make: (ops: string) => Promise<DeviceBase>][] = [
+    ['in this thread', (ops) => Promise.resolve(modelOf(ops))],
+    ['in a worker', (ops) => Device.spawn(BY_SOURCE, { data: { ops } })],
+  ];
+  function modelOf(source: string): Device {
+    // eslint-disable-next-line @typescript-eslint/no-implied-eval
+    const ops = (new Function('require', `return { ${source} };`) as (...given: unknown[]) => DeviceOps)(require);
+    return new Device({ name: 'odd', regions: [{ name: 'ram', size: 4096 }], ops });
+  }
+
+  describe.each(PLACES)('%s', (_where, make) => {
+    async function touched(view: string, body: string): Promise<{ result: (number | string)[]; faults: DeviceFaultInfo[] }> {
+      const made = await make(opsOf(view, body));
+      const faults: DeviceFaultInfo[] = [];
+      made.on('fault', (info) => faults.push(info));
+      const target = new Uint8Array(4096);
+      const result = await made
+        .open()
+        .map({ region: 'ram' })
+        .readAsync(0, target)
+        .then(
+          () => [target[0], target[4095]],
+          ({ code, cause }: { code: string; cause: string }) => [code, cause],
+        );
+      if (typeof result[0] === 'string') await until('the fault is emitted', () => faults.length > 0);
+      await made.unplug();
+      return { result, faults };
+    }
+
+    test.each(FAILS)('%s: the op has failed', async (_when, body) => {
+      for (const [what, view] of VIEWS) {
+        // One as long as its buffer is shorter, then, and so is what it answers.
+        if (body.includes('resize') && what.includes('as long as')) continue;
+        const { result, faults } = await touched(view, body);
+        expect([what, result]).toEqual([what, ['ERR_BACKING_FAULT', 'failed']]);
+        expect(faults).toMatchObject([{ op: 'fault', cause: 'failed', index: 0, error: { code: 'ERR_DEVICE_OP_FAILED' } }]);
+        expect((faults[0].error as Error).message).toBe(
+          'odd: fault: answered with bytes whose buffer has been detached or shortened',
+        );
+      }
+    });
+
+    test.each(GIVES)('%s: the bytes are the page', async (_when, body) => {
+      for (const [what, view] of VIEWS) {
+        expect([what, await touched(view, body)]).toEqual([what, { result: [7, 7], faults: [] }]);
+      }
+    });
+
+    test('an empty one that is whole is a page of zeros', async () => {
+      expect(await touched('new Uint8Array(buffer, 0, 0)', 'return content;')).toEqual({ result: [0, 0], faults: [] });
+      expect(await touched('new DataView(buffer, 0, 0)', 'return content;')).toEqual({ result: [0, 0], faults: [] });
+    });
   });
 });

@@ -2,14 +2,15 @@
 const { parentPort } = require('node:worker_threads');
 const { deviceError } = require('revocable-mmap');
 
-module.exports = ({ first, ops }) => {
+module.exports = ({ first, ops, opTimeout }) => {
   if (first !== undefined) new Function('port', first)(parentPort);
   return {
     name: 'odd',
+    opTimeout,
     regions: [
       { name: 'ram', size: 4096 },
       { name: 'regs', size: 4096, kind: 'registers' },
     ],
-    ops: new Function('port', 'deviceError', `return ({ ${ops ?? ''} });`)(parentPort, deviceError),
+    ops: new Function('port', 'deviceError', 'require', `return ({ ${ops ?? ''} });`)(parentPort, deviceError, require),
   };
 };
