@@ -10,7 +10,8 @@ import type { MapOptions } from '../memory/memory-object.js';
 import { native } from '../native.js';
 import { later } from '../turns.js';
 import { goneError, type DeviceBase } from './device-base.js';
-import { PushIterator } from './push-iterator.js';
+import { InterruptQueue, type Interrupts } from './interrupts.js';
+import { POLL } from './ops.js';
 
 export interface DeviceMapOptions extends Omit<MapOptions, 'private'> {
   /** Name or number. Default 0, the first. */
@@ -23,14 +24,11 @@ export interface CallOptions {
 }
 
 export interface PollOptions extends CallOptions {
-  /** What to wait for, of {@link POLL}. Default everything. */
+  /** What to wait for, of {@link POLL}: `ERR` and `HUP` are always waited for. Default everything. */
   events?: number;
   /** Milliseconds; then it resolves with 0. Default no limit. */
   timeout?: number;
 }
-
-/** Beyond that, a vector that waits already is not counted again, as a level is not. */
-const MOST_INTERRUPTS_WAITING = 65_536;
 
 /** The longest that Node's timers can wait. */
 const LONGEST_MS = 0x7fff_ffff;
@@ -68,7 +66,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   readonly device: DeviceBase;
   readonly #id: number;
   readonly #backend: FileBackend;
-  readonly #queues = new Set<PushIterator<number>>();
+  readonly #queues = new Set<InterruptQueue>();
   readonly #descriptors = new Map<number, number>();
   /** What ends each call that is under way. */
   readonly #pending = new Set<(errno: number) => void>();
@@ -160,7 +158,10 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     });
   }
 
-  /** Waits until the device is ready for one of `events`; resolves with those it is ready for, or 0 when the time is up. */
+  /**
+   * Waits until the device is ready for one of `events`, or says `POLL.ERR` or `POLL.HUP`, which need not be asked for, as of poll(2).
+   * Resolves with what it is ready for of these, or 0 when the time is up.
+   */
   poll(options?: PollOptions): Promise<number> {
     const { events, timeout, signal } = checkOptions<PollOptions>('options', options);
     return this.#call('poll', signal === undefined ? undefined : { signal }, async (ended) => {
@@ -176,7 +177,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     for (;;) {
       const change = this.#nextChange(end, ended);
       try {
-        const ready = (await this.#backend.poll(this.#id, ended)) & wanted;
+        const ready = (await this.#backend.poll(this.#id, ended)) & (wanted | POLL.ERR | POLL.HUP);
         if (ready !== 0 || performance.now() >= end) return ready;
         await change.happened;
         ended.throwIfAborted();
@@ -204,9 +205,10 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
 
   /**
    * The interrupts raised from now on, in order: `for await (const vector of file.interrupts())`. The iteration ends by throwing
-   * `ENODEV` when the device goes, `EBADF` when the file is closed, the signal's reason when that aborts.
+   * `ENODEV` when the device goes, `EBADF` when the file is closed, the signal's reason when that aborts. What nobody takes waits, up to
+   * 65,536 interrupts; what comes then may be merged, and is counted in `lost`.
    */
-  interrupts(options?: CallOptions): AsyncIterableIterator<number> {
+  interrupts(options?: CallOptions): Interrupts {
     const signal = abortSignal('options.signal', checkOptions<CallOptions>('options', options).signal);
     this.#throwUnlessOpen('interrupts');
     signal?.throwIfAborted();
@@ -215,7 +217,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
       this.#queues.delete(queue);
       signal?.removeEventListener('abort', stop);
     };
-    const queue = new PushIterator<number>(ended, MOST_INTERRUPTS_WAITING, (change) => this.device._waiting(change));
+    const queue = new InterruptQueue(ended, (change) => this.device._waiting(change));
     signal?.addEventListener('abort', stop, { once: true });
     this.#queues.add(queue);
     return queue;
@@ -224,7 +226,8 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   /**
    * A descriptor that counts the interrupts of one vector, as UIO has: eventfd(2), non-blocking; a read takes the count (8 bytes, native
    * order). It is signalled a last time when the device goes, and closed with the file: leave that to the file, which could not tell from
-   * it another descriptor that has its number by then.
+   * it another descriptor that has its number by then. Keep the file for as long as you use the descriptor: of a device that is gone, a
+   * file that nothing refers to any more is closed when it is collected.
    */
   interruptFd(vector = 0): number {
     integer('vector', vector, 0, 0xffff);
@@ -232,6 +235,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     const known = this.#descriptors.get(vector);
     if (known !== undefined) return known;
     const fd = unwrap(native.eventfdOpen());
+    if (this.#descriptors.size === 0) collected.register(this, this.#descriptors, this);
     this.#descriptors.set(vector, fd);
     return fd;
   }
@@ -245,9 +249,8 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     this.#endCalls(osConstants.errno.EBADF);
     if (wasOpen) this.#backend.release(this.#id);
     later(() => this.emit('close'));
-    const descriptors = [...this.#descriptors.values()];
-    this.#descriptors.clear();
-    descriptors.forEach(closeIfOpen);
+    collected.unregister(this);
+    closeAll(this.#descriptors);
   }
 
   [Symbol.dispose](): void {
@@ -316,6 +319,15 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
       given?.removeEventListener('abort', endBySignal);
     }
   }
+}
+
+/** Closes the descriptors of files that nobody has closed. */
+const collected = new FinalizationRegistry(closeAll);
+
+function closeAll(descriptors: Map<number, number>): void {
+  const fds = [...descriptors.values()];
+  descriptors.clear();
+  fds.forEach(closeIfOpen);
 }
 
 /** Its user may have closed it already. */

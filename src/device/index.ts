@@ -11,6 +11,7 @@ export { DeviceBase, deviceError } from './device-base.js';
 export type { DeviceEvents, DeviceFaultInfo, DeviceRegion, DeviceState, RemovalReport } from './device-base.js';
 export { DeviceFile } from './device-file.js';
 export type { CallOptions, DeviceMapOptions, PollOptions } from './device-file.js';
+export type { Interrupts } from './interrupts.js';
 export { POLL } from './ops.js';
 export type {
   DeviceMappingInfo,

@@ -1,4 +1,5 @@
-/** An async iterator that values are pushed into, by whoever has them. */
+/** An async iterator that values are pushed into by their producer. */
+import { Queue } from './queue.js';
 
 type Result<T> = IteratorResult<T, undefined>;
 
@@ -10,31 +11,30 @@ interface Taker<T> {
 const DONE = { done: true, value: undefined } as const;
 
 export class PushIterator<T> implements AsyncIterableIterator<T> {
-  readonly #waiting: T[] = [];
-  readonly #takers: Taker<T>[] = [];
+  readonly #waiting: Queue<T>;
+  readonly #takers = new Queue<Taker<T>>();
   readonly #onEnd: () => void;
   readonly #onWait: (change: 1 | -1) => void;
-  readonly #most: number;
   #ended = false;
   /** Thrown once; after that the iteration is done. */
   #error: { reason: Error } | undefined;
 
-  /** Beyond `most` values that nobody has taken, equal ones are merged. `onWait`: somebody waits for a value, or no longer does. */
-  constructor(onEnd: () => void, most = Infinity, onWait: (change: 1 | -1) => void = () => undefined) {
+  /**
+   * @param onEnd is called once.
+   * @param onWait a `next()` begins to wait for a value, or no longer does.
+   */
+  constructor(onEnd: () => void, onWait: (change: 1 | -1) => void = () => undefined, waiting = new Queue<T>()) {
     this.#onEnd = onEnd;
     this.#onWait = onWait;
-    this.#most = most;
+    this.#waiting = waiting;
   }
 
   push(value: T): void {
     if (this.#ended) return;
     const taker = this.#takers.shift();
-    if (taker !== undefined) {
-      this.#onWait(-1);
-      taker.resolve({ done: false, value });
-    } else if (this.#waiting.length < this.#most || !this.#waiting.includes(value)) {
-      this.#waiting.push(value);
-    }
+    if (taker === undefined) return this.#waiting.push(value);
+    this.#onWait(-1);
+    taker.resolve({ done: false, value });
   }
 
   /** What was pushed before is still taken; then the iteration throws `error.reason`, or is done. */
@@ -43,9 +43,9 @@ export class PushIterator<T> implements AsyncIterableIterator<T> {
     this.#ended = true;
     this.#error = error;
     this.#onEnd();
-    for (const { resolve, reject } of this.#takers.splice(0)) {
+    for (let taker = this.#takers.shift(); taker !== undefined; taker = this.#takers.shift()) {
       this.#onWait(-1);
-      void this.#last().then(resolve, reject);
+      void this.#last().then(taker.resolve, taker.reject);
     }
   }
 
@@ -57,7 +57,7 @@ export class PushIterator<T> implements AsyncIterableIterator<T> {
   }
 
   return(): Promise<Result<T>> {
-    this.#waiting.length = 0;
+    this.#waiting.clear();
     this.end();
     this.#error = undefined;
     return Promise.resolve(DONE);

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, readSync } from 'node:fs';
 import { Device, type DeviceFile } from 'revocable-mmap';
 import { barrier } from '../support/barrier.cjs';
+import { runInChild } from '../support/child.js';
 import { thrownBy } from '../support/thrown.js';
 
 const devices: Device[] = [];
@@ -55,4 +56,36 @@ describe('its user has closed it already', () => {
     await barrier();
     expect(calls).toEqual(['release', 'close']);
   });
+});
+
+test('of files that were never closed, they are closed when the file is collected: not before the device is gone', async () => {
+  const { status, stderr, value } = await runInChild(
+    async ({ Device }, require) => {
+      const { readdirSync } = require('node:fs') as typeof import('node:fs');
+      const open = (): number => readdirSync('/proc/self/fd').length;
+      const collect = async (): Promise<void> => {
+        for (let i = 0; i < 20; i++) {
+          globalThis.gc!();
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      };
+      const useOne = async (files: number): Promise<number> => {
+        const device = new Device({ name: 'tested', regions: [{ size: 4096 }] });
+        const before = open();
+        for (let i = 0; i < files; i++) for (const vector of [0, 1]) device.open().interruptFd(vector);
+        await collect();
+        const live = open() - before;
+        await device.unplug();
+        return live;
+      };
+      await useOne(1); // what the library itself needs is there from now on
+      await collect();
+      const before = open();
+      const live = await useOne(10);
+      for (let i = 0; i < 100 && open() > before; i++) await collect();
+      return [live, open() - before];
+    },
+    { nodeArgs: ['--expose-gc'] },
+  );
+  expect({ status, stderr, value }).toEqual({ status: 0, stderr: '', value: [20, 0] });
 });
