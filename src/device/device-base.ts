@@ -234,12 +234,22 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
     });
   }
 
-  /** @internal Emits the last event. */
-  protected _removed(report: RemovalReport): void {
+  /** @internal Emits the last event; `then` is called also if a listener throws. */
+  protected _removed(report: RemovalReport, then?: () => void): void {
     this._later(() => {
       this.#over = true;
-      this.emit('removed', report);
+      try {
+        this.emit('removed', report);
+      } finally {
+        then?.();
+      }
     });
+  }
+
+  /** @internal In this thread. */
+  protected _removeRequested(): void {
+    this._later(() => this.emit('remove-requested'));
+    for (const file of this._files) file._removeRequested();
   }
 
   /** @internal In this thread: files and waits end. */

@@ -122,7 +122,8 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
    * Waits for as long as the op does: reads of devices block.
    *
    * @throws (rejects) `ENODEV`, `EBADF`, `EINVAL` where the device has no such op; what the op throws; DeviceOpError; RangeError
-   *   (`ERR_OUT_OF_RANGE`) where the target has been detached or shortened meanwhile.
+   *   (`ERR_OUT_OF_RANGE`) where the target has been detached or shortened meanwhile. Whenever it rejects, the target is as it was, and
+   *   stays so, whatever the op still does.
    */
   read(target: NodeJS.ArrayBufferView, position = 0, options?: CallOptions): Promise<number> {
     return this.#call('read', options, async (signal) => {

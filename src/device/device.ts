@@ -12,6 +12,7 @@ import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile } fro
 import { Listeners } from './listeners.js';
 import { bareMessage, hasCode, isA, isSystemError, syscallOf, unreadableAnswer, warnOfOp } from './op-errors.js';
 import { startPager } from './pager.js';
+import { within } from './within.js';
 import { checkRegions, makeRegions, type OwnRegion } from './region.js';
 import { halvesOf, valueOf } from './register-value.js';
 import { isThenable, RunningOp, RunningOps, type Callers } from './running.js';
@@ -28,6 +29,18 @@ const [CONTENT, AS_IT_IS, REFUSED, FAILED] = (['content', 'as-it-is', 'refused',
 );
 
 type OpCounts = Record<keyof DeviceOps, number>;
+
+/** What another thread that uses the device is notified of. */
+export interface DeviceClient {
+  raise(vector: number): void;
+  notify(): void;
+  removeRequested(): void;
+  fault(info: DeviceFaultInfo): void;
+  /** The gate has been shut. */
+  gone(): void;
+  /** The removal is complete: the last notification. */
+  removed(report: RemovalReport): void;
+}
 
 /** A removal under way, or done. */
 interface Removal {
@@ -82,8 +95,8 @@ export class Device extends DeviceBase implements LinkedHere {
   #removal: Removal | undefined;
   /** Mappings that have ended while the removal waits for running ops: `close` comes after. */
   #endedMeanwhile: (() => void)[] | undefined;
-  /** @internal Those in other threads who use it, and hear of interrupts. */
-  readonly _clients = new Set<{ raise(vector: number): void; notify(): void; removeRequested(): void }>();
+  /** @internal */
+  readonly _clients = new Set<DeviceClient>();
 
   /**
    * @throws TypeError, RangeError on bad options; `ENOSYS`, `EPERM`, `EOPNOTSUPP` where the device has page-fault ops and the process may not
@@ -186,12 +199,17 @@ export class Device extends DeviceBase implements LinkedHere {
     const { timeout } = checkOptions('options', options);
     const limit = integer('options.timeout', timeout === undefined ? DEFAULT_REMOVE_TIMEOUT : timeout, 0, LONGEST_MS);
     if (this.state !== 'removed') {
-      this._later(() => this.emit('remove-requested'));
-      for (const file of this._files) file._removeRequested();
+      this._removeRequested();
       for (const client of this._clients) client.removeRequested();
-      await this.#untilUnused(limit);
+      await within(limit, this.#untilUnused());
     }
     return this.#unplug(undefined, callers);
+  }
+
+  /** @internal Its only client removes it in an orderly way. Resolves when it may go on. */
+  _beforeRemoval(): Promise<void> {
+    this._removeRequested();
+    return this.#untilUnused();
   }
 
   /** @internal */
@@ -396,8 +414,9 @@ export class Device extends DeviceBase implements LinkedHere {
 
   #failed(info: DeviceFaultInfo): void {
     this._later(() => {
+      for (const client of this._clients) client.fault(info);
       if (this.listenerCount('fault') > 0) this.emit('fault', info);
-      else if ('error' in info) warnOfOp(this.name, info.op, info.error);
+      else if ('error' in info && this._clients.size === 0) warnOfOp(this.name, info.op, info.error);
     });
   }
 
@@ -645,23 +664,18 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 
   #tellIfUnused(): void {
-    if (this.#idle.size > 0 && this.#unused) for (const resolve of this.#idle) resolve();
+    if (this.#idle.size > 0 && this.#unused) this.#endIdle();
   }
 
-  /** Until no file is open and nothing mapped, the time is up, or somebody else removes it. */
-  async #untilUnused(milliseconds: number): Promise<void> {
-    if (this.#unused) return;
-    let timer: NodeJS.Timeout | undefined;
-    let idle!: () => void;
-    await new Promise<void>((resolve) => {
-      idle = resolve;
-      this.#idle.add(resolve);
-      timer = setTimeout(resolve, milliseconds);
-      this.signal.addEventListener('abort', idle, { once: true });
-    });
-    clearTimeout(timer);
-    this.#idle.delete(idle);
-    this.signal.removeEventListener('abort', idle);
+  #endIdle(): void {
+    for (const resolve of this.#idle) resolve();
+    this.#idle.clear();
+  }
+
+  /** Resolves when no file is open and nothing mapped, or the device is being removed. */
+  async #untilUnused(): Promise<void> {
+    if (this.#unused || this.#removal !== undefined) return;
+    await new Promise<void>((resolve) => this.#idle.add(resolve));
   }
 
   /** `callers`: the ops that call for it, and that it therefore does not wait for. */
@@ -690,7 +704,9 @@ export class Device extends DeviceBase implements LinkedHere {
     const files = this.#opened.size;
     this.#endedMeanwhile = [];
     const gone = goneError('unplug');
+    for (const client of this._clients) client.gone();
     for (const region of this.regions) region._end();
+    this.#endIdle();
     this._endHere();
     this.#running.abortAll(gone);
     const regions = await Promise.all(this.regions.map((region) => region.object._revokeOnly(reason ?? gone)));
@@ -705,7 +721,9 @@ export class Device extends DeviceBase implements LinkedHere {
     doneButCallers({ ...report, abandonedOps: this.#running.abandoned });
     await this.#running.drain(end);
     const whole = { ...report, abandonedOps: this.#running.abandoned };
-    this._removed(whole);
+    this._removed(whole, () => {
+      for (const client of this._clients) client.removed(whole);
+    });
     return whole;
   }
 

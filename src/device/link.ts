@@ -41,7 +41,7 @@ export interface LinkedHere {
 export const devicesHere = sharedRegistry<LinkedHere>('devices');
 
 /** How to wait for a device elsewhere to be done with its ops, by native id. */
-export const drainsElsewhere = sharedRegistry<() => Promise<void>>('drains');
+export const drainsElsewhere = sharedRegistry<(region: number) => Promise<void>>('drains');
 
 export function linkOf(objectId: number): DeviceLink | undefined {
   const found = native.objectDevice(objectId);
@@ -65,6 +65,6 @@ export function linkOf(objectId: number): DeviceLink | undefined {
     registers: registers(),
     supplied,
     servedHere: false,
-    drain: () => async () => drainsElsewhere.get(device)?.(),
+    drain: () => async () => drainsElsewhere.get(device)?.(region),
   };
 }

@@ -8,16 +8,16 @@ export interface SpawnData {
   data: unknown;
 }
 
-/** To the worker. All but `cancel` and `raise` are answered. */
+/** To the worker. Those with an id are answered. */
 export type Request =
   | { type: 'read'; id: number; file: number; length: number; position: number }
   | { type: 'write'; id: number; file: number; source: Uint8Array; position: number }
   | { type: 'ioctl'; id: number; file: number; command: number; argument: unknown }
   | { type: 'poll'; id: number; file: number }
-  | { type: 'drain'; id: number }
-  | { type: 'unplug'; id: number; reason: unknown }
-  | { type: 'remove'; id: number; timeout: number }
-  | { type: 'cancel'; id: number; reason: unknown }
+  | { type: 'drain'; id: number; region: number }
+  | { type: 'remove'; id: number }
+  | { type: 'unplug' }
+  | { type: 'cancel'; of: number }
   | { type: 'raise'; vector: number };
 
 /** From the worker, in a {@link Tagged}. */
@@ -28,6 +28,7 @@ export type Notice =
   | { type: 'notify' }
   | { type: 'remove-requested' }
   | { type: 'fault'; info: Omit<DeviceFaultInfo, 'error'>; error?: ErrorNotice }
+  | { type: 'gone' }
   | { type: 'removed'; report: RemovalReport };
 
 export interface RegionNotice {

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { integer, options as checkOptions } from '../arguments.js';
-import { DeviceOpError, invalidType, invalidValue } from '../errors.js';
+import { DeviceOpError, invalidType, invalidValue, MappingClosedError } from '../errors.js';
 import { prepare } from '../loop.js';
 import { MemoryObject } from '../memory/memory-object.js';
 import { native } from '../native.js';
@@ -12,15 +12,8 @@ import { DeviceFile, type FileBackend } from './device-file.js';
 import { hasCode, isA, messageOf, warnOfOp } from './op-errors.js';
 import { drainsElsewhere } from './link.js';
 import { Listeners } from './listeners.js';
-import {
-  noticeIn,
-  revivedError,
-  type ErrorNotice,
-  type Notice,
-  type RegionNotice,
-  type Request,
-  type SpawnData,
-} from './messages.js';
+import { noticeIn, revivedError, type ErrorNotice, type Notice, type Request, type SpawnData } from './messages.js';
+import { within } from './within.js';
 
 export interface SpawnOptions {
   /** Given to the module's default export, when that is a function. Cloned. */
@@ -49,20 +42,29 @@ export class SpawnedDevice extends DeviceBase {
   #next = 1;
   readonly #pollers = new Listeners();
   #removal: Promise<RemovalReport> | undefined;
-  #removedTold = false;
   #workerEnded = false;
+  /** The worker's report of the removal; undefined if it ends without one. */
+  readonly #reported: Promise<RemovalReport | undefined>;
+  #report!: (report: RemovalReport | undefined) => void;
 
   /** @internal */
-  private constructor(worker: Worker, ready: Ready) {
+  private constructor(worker: Worker, ready: Ready, regions: DeviceRegion[]) {
     super(ready.device, ready.name);
     this.#worker = worker;
     this.opTimeout = ready.opTimeout;
-    this.regions = ready.regions.map((region, index) => attachRegion(index, region));
-    drainsElsewhere.set(this._id, () => this.#drain());
+    this.regions = regions;
+    this.#reported = new Promise((resolve) => (this.#report = resolve));
+    drainsElsewhere.set(this._id, (region) => this.#drain(region));
     worker.on('message', (message: unknown) => this.#hear(noticeIn(message)));
     worker.on('error', (error) => this.#failed(error));
     worker.on('exit', () => this.#workerGone());
     worker.unref();
+  }
+
+  /** Undefined when the device, or its worker, has gone since it said that it is ready. */
+  static #of(worker: Worker, ready: Ready): SpawnedDevice | undefined {
+    const regions = attachRegions(ready);
+    return regions === undefined ? undefined : new SpawnedDevice(worker, ready, regions);
   }
 
   /** @internal Device.spawn. */
@@ -73,7 +75,7 @@ export class SpawnedDevice extends DeviceBase {
     prepare();
     const workerData: SpawnData = { model: model instanceof URL ? model.href : pathToFileURL(model).href, data };
     const worker = cloning('options.data', data, () => new Worker(join(__dirname, 'spawned.js'), { workerData }));
-    return new SpawnedDevice(worker, await readyIn(worker, workerData.model));
+    return deviceIn(worker, workerData.model, (ready) => SpawnedDevice.#of(worker, ready));
   }
 
   open(): DeviceFile {
@@ -90,21 +92,18 @@ export class SpawnedDevice extends DeviceBase {
 
   unplug(reason?: unknown): Promise<RemovalReport> {
     const mine = native.deviceShut(this._id);
-    this.#removal ??= this.#remove(reason, mine);
-    return this.#removal.then((report) => ({ ...report, removedByThisCall: mine }));
+    return this.#removalFor(reason, mine).then((report) => ({ ...report, removedByThisCall: mine }));
   }
 
   async remove(options?: { timeout?: number }): Promise<RemovalReport> {
     const { timeout } = checkOptions('options', options);
     const limit = integer('options.timeout', timeout === undefined ? DEFAULT_REMOVE_TIMEOUT : timeout, 0, LONGEST_MS);
-    if (this.state === 'removed') return this.unplug();
-    // The worker waits for its files and mappings, then shuts the gate; should it hang, this thread goes on alone.
-    const asked = this.#ask('remove', { type: 'remove', timeout: limit });
-    const { removedByThisCall } = ((await within(limit + this.opTimeout + GRACE_MS, asked)) as RemovalReport | undefined) ?? {
-      removedByThisCall: false,
-    };
-    const report = await this.unplug();
-    return { ...report, removedByThisCall: removedByThisCall || report.removedByThisCall };
+    if (this.state !== 'removed') {
+      this._removeRequested();
+      const unused = this.#ask('remove', { type: 'remove' }).catch(() => undefined); // the worker may end
+      await within(limit, unused);
+    }
+    return this.unplug();
   }
 
   readonly #backend: FileBackend = {
@@ -136,11 +135,11 @@ export class SpawnedDevice extends DeviceBase {
 
   /** With `signal` it ends when that is aborted: the op may never settle, and nothing waits for it any longer. */
   async #ask(op: string, request: DistributiveOmit<Request & { id: number }, 'id'>, signal?: AbortSignal): Promise<unknown> {
-    if (this.#removedTold || this.#workerEnded) throw goneError(op);
+    if (this.#workerEnded) throw goneError(op);
     const id = this.#next++;
     const answer = new Promise((resolve, reject) => this.#pending.set(id, { op, resolve, reject }));
     const cancel = (): void => {
-      this.#say({ type: 'cancel', id, reason: undefined });
+      this.#say({ type: 'cancel', of: id });
       this.#pending.get(id)?.reject(signal!.reason);
     };
     this._waiting(1);
@@ -166,11 +165,10 @@ export class SpawnedDevice extends DeviceBase {
     else this.#worker.unref();
   }
 
-  async #drain(): Promise<void> {
-    if (this.#removedTold) return;
+  async #drain(region: number): Promise<void> {
     await within(
       this.opTimeout + GRACE_MS,
-      this.#ask('drain', { type: 'drain' }).catch(() => undefined),
+      this.#ask('drain', { type: 'drain', region }).catch(() => undefined),
     );
   }
 
@@ -184,15 +182,13 @@ export class SpawnedDevice extends DeviceBase {
       case 'notify':
         return this.#pollers.call();
       case 'remove-requested':
-        this._later(() => this.emit('remove-requested'));
-        for (const file of this._files) file._removeRequested();
-        return;
+        return this._removeRequested();
       case 'fault':
         return this.#faulted(notice);
+      case 'gone':
+        return void this.#removalFor(undefined, false);
       case 'removed':
-        // By itself: a removal from here tells when it is done.
-        this.#removal ??= this.#removedItself(notice.report);
-        return;
+        return this.#report(notice.report);
       case 'ready':
     }
   }
@@ -221,58 +217,74 @@ export class SpawnedDevice extends DeviceBase {
     });
   }
 
-  async #removedItself(report: RemovalReport): Promise<RemovalReport> {
-    this._endHere();
-    await this.#worker.terminate();
-    this.#told(report);
-    return report;
+  /** The gate has been shut, by this thread (`mine`) or another. The removal is known before listeners hear of it: they may call for it. */
+  #removalFor(reason: unknown, mine: boolean): Promise<RemovalReport> {
+    if (this.#removal === undefined) {
+      let done!: (report: Promise<RemovalReport>) => void;
+      this.#removal = new Promise((resolve) => (done = resolve));
+      done(this.#remove(reason, mine));
+    }
+    return this.#removal;
   }
 
-  /** The gate has been shut, from here (`mine`) or by the worker. */
   async #remove(reason: unknown, mine: boolean): Promise<RemovalReport> {
     const mappings = native.deviceMappings(this._id);
+    const files = this._files.size;
+    this._waiting(1);
     this._endHere();
     // Not left to the worker, which may be in an op that never ends.
     const regions = await Promise.all(this.regions.map((region) => region.object._revokeOnly(reason ?? goneError('unplug'))));
-    const asked = this.#ask('unplug', { type: 'unplug', reason: undefined }).catch(() => undefined);
-    const answer = (await within(this.opTimeout + GRACE_MS, asked)) as RemovalReport | undefined;
+    this.#say({ type: 'unplug' });
+    const theirs = await within(this.opTimeout + GRACE_MS, this.#reported);
+    const abandonedOps = this.#workerEnded ? 0 : 1; // if it has not reported: it hangs
     await this.#worker.terminate();
-    const rest = answer ?? { files: 0, abandonedOps: 1 };
-    const here = { device: this.name, regions, mappings, files: rest.files, abandonedOps: rest.abandonedOps };
-    const report = { ...(mine ? here : (answer ?? here)), removedByThisCall: true };
-    this.#told(report);
+    const here = { device: this.name, regions, mappings, files: theirs?.files ?? files };
+    const ours = { ...here, abandonedOps: theirs?.abandonedOps ?? abandonedOps };
+    const report = { ...(mine ? ours : (theirs ?? ours)), removedByThisCall: true };
+    this._waiting(-1);
+    this._removed(report);
     return report;
   }
 
   #workerGone(): void {
     this.#workerEnded = true;
+    this.#report(undefined);
     for (const pending of this.#pending.values()) pending.reject(goneError(pending.op));
-    this._endHere();
     drainsElsewhere.delete(this._id);
     void this.unplug();
-  }
-
-  #told(report: RemovalReport): void {
-    if (this.#removedTold) return;
-    this.#removedTold = true;
-    this._removed(report);
   }
 }
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
-function attachRegion(index: number, { name, size, kind, object }: RegionNotice): DeviceRegion {
-  return { name, index, size, kind, object: MemoryObject._attach(object) };
+/** Undefined when the device has gone. The objects go with their worker, at any moment. */
+function attachRegions(ready: Ready): DeviceRegion[] | undefined {
+  if (native.deviceState(ready.device) !== 0) return undefined;
+  try {
+    return ready.regions.map(({ name, size, kind, object }, index) => {
+      return { name, index, size, kind, object: MemoryObject._attach(object) };
+    });
+  } catch (error) {
+    if (error instanceof MappingClosedError) return undefined;
+    throw error;
+  }
 }
 
-/** Rejects with what the module or the device's constructor throws. The model may post messages of its own before. */
-function readyIn(worker: Worker, model: string): Promise<Ready> {
+/**
+ * The device that the worker makes. Rejects with what its module or the device's constructor throws. The model may post messages of its
+ * own before. The worker has listeners at every moment: it may fail right after it has said that the device is there, and then what it
+ * says and its end are heard in one turn.
+ */
+function deviceIn(worker: Worker, model: string, deviceOf: (ready: Ready) => SpawnedDevice | undefined): Promise<SpawnedDevice> {
   return new Promise((resolve, reject) => {
     const hear = (message: unknown): void => {
       const notice = noticeIn(message);
       if (notice?.type !== 'ready') return;
-      worker.off('message', hear).off('error', failed).off('exit', ended);
-      resolve(notice);
+      worker.off('message', hear);
+      const device = deviceOf(notice);
+      if (device === undefined) return void worker.terminate(); // `failed` or `ended` follows
+      worker.off('error', failed).off('exit', ended);
+      resolve(device);
     };
     const failed = (error: unknown): void => reject(asError(model, error));
     const ended = (): void => reject(new DeviceOpError(model, 'worker', 'ended before the device was there'));
@@ -294,13 +306,4 @@ function cloning<T>(name: string, value: unknown, call: () => T): T {
     if (isA(error, Error) && hasCode(error)) throw error;
     throw invalidValue(name, 'must be what can be cloned', value, error);
   }
-}
-
-/** The value, or undefined when it takes longer. */
-async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<undefined>(
-    (resolve) => (timer = setTimeout(() => resolve(undefined), Math.min(milliseconds, LONGEST_MS))),
-  );
-  return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }

@@ -45,15 +45,13 @@ function hear(device: Device, request: Request): void {
     case 'poll':
       return void answer(request.id, (signal) => backend.poll(request.file, signal));
     case 'drain':
-      return void answer(request.id, async () => {
-        for (const region of device.regions) await device.drain(region.index)();
-      });
-    case 'unplug':
-      return void answer(request.id, () => device.unplug());
+      return void answer(request.id, device.drain(request.region));
     case 'remove':
-      return void answer(request.id, () => device.remove({ timeout: request.timeout }));
+      return void answer(request.id, () => device._beforeRemoval());
+    case 'unplug':
+      return void device.unplug(); // `removed` tells the report
     case 'cancel':
-      return cancels.get(request.id)?.abort(request.reason);
+      return cancels.get(request.of)?.abort();
     case 'raise':
       return device.raise(request.vector);
   }
@@ -65,11 +63,10 @@ async function main(): Promise<void> {
     raise: (vector) => say({ type: 'interrupt', vector }),
     notify: () => say({ type: 'notify' }),
     removeRequested: () => say({ type: 'remove-requested' }),
+    fault: ({ error, ...info }) => say({ type: 'fault', info, ...(error === undefined ? {} : { error: describeError(error) }) }),
+    gone: () => say({ type: 'gone' }),
+    removed: (report) => say({ type: 'removed', report }),
   });
-  device.on('fault', ({ error, ...info }) =>
-    say({ type: 'fault', info, ...(error === undefined ? {} : { error: describeError(error) }) }),
-  );
-  device.on('removed', (report) => say({ type: 'removed', report }));
   port.on('message', (request: Request) => hear(device, request));
   say({
     type: 'ready',
@@ -80,5 +77,11 @@ async function main(): Promise<void> {
   });
 }
 
-// A rejection that nobody handles ends the worker, and Device.spawn rejects with it.
-void main();
+// It ends the worker, and Device.spawn rejects with it. Handlers of the model's own would keep both waiting.
+main().catch((error: unknown) => {
+  process.removeAllListeners('uncaughtException');
+  process.setUncaughtExceptionCaptureCallback(null);
+  queueMicrotask(() => {
+    throw error;
+  });
+});
