@@ -90,6 +90,7 @@ export type NativeStats = Record<
   | 'faultsBacking'
   | 'faultsProtection'
   | 'faultsChecked'
+  | 'faultsShared'
   | 'fills'
   | 'foreign'
   | 'eventsDropped'

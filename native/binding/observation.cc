@@ -78,6 +78,7 @@ Napi::Value stats(const Napi::CallbackInfo& info) {
   put("faultsBacking", g_counters.faults_backing);
   put("faultsProtection", g_counters.faults_protection);
   put("faultsChecked", g_counters.faults_copy);
+  put("faultsShared", g_counters.faults_shared);
   put("fills", g_counters.fills);
   put("foreign", g_counters.foreign);
   put("eventsDropped", g_counters.events_dropped);

@@ -11,6 +11,8 @@ struct Counters {
   std::atomic<uint64_t> live{0}, suspended{0}, revoked{0};  // mappings in that state now
   std::atomic<uint64_t> revokes{0}, suspends{0}, resumes{0};
   std::atomic<uint64_t> faults_revoked{0}, faults_suspended{0}, faults_backing{0}, faults_protection{0}, faults_copy{0};
+  // Faults of one thread that another one was settling, or had: for tests that two did fault together.
+  std::atomic<uint64_t> faults_shared{0};
   std::atomic<uint64_t> fills{0};
   std::atomic<uint64_t> foreign{0};  // signals passed on to the previous action
   std::atomic<uint64_t> events_dropped{0};

@@ -37,12 +37,19 @@ struct Event {
 
 inline constexpr size_t kRingSlots = 4096;
 
+// Each word of a slot carries, above its content, the round of the ring that it is of. A word only goes to a later round, so a
+// writer that the others overtake (its thread was stopped, or interrupted by a handler that has events too) spoils nothing of
+// theirs; and a reader that finds one round in all words has one event whole.
 struct RingSlot {
-  // 2 * ticket + 1 while being written, 2 * ticket + 2 when complete. The words are atomics so that a reader that is being
-  // lapped reads garbage, not undefined behaviour; it then sees the sequence changed and discards it.
-  std::atomic<uint64_t> sequence{0};
-  std::array<std::atomic<uint64_t>, 5> words{};
+  std::array<std::atomic<uint64_t>, 4> words{};
 };
+inline constexpr unsigned kRoundShift = 52;  // offsets, ids and the rest are smaller
+inline constexpr uint64_t kRoundContent = (uint64_t{1} << kRoundShift) - 1;
+
+// Rounds count from 1, since a new ring has zeros, and go on at 0: what matters is which of two that are not far apart is later.
+inline uint64_t ring_round(uint64_t ticket) { return (ticket / kRingSlots + 1) & ((uint64_t{1} << (64 - kRoundShift)) - 1); }
+inline bool is_later_round(uint64_t round, uint64_t than) { return static_cast<int64_t>((round - than) << kRoundShift) > 0; }
+
 extern std::array<RingSlot, kRingSlots> g_ring;
 extern std::atomic<uint64_t> g_ring_head;  // the next ticket
 

@@ -225,7 +225,8 @@ void for_each_own_piece(const Region* region, const VmaReader& reader, const Pie
     vma.end = std::min(vma.end, region->end);
     // A private page of the object in a shared mapping is where a forbidden write was diverted to.
     const bool original = is_original(region->object, vma) && (region->private_copy || vma.shared);
-    if (original || is_own_file(vma) || is_original(region->object, vma)) visit({vma, original});
+    if (is_original(region->object, vma)) visit({vma, original, true});
+    else if (is_own_file(vma)) visit({vma, false});
     else if (vma.inode == 0) visit_filled_runs(region, vma, visit);
     at = next;
   }

@@ -48,7 +48,8 @@ void close_region_locked(Region* region, bool others);
 // One run of the region's range that is mapped in one way, clipped to the range.
 struct RegionPiece {
   Vma vma;
-  bool original;  // the object's own pages; else a fill, a lost or strayed page, or the tombstone
+  bool original;                 // the object's own pages; else a fill, a lost or strayed page, or the tombstone
+  bool shows_object = original;  // its own pages, or a strayed page that is a private copy of one
 };
 // A reference to a callable, which unlike std::function never allocates: there may be no memory when a device goes.
 class PieceVisitor {

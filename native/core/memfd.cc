@@ -42,8 +42,9 @@ int make_ones_fill() {
       return -1;
     }
   }
-  fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE | F_SEAL_SEAL);
-  return fd;
+  if (fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE | F_SEAL_SEAL) == 0) return fd;
+  close(fd);
+  return -1;
 }
 
 }  // namespace

@@ -95,19 +95,22 @@ void remember_extents(Region* region, const VmaReader& reader) {
 }
 
 // Replaces every piece of a region. Under the claim, after the new state was published. With `keep_fill`, what has its fill
-// already keeps it: replacing it would take away what was written there since.
+// already keeps it: replacing it would take away what a thread has written there and read back.
 Means replace_region(Region* region, const VmaReader& reader, bool truncated, bool keep_fill = false) {
   Means worst = Means::replaced;
   bool sealed = false;
   uintptr_t covered = region->start;
   for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
     if (piece.vma.start == covered) covered = piece.vma.end;
-    if (keep_fill && !piece.original) return;
+    if (keep_fill && !piece.shows_object) return;
     worst = std::max(worst, replace_piece(piece, piece_prot(region, piece), truncated, &sealed));
   });
   if (!keep_fill) forget_fill(region);
-  region->extent_count = 0;
-  if (covered != region->end) remember_extents(region, reader);
+  // A fill of extents has a mark on the first page of each, so the kernel could not say again which are ours.
+  if (region->filled_first == SIZE_MAX) {
+    region->extent_count = 0;
+    if (covered != region->end) remember_extents(region, reader);
+  }
   region->unfillable = sealed;
   region->weak = worst != Means::replaced;
   return worst;
@@ -121,8 +124,8 @@ void count_means(RevokeCounts* counts, Means means) {
 void revoke_region(Region* region, const VmaReader& reader, RevokeCounts* counts) {
   const State before = region->list == &region->object->live ? State::live : State::suspended;
   const Claim claim(region);
-  // A thread ran into the truncation before this, and the handler has begun to fill it.
-  const bool touched = region->state.load(std::memory_order_relaxed) == State::revoked;
+  // A thread ran into the truncation before this, or touched a suspended mapping, and the handler has begun to fill it.
+  const bool touched = region->state.load(std::memory_order_relaxed) != State::live;
   publish_state(region, State::revoked);
   count_means(counts, region->filled ? Means::replaced : replace_region(region, reader, counts->truncated, touched));
   pager_let_go(region);

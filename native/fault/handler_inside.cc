@@ -206,6 +206,7 @@ void leave_work(Region* region) {
 }
 
 Outcome futile(Region* region) {
+  bump(g_counters.faults_shared);
   return region->futile.fetch_add(1, std::memory_order_relaxed) < kFutileLimit ? Outcome::handled : Outcome::foreign;
 }
 
@@ -600,6 +601,7 @@ Outcome settle(Region* region, const Fault& fault) {
   Diagnosis diagnosis{Cause::unknown, false, true};  // of a region that turns out live only after the claim: look again
   if (fault.signal == SIGBUS && region->state.load(std::memory_order_acquire) == State::live) diagnosis = diagnose(region, fault);
   if (!try_claim(region)) {
+    bump(g_counters.faults_shared);
     await_claim(region);
     return Outcome::handled;  // the instruction is tried again, and faults again if it must
   }
@@ -701,19 +703,28 @@ Region* find_region(uintptr_t address) {
   return address >= entry.start && address < entry.end ? entry.region : nullptr;
 }
 
+// Unless a writer of a later round was faster.
+static void put_word(std::atomic<uint64_t>& word, uint64_t round, uint64_t content) {
+  uint64_t before = word.load(std::memory_order_relaxed);
+  while (is_later_round(round, before >> kRoundShift)) {
+    // Release: a reader that gets the event finds what was published before it.
+    if (word.compare_exchange_weak(before, (round << kRoundShift) | (content & kRoundContent), std::memory_order_release,
+                                   std::memory_order_relaxed)) {
+      return;
+    }
+  }
+}
+
 void push_event(const Event& event) {
   const uint64_t ticket = g_ring_head.fetch_add(1, std::memory_order_acq_rel);
+  const uint64_t round = ring_round(ticket);
   RingSlot& slot = g_ring[ticket % kRingSlots];
-  slot.sequence.store(2 * ticket + 1, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_release);  // "being written" before the words
-  slot.words[0].store(
-      static_cast<uint64_t>(event.kind) | (static_cast<uint64_t>(event.cause) << 8) | (static_cast<uint64_t>(event.write) << 16),
-      std::memory_order_relaxed);
-  slot.words[1].store(event.slot, std::memory_order_relaxed);
-  slot.words[2].store(event.generation, std::memory_order_relaxed);
-  slot.words[3].store(event.object, std::memory_order_relaxed);
-  slot.words[4].store(event.offset, std::memory_order_relaxed);
-  slot.sequence.store(2 * ticket + 2, std::memory_order_release);  // publishes the words to readers
+  put_word(slot.words[0], round,
+           static_cast<uint64_t>(event.kind) | (static_cast<uint64_t>(event.cause) << 8) |
+               (static_cast<uint64_t>(event.write) << 16) | (static_cast<uint64_t>(event.slot) << 17));
+  put_word(slot.words[1], round, event.generation);
+  put_word(slot.words[2], round, event.object);
+  put_word(slot.words[3], round, event.offset);
 }
 
 bool object_revoked_by_owner(const Object* object) {

@@ -1,32 +1,44 @@
 // Several threads write to one page at the moment it has to be filled: node a6-one-page.cjs KIND ROUNDS
 //
 // KIND: zeros, ones, windows (ones, more than 1 GiB), read-only (the fill starts without write permission), truncated (one lost page).
-// Every thread writes its own bytes, all must be there afterwards. Prints JSON: { lost, rounds, reads }.
+// Every thread writes its own bytes, all must be there afterwards. At least so many rounds, and until faults of two threads have met often
+// enough. Prints JSON: { lost, reads, together }.
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { once } = require('node:events');
 const fs = require('node:fs');
 const { MemoryObject } = require('revocable-mmap');
+const { native } = require('../../dist/native.js');
 
 const PAGE = 4096;
 const THREADS = 3;
 const MAPPINGS = 24; // filled one after the other in a round, so that a round has as many chances
-const READY = 0;
-const GO = 1;
-const DONE = 2;
+const ENOUGH = 5; // times that two threads must have faulted together
+const ARRIVED = 0;
+const ROUND = 1;
 
 // Bytes of the page that belong to a thread: spread over it, next to those of the others.
 function writeOwn(bytes, thread) {
   for (let i = thread; i < PAGE; i += 64) bytes[i] = 0x10 + thread;
 }
 
-function count(sync, word) {
-  Atomics.add(sync, word, 1);
-  Atomics.notify(sync, word);
+// All threads leave at once, or as many as there are processors.
+function meet(sync) {
+  const round = Atomics.load(sync, ROUND);
+  if (Atomics.add(sync, ARRIVED, 1) === THREADS - 1) {
+    Atomics.store(sync, ARRIVED, 0);
+    Atomics.add(sync, ROUND, 1);
+    Atomics.notify(sync, ROUND);
+    return;
+  }
+  for (let i = 0; i < 300; i++) if (Atomics.load(sync, ROUND) !== round) return;
+  while (Atomics.load(sync, ROUND) === round) Atomics.wait(sync, ROUND, round);
 }
 
-// Sleeps: only the start is spun for, so that more threads than processors still start together.
-function awaitCount(sync, word, wanted) {
-  for (let now; (now = Atomics.load(sync, word)) < wanted;) Atomics.wait(sync, word, now);
+function writeAll(sync, pages, thread) {
+  for (const bytes of pages) {
+    meet(sync);
+    writeOwn(bytes, thread);
+  }
 }
 
 if (isMainThread) main();
@@ -35,16 +47,16 @@ else {
   parentPort.on('message', (message) => {
     if (message === 'end') return parentPort.close();
     const pages = message.buffers.map((buffer) => new Uint8Array(buffer, message.offset, PAGE));
-    count(sync, READY);
-    while (Atomics.load(sync, GO) === 0);
-    for (const bytes of pages) writeOwn(bytes, workerData.thread);
-    count(sync, DONE);
+    meet(sync);
+    writeAll(sync, pages, workerData.thread);
+    meet(sync);
   });
 }
 
 async function main() {
   const [kind, rounds] = [process.argv[2], Number(process.argv[3])];
-  const sync = new Int32Array(new SharedArrayBuffer(12));
+  const sync = new Int32Array(new SharedArrayBuffer(8));
+  const together = () => native.stats().faultsShared;
   const workers = [];
   for (let thread = 1; thread < THREADS; thread++)
     workers.push(new Worker(__filename, { workerData: { sync: sync.buffer, thread } }));
@@ -55,7 +67,8 @@ async function main() {
   const fill = kind === 'ones' || kind === 'windows' ? 'ones' : 'zeros';
   const expected = new Uint8Array(PAGE).fill(fill === 'ones' ? 0xff : 0);
   for (let thread = 0; thread < THREADS; thread++) writeOwn(expected, thread);
-  for (let round = 0; round < rounds; round++) {
+  let round = 0;
+  for (; round < rounds || (together() < ENOUGH && round < 20 * rounds); round++) {
     let memory;
     if (kind === 'truncated') {
       fs.writeFileSync(path, Buffer.alloc(4 * PAGE, 1));
@@ -67,19 +80,17 @@ async function main() {
     const offset = kind === 'windows' ? 2 ** 30 + PAGE : 2 * PAGE;
     const buffers = mappings.map(({ buffer }) => buffer);
     const pages = buffers.map((buffer) => new Uint8Array(buffer, offset, PAGE));
-    sync.fill(0);
     for (const worker of workers) worker.postMessage({ buffers, offset });
-    awaitCount(sync, READY, THREADS - 1);
     if (kind === 'truncated') fs.truncateSync(path, PAGE);
     else memory.revokeSync();
     if (kind === 'read-only' && round % 2 === 0) for (const { bytes } of mappings) reads += bytes[0];
-    Atomics.store(sync, GO, 1);
-    for (const bytes of pages) writeOwn(bytes, 0);
-    awaitCount(sync, DONE, THREADS - 1);
+    meet(sync);
+    writeAll(sync, pages, 0);
+    meet(sync);
     for (const bytes of pages) if (bytes.some((byte, i) => byte !== expected[i])) lost++;
     memory.close();
   }
   for (const worker of workers) worker.postMessage('end');
   await Promise.all(workers.map((worker) => once(worker, 'exit')));
-  console.log(JSON.stringify({ lost, rounds, reads }));
+  console.log(JSON.stringify({ lost, reads, together: together() >= ENOUGH }));
 }

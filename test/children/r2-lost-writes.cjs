@@ -3,6 +3,7 @@
 // The first fault maps the fill and lets its write land there. A second fill by another thread would wipe it.
 const { Worker, isMainThread, workerData } = require('node:worker_threads');
 const { MemoryObject, stats } = require('revocable-mmap');
+const { native } = require('../../dist/native.js');
 
 const ROUNDS = Number(process.argv[2]);
 const BATCH = 500;
@@ -41,9 +42,8 @@ async function main() {
   }
   for (const worker of workers) worker.postMessage(null);
   await Promise.all(ends);
-  console.log(
-    JSON.stringify({ lost, fills: stats().fills, faults: stats().faults.revoked, foreignSignals: stats().foreignSignals }),
-  );
+  const { fills, foreignSignals } = stats();
+  console.log(JSON.stringify({ lost, fills, foreignSignals, together: native.stats().faultsShared }));
 }
 
 function place(thread, round) {

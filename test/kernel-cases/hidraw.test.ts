@@ -113,4 +113,23 @@ describe('kernel cases of hidraw and libevdev', () => {
     expect([second.read32(0), second.read32(4), first.bytes[0]]).toEqual([7, 8, 0]);
     await device.unplug();
   });
+
+  test('a change that comes while the op is asked is not missed', async () => {
+    let ready = 0;
+    const device: Device = new Device({
+      name: 'hidraw1',
+      regions: [{ size: 4096 }],
+      ops: {
+        poll: () => {
+          const before = ready;
+          ready = POLL.IN;
+          if (before === 0) device.notify();
+          return before;
+        },
+      },
+    });
+    expect(await device.open().poll({ events: POLL.IN, timeout: 10_000 })).toBe(POLL.IN);
+    expect(device.opCounts.poll).toBe(2);
+    await device.unplug();
+  });
 });

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -13,9 +14,11 @@
 #include "core/counters.h"
 #include "core/event_ring.h"
 #include "core/memfd.h"
+#include "core/spin.h"
 #include "fault/guarded_copy.h"
 #include "fault/handler_inside.h"
 #include "fixture.h"
+#include "stepping.h"
 
 using namespace revocable;
 
@@ -142,6 +145,86 @@ TEST("A7 a checked copy past the end marks the page and fills it") {
   CHECK_EQ(judge_access(view.region, 3 * kPageSize, 4, false).verdict, Verdict::fine);
   CHECK(guarded_load(view.at + 2 * kPageSize, 4, &value));
   CHECK_EQ(value, uint64_t{0});
+}
+
+TEST("A7 of two threads at a page that is lost none reads the fill as its value") {
+  start_library();
+  const ForeignObject made = foreign_object(2 * kPageSize);
+  std::atomic<uint64_t> wrong{0};
+  std::atomic<View*> view{nullptr};
+  std::atomic<int> reading{-1};
+  std::atomic<bool> end{false};
+  Threads threads;
+  const Finally ends([&] { end = true; });
+  // Checked reads: a load, then a look at the status word. Sooner or later after the other thread's fault, so that some come
+  // while it is being settled.
+  threads.add([&] {
+    for (int round = 0; !end; ++round) {
+      View* now;
+      while ((now = view.load()) == nullptr && !end) sched_yield();
+      reading = round;
+      while (view.load() == now && !end) {
+        for (int i = 0; i < round % 64; ++i) relax_processor();
+        const uint32_t value = now->load(kPageSize);
+        if (now->status() == 0 && value != 2) ++wrong;
+      }
+      reading = -1;
+    }
+  });
+  const int rounds = check::rounds(300);
+  for (int round = 0; round < rounds; ++round) {
+    REQUIRE(ftruncate(made.fd, static_cast<off_t>(2 * kPageSize)) == 0);
+    View mapped = map(made.object);
+    number_pages(mapped);
+    view = &mapped;
+    while (reading < 0) sched_yield();
+    REQUIRE(ftruncate(made.fd, static_cast<off_t>(kPageSize)) == 0);
+    mapped.store(kPageSize + 64, 7);  // is not answered, as a load is, but gets the fill
+    view = nullptr;
+    while (reading >= 0) sched_yield();
+    mapped.close();
+    munmap(mapped.at, 2 * kPageSize);
+  }
+  CHECK_EQ(wrong.load(), uint64_t{0});
+}
+
+TEST("A7 from the instruction on at which the fill of a lost page can be read its status word says so") {
+  if (!can_step()) check::skip("no single steps");
+  start_library();
+  const ForeignObject made = foreign_object(2 * kPageSize);
+  enum class Seen { nothing, fill, data };
+  // What another thread's checked read has behind so many instructions of the one that loses the page.
+  const auto seen_after = [&](size_t instructions, bool* within) {
+    CHECK_EQ(ftruncate(made.fd, static_cast<off_t>(2 * kPageSize)), 0);
+    View view = map(made.object);
+    number_pages(view);
+    CHECK_EQ(ftruncate(made.fd, static_cast<off_t>(kPageSize)), 0);
+    const auto address = reinterpret_cast<uintptr_t>(view.at + kPageSize);
+    Seen seen = Seen::nothing;
+    const auto read = [&] {
+      uint64_t value;
+      if (guarded_load(view.at + kPageSize, 4, &value)) seen = view.status() == 0 ? Seen::data : Seen::fill;
+    };
+    *within = run_interrupted(instructions, read, [&] {
+      absorb_backing_fault(view.region, {.any = true, .address = address, .write = true, .bus = true}, 0);
+    });
+    CHECK_EQ(view.region->lost_cause(1), Cause::past_end);
+    view.close();
+    munmap(view.at, 2 * kPageSize);
+    return seen;
+  };
+  constexpr size_t kStride = 20;
+  bool within = true;
+  size_t first = 0;
+  while (within && seen_after(first, &within) == Seen::nothing) first += kStride;
+  REQUIRE(within && first > kStride);
+  size_t filled = 0;
+  for (size_t instructions = first - kStride; instructions < first + 2 * kStride; ++instructions) {
+    const Seen seen = seen_after(instructions, &within);
+    CHECK(seen != Seen::data);
+    filled += seen == Seen::fill;
+  }
+  CHECK(filled >= kStride);
 }
 
 TEST("A7 threads that lose a page at once lose no write") {

@@ -19,10 +19,13 @@ namespace {
 constexpr size_t kGiB = size_t{1} << 30;
 constexpr size_t kLarge = kGiB + 2 * kOnesWindow;
 
-// Four threads write into one revoked extent at once, each its own word, and everything must still be there.
+// Four threads write into one revoked extent at once, each its own word, and everything must still be there. At least so many
+// rounds, and until two threads have faulted together often enough.
 void writers_at_once(Fill fill, size_t stride, int rounds) {
   constexpr uint32_t kThreads = 4;
-  for (int round = 0; round < rounds; ++round) {
+  constexpr uint64_t kTogether = 20;
+  const auto together = [] { return g_counters.faults_shared.load() >= kTogether; };
+  for (int round = 0; round < rounds || (!together() && round < 20 * rounds); ++round) {
     Object* object = owned_object(8 * kPageSize);
     View view = map(object, {.fill = fill});
     revoke(object);
@@ -42,6 +45,16 @@ void writers_at_once(Fill fill, size_t stride, int rounds) {
     munmap(at, view.span);
     object_release(object);
   }
+  CHECK(together());
+}
+
+// Somebody else's page in the middle of a mapping.
+void own_page_at(char* at) {
+  const int stranger = memfd("stranger");
+  REQUIRE(ftruncate(stranger, static_cast<off_t>(kPageSize)) == 0);
+  mmap(at, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, stranger, 0);
+  store_word(at, 4711);
+  close(stranger);
 }
 
 int count_events(RingReader* reader, EventKind kind, const Region* region) {
@@ -173,6 +186,86 @@ TEST("A2 ones over more than 1 GiB come window by window and lose no write") {
   }
   CHECK_EQ(view.load(kLarge - 4), 0xffffffffu);
   CHECK(maps_of(view.at, view.span).size() < 40);
+}
+
+// A thread that runs into the truncation of a revocation, before that has come to its mapping, gets the fill then.
+void touch_before_the_replacement(Fill fill, size_t bytes) {
+  Object* object = owned_object(bytes);
+  View view = map(object, {.fill = fill});
+  const View other = map(object, {.fill = fill});
+  view.store(0, 4711);
+  const uint32_t empty = fill == Fill::ones ? 0xffffffffu : 0u;
+  const size_t last = bytes - kPageSize;
+  REQUIRE(revoke_begin(object));
+  REQUIRE(ftruncate(object->fd, 0) == 0);
+  CHECK_EQ(view.load(0), empty);
+  view.store(0, 5);
+  view.store(last + 8, 6);
+  CHECK_EQ(view.load(0), 5u);
+  const RevokeCounts counts = revoke_finish(object, true);
+  CHECK_EQ(counts.replaced, 2u);
+  CHECK_EQ(view.load(0), 5u);
+  CHECK_EQ(view.load(last + 8), 6u);
+  CHECK_EQ(view.load(4), empty);
+  CHECK_EQ(view.load(last), empty);
+  if (bytes > 2 * kOnesWindow) CHECK_EQ(view.load(kOnesWindow), empty);
+  CHECK_EQ(other.load(0), empty);  // and not in the fill of another mapping
+  view.close();
+  CHECK_EQ(view.load(0), 0u);
+}
+
+TEST("A2 what was read back from a fill before its mapping's turn came stays: the revocation replaces no fill") {
+  start_library();
+  for (const Fill fill : {Fill::zeros, Fill::ones}) {
+    for (const size_t bytes : {2 * kPageSize, 3 * kOnesWindow}) touch_before_the_replacement(fill, bytes);
+  }
+  if (!check::kTsan) touch_before_the_replacement(Fill::ones, kLarge);  // the sanitizer's shadow of 1 GiB is slow to map
+}
+
+// What a suspension's fill took stays when the suspension ends in a revocation; resume() would have taken it away.
+void write_while_suspended(Fill fill, size_t bytes, bool with_stranger) {
+  Object* object = owned_object(bytes);
+  View view = map(object, {.writable = !with_stranger, .fill = fill});
+  const uint32_t empty = fill == Fill::ones ? 0xffffffffu : 0u;
+  const size_t stranger = bytes / 2;
+  if (with_stranger) own_page_at(view.at + stranger);
+  RevokeCounts counts;
+  bool mine;
+  CHECK_OK(suspend(object, &counts, &mine));
+  CHECK_EQ(view.load(0), empty);
+  view.store(0, 5);
+  revoke(object);
+  CHECK_EQ(view.load(0), 5u);
+  CHECK_EQ(view.load(4), empty);
+  view.store(kPageSize, 6);  // where nothing has been touched before
+  CHECK_EQ(view.load(kPageSize), 6u);
+  CHECK_EQ(view.load(bytes - kPageSize), empty);
+  if (with_stranger) CHECK_EQ(view.load(stranger), 4711u);
+  view.close();
+}
+
+TEST("A2 R9 what was written to the fill of a suspension stays when a revocation follows") {
+  start_library();
+  for (const Fill fill : {Fill::zeros, Fill::ones}) {
+    for (const bool with_stranger : {false, true}) write_while_suspended(fill, 8 * kPageSize, with_stranger);
+  }
+  if (!check::kTsan) write_while_suspended(Fill::ones, kLarge, false);
+}
+
+TEST("A2 R1 a page that was diverted before a fault took the object reads the fill, not what the object held") {
+  if (check::kTsan) check::skip("the sanitizer's shadow of 1 GiB is slow to map");
+  start_library();
+  const ForeignObject made = foreign_object(kLarge, {.scope = FaultScope::object});
+  const uint32_t secret = 4711;
+  CHECK_EQ(pwrite(made.fd, &secret, sizeof secret, 0), ssize_t{sizeof secret});
+  const View view = map(made.object, {.writable = false, .fill = Fill::ones});
+  CHECK_EQ(view.load(0), secret);
+  view.store(4, 1);  // diverted, to a copy of the page
+  REQUIRE(ftruncate(made.fd, static_cast<off_t>(kOnesWindow)) == 0);
+  CHECK_EQ(view.load(2 * kOnesWindow), 0xffffffffu);  // takes the object; windows are filled as they are touched
+  EVENTUALLY(made.object->revoke_done.load() == 1);
+  CHECK_EQ(view.load(0), 0xffffffffu);
+  CHECK_EQ(view.load(4), 0xffffffffu);
 }
 
 TEST("A2 large ones touched between truncation and replacement survive the replacement") {

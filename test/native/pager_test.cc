@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -9,6 +10,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <map>
@@ -22,9 +24,11 @@
 #include "core/linux_abi.h"
 #include "core/memfd.h"
 #include "core/pager.h"
+#include "core/region_table.h"
 #include "core/userfault.h"
 #include "fault/guarded_copy.h"
 #include "fixture.h"
+#include "stepping.h"
 
 using namespace revocable;
 
@@ -616,6 +620,102 @@ TEST("R6 a mapping's end is told exactly once, by close or by revoke, and not of
   CHECK_EQ(model.device()->open_mappings, 0u);
   model.stop();
   CHECK_EQ(model.ends(), uint64_t{3});
+}
+
+// A page that a thread waits for, as it has been asked: the request's token comes to the model's owner.
+struct Waiting {
+  std::atomic<uint64_t> token{0};
+  void take(const Work& work) {
+    if (work.kind == WorkKind::fault) token = work.token;
+  }
+};
+
+TEST("R6 an answer between the gate of a removal and the revocation is discarded, whoever waits") {
+  start_library();
+  have_userfault();
+  Waiting asked;
+  Model model([&](const Work& work) { asked.take(work); });
+  Object* object = region_of(model.device(), 2);
+  const View view = map(object, {.fill = Fill::ones});
+  std::atomic<uint32_t> read{1234};
+  Threads threads;
+  threads.add([&] { read = view.load(kPageSize); });
+  REQUIRE(EVENTUALLY(asked.token != 0));
+  const uint64_t discarded = g_counters.answers_discarded, supplied = g_counters.pages_supplied;
+  CHECK(device_shut(*model.device()));
+  const auto content = content_of(kPageSize);
+  CHECK(!pager_answer(asked.token, {Answer::Kind::content, content.data(), kPageSize}));
+  CHECK_EQ(read.load(), 1234u);  // it waits for what wakes it: the revocation
+  CHECK_EQ(g_counters.answers_discarded - discarded, uint64_t{1});
+  revoke(object);
+  threads.join();
+  CHECK_EQ(read.load(), 0xffffffffu);
+  CHECK_EQ(g_counters.pages_supplied - supplied, uint64_t{0});
+}
+
+// The constructor of RegistryLock: where an answer has taken its request, and holds no lock.
+extern "C" void before_the_registry() __asm__("_ZN9revocable12RegistryLockC1Ev");
+
+TEST("R6 an answer that was under way when its mapping was closed does not land in the one that got the slot") {
+  if (!can_step()) check::skip("no single steps");
+  start_library();
+  have_userfault();
+  Waiting first, second;
+  Model one([&](const Work& work) { first.take(work); }), two([&](const Work& work) { second.take(work); });
+  Object *of_one = region_of(one.device(), 1), *of_two = region_of(two.device(), 1);
+  View old = map(of_one), view;
+  const uint32_t slot = old.region->slot;
+  std::atomic<bool> mapped{false};
+  std::atomic<uint32_t> read{1234};
+  Threads threads;
+  const Finally end([&] {
+    mapped = true;
+    revoke(of_one);
+    revoke(of_two);
+  });
+  threads.add([&] { old.load(); });
+  REQUIRE(EVENTUALLY(first.token != 0));
+  threads.add([&] {
+    while (!mapped) sched_yield();
+    if (view.region != nullptr) read = view.load();
+  });
+  const auto pass_the_slot_on = [&] {
+    old.close();
+    map(owned_object(kPageSize), {.at = old.at});  // a record is used again when another mapping has its addresses
+    for (int i = 0; i < 3; ++i) {
+      const RegistryLock lock;
+      reclaim();
+    }
+    view = map(of_two);
+    mapped = true;
+    EVENTUALLY(second.token != 0);
+  };
+  const std::vector<uint32_t> wrong(kPageSize / 4, 0x01d01d);
+  bool taken = true;
+  const auto answer = [&] { taken = pager_answer(first.token, {Answer::Kind::content, wrong.data(), kPageSize}); };
+  REQUIRE(run_interrupted_at(reinterpret_cast<const void*>(before_the_registry), pass_the_slot_on, answer));
+  REQUIRE(view.region->slot == slot);
+  CHECK(!taken);
+  const auto content = content_of(0);
+  CHECK(pager_answer(second.token, {Answer::Kind::content, content.data(), kPageSize}));
+  EVENTUALLY(read == 1u);
+}
+
+TEST("the limit of a device that answers sooner holds while a page of a slower one is waited for") {
+  start_library();
+  have_userfault();
+  Model slow([](const Work&) {}, 60'000), quick([](const Work&) {}, 50);
+  Object* objects[] = {region_of(slow.device(), 1), region_of(quick.device(), 1)};
+  const View first = map(objects[0]), second = map(objects[1]);
+  Threads threads;
+  const Finally end([&] { revoke(objects[0]); });
+  threads.add([&] { first.load(); });
+  REQUIRE(EVENTUALLY(slow.faults() == 1));
+  const auto begun = std::chrono::steady_clock::now();
+  uint64_t value;
+  CHECK(!guarded_load(second.at, 4, &value));
+  CHECK_EQ(second.region->lost_cause(0), Cause::no_answer);
+  CHECK(std::chrono::steady_clock::now() - begun < std::chrono::seconds(5));
 }
 
 TEST("R9 pages are asked for again after a suspension, and have what they had") {

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <vector>
 
+#include "core/counters.h"
+#include "core/event_ring.h"
 #include "fault/guarded_copy.h"
 #include "fixture.h"
 
@@ -56,6 +58,51 @@ TEST("R9 a suspended view is out of reach in the kernel's eyes too, and is back 
   uint32_t value = 0;
   CHECK_EQ(pread(object->fd, &value, 4, 0), ssize_t{4});
   CHECK_EQ(value, 5u);
+}
+
+TEST("R9 each phase of suspend, touch, resume, revoke and touch tells of its first touch, and of no other") {
+  start_library();
+  for (const Fill fill : {Fill::zeros, Fill::ones}) {
+    Object* object = owned_object(4 * kPageSize);
+    const View view = map(object, {.fill = fill});
+    RingReader reader;
+    const auto told = [&] {
+      int touches = 0, others = 0;
+      Event event;
+      uint64_t dropped = 0;
+      while (reader.next(&event, &dropped)) {
+        if (event.kind == EventKind::object_changed) continue;
+        ++(event.kind == EventKind::fault_revoked && event.slot == view.region->slot ? touches : others);
+      }
+      CHECK_EQ(others, 0);
+      return touches;
+    };
+    const auto touch = [&] {
+      for (size_t page = 0; page < 4; ++page) view.load(page * kPageSize);
+      view.store(8, 1);
+    };
+    const uint64_t suspended = g_counters.faults_suspended, revoked = g_counters.faults_revoked;
+    for (uint64_t phase = 1; phase <= 3; ++phase) {
+      suspend_now(object);
+      CHECK_EQ(told(), 0);
+      touch();
+      CHECK_EQ(told(), 1);
+      CHECK_EQ(g_counters.faults_suspended - suspended, phase);
+      view.region->retry_tag = 1;  // as a thread leaves it that was sent back
+      CHECK_OK(resume(object));
+      CHECK_EQ(view.region->retry_tag.load(), uint64_t{0});
+      touch();
+      CHECK_EQ(told(), 0);
+    }
+    revoke(object);
+    CHECK_EQ(told(), 0);
+    touch();
+    CHECK_EQ(told(), 1);
+    touch();
+    CHECK_EQ(told(), 0);
+    CHECK_EQ(g_counters.faults_revoked - revoked, uint64_t{1});
+    CHECK_EQ(view.region->faults.load(), 4u);
+  }
 }
 
 TEST("R9 R3 protections and rearranged pages are the same after resume") {

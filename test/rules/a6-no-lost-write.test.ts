@@ -14,6 +14,6 @@ describe('A6 no write is lost when several threads fault on one page at once', (
       env: { SCRATCH: temporaryDirectory() },
     });
     expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
-    expect(JSON.parse(stdout)).toEqual({ lost: 0, rounds, reads: 0 });
+    expect(JSON.parse(stdout)).toEqual({ lost: 0, reads: 0, together: true });
   });
 });
