@@ -1,5 +1,5 @@
 // Any arguments at all, in any order of calls: i1-properties.cjs SEED RUNS. No combination may end the process; everything thrown is an
-// Error. Prints { seed, calls, codes }.
+// Error; wrong arguments are refused, and right ones not for being wrong. Prints { seed, calls, wrong, codes }.
 const fc = require('fast-check');
 const fs = require('node:fs');
 const { MemoryObject, Mapping, revokeMappings, isRevokedError, stats } = require('revocable-mmap');
@@ -57,6 +57,21 @@ const view = mostly(
 );
 
 const COPIES = ['read', 'write', 'readAsync', 'writeAsync'];
+const ADVICE = [
+  'normal',
+  'random',
+  'sequential',
+  'willneed',
+  'dontneed',
+  'cold',
+  'pageout',
+  'hugepage',
+  'nohugepage',
+  'dontdump',
+  'dodump',
+  'populate-read',
+  'populate-write',
+];
 
 const step = fc.oneof(
   fc.tuple(
@@ -124,6 +139,92 @@ const step = fc.oneof(
 
 const codes = {};
 let calls = 0;
+let wrong = 0;
+
+// What the documents allow, said once more and independently: whether a call's arguments are right, in the present world.
+
+const isInteger = (value, min, max) => typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max;
+const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isOptions = (value) => value === undefined || isObject(value);
+const isOptional = (value, is) => value === undefined || is(value);
+const isBoolean = (value) => typeof value === 'boolean';
+const isName = (value) => typeof value === 'string' && !value.includes('\0');
+const isOneOf =
+  (...values) =>
+  (value) =>
+    values.includes(value);
+const isPage = (value) => isInteger(value, 0, Number.MAX_SAFE_INTEGER) && value % PAGE === 0;
+const isOpenOptions = (o) =>
+  isOptions(o) && isOptional(o?.writable, isBoolean) && isOptional(o?.onBackingFault, isOneOf('page', 'object'));
+
+/** Whole pages of the mapping, or its end. */
+function isRange({ length: whole }, range) {
+  if (!isObject(range) || !isInteger(range.offset, 0, whole - 1) || range.offset % PAGE !== 0) return false;
+  if (!isInteger(range.length, 1, whole - range.offset)) return false;
+  return range.length % PAGE === 0 || range.offset + range.length === whole;
+}
+
+function isPlace({ length }, offset, width) {
+  return isInteger(offset, 0, length - width) && offset % width === 0;
+}
+
+function isMapRange({ owned, size }, { offset = 0, length }) {
+  if (!isPage(offset)) return false;
+  if (length === undefined || owned) return offset < size && isOptional(length, (value) => isInteger(value, 1, size - offset));
+  return isInteger(length, 1, Number.MAX_SAFE_INTEGER - offset);
+}
+
+function isCopy(mapping, offset, view) {
+  return ArrayBuffer.isView(view) && isInteger(offset, 0, mapping.length) && view.byteLength <= mapping.length - offset;
+}
+
+function isTimeout(options) {
+  return isOptions(options) && isOptional(options?.timeout, (value) => typeof value === 'number' && value >= 0);
+}
+
+const isRight = {
+  create: (_, o) =>
+    isObject(o) &&
+    isInteger(o.size, 1, Number.MAX_SAFE_INTEGER) &&
+    isOptional(o.hugePages, isBoolean) &&
+    (o.hugePages !== true || o.size % 2 ** 21 === 0) &&
+    isOptional(o.name, (name) => isName(name) && Buffer.byteLength(name) <= 249),
+  openFile: (_, file, o) => ((typeof file === 'string' && isName(file)) || file instanceof URL) && isOpenOptions(o),
+  fromFd: (_, fd, o) => isInteger(fd, 0, 2 ** 31 - 1) && isOpenOptions(o) && isOptional(o?.name, isName),
+  map: ({ memory }, o) =>
+    isOptions(o) &&
+    isMapRange(memory, o ?? {}) &&
+    isOptional(o?.access, isOneOf('r', 'rw')) &&
+    ['shared', 'private', 'populate'].every((name) => isOptional(o?.[name], isBoolean)) &&
+    isOptional(o?.fill, isOneOf('zeros', 'ones', 'signal')),
+  protect: ({ mapping }, range) => isRange(mapping, range) && isOneOf('none', 'r', 'rw')(range.access),
+  remapPages({ mapping }, range) {
+    if (!isRange(mapping, range) || !isPage(range.objectOffset)) return false;
+    const { owned, size } = mapping.object;
+    return !owned || range.objectOffset + range.length <= Math.ceil(size / PAGE) * PAGE;
+  },
+  advise: ({ mapping }, advice, range) => ADVICE.includes(advice) && isOptional(range, (r) => isRange(mapping, r)),
+  waitSync: ({ mapping }, offset, expected, o) =>
+    isPlace(mapping, offset, 4) && isInteger(expected, -(2 ** 31), 2 ** 32 - 1) && isTimeout(o),
+  wake: ({ mapping }, offset, count) => isPlace(mapping, offset, 4) && isOptional(count, (n) => isInteger(n, 0, 2 ** 31 - 1)),
+  zap: (_, range) => isOptional(range, (r) => isObject(r) && isPage(r.offset) && isPage(r.length) && r.length > 0),
+  attach: ({ mapping }, handle) => handle === 'handle' && mapping.buffer instanceof SharedArrayBuffer,
+  copyBetween: ({ mapping, first }, _name, offset, from, to) => isCopy(mapping, offset, first.bytes.subarray(from, to)),
+  share: ({ mapping }) => mapping.buffer instanceof SharedArrayBuffer,
+};
+for (const name of ['sync', 'lock', 'unlock', 'prefetch', 'residency'])
+  isRight[name] = ({ mapping }, range) => isOptional(range, (r) => isRange(mapping, r));
+for (const name of COPIES) isRight[name] = ({ mapping }, offset, view) => isCopy(mapping, offset, view);
+for (const width of [1, 2, 4, 8]) {
+  const isValue = (value) =>
+    width === 8 ? typeof value === 'bigint' && value >= 0n && value < 2n ** 64n : isInteger(value, 0, 2 ** (8 * width) - 1);
+  isRight[`read${8 * width}`] = ({ mapping }, offset) => isPlace(mapping, offset, width);
+  isRight[`write${8 * width}`] = ({ mapping }, offset, value) => isPlace(mapping, offset, width) && isValue(value);
+}
+
+/** Right, but more than a buffer of this version of Node may hold, which is said by the same code. */
+const isHuge = (name, [options]) => name === 'map' && options?.length > 2 ** 32;
+const REFUSALS = ['ERR_INVALID_ARG_TYPE', 'ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE'];
 
 function perform(world, [name, ...args]) {
   const { memory, mapping } = world;
@@ -172,15 +273,32 @@ function perform(world, [name, ...args]) {
   }
 }
 
+/** The world as it was before the call: what of it a judgement needs cannot be had of a closed object. */
+function judge(world, [name, ...args]) {
+  const { memory, mapping } = world;
+  const gone = name === 'map' ? memory.state !== 'live' : mapping.state === 'closed';
+  if (gone || isRight[name] === undefined) return 'either';
+  return isRight[name](world, ...args) ? 'right' : 'wrong';
+}
+
 async function attempt(world, action) {
   calls++;
+  const verdict = judge(world, action);
+  if (verdict === 'wrong') wrong++;
+  const [name, ...args] = action;
+  let code;
   try {
     await perform(world, action);
   } catch (error) {
-    const wrong = !(error instanceof Error) ? 'no Error' : typeof error.code !== 'string' ? 'an error without a code' : undefined;
-    if (wrong !== undefined) throw new Error(`${action[0]} threw ${wrong}: ${error?.stack ?? String(error)}`, { cause: error });
-    codes[error.code] = (codes[error.code] ?? 0) + 1;
+    const bad = !(error instanceof Error) ? 'no Error' : typeof error.code !== 'string' ? 'an error without a code' : undefined;
+    if (bad !== undefined) throw new Error(`${name} threw ${bad}: ${error?.stack ?? String(error)}`, { cause: error });
+    code = error.code;
+    codes[code] = (codes[code] ?? 0) + 1;
   }
+  const said = () => require('node:util').inspect(args, { depth: 3, maxArrayLength: 5 });
+  if (verdict === 'wrong' && code === undefined) throw new Error(`${name} took wrong arguments: ${said()}`);
+  if (verdict === 'right' && REFUSALS.includes(code) && !isHuge(name, args))
+    throw new Error(`${name} refused right arguments: ${code}: ${said()}`);
 }
 
 const property = fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25, size: 'max' }), async (steps) => {
@@ -195,7 +313,7 @@ const property = fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25, 
 });
 
 fc.assert(property, { seed, numRuns, endOnFailure: true }).then(
-  () => console.log(JSON.stringify({ seed, calls, codes })),
+  () => console.log(JSON.stringify({ seed, calls, wrong, codes })),
   (error) => {
     console.error(`seed ${seed}: ${error.message}`);
     process.exitCode = 1;
