@@ -110,7 +110,8 @@ TEST("L5 a writer that the others overtake by a round of the ring, between any t
   bool within = true;
   for (size_t instructions = 0; within; ++instructions) {
     RingReader reader;
-    within = run_interrupted(instructions, [] { push(0, kSlots + 10); }, [] { push_event(numbered(kLate)); });
+    within = run_interrupted(
+        instructions, [] { push(0, kSlots + 10); }, [] { push_event(numbered(kLate)); });
     if (!within) break;
     push(kSlots + 10, kSlots + 20);
     Event event;

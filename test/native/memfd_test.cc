@@ -59,9 +59,8 @@ TEST("A2 the fill of ones can be neither written nor resized, by any descriptor 
     refused("write", [&] { return pwrite(fd, "x", 1, 0); });
     refused("shrinking", [&] { return ftruncate(fd, 0); });
     refused("growing", [&] { return ftruncate(fd, 2 * static_cast<off_t>(kOnesWindow)); });
-    refused("punching", [&] {
-      return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(kPageSize));
-    });
+    refused("punching",
+            [&] { return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(kPageSize)); });
     refused("mmap", [&] { return mmap(nullptr, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED ? -1 : 0; });
     refused("F_ADD_SEALS", [&] { return fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL); });
   }

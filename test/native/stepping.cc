@@ -41,7 +41,8 @@ void on_trap(int, siginfo_t*, void* context) {
 }
 
 bool run(const std::function<void()>& interrupt, const std::function<void()>& body) {
-  struct sigaction action {}, before;
+  struct sigaction action {
+  }, before;
   action.sa_sigaction = on_trap;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
   sigaction(SIGTRAP, &action, &before);
