@@ -27,6 +27,7 @@
         "native/core/device.cc",
         "native/core/event_ring.cc",
         "native/core/features.cc",
+        "native/core/map_file_inside.cc",
         "native/core/mapping.cc",
         "native/core/memfd.cc",
         "native/core/page.cc",

@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 export { MemoryObject, revokeMappings } from './memory/memory-object.js';
-export type { CreateOptions, MapOptions, MemoryState, OpenOptions } from './memory/memory-object.js';
+export type { CreateOptions, MapOptions, MemoryState, OpenOptions, Seal } from './memory/memory-object.js';
 
 export { Mapping } from './memory/mapping.js';
 export type { FaultInfo } from './memory/events.js';

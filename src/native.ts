@@ -117,7 +117,8 @@ export interface Native {
   start(status: Uint8Array, described: Float64Array): Failure | null;
   features(): { procmapQuery: boolean; futexWaitv: boolean; guard: boolean };
 
-  objectCreate(size: number, hugePages: boolean, name: string): number | Failure;
+  /** `seals` are those besides GROW and SEAL: the bits of {@link SEALS}. */
+  objectCreate(size: number, hugePages: boolean, name: string, seals: number, content: Uint8Array | undefined): number | Failure;
   objectOpen(path: Uint8Array, writable: boolean, scope: number, name: string): number | Failure;
   objectFromFd(fd: number, writable: boolean, scope: number, name: string): number | Failure;
   /** Takes one more hold on an object that another thread may have made; false when it is gone. */
@@ -128,6 +129,8 @@ export interface Native {
   objectState(id: number): number;
   objectSize(id: number): number | Failure;
   objectRevokedByOwner(id: number): boolean;
+  /** The bits of {@link SEALS}; 0 of what cannot be sealed. */
+  objectSeals(id: number): number;
   objectClose(id: number): boolean;
   /** Forgets the content of whole pages. */
   objectDiscard(id: number, offset: number, length: number): Failure | null;
@@ -170,9 +173,14 @@ export interface Native {
   protect(id: number, firstPage: number, pages: number, access: number): Failure | null;
   remapPages(id: number, firstPage: number, pages: number, objectOffset: number): Failure | null;
 
-  /** Copies what {@link orderCopy} has said. Undefined when all of it has been copied; false for a view of fewer bytes. */
-  readonly readBytes: (target: NodeJS.ArrayBufferView) => PartialCopy | undefined | false;
-  readonly writeBytes: (source: NodeJS.ArrayBufferView) => PartialCopy | undefined | false;
+  /**
+   * Copies what {@link orderCopy} has said. Undefined when all of it has been copied; false for a view of fewer bytes; null, and nothing
+   * copied, for a view of memory that overlaps it.
+   */
+  readonly readBytes: (target: NodeJS.ArrayBufferView) => PartialCopy | undefined | false | null;
+  readonly writeBytes: (source: NodeJS.ArrayBufferView) => PartialCopy | undefined | false | null;
+  /** Whether `view` shows a part of the memory that as many bytes of the mapping from `offset` on are. */
+  overlaps(id: number, offset: number, view: NodeJS.ArrayBufferView): boolean;
   /** Copies from one buffer to another, either of which may be a view of a mapping. */
   takeBytes(source: Uint8Array, target: Uint8Array, failures: number): PartialCopy | undefined;
   /** One attempt on another thread, out of the mapping or, with `source`, into it; the completion carries the token. */
@@ -182,8 +190,13 @@ export interface Native {
   /** One guarded load of 1, 2, 4 or 8 bytes; undefined when it faulted. `failures`: how often it has before. */
   load(id: number, offset: number, width: number, failures: number): number | bigint | undefined;
   store(id: number, offset: number, width: number, value: number | bigint, failures: number): boolean;
-  /** The first byte of the range whose page shows the object at or past its byte `end`; -1 for none. */
-  firstBytePast(id: number, offset: number, length: number, end: number): number;
+  /**
+   * The first byte of the range that the object's file, of `size` bytes, no longer has; -1 for none. Within the last page of the file
+   * bytes count that it had when the mapping was made, or at an earlier call of this.
+   */
+  firstBytePastEnd(id: number, offset: number, length: number, size: number): number;
+  /** Which byte of the object byte `offset` of the mapping is. */
+  objectOffset(id: number, offset: number): number;
   /** What the marks of the pages say of an access: `result` becomes verdict, cause, first byte concerned. */
   judge(id: number, offset: number, width: number, write: boolean, result: Float64Array): void;
 
@@ -193,6 +206,11 @@ export interface Native {
   unlock(id: number, firstByte: number, bytes: number): Failure | null;
   residency(id: number, firstByte: number, bytes: number, target: Uint8Array): Failure | null;
   prefetch(id: number, firstByte: number, bytes: number): Failure | null;
+  /**
+   * Whether a touch of the range would be a backing fault now; `result` becomes the byte and an index into {@link CAUSES}. Brings in what
+   * is there, and marks nothing as lost.
+   */
+  firstUnbacked(id: number, firstByte: number, bytes: number, write: boolean, result: Float64Array): boolean;
 
   /** Shuts the gate and revokes; {@link takeReport} has the outcome. */
   revokeSync(objectId: number): void;
@@ -371,6 +389,8 @@ export const SCOPES = ['by-cause', 'page', 'object'] as const;
 export const ACCESS = ['base', 'none', 'r', 'rw'] as const;
 export const CAUSES = ['none', 'past-end', 'no-space', 'poisoned', 'unknown', 'refused', 'failed', 'no-answer'] as const;
 export const VERDICTS = ['fine', 'stray', 'protected', 'read-only', 'lost', 'unsettled'] as const;
+/** Names and numbers of fcntl(2)'s F_SEAL_…, the kernel's user ABI. */
+export const SEALS = { seal: 0x01, shrink: 0x02, grow: 0x04, write: 0x08, 'future-write': 0x10, exec: 0x20 } as const;
 export const WAIT_RESULTS = ['ok', 'not-equal', 'timed-out', 'gone', 'faulted', 'cancelled', 'pending'] as const;
 export const EVENT_KINDS = [
   'object-changed',

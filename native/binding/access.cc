@@ -131,10 +131,13 @@ struct CopyOrder {
         failures(static_cast<uint32_t>(state.described[3])) {}
 };
 
+bool overlap(const char* a, const char* b, size_t bytes) { return a < b + bytes && b < a + bytes; }
+
 // { done, mapping }: how many bytes, and whether it was the mapping's side that failed; undefined when all were copied, false
-// when the other buffer has not as many bytes as it said.
+// when the other buffer has not as many bytes as it said, null when the two sides overlap and nothing was copied.
 Napi::Value copy_sides(const CopyOrder& order, const View& other, bool write) {
   if (other.bytes < order.bytes) return Napi::Boolean::New(order.state.env, false);
+  if (overlap(order.at, other.at, order.bytes)) return order.state.env.Null();
   char* to = write ? order.at : other.at;
   const char* from = write ? other.at : order.at;
   const uint32_t word = word_of(order.region);
@@ -160,6 +163,14 @@ Napi::Value read_bytes(const Napi::CallbackInfo& info) {
 Napi::Value write_bytes(const Napi::CallbackInfo& info) {
   const CopyOrder order(info);
   return copy_sides(order, view_of(info[0]), true);
+}
+
+// overlaps(id, offset, view): whether the view shows a part of the memory that so many bytes of the mapping are
+Napi::Value overlaps(const Napi::CallbackInfo& info) {
+  const Region* region = EnvState::of(info.Env()).region(info[0]);
+  const View other = view_of(info[2]);
+  const char* at = reinterpret_cast<const char*>(region->start + to_u64(info[1]));
+  return Napi::Boolean::New(info.Env(), overlap(at, other.at, other.bytes));
 }
 
 // takeBytes(source, target, failures): copies between buffers, which may be views of mappings. It answers as readBytes does.
@@ -293,10 +304,17 @@ void judge(const Napi::CallbackInfo& info) {
   result[2] = static_cast<double>(verdict.offset);
 }
 
-// firstBytePast(id, offset, length, end): the first byte whose page is at or past byte `end` of the object; -1 for none
-Napi::Value first_byte_past_js(const Napi::CallbackInfo& info) {
+// objectOffset(id, offset): which byte of the object it is
+Napi::Value object_offset(const Napi::CallbackInfo& info) {
   const Region* region = EnvState::of(info.Env()).region(info[0]);
-  const size_t found = first_byte_past(region, to_u64(info[1]), to_u64(info[2]), to_u64(info[3]));
+  const size_t offset = to_u64(info[1]), within = offset & (region->page_size() - 1);
+  return Napi::Number::New(info.Env(), static_cast<double>(region->object_offset_of(offset >> region->page_shift) + within));
+}
+
+// firstBytePastEnd(id, offset, length, size): the first byte that a file of `size` bytes no longer has; -1 for none
+Napi::Value first_byte_past_end_js(const Napi::CallbackInfo& info) {
+  Region* region = EnvState::of(info.Env()).region(info[0]);
+  const size_t found = first_byte_past_end(region, to_u64(info[1]), to_u64(info[2]), to_u64(info[3]));
   return Napi::Number::New(info.Env(), found == SIZE_MAX ? -1 : static_cast<double>(found));
 }
 
@@ -305,12 +323,14 @@ Napi::Value first_byte_past_js(const Napi::CallbackInfo& info) {
 void export_access(Napi::Env env, Napi::Object exports) {
   exports["readBytes"] = Napi::Function::New(env, read_bytes, "readBytes");
   exports["writeBytes"] = Napi::Function::New(env, write_bytes, "writeBytes");
+  exports["overlaps"] = Napi::Function::New(env, overlaps, "overlaps");
   exports["takeBytes"] = Napi::Function::New(env, take_bytes, "takeBytes");
   exports["copyAsync"] = Napi::Function::New(env, copy_async, "copyAsync");
   exports["copyEnd"] = Napi::Function::New(env, copy_end, "copyEnd");
   exports["load"] = Napi::Function::New(env, load, "load");
   exports["store"] = Napi::Function::New(env, store, "store");
-  exports["firstBytePast"] = Napi::Function::New(env, first_byte_past_js, "firstBytePast");
+  exports["objectOffset"] = Napi::Function::New(env, object_offset, "objectOffset");
+  exports["firstBytePastEnd"] = Napi::Function::New(env, first_byte_past_end_js, "firstBytePastEnd");
   exports["judge"] = Napi::Function::New(env, judge, "judge");
 }
 

@@ -109,7 +109,7 @@ Napi::Value device_region(const Napi::CallbackInfo& info) {
     options.supply = std::make_shared<Supply>(std::move(supply));
   }
   Object* object = nullptr;
-  if (!failure) failure = object_create(size, false, options, &object);
+  if (!failure) failure = object_create({.size = size}, options, &object);
   if (!failure && options.registers) failure = begin_registers(EnvState::of(env), object, options, model_of(info[10]));
   if (failure && object != nullptr) object_release(object);
   if (failure) return to_js(env, failure);

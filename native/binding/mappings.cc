@@ -1,5 +1,7 @@
 #include <sys/mman.h>
 
+#include <cerrno>
+
 #include "binding/env_state.h"
 #include "core/mapping.h"
 #include "core/page.h"
@@ -102,6 +104,27 @@ void free_external(napi_env, void*, void* hint) {
   delete range;
 }
 
+constexpr int kMostRanges = 100;
+
+// Maps over a range of this process's own. One that is within a mapping of ours that another part of the program has unmapped
+// (EEXIST) is passed over, and kept until another has been found, so that the kernel does not give it again.
+Failure map_in_free_range(const MapArguments& arguments, size_t bytes, size_t page, void** at, Region** region) {
+  void* passed[kMostRanges];
+  int count = 0;
+  Failure failure;
+  do {
+    *at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (*at == MAP_FAILED) {
+      failure = Failure::from_errno("mmap");
+      break;
+    }
+    failure = map_at(arguments, round_up(reinterpret_cast<uintptr_t>(*at), page), region);
+    if (failure) passed[count++] = *at;
+  } while (failure.errnum == EEXIST && count < kMostRanges);
+  while (count > 0) munmap(passed[--count], bytes);
+  return failure;
+}
+
 // mapExternal(objectId, offset, length, writable, private, fill, populate, deviceFile, forDevice): the ArrayBuffer, and the
 // mapping described | Failure
 Napi::Value map_external(const Napi::CallbackInfo& info) {
@@ -110,15 +133,11 @@ Napi::Value map_external(const Napi::CallbackInfo& info) {
   const size_t page = size_t{1} << arguments.object->page_shift;
   const size_t span = round_up(arguments.length, page);
   const size_t reserved = span + (page > kPageSize ? page : 0);
-  void* at = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (at == MAP_FAILED) return to_js(env, Failure::from_errno("mmap"));
-  const uintptr_t start = round_up(reinterpret_cast<uintptr_t>(at), page);
+  void* at = nullptr;
   Region* region = nullptr;
-  const Failure failure = map_at(arguments, start, &region);
-  if (failure) {
-    munmap(at, reserved);
-    return to_js(env, failure);
-  }
+  const Failure failure = map_in_free_range(arguments, reserved, page, &at, &region);
+  if (failure) return to_js(env, failure);
+  const uintptr_t start = region->start;
   auto* range = new ExternalRange{reinterpret_cast<uintptr_t>(at), reserved};
   napi_value buffer;
   const napi_status status =

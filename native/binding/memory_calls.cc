@@ -11,6 +11,8 @@
 #include "core/page.h"
 #include "core/pager.h"
 #include "core/registry.h"
+#include "fault/guarded_copy.h"
+#include "fault/handler_inside.h"
 
 namespace revocable::binding {
 namespace {
@@ -81,6 +83,41 @@ Napi::Value prefetch(const Napi::CallbackInfo& info) {
   return answer(info.Env(), result, "madvise");
 }
 
+// Brings pages in as a touch would, without one. Where the kernel cannot do that (before Linux 5.14), by touches that may fail.
+int populate(const Region* region, size_t offset, size_t bytes, bool write) {
+  const uintptr_t at = region->start + offset;
+  const int advice = write ? abi::kMadvPopulateWrite : abi::kMadvPopulateRead;
+  if (madvise(reinterpret_cast<void*>(at), bytes, advice) == 0) return 0;
+  if (errno != EINVAL || write) return errno;
+  for (size_t done = 0; done < bytes; done += region->page_size()) {
+    uint64_t ignored;
+    if (!guarded_load(reinterpret_cast<const void*>(at + done), 1, &ignored)) return EFAULT;
+  }
+  return 0;
+}
+
+// firstUnbacked(id, firstByte, bytes, write, result): whether a touch of the range would be a backing fault now; `result` gets
+// the byte and the Cause. A part that is there is brought in. Nothing is marked as lost.
+Napi::Value first_unbacked(const Napi::CallbackInfo& info) {
+  Region* region = EnvState::of(info.Env()).region(info[0]);
+  size_t from = to_u64(info[1]), bytes = round_up(to_u64(info[2]), region->page_size());
+  const bool write = to_bool(info[3]);
+  int error = populate(region, from, bytes, write);
+  while (error != 0 && bytes > region->page_size()) {
+    const size_t half = round_up(bytes / 2, region->page_size());
+    const int first = populate(region, from, half, write);
+    if (first == 0) from += half;
+    else error = first;
+    bytes = first == 0 ? bytes - half : half;
+  }
+  if (error != EFAULT && error != EHWPOISON) return Napi::Boolean::New(info.Env(), false);
+  const Cause cause = error == EHWPOISON ? Cause::poisoned : cause_of_missing_page(region, from, write);
+  auto result = info[4].As<Napi::Float64Array>();
+  result[0] = static_cast<double>(from);
+  result[1] = static_cast<double>(cause);
+  return Napi::Boolean::New(info.Env(), true);
+}
+
 }  // namespace
 
 void export_memory_calls(Napi::Env env, Napi::Object exports) {
@@ -89,6 +126,7 @@ void export_memory_calls(Napi::Env env, Napi::Object exports) {
   exports["lock"] = Napi::Function::New(env, lock, "lock");
   exports["unlock"] = Napi::Function::New(env, unlock, "unlock");
   exports["residency"] = Napi::Function::New(env, residency, "residency");
+  exports["firstUnbacked"] = Napi::Function::New(env, first_unbacked, "firstUnbacked");
   exports["prefetch"] = Napi::Function::New(env, prefetch, "prefetch");
   Napi::Object advice = Napi::Object::New(env);
   const struct {

@@ -35,11 +35,17 @@ Napi::Value adopt(Napi::Env env, const Failure& failure, Object* object) {
   return Napi::Number::New(env, static_cast<double>(object->id));
 }
 
-// objectCreate(size, hugePages, name): id | Failure
+// objectCreate(size, hugePages, name, seals, content: Uint8Array or undefined): id | Failure
 Napi::Value object_create_js(const Napi::CallbackInfo& info) {
   const std::string name = info[2].As<Napi::String>();
+  NewMemory memory{.size = to_u64(info[0]), .huge_pages = to_bool(info[1]), .seals = static_cast<int>(to_u32(info[3]))};
+  if (!info[4].IsUndefined()) {
+    const auto content = info[4].As<Napi::Uint8Array>();
+    memory.content = content.Data();
+    memory.content_bytes = content.ByteLength();
+  }
   Object* object = nullptr;
-  const Failure failure = object_create(to_u64(info[0]), to_bool(info[1]), {.name = name.c_str()}, &object);
+  const Failure failure = object_create(memory, {.name = name.c_str()}, &object);
   return adopt(info.Env(), failure, object);
 }
 
@@ -99,9 +105,9 @@ Napi::Value object_info(const Napi::CallbackInfo& info) {
 }
 
 // objectState(id): State | 0x80 once a revocation is complete | cause of a revocation by a backing fault << 8
-Napi::Value object_state(const Napi::CallbackInfo& info) {
-  const Object* object = EnvState::of(info.Env()).object(info[0]);
-  return Napi::Number::New(info.Env(), static_cast<uint32_t>(object->state.load()) | (object->revoke_done.load() << 7) |
+Napi::Value object_state_js(const Napi::CallbackInfo& info) {
+  Object* object = EnvState::of(info.Env()).object(info[0]);
+  return Napi::Number::New(info.Env(), static_cast<uint32_t>(object_state(object)) | (object->revoke_done.load() << 7) |
                                            (static_cast<uint32_t>(object->revoke_cause.load()) << 8));
 }
 
@@ -110,6 +116,11 @@ Napi::Value object_size_js(const Napi::CallbackInfo& info) {
   uint64_t size = 0;
   const Failure failure = object_size(EnvState::of(info.Env()).object(info[0]), &size);
   return failure ? to_js(info.Env(), failure) : Napi::Number::New(info.Env(), static_cast<double>(size)).As<Napi::Value>();
+}
+
+// objectSeals(id): F_SEAL_…; 0 of what cannot be sealed
+Napi::Value object_seals_js(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), object_seals(EnvState::of(info.Env()).object(info[0])));
 }
 
 // objectClose(id): whether this call closed it
@@ -153,10 +164,11 @@ void export_objects(Napi::Env env, Napi::Object exports) {
   exports["objectAcquire"] = Napi::Function::New(env, object_acquire_js, "objectAcquire");
   exports["objectRelease"] = Napi::Function::New(env, object_release_js, "objectRelease");
   exports["objectInfo"] = Napi::Function::New(env, object_info, "objectInfo");
-  exports["objectState"] = Napi::Function::New(env, object_state, "objectState");
+  exports["objectState"] = Napi::Function::New(env, object_state_js, "objectState");
   exports["objectSize"] = Napi::Function::New(env, object_size_js, "objectSize");
   exports["objectRevokedByOwner"] = Napi::Function::New(env, object_revoked_by_owner_js, "objectRevokedByOwner");
   exports["objectDiscard"] = Napi::Function::New(env, object_discard, "objectDiscard");
+  exports["objectSeals"] = Napi::Function::New(env, object_seals_js, "objectSeals");
   exports["objectClose"] = Napi::Function::New(env, object_close_js, "objectClose");
 }
 

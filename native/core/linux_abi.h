@@ -49,6 +49,7 @@ inline constexpr int kMadvCold = 20, kMadvPageout = 21;                // Linux 
 inline constexpr int kMadvPopulateRead = 22, kMadvPopulateWrite = 23;  // Linux 5.14
 inline constexpr int kMadvDontneedLocked = 24;                         // Linux 5.18
 inline constexpr int kMadvGuardInstall = 102, kMadvGuardRemove = 103;  // Linux 6.13, file mappings 6.15
+inline constexpr int kSealFutureWrite = 0x10, kSealExec = 0x20;        // Linux 5.1, 6.3
 inline constexpr unsigned kMfdNoexecSeal = 8;                          // Linux 6.3
 inline constexpr unsigned kMfdHugeShift = 26;                          // log2 of the page size goes here
 

@@ -14,6 +14,7 @@
 #include "core/event_ring.h"
 #include "core/features.h"
 #include "core/linux_abi.h"
+#include "core/map_file_inside.h"
 #include "core/memfd.h"
 #include "core/page.h"
 #include "core/pager.h"
@@ -49,7 +50,7 @@ bool is_anonymous(uintptr_t start, uintptr_t end, bool borrowed) {
   return true;
 }
 
-int map_flags(const Region* region) { return MAP_FIXED | MAP_NORESERVE | (region->private_copy ? MAP_PRIVATE : MAP_SHARED); }
+int map_flags(const Region* region) { return MAP_NORESERVE | (region->private_copy ? MAP_PRIVATE : MAP_SHARED); }
 
 // Whether a device supplies its pages at their first touch.
 bool is_supplied(const Region* region) { return region->device_mapping != nullptr && region->device_mapping->pages != nullptr; }
@@ -57,7 +58,9 @@ bool is_supplied(const Region* region) { return region->device_mapping != nullpt
 bool map_object(const Region* region, uintptr_t start, size_t bytes, int prot, uint64_t object_offset) {
   // Not MAP_NORESERVE for 2 MiB pages: the reservation is what makes a shortage an error here and not a SIGBUS later.
   const int flags = region->page_shift == kHugePageShift ? map_flags(region) & ~MAP_NORESERVE : map_flags(region);
-  return mmap(reinterpret_cast<void*>(start), bytes, prot, flags, region->object->fd, static_cast<off_t>(object_offset)) !=
+  const Object* object = region->object;
+  if (may_be_refused(object)) return map_file_over(start, bytes, prot, flags, object->fd, object_offset);
+  return mmap(reinterpret_cast<void*>(start), bytes, prot, flags | MAP_FIXED, object->fd, static_cast<off_t>(object_offset)) !=
          MAP_FAILED;
 }
 
@@ -266,11 +269,12 @@ Failure map_region(const MapRequest& request, Region** result) {
   {
     RegistryLock lock;
     Object* object = request.object;
-    const State state = object->state.load();
+    const State state = object->gate.load();
     // A device looks at its region also while that is suspended.
     if (!request.for_device || state != State::suspended) failure = refusal(state);
     if (failure) return failure;
-    if (!still_has_descriptor(object)) return {EBADF, "mmap"};
+    uint64_t size = 0;
+    if (!still_has_descriptor(object, &size)) return {EBADF, "mmap"};
     const uintptr_t end = request.start + request.span;
     if (open_region_within(request.start, end) != nullptr || !is_anonymous(request.start, end, request.borrowed))
       return {EEXIST, "mmap"};
@@ -285,8 +289,10 @@ Failure map_region(const MapRequest& request, Region** result) {
     region->writable = request.writable;
     region->private_copy = request.private_copy;
     region->borrowed = request.borrowed;
+    region->devices_own = object->device != nullptr && request.for_device;
     region->fill = request.fill;
     region->trapped = object->trapped && !request.for_device;
+    region->seen_size.store(size);
     if (object->device != nullptr && !request.for_device && !device_mapping_begin(region, request.device_file)) {
       forget_region(region);
       return {ENOMEM, "mmap"};
@@ -405,12 +411,36 @@ Failure protect_pages(Region* region, size_t first, size_t count, Access access)
   return failure;
 }
 
+// Each page of the lost tail gets a mark of its own.
+static void divide_lost_tail(Region* region) {
+  const uintptr_t from = region->lost_from.load(std::memory_order_relaxed);
+  if (from == UINTPTR_MAX) return;
+  for (size_t page = region->page_of(from); page < region->pages(); ++page) {
+    mark_lost(region, page, Cause::past_end);
+    if (region->tail_filled) set_mark(region, page, region->mark_of(page) | kMarkLostFilled);
+  }
+  region->tail_filled = false;
+  region->lost_from.store(UINTPTR_MAX, std::memory_order_release);  // after the marks: no page is found for a moment
+}
+
+static void move_back(Region* region, size_t page, uint64_t object_offset) {
+  const int prot = prot_of(mark_access(region->mark_of(page)), *region);
+  const uintptr_t at = region->page_address(page);
+  if (region->lost_cause(page) == Cause::none) {
+    map_object_pages(region, at, region->page_size(), prot, object_offset);
+    return;
+  }
+  mmap(reinterpret_cast<void*>(at), region->page_size(), prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, tombstone_fd(), 0);
+  set_mark(region, page, region->mark_of(page) & ~kMarkLostFilled);
+}
+
 Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_offset) {
   RegistryLock lock;
   const Claim claim(region);
   const Failure failure = check_live(region, "mmap");
   if (failure) return failure;
   settle_strays_claimed(region);
+  divide_lost_tail(region);
   auto* table = region->rearranged.load(std::memory_order_relaxed);
   if (table == nullptr) {
     const size_t bytes = round_up(region->pages() * sizeof(uint64_t), kPageSize);
@@ -433,11 +463,7 @@ Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_
   });
   if (refused) {
     // All or nothing: the runs that were moved go back.
-    for (size_t i = 0; i < moved; ++i) {
-      const int prot = prot_of(mark_access(region->mark_of(first + i)), *region);
-      map_object_pages(region, region->page_address(first + i), region->page_size(), prot, before[i]);
-      set_mark(region, first + i, region->mark_of(first + i) & ~kMarkLostFilled);
-    }
+    for (size_t i = 0; i < moved; ++i) move_back(region, first + i, before[i]);
     return refused;
   }
   for (size_t i = 0; i < count; ++i) {
@@ -461,14 +487,63 @@ static bool put_back(Region* region, size_t page, int prot) {
   return true;
 }
 
-void restore_refused_pages(Region* region, size_t first, size_t count) {
-  if (!is_supplied(region) || region->marks.load(std::memory_order_relaxed) == nullptr) return;
-  for (size_t page = first; page < first + count; ++page) {
-    const PageMark mark = region->mark_of(page);
-    if (mark_cause(mark) < Cause::refused) continue;
-    if (put_back(region, page, prot_of(mark_access(mark), *region))) set_mark(region, page, mark & kMarkAccessMask);
+// How many pages from `page` on one mapping can bring: with the same access, all lost or none, of consecutive pages of the
+// object.
+static size_t run_of(const Region* region, size_t page, size_t end) {
+  const bool lost = region->lost_cause(page) != Cause::none;
+  const Access access = mark_access(region->mark_of(page));
+  const uint64_t offset = region->object_offset_of(page);
+  size_t next = page + 1;
+  while (next < end && (region->lost_cause(next) != Cause::none) == lost && mark_access(region->mark_of(next)) == access &&
+         region->object_offset_of(next) == offset + (uint64_t{next - page} << region->page_shift)) {
+    ++next;
   }
+  return next - page;
+}
+
+static Failure map_run(Region* region, size_t page, size_t pages) {
+  const int prot = prot_of(mark_access(region->mark_of(page)), *region);
+  return map_object_pages(region, region->page_address(page), pages << region->page_shift, prot, region->object_offset_of(page));
+}
+
+static Failure restore_lost_run(Region* region, size_t first, size_t count) {
+  if (is_supplied(region)) {
+    for (size_t page = first; page < first + count; ++page) {
+      const PageMark mark = region->mark_of(page);
+      if (!put_back(region, page, prot_of(mark_access(mark), *region))) return Failure::from_errno("mmap");
+      set_mark(region, page, mark & kMarkAccessMask);
+    }
+    return {};
+  }
+  const Failure failure = map_run(region, first, count);
+  if (failure) return failure;
+  for (size_t page = first; page < first + count; ++page) set_mark(region, page, region->mark_of(page) & kMarkAccessMask);
+  return {};
+}
+
+Failure restore_lost_pages(Region* region, size_t first, size_t count) {
+  if (!region->may_have_lost_pages()) return {};
+  divide_lost_tail(region);
+  const size_t end = std::min(first + count, region->lost_last + 1);
+  Failure failure;
+  for (size_t page = std::max(first, region->lost_first); page < end && !failure;) {
+    const size_t pages = run_of(region, page, end);
+    if (region->lost_cause(page) != Cause::none) failure = restore_lost_run(region, page, pages);
+    page += pages;
+  }
+  region->retry_tag.store(0, std::memory_order_relaxed);  // a thread that lost one of them may try again
   republish(region);
+  return failure;
+}
+
+Failure map_pages_anew(Region* region, size_t first, size_t count) {
+  for (size_t page = first; page < first + count;) {
+    const size_t pages = run_of(region, page, first + count);
+    const Failure failure = region->lost_cause(page) == Cause::none ? map_run(region, page, pages) : Failure{};
+    if (failure) return failure;
+    page += pages;
+  }
+  return {};
 }
 
 void settle_strays_claimed(Region* region) {
@@ -501,15 +576,29 @@ bool settle_strays(Region* region, size_t page) {
   return region->state.load() != State::live || (region->mark_of(page) & kMarkStray) == 0;
 }
 
-size_t first_byte_past(const Region* region, size_t offset, size_t length, uint64_t end) {
-  if (region->rearranged.load() == nullptr) {
-    const uint64_t past = end > region->object_offset ? end - region->object_offset : 0;
-    return past < offset + length ? std::max<size_t>(offset, past) : SIZE_MAX;
-  }
-  for (size_t page = offset >> region->page_shift; (page << region->page_shift) < offset + length; ++page) {
-    if (region->object_offset_of(page) >= end) return std::max(offset, page << region->page_shift);
+// The first byte of the range at or past byte `from` of the object, or SIZE_MAX. Of the page that `from` is within, none at or
+// past `to` counts.
+static size_t first_byte_from(const Region* region, size_t offset, size_t length, uint64_t from, uint64_t to) {
+  const size_t end = offset + length;
+  for (size_t page = offset >> region->page_shift; (page << region->page_shift) < end; ++page) {
+    const uint64_t shown = region->object_offset_of(page);
+    if (shown + region->page_size() <= from) {
+      if (region->rearranged.load() == nullptr) page += ((from - shown) >> region->page_shift) - 1;
+      continue;
+    }
+    const size_t within = shown < from ? static_cast<size_t>(from - shown) : 0;
+    const size_t at = std::max(offset, (page << region->page_shift) + within);
+    const size_t past = shown < from ? (page << region->page_shift) + static_cast<size_t>(to - shown) : SIZE_MAX;
+    if (at < std::min({end, past, (page + 1) << region->page_shift})) return at;
   }
   return SIZE_MAX;
+}
+
+size_t first_byte_past_end(Region* region, size_t offset, size_t length, uint64_t size) {
+  raise(region->seen_size, size);
+  const uint64_t end_of_page = round_up(size, region->page_size());
+  const uint64_t known_to = std::max(size, std::min(region->seen_size.load(), end_of_page));
+  return first_byte_from(region, offset, length, size, known_to);
 }
 
 PageVerdict judge_access(Region* region, size_t offset, size_t width, bool write) {

@@ -1,6 +1,8 @@
 // Mapping objects into ranges the caller owns, and what can be done with such a mapping short of revoking it.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -83,8 +85,66 @@ Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_
 bool settle_strays(Region* region, size_t page = 0);
 void settle_strays_claimed(Region* region);  // under the registry lock and the claim
 
-// Pages that a device refused are the object's again, and their next touch asks it anew. Under the claim.
-void restore_refused_pages(Region* region, size_t first, size_t count);
+// Lost pages show the object again, whatever they were lost for; their next touch may lose them anew. Those that the kernel gives
+// no mapping for stay lost. Under the claim.
+Failure restore_lost_pages(Region* region, size_t first, size_t count);
+
+// Maps pages as they are mapped, once more. Under the claim.
+Failure map_pages_anew(Region* region, size_t first, size_t count);
+
+// Calls visit(first page, pages) for each run of the region's pages that shows a part of [offset, offset + length) of the object,
+// until it fails.
+template <typename Visit>
+Failure for_each_run_shown(const Region* region, uint64_t offset, uint64_t length, Visit visit) {
+  const auto shown = [&](size_t page) {
+    const uint64_t at = region->object_offset_of(page);
+    return at < offset ? offset - at < region->page_size() : at - offset < length;
+  };
+  size_t page = 0, end = region->pages();
+  if (region->rearranged.load() == nullptr) {
+    const uint64_t from = region->object_offset;
+    if (offset > from) page = (offset - from) >> region->page_shift;
+    if (offset < from && length <= from - offset) return {};
+    const uint64_t past = offset + length - from;
+    end = std::min<uint64_t>(end, (past + region->page_size() - 1) >> region->page_shift);
+    return page < end ? visit(page, end - page) : Failure{};
+  }
+  while (page < end) {
+    const size_t first = page;
+    while (page < end && shown(page)) ++page;
+    if (page == first) {
+      ++page;
+      continue;
+    }
+    const Failure failure = visit(first, page - first);
+    if (failure) return failure;
+  }
+  return {};
+}
+
+// Calls visit(start, end) for each part of [start, end), whole pages, that is not lost.
+template <typename Visit>
+void for_each_run_with_backing(const Region* region, uintptr_t start, uintptr_t end, Visit visit) {
+  if (!region->may_have_lost_pages()) return visit(start, end);
+  for (uintptr_t at = start; at < end;) {
+    const uintptr_t first = at;
+    while (at < end && region->lost_cause(region->page_of(at)) == Cause::none) at += region->page_size();
+    if (at != first) visit(first, at);
+    while (at < end && region->lost_cause(region->page_of(at)) != Cause::none) at += region->page_size();
+  }
+}
+
+inline void lower(std::atomic<uint64_t>& value, uint64_t to) {
+  uint64_t seen = value.load();
+  while (seen > to && !value.compare_exchange_weak(seen, to)) {
+  }
+}
+
+inline void raise(std::atomic<uint64_t>& value, uint64_t to) {
+  uint64_t seen = value.load();
+  while (seen < to && !value.compare_exchange_weak(seen, to)) {
+  }
+}
 
 // What a checked access to these bytes has to report, from the marks of the pages. `stray` means: settled now, look again;
 // `unsettled`, that the kernel has no mapping to give to put a diverted page back with.
@@ -94,8 +154,9 @@ struct PageVerdict {
   Cause cause;
   size_t offset;  // the first byte of the access that it is true of
 };
-// The first byte of the range whose page shows the object at or past `end`, or SIZE_MAX.
-size_t first_byte_past(const Region* region, size_t offset, size_t length, uint64_t end);
+// The first byte of the range that the object's file no longer has, or SIZE_MAX: on a page past its end, or within its last page
+// where the file was longer while this was mapped.
+size_t first_byte_past_end(Region* region, size_t offset, size_t length, uint64_t size);
 
 PageVerdict judge_access(Region* region, size_t offset, size_t width, bool write);
 

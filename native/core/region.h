@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/types.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "core/futex.h"
+#include "core/page.h"
 #include "core/status_table.h"
 
 namespace revocable {
@@ -62,6 +64,8 @@ struct RevokeCounts {
 struct Object {
   uint64_t id = 0;
   std::atomic<int> fd{-1};  // this and the next two also for a handler that looks at a record on its way out
+  // Of memory of our own that is sealed against writing: the descriptor that can truncate it. `fd` is one that cannot.
+  int owner_fd = -1;
   bool owned = false;
   bool writable = false;
   std::atomic<bool> sealable{false};  // a memfd: its seals can tell that its owner revoked it
@@ -82,8 +86,12 @@ struct Object {
   bool trapped = false;  // raw accesses to the registers are delivered
 
   // The gate: anything but `live` refuses new mappings. Set before anything else happens; read by the handler.
+  std::atomic<State> gate{State::live};
+  // What is said of the object: follows the gate when every mapping's status word does (settle_gate in registry.h), so that no
+  // thread is given an answer that a checked access of its own contradicts.
   std::atomic<State> state{State::live};
   std::atomic<Cause> revoke_cause{Cause::none};  // why, when a backing fault revoked it
+  std::atomic<bool> revoke_taken{false};         // a caller, or the handler for the service thread, has taken the revocation on
   std::atomic<bool> revoke_wanted{false};        // the handler asks the service thread to revoke the rest
 
   // Under the registry lock:
@@ -97,12 +105,12 @@ struct Object {
   std::vector<std::function<void(const RevokeCounts&)>> revoke_waiters;  // to be called when `counts` is final
 };
 
-// A piece of a suspended region that was mapped with one protection and one run of object pages.
+// A piece of a region that is mapped with one protection. Which pages of the object it shows is in the region's own records: what
+// the kernel says of it is another number where it maps a device's physical memory.
 struct Piece {
   uintptr_t start;
   uintptr_t end;
   int prot;
-  uint64_t object_offset;
 };
 
 struct Region {
@@ -118,6 +126,7 @@ struct Region {
   bool writable = false;
   bool private_copy = false;  // MAP_PRIVATE
   bool borrowed = false;      // the range is in use as ordinary memory again once this is closed
+  bool devices_own = false;   // a device's view of its own region: goes on while that is suspended
   Fill fill = Fill::zeros;
   bool trapped = false;  // of registers: no page has permissions, and the handler delivers each access
 
@@ -134,7 +143,7 @@ struct Region {
   bool used_zero_file = false;                      // its fill came from the zero file: the pages are punched out when it closes
   size_t filled_first = SIZE_MAX, filled_last = 0;  // pages that may carry kMarkFilled
   bool by_pages = false;                            // its fill comes page by page, each with its mark
-  size_t lost_first = SIZE_MAX, lost_last = 0;      // pages that may carry kMarkLostFilled
+  size_t lost_first = SIZE_MAX, lost_last = 0;      // pages that may be lost; lost_from is apart
   bool tail_filled = false;                         // the pages from lost_from on have their fill
   size_t stray_first = SIZE_MAX, stray_last = 0;    // pages that may carry kMarkStray; first > last when none does
   // Revoked or suspended, where somebody else mapped some of the range: what of it is ours. 0: all of it. Within the record,
@@ -149,6 +158,8 @@ struct Region {
   bool self_faulted = false;
   std::atomic<uint64_t> strayed_at{0};            // CLOCK_MONOTONIC, ns: when a page was last diverted
   std::atomic<uintptr_t> lost_from{UINTPTR_MAX};  // every page from here on is lost (see lose_tail)
+  // The largest size that the object's file is known to have had since this was mapped: bytes up to it have been real.
+  std::atomic<uint64_t> seen_size{0};
   std::atomic<std::atomic<PageMark>*> marks{nullptr};
   // The table of a small mapping: asking the kernel for one would be a good part of what a first fault costs.
   static constexpr size_t kFewPages = 16;
@@ -195,12 +206,17 @@ struct Region {
     const auto* table = marks.load(std::memory_order_acquire);
     return table == nullptr ? PageMark{0} : table[page].load(std::memory_order_relaxed);
   }
+  bool may_have_lost_pages() const { return lost_first <= lost_last || lost_from.load() != UINTPTR_MAX; }
   Cause lost_cause(size_t page) const {
     const Cause cause = mark_cause(mark_of(page));
     if (cause != Cause::none) return cause;
     return page_address(page) >= lost_from.load(std::memory_order_acquire) ? Cause::past_end : Cause::none;
   }
 };
+
+// Whether mmap(2) of it may fail after the range it is mapped over has been unmapped: a driver has its say. Shared memory of our
+// own with pages of the usual size has no such driver.
+inline bool may_be_refused(const Object* object) { return !object->owned || object->page_shift == kHugePageShift; }
 
 inline int prot_of(Access access, const Region& region) {
   switch (access) {
@@ -225,13 +241,21 @@ inline void clear_marks(Region* region, size_t first, size_t last, PageMark bits
   }
 }
 
+// Marks a page as lost. Its protection stays noted, and what else was noted does not. Under the claim.
+inline void mark_lost(Region* region, size_t page, Cause cause) {
+  const auto access = static_cast<PageMark>(region->mark_of(page) & kMarkAccessMask);
+  set_mark(region, page, static_cast<PageMark>(access | (static_cast<PageMark>(cause) << kMarkCauseShift)));
+  region->lost_first = std::min(region->lost_first, page);
+  region->lost_last = std::max(region->lost_last, page);
+}
+
 // Whatever fill was there, whole or page by page, has been replaced. Lost pages stay lost, and get a new one when touched. Under
 // the claim.
 inline void forget_fill(Region* region) {
   clear_marks(region, region->filled_first, region->filled_last, kMarkFilled);
   clear_marks(region, region->lost_first, region->lost_last, kMarkLostFilled);
-  region->filled_first = region->lost_first = SIZE_MAX;
-  region->filled_last = region->lost_last = 0;
+  region->filled_first = SIZE_MAX;
+  region->filled_last = 0;
   region->filled = region->by_pages = region->tail_filled = false;
 }
 
@@ -245,20 +269,46 @@ inline void begin_state(Region* region) {
   status_words()[region->slot].store(0);
 }
 
+// What checked accesses are to find: the mapping's own state, or the object's gate where that is further on.
+inline State shown_state(const Region* region) {
+  const State own = region->state.load(), gate = region->object->gate.load();
+  return region->devices_own && gate == State::suspended ? own : std::max(own, gate);
+}
+
+// A word with another state and flag. The count goes on where `counts`; past its end at 1, as 0 is "never".
+inline uint32_t next_word(uint32_t before, uint32_t special, bool counts) {
+  const uint32_t count = (before & ~kStatusSpecial) + (counts ? kStatusCountStep : 0);
+  return (counts && count == 0 ? kStatusCountStep : count) | special;
+}
+
 // Publishes `state` and whether pages are marked in the status word; a mapping that is live and was special before, or is now,
 // counts on: what its pages show may have changed. Not when only `access` changed: who meets a page that is forbidden now is
 // diverted, and that counts; all other copies may go on. Under the claim. Sequentially consistent, because a waiter registers
-// itself and then reads the word, and revocation does the reverse.
+// itself and then reads the word, and revocation does the reverse. By compare-and-swap, because the word follows the gate without
+// the claim: whichever comes second sees the other's change.
 inline void publish_state(Region* region, State state, bool only_access = false) {
   region->state.store(state);
-  std::atomic<uint32_t>& word = status_words()[region->slot];
-  const uint32_t before = word.load(std::memory_order_relaxed);
   const bool marked =
       region->marked_pages != 0 || region->self_faulted || region->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
-  const uint32_t special = static_cast<uint32_t>(state) | (marked ? kStatusMarked : 0);
-  const bool counts = !only_access && state == State::live && ((before | special) & kStatusSpecial) != 0;
-  const uint32_t count = (before & ~kStatusSpecial) + (counts ? kStatusCountStep : 0);
-  word.store((counts && count == 0 ? kStatusCountStep : count) | special);  // past its end the count goes on at 1: 0 is "never"
+  std::atomic<uint32_t>& word = status_words()[region->slot];
+  uint32_t before = word.load(std::memory_order_relaxed), after;
+  do {
+    const State shown = shown_state(region);
+    const uint32_t special = static_cast<uint32_t>(shown) | (marked ? kStatusMarked : 0);
+    const bool counts = !only_access && shown == State::live && ((before | special) & kStatusSpecial) != 0;
+    after = next_word(before, special, counts);
+  } while (!word.compare_exchange_weak(before, after));
+}
+
+// The word of a mapping whose object's gate has changed. Under the registry lock.
+inline void follow_gate(const Region* region) {
+  std::atomic<uint32_t>& word = status_words()[region->slot];
+  uint32_t before = word.load(std::memory_order_relaxed), after;
+  do {
+    const State shown = shown_state(region);
+    const bool comes_back = shown == State::live && (before & kStatusStateMask) != 0;
+    after = next_word(before, static_cast<uint32_t>(shown) | (before & kStatusMarked), comes_back);
+  } while (!word.compare_exchange_weak(before, after));
 }
 
 // --- the claim ---------------------------------------------------------------------------------------------------------

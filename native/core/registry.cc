@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <unordered_map>
 #include <vector>
 
@@ -80,9 +81,17 @@ Failure try_mapping(const Object* object) {
   return {};
 }
 
+bool is_file_of(const Object* object, int fd, uint64_t* size) {
+  struct stat status;
+  if (fstat(fd, &status) != 0) return false;
+  if (size != nullptr) *size = static_cast<uint64_t>(status.st_size);
+  return status.st_dev == object->file_dev && status.st_ino == object->inode;
+}
+
 void close_descriptor(Object* object) {
   if (object->fd >= 0 && still_has_descriptor(object)) close(object->fd);
-  object->fd = -1;
+  if (object->owner_fd >= 0 && is_file_of(object, object->owner_fd, nullptr)) close(object->owner_fd);
+  object->fd = object->owner_fd = -1;
 }
 
 Object* new_object_locked() {
@@ -96,6 +105,7 @@ Object* new_object_locked() {
   }
   object->id = r.next_id++;
   object->revoke_cause.store(Cause::none);
+  object->revoke_taken.store(false);
   object->revoke_wanted.store(false);
   object->revoke_done.store(0);
   object->vma_identity_known = false;
@@ -132,6 +142,7 @@ Failure adopt(int fd, const ObjectOptions& options, bool owned, Object** result)
   object->device_region = options.device_region;
   object->registers = options.registers;
   object->supply = options.supply;
+  object->gate.store(State::live);
   object->state.store(State::live);
   *result = object;
   return {};
@@ -172,20 +183,50 @@ Failure core_start() {
   return failure;
 }
 
-Failure object_create(uint64_t size, bool huge_pages, const ObjectOptions& options, Object** object) {
-  const int fd = memfd(options.name[0] == '\0' ? "revocable" : options.name,
-                       huge_pages ? MFD_HUGETLB | (kHugePageShift << abi::kMfdHugeShift) : 0);
-  if (fd < 0) return Failure::from_errno("memfd_create");
-  Failure failure;
-  if (ftruncate(fd, static_cast<off_t>(size)) != 0) failure = Failure::from_errno("ftruncate");
-  // GROW and SEAL, never SHRINK: the owner can truncate it to nothing, and from then on nobody can undo that; no peer can
-  // add F_SEAL_SHRINK to keep it alive.
-  else if (fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SEAL) != 0) failure = Failure::from_errno("fcntl");
-  if (failure) {
-    close(fd);
-    return failure;
+static Failure write_content(int fd, const NewMemory& memory) {
+  const char* content = static_cast<const char*>(memory.content);
+  for (size_t done = 0; done < memory.content_bytes;) {
+    const ssize_t written = pwrite(fd, content + done, memory.content_bytes - done, static_cast<off_t>(done));
+    if (written < 0) return Failure::from_errno("pwrite");
+    done += static_cast<size_t>(written);
   }
-  return adopt(fd, options, true, object);
+  return {};
+}
+
+static Failure fill_and_seal(int fd, const NewMemory& memory) {
+  if (ftruncate(fd, static_cast<off_t>(memory.size)) != 0) return Failure::from_errno("ftruncate");
+  const Failure failure = write_content(fd, memory);
+  if (failure) return failure;
+  // GROW and SEAL: the owner can truncate it to nothing, from then on nothing can undo that, and no peer can add F_SEAL_SHRINK to
+  // keep it alive. With SHRINK, which only its owner can ask for, revocation is left with the mappings of this process.
+  const int seals = F_SEAL_GROW | F_SEAL_SEAL | memory.seals;
+  return fcntl(fd, F_ADD_SEALS, seals) == 0 ? Failure{} : Failure::from_errno("fcntl");
+}
+
+// The same file, open for reading only: shared mappings of memory that is sealed against writing need that before Linux 6.7, and
+// its holder can neither write nor truncate.
+static int reopen_for_reading(int fd) {
+  char path[32];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static bool is_sealed_against_writing(int seals) { return (seals & (F_SEAL_WRITE | abi::kSealFutureWrite)) != 0; }
+
+Failure object_create(const NewMemory& memory, const ObjectOptions& options, Object** object) {
+  const int fd = memfd(options.name[0] == '\0' ? "revocable" : options.name,
+                       memory.huge_pages ? MFD_HUGETLB | (kHugePageShift << abi::kMfdHugeShift) : 0);
+  if (fd < 0) return Failure::from_errno("memfd_create");
+  Failure failure = fill_and_seal(fd, memory);
+  if (!failure && !is_sealed_against_writing(memory.seals)) return adopt(fd, options, true, object);
+  const int reading = failure ? -1 : reopen_for_reading(fd);
+  if (!failure && reading < 0) failure = Failure::from_errno("open");
+  ObjectOptions unwritable = options;
+  unwritable.writable = false;
+  if (!failure) failure = adopt(reading, unwritable, true, object);
+  if (failure) close(fd);
+  else (*object)->owner_fd = fd;
+  return failure;
 }
 
 Failure object_open(const char* path, const ObjectOptions& options, Object** object) {
@@ -198,12 +239,23 @@ Failure object_open(const char* path, const ObjectOptions& options, Object** obj
 Failure object_from_fd(int fd, const ObjectOptions& options, Object** object) {
   const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
   if (copy < 0) return Failure::from_errno("fcntl");
-  return adopt(copy, options, false, object);
+  const int seals = fcntl(copy, F_GET_SEALS);
+  const Failure failure = adopt(copy, options, false, object);
+  if (failure.errnum != EPERM || options.writable || seals < 0 || !is_sealed_against_writing(seals)) return failure;
+  const int reading = reopen_for_reading(fd);
+  return reading < 0 ? failure : adopt(reading, options, false, object);
 }
 
-bool still_has_descriptor(const Object* object) {
-  struct stat status;
-  return fstat(object->fd, &status) == 0 && status.st_dev == object->file_dev && status.st_ino == object->inode;
+bool still_has_descriptor(const Object* object, uint64_t* size) { return is_file_of(object, object->fd, size); }
+
+bool truncate_owned(const Object* object) {
+  const int fd = object->owner_fd >= 0 ? object->owner_fd : object->fd.load();
+  return object->owned && is_file_of(object, fd, nullptr) && ftruncate(fd, 0) == 0;
+}
+
+int object_seals(const Object* object) {
+  const int seals = fcntl(object->fd, F_GET_SEALS);
+  return seals < 0 ? 0 : seals;
 }
 
 Object* object_acquire(uint64_t id) {
@@ -214,10 +266,31 @@ Object* object_acquire(uint64_t id) {
   return found->second;
 }
 
+// Linear in its mappings; a few nanoseconds each.
+static void settle_gate(Object* object) {
+  for (const RegionList* list : {&object->live, &object->suspended, &object->dead}) {
+    for (const Region* region = list->first; region != nullptr; region = region->next) follow_gate(region);
+  }
+  object->state.store(object->gate.load());
+}
+
+void set_gate_locked(Object* object, State gate) {
+  object->gate.store(gate);
+  settle_gate(object);
+}
+
+State object_state(Object* object) {
+  const State state = object->state.load();
+  if (state == object->gate.load()) return state;
+  RegistryLock lock;
+  settle_gate(object);
+  return object->state.load();
+}
+
 void object_release_locked(Object* object) {
   if (--object->references != 0) return;
   close_descriptor(object);
-  object->state.store(State::closed);
+  set_gate_locked(object, State::closed);
   bus_shut(object->bus.load());
   object->trapped = false;
   object->device.reset();
@@ -251,7 +324,8 @@ std::vector<Object*> objects_of(const Device& device) {
 
 bool object_close(Object* object, int caller) {
   RegistryLock lock;
-  if (object->state.exchange(State::closed) == State::closed) return false;
+  if (object->gate.load() == State::closed) return false;
+  set_gate_locked(object, State::closed);
   bus_shut(object->bus.load());
   for (RegionList* list : {&object->live, &object->suspended, &object->dead}) {
     while (list->first != nullptr) {

@@ -55,11 +55,25 @@ struct ObjectOptions {
   std::shared_ptr<const Supply> supply = nullptr;
 };
 
-Failure object_create(uint64_t size, bool huge_pages, const ObjectOptions& options, Object** object);  // memfd, ours
-Failure object_open(const char* path, const ObjectOptions& options, Object** object);                  // open(2)
-Failure object_from_fd(int fd, const ObjectOptions& options, Object** object);                         // fcntl(F_DUPFD_CLOEXEC)
+struct NewMemory {
+  uint64_t size;
+  bool huge_pages = false;
+  int seals = 0;                  // F_SEAL_…, besides those that revocation needs
+  const void* content = nullptr;  // what it holds at first; the rest is zeros
+  size_t content_bytes = 0;
+};
+
+Failure object_create(const NewMemory& memory, const ObjectOptions& options, Object** object);  // memfd, ours
+Failure object_open(const char* path, const ObjectOptions& options, Object** object);           // open(2)
+Failure object_from_fd(int fd, const ObjectOptions& options, Object** object);                  // fcntl(F_DUPFD_CLOEXEC)
 
 Object* object_acquire(uint64_t id);  // one more reference, or nullptr when there is no such object (any more)
+// Shuts or opens the gate, and lets the status words of all its mappings follow. The locked one under the registry lock.
+void set_gate_locked(Object* object, State gate);
+
+// The object's state, when its mappings' status words say the same: where a handler has shut the gate, this lets them follow.
+State object_state(Object* object);
+
 void object_release(Object* object);  // the last reference closes the descriptor
 void object_release_locked(Object* object);
 
@@ -67,12 +81,19 @@ void object_release_locked(Object* object);
 Failure object_size(const Object* object, uint64_t* size);
 
 // Whether `fd` still is the object's: a user may have closed it, and the number may be another file's by now, which must be
-// neither truncated nor mapped nor closed.
-bool still_has_descriptor(const Object* object);
+// neither truncated nor mapped nor closed. `size`: the file's, now.
+bool still_has_descriptor(const Object* object, uint64_t* size = nullptr);
+
+// Takes the pages of memory of our own from every process. False for other memory, and where its seals or its descriptor do not
+// allow it.
+bool truncate_owned(const Object* object);
 
 // Whether the owner of this memfd, another process, has truncated it to nothing under a seal: that is a revocation.
 // Async-signal-safe.
 bool object_revoked_by_owner(const Object* object);  // handler_inside.cc
+
+// F_SEAL_…; 0 of what cannot be sealed.
+int object_seals(const Object* object);
 
 // Its regions, with a reference each.
 std::vector<Object*> objects_of(const Device& device);

@@ -54,11 +54,6 @@ void announce_change(const Object* object, int caller) {
   service_notify(caller);
 }
 
-// Reaches every process.
-bool truncate_owned(const Object* object) {
-  return object->owned && still_has_descriptor(object) && ftruncate(object->fd, 0) == 0;
-}
-
 enum class Means { replaced, protected_, failed };
 
 // The ladder. `sealed` is set when the kernel will let nothing be mapped there, not even a fill.
@@ -88,7 +83,7 @@ void remember_extents(Region* region, const VmaReader& reader) {
   for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
     if (region->extent_count > Region::kExtents) return;
     if (region->extent_count < Region::kExtents) {
-      region->extents[region->extent_count] = {piece.vma.start, piece.vma.end, piece.vma.prot, piece.vma.offset};
+      region->extents[region->extent_count] = {piece.vma.start, piece.vma.end, piece.vma.prot};
     }
     ++region->extent_count;
   });
@@ -147,8 +142,8 @@ void let_others(RegistryLock* lock, Pace pace) { pace == Pace::polite ? lock->pa
 // no longer in the state that called for it.
 template <typename Take>
 void drain_list(RegistryLock* lock, const Object* object, const RegionList* list, Pace pace, Take take) {
-  const State wanted = object->state.load();
-  while (list->first != nullptr && object->state.load() == wanted) {
+  const State wanted = object->gate.load();
+  while (list->first != nullptr && object->gate.load() == wanted) {
     VmaReader reader;
     reader.begin();
     const Slice slice;
@@ -158,12 +153,20 @@ void drain_list(RegistryLock* lock, const Object* object, const RegionList* list
   }
 }
 
-// The device's own view of its region. It is not taken away when that is suspended, only put away with the others: what the
-// device writes meanwhile is there afterwards.
-bool is_devices_own(const Region* region) { return region->object->device != nullptr && region->device_mapping == nullptr; }
+// The object's own pages, but those that are lost: these stay lost.
+void note_pieces(Region* region, const VmaReader& reader) {
+  region->pieces = new std::vector<Piece>;
+  for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
+    if (!piece.original) return;
+    for_each_run_with_backing(region, piece.vma.start, piece.vma.end, [&](uintptr_t start, uintptr_t end) {
+      region->pieces->push_back({start, end, piece.vma.prot});
+    });
+  });
+}
 
 void suspend_region(Region* region, const VmaReader& reader, RevokeCounts* counts) {
-  if (is_devices_own(region)) {
+  // What the device writes meanwhile is there afterwards.
+  if (region->devices_own) {
     drop(g_counters.live);
     bump(g_counters.suspended);
     list_region(region, &region->object->suspended);
@@ -171,10 +174,7 @@ void suspend_region(Region* region, const VmaReader& reader, RevokeCounts* count
   }
   const Claim claim(region);
   settle_strays_claimed(region);
-  region->pieces = new std::vector<Piece>;
-  for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
-    if (piece.original) region->pieces->push_back({piece.vma.start, piece.vma.end, piece.vma.prot, piece.vma.offset});
-  });
+  note_pieces(region, reader);
   publish_state(region, State::suspended);
   count_means(counts, replace_region(region, reader, false));
   pager_let_go(region);
@@ -184,16 +184,42 @@ void suspend_region(Region* region, const VmaReader& reader, RevokeCounts* count
   list_region(region, &region->object->suspended);
 }
 
+uint64_t object_offset_at(const Region* region, uintptr_t address) { return region->object_offset_of(region->page_of(address)); }
+
+// Pieces that show one run of the object, each with its protection. In one call, as there are drivers that map nothing less; and
+// without permissions until each piece has its own, so that no access passes that its page forbids.
+Failure restore_run(Region* region, const Piece* first, const Piece* last) {
+  const uint64_t offset = object_offset_at(region, first->start);
+  const size_t bytes = last->end - first->start;
+  if (first == last) return map_object_pages(region, first->start, bytes, first->prot, offset);
+  const Failure failure = map_object_pages(region, first->start, bytes, PROT_NONE, offset);
+  if (failure) return failure;
+  for (const Piece* piece = first; piece <= last; ++piece) {
+    if (mprotect(reinterpret_cast<void*>(piece->start), piece->end - piece->start, piece->prot) != 0)
+      return Failure::from_errno("mprotect");
+  }
+  return {};
+}
+
+bool follows(const Region* region, const Piece& piece, const Piece& next) {
+  return next.start == piece.end &&
+         object_offset_at(region, next.start) == object_offset_at(region, piece.start) + (piece.end - piece.start);
+}
+
 Failure restore_pieces(Region* region) {
-  for (const Piece& piece : *region->pieces) {
-    const Failure failure = map_object_pages(region, piece.start, piece.end - piece.start, piece.prot, piece.object_offset);
+  const std::vector<Piece>& pieces = *region->pieces;
+  for (size_t first = 0; first < pieces.size();) {
+    size_t last = first;
+    while (last + 1 < pieces.size() && follows(region, pieces[last], pieces[last + 1])) ++last;
+    const Failure failure = restore_run(region, &pieces[first], &pieces[last]);
     if (failure) return failure;
+    first = last + 1;
   }
   return {};
 }
 
 Failure resume_region(Region* region, const VmaReader& reader) {
-  if (is_devices_own(region)) {
+  if (region->devices_own) {
     drop(g_counters.suspended);
     bump(g_counters.live);
     list_region(region, &region->object->live);
@@ -218,26 +244,26 @@ Failure resume_region(Region* region, const VmaReader& reader) {
   return {};
 }
 
+Failure let_go_of_pages(Region* region, size_t first, size_t count) {
+  if (region->private_copy) return {};
+  void* at = reinterpret_cast<void*>(region->page_address(first));
+  const size_t bytes = count << region->page_shift;
+  if (madvise(at, bytes, MADV_DONTNEED) == 0) return {};
+  if (errno != EINVAL) return Failure::from_errno("madvise");
+  // Locked pages need another call, and pages of a device's physical memory another mapping.
+  if (madvise(at, bytes, abi::kMadvDontneedLocked) == 0) return {};
+  return map_pages_anew(region, first, count);
+}
+
 Failure zap_region(Region* region, uint64_t offset, uint64_t length) {
-  uintptr_t from = region->start, to = region->end;
-  if (region->rearranged.load() == nullptr) {
-    const uint64_t first = std::max(offset, region->object_offset);
-    const uint64_t last = std::min(offset + length, region->object_offset + (region->end - region->start));
-    if (first >= last) return {};
-    from = region->start + (first - region->object_offset);
-    to = region->start + (last - region->object_offset);
-  }
   const Claim claim(region);
   if (region->state.load() != State::live) return {};
-  void* at = reinterpret_cast<void*>(from);
-  // Locked pages need another call.
-  const bool left =
-      madvise(at, to - from, MADV_DONTNEED) == 0 || (errno == EINVAL && madvise(at, to - from, abi::kMadvDontneedLocked) == 0);
-  if (!left) return Failure::from_errno("madvise");
-  const size_t first = region->page_of(from), pages = (to - from) >> region->page_shift;
-  pager_forget(region, first, pages);
-  restore_refused_pages(region, first, pages);
-  return {};
+  return for_each_run_shown(region, offset, length, [&](size_t first, size_t count) {
+    const Failure failure = let_go_of_pages(region, first, count);
+    if (failure) return failure;
+    pager_forget(region, first, count);
+    return restore_lost_pages(region, first, count);
+  });
 }
 
 }  // namespace
@@ -248,16 +274,15 @@ void wake_waiters(Region* region) {
 
 bool revoke_begin(Object* object) {
   RegistryLock lock;
-  const State before = object->state.load();
-  if (before == State::revoked || before == State::closed) return false;
-  object->state.store(State::revoked);
-  return true;
+  if (object->gate.load() == State::closed) return false;
+  set_gate_locked(object, State::revoked);
+  return !object->revoke_taken.exchange(true);
 }
 
 namespace {
 
 // Nobody is going to revoke it any more: it was closed first.
-bool never_revoked(const Object* object) { return object->state.load() == State::closed && object->revoke_done.load() == 0; }
+bool never_revoked(const Object* object) { return object->gate.load() == State::closed && object->revoke_done.load() == 0; }
 
 RevokeCounts await_revocation(Object* object) {
   while (object->revoke_done.load() == 0 && !never_revoked(object)) {
@@ -275,7 +300,7 @@ RevokeCounts take_all_mappings(Object* object, Pace pace) {
   RegistryLock lock;
   const auto take = [&](Region* region, const VmaReader& reader) { revoke_region(region, reader, &counts); };
   // A resume that was under way may have moved mappings back: go round until both are empty.
-  while (object->state.load() == State::revoked && (object->live.first != nullptr || object->suspended.first != nullptr)) {
+  while (object->gate.load() == State::revoked && (object->live.first != nullptr || object->suspended.first != nullptr)) {
     drain_list(&lock, object, &object->live, pace, take);
     drain_list(&lock, object, &object->suspended, pace, take);
   }
@@ -324,7 +349,7 @@ void revoke_when_done(Object* object, std::function<void(const RevokeCounts&)> d
 Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call) {
   const double start = now_us();
   RegistryLock lock;
-  const State before = object->state.load();
+  const State before = object->gate.load();
   if (before == State::revoked) return {ENODEV, "mmap"};
   if (before == State::closed) return {EBADF, "mmap"};
   for (const Region* region = object->live.first; region != nullptr; region = region->next) {
@@ -332,7 +357,7 @@ Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call) {
   }
   *by_this_call = before == State::live;
   if (!*by_this_call) return {};
-  object->state.store(State::suspended);
+  set_gate_locked(object, State::suspended);
   bus_shut(object->bus.load());
   // The lock is let go in between: a revoke or close that comes meanwhile does the rest.
   drain_list(&lock, object, &object->live, Pace::polite,
@@ -345,7 +370,7 @@ Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call) {
 
 Failure resume(Object* object) {
   RegistryLock lock;
-  const State before = object->state.load();
+  const State before = object->gate.load();
   if (before == State::revoked) return {ENODEV, "mmap"};
   if (before == State::closed) return {EBADF, "mmap"};
   if (before == State::live) return {};
@@ -359,7 +384,7 @@ Failure resume(Object* object) {
       failure = resume_region(object->suspended.first, reader);
     }
     if (object->suspended.first != nullptr && !failure) let_others(&lock, Pace::polite);
-    if (object->state.load() != State::suspended) return {ENODEV, "mmap"};
+    if (object->gate.load() != State::suspended) return {ENODEV, "mmap"};
   }
   if (failure) {
     // All or nothing: those that were resumed go back.
@@ -370,7 +395,7 @@ Failure resume(Object* object) {
     return failure;
   }
   bus_open(object->bus.load());  // first: a live object whose bus is shut is one whose device is going
-  object->state.store(State::live);
+  set_gate_locked(object, State::live);
   bump(g_counters.resumes);
   announce_change(object, kNobody);
   return {};
@@ -378,9 +403,12 @@ Failure resume(Object* object) {
 
 Failure zap(Object* object, uint64_t offset, uint64_t length) {
   RegistryLock lock;
-  Failure failure;
+  uint64_t size = 0;
+  Failure failure = object_size(object, &size);
   for (Region* region = object->live.first; region != nullptr && !failure; region = region->next) {
-    if (!region->private_copy) failure = zap_region(region, offset, length);
+    failure = zap_region(region, offset, length);
+    // What the file was cut by is not missed any more.
+    if (!failure && offset <= size && size - offset < length) lower(region->seen_size, size);
   }
   return failure;
 }

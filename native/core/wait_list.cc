@@ -139,7 +139,7 @@ WaitResult wait_slice(Waiter* waiter, uint64_t limit_ns) {
     if (status_word.load() != status || waiter->own.load() != own) continue;  // told apart at the top
     if (woken == -EAGAIN) return waiter->slept ? WaitResult::woken : WaitResult::not_equal;
     // Truncated, and not yet published: the mapping is on its way out.
-    if (woken != -ETIMEDOUT && waiter->region->object->state.load() != State::live) return WaitResult::gone;
+    if (woken != -ETIMEDOUT && waiter->region->object->gate.load() != State::live) return WaitResult::gone;
     if (woken != -ETIMEDOUT) return WaitResult::faulted;
     waiter->slept = true;
     if (monotonic_ns() >= deadline) return WaitResult::pending;

@@ -30,6 +30,7 @@
 #include "core/features.h"
 #include "core/handler_work.h"
 #include "core/linux_abi.h"
+#include "core/map_file_inside.h"
 #include "core/memfd.h"
 #include "core/page.h"
 #include "core/region.h"
@@ -409,14 +410,20 @@ Diagnosis diagnose(Region* region, const Fault& fault) {
   return {Cause::unknown, false, again};
 }
 
+// False when it was shut for good before.
+bool shut_gate_for(Object* object, Cause cause) {
+  State before = object->gate.load();
+  do {
+    if (before == State::revoked || before == State::closed) return false;
+  } while (!object->gate.compare_exchange_weak(before, State::revoked));
+  object->revoke_cause.store(cause);
+  return true;
+}
+
 // The whole object is gone: this mapping at once, the others by the service thread.
 Outcome lose_object(Region* region, const Fault& fault, Cause cause) {
   Object* object = region->object;
-  State live = State::live;
-  if (object->state.compare_exchange_strong(live, State::revoked)) {
-    object->revoke_cause.store(cause);
-    object->revoke_wanted.store(true);
-  }
+  if (shut_gate_for(object, cause) && !object->revoke_taken.exchange(true)) object->revoke_wanted.store(true);
   if (cause != Cause::none && ensure_marks(region)) {
     const size_t page = region->page_of(fault.address);
     set_mark(region, page, static_cast<PageMark>(static_cast<PageMark>(cause) << kMarkCauseShift));
@@ -433,8 +440,6 @@ bool fill_lost(Region* region, size_t page, const Fault& fault, Cause cause) {
   const uintptr_t from = region->page_address(page);
   if (map_fill(region, from, region->page_size(), prot)) {
     set_mark(region, page, region->mark_of(page) | kMarkLostFilled);
-    if (page < region->lost_first) region->lost_first = page;
-    if (page > region->lost_last) region->lost_last = page;
     return true;
   }
   // One page too many for max_map_count: everything from here to the end, which is past the end of the file too, goes in one
@@ -471,18 +476,23 @@ bool answer_load(const Region* region, size_t page, const Fault& fault) {
   return true;
 }
 
+// The tombstone takes the place of a lost page, so that the object does not show there again when its backing comes back.
+bool hide_page(const Region* region, size_t page) {
+  const int prot = prot_of(mark_access(region->mark_of(page)), *region);
+  return map_over(region->page_address(page), region->page_size(), prot, MAP_SHARED, tombstone_fd(), 0);
+}
+
 // Only this page is gone. Its mark is published before the access completes.
 Outcome lose_page(Region* region, const Fault& fault, Cause cause) {
   if (!ensure_marks(region)) return lose_object(region, fault, cause);
   const size_t page = region->page_of(fault.address);
-  const PageMark mark = region->mark_of(page);
-  set_mark(region, page, static_cast<PageMark>((mark & kMarkAccessMask) | (static_cast<PageMark>(cause) << kMarkCauseShift)));
+  mark_lost(region, page, cause);
   publish_state(region, State::live);
   const bool deadly = region->fill == Fill::deadly;
   if (deadly && fault.raw()) return Outcome::foreign;
   const bool answered = !deadly && (answer_load(region, page, fault) || fill_lost(region, page, fault, cause));
-  // A checked copy that has come back needs no fill: the mark is enough.
-  if (!answered && fault.raw()) return lose_object(region, fault, cause);
+  // A checked copy that has come back needs no fill.
+  if (!answered && (fault.raw() || !hide_page(region, page))) return lose_object(region, fault, cause);
   if (answered) bump(g_counters.fills);
   count_fault(region, g_counters.faults_backing);
   tell(region, fault, EventKind::fault_backing, cause);
@@ -508,8 +518,7 @@ Outcome backing_fault(Region* region, const Fault& fault, const Diagnosis& diagn
   const Cause lost = region->lost_cause(region->page_of(fault.address));
   if (lost != Cause::none) return lost_before(region, fault, lost);
   // revoke() has shut the gate and truncated, and has not come to this mapping yet.
-  if (region->object->state.load() == State::revoked || diagnosis.revoked_by_owner)
-    return lose_object(region, fault, Cause::none);
+  if (region->object->gate.load() == State::revoked || diagnosis.revoked_by_owner) return lose_object(region, fault, Cause::none);
   if (diagnosis.try_again) return Outcome::handled;
   const FaultScope scope = region->object->scope;
   const bool whole = scope == FaultScope::object || (scope == FaultScope::by_cause && diagnosis.cause == Cause::unknown);
@@ -521,6 +530,18 @@ Outcome backing_fault(Region* region, const Fault& fault, const Diagnosis& diagn
 
 // --- live: the access is not permitted --------------------------------------------------------------------------------------
 
+// A page of the object of which writes reach only this range.
+bool map_private_copy(const Region* region, size_t page, int prot) {
+  const Object* object = region->object;
+  const uintptr_t address = region->page_address(page);
+  const uint64_t offset = region->object_offset_of(page);
+  if (!may_be_refused(object)) return map_over(address, region->page_size(), prot, MAP_PRIVATE, object->fd, offset);
+  do {
+    if (map_file_over(address, region->page_size(), prot, MAP_PRIVATE | MAP_NORESERVE, object->fd, offset)) return true;
+  } while (errno == ENOMEM && drop_ballast(kBallast / 2));
+  return false;
+}
+
 // A raw write to a read-only page, or any raw access to one without permission, is diverted to a private page so that it
 // completes and reaches nobody; the service thread, or the next checked access, puts the object's page back.
 bool divert(Region* region, size_t page, bool readable_page) {
@@ -529,10 +550,7 @@ bool divert(Region* region, size_t page, bool readable_page) {
   // A page of a private mapping that could be written may be its user's own copy: replacing it would lose it, so it is opened for
   // a moment instead.
   if (region->has_own_copies()) return mprotect(reinterpret_cast<void*>(address), region->page_size(), prot) == 0;
-  if (readable_page &&
-      map_over(address, region->page_size(), prot, MAP_PRIVATE, region->object->fd, region->object_offset_of(page))) {
-    return true;
-  }
+  if (readable_page && map_private_copy(region, page, prot)) return true;
   return map_fill(region, address, region->page_size(), prot);
 }
 
@@ -782,21 +800,22 @@ void absorb_backing_fault(Region* region, const AccessFault& fault, uint32_t fai
   settle(region, {fault.address, SIGBUS, fault.poisoned ? BUS_MCEERR_AR : BUS_ADRERR, fault.write, nullptr, failures});
 }
 
+Cause cause_of_missing_page(Region* region, size_t offset, bool write) {
+  return diagnose(region, {region->start + offset, SIGBUS, BUS_ADRERR, write, nullptr}).cause;
+}
+
 void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t address, bool write) {
   const Fault fault{address, SIGBUS, BUS_ADRERR, write, nullptr};
   if (!ensure_marks(region)) {
     lose_object(region, fault, cause);
     return;
   }
-  const PageMark mark = region->mark_of(page);
-  set_mark(region, page, static_cast<PageMark>((mark & kMarkAccessMask) | (static_cast<PageMark>(cause) << kMarkCauseShift)));
+  mark_lost(region, page, cause);
   publish_state(region, State::live);
-  const int prot = prot_of(mark_access(mark), *region);
   count_fault(region, g_counters.faults_backing);
   tell(region, fault, EventKind::fault_backing, cause);
-  // The tombstone, not the fill: a checked copy ends at this page, and system calls fail on it.
-  if (map_over(region->page_address(page), region->page_size(), prot, MAP_SHARED, tombstone_fd(), 0)) return;
-  lose_object(region, fault, cause);
+  // Not the fill: a checked copy ends at this page, and system calls fail on it.
+  if (!hide_page(region, page)) lose_object(region, fault, cause);
 }
 
 void divert_self_fault(Region* region, uintptr_t address, bool write) {

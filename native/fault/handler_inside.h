@@ -22,6 +22,9 @@ bool handler_reserve();
 // in vain: at first one to a page that is there again is only to be made once more. Normal code, without the registry lock.
 void absorb_backing_fault(Region* region, const AccessFault& fault, uint32_t failures);
 
+// Why the kernel could not bring a page of a live mapping that nothing has touched. Normal code, without the registry lock.
+Cause cause_of_missing_page(Region* region, size_t offset, bool write);
+
 // What a device's answer does to a page that a thread waits for (core/pager.cc); who waits is woken by the caller, after it.
 // Normal code with asynchronous signals blocked, under the claim; the region is live.
 //

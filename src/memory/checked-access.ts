@@ -5,6 +5,7 @@ import { asBytes, bigintOf64Bits, bytesView, integer, multipleOf } from '../argu
 import {
   BackingFaultError,
   MappingClosedError,
+  MappingRevokedError,
   MappingSuspendedError,
   outOfRange,
   ProtectedPageError,
@@ -108,6 +109,20 @@ function pieceOf(bytes: number): number {
 
 /** So often an access is made that fails, each time for a reason that is over when it is looked for. */
 const MOST_FAILURES = 100;
+
+/** Of an error of a copy. */
+function bytesTransferredBefore(error: unknown): number {
+  return (error as { bytesTransferred?: number }).bytesTransferred ?? 0;
+}
+
+async function failureOf(copy: Promise<unknown>): Promise<Error | undefined> {
+  try {
+    await copy;
+    return undefined;
+  } catch (error) {
+    return error as Error;
+  }
+}
 
 function faultError(bytesTransferred: number, place: AccessPlace | object = {}): Error {
   const error = systemError({ errno: -osConstants.errno.EFAULT, syscall: 'copy' });
@@ -249,6 +264,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** Live; suspended; revoked for ever; closed. Also after the fill has made the raw views readable again. */
   get state(): MemoryState {
+    // Asking the object lets the words of its mappings follow its gate, which may have been shut a moment ago.
+    if ((status[this.#slot] & STATUS_STATE) === 0) void this.object.state;
     return STATES[status[this.#slot] & STATUS_STATE];
   }
 
@@ -314,11 +331,20 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
           status[SINK] = value;
           if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
           if (ALWAYS_LIVE[status[gate]] !== undefined) return value;
+          untroubled.yes = false;
+          return this.#read32AfterLoad(offset);
         }
       }
       untroubled.yes = false; // the other way says why, or reads it after all
     }
     return this._read32Compared(offset);
+  }
+
+  /** The load of a {@link read32} was not of a mapping that is live and never was anything else: its error, or the value after all. */
+  #read32AfterLoad(offset: number): number {
+    const refusal = this.#refusalAfterLoad(offset, 4);
+    if (refusal !== undefined) throw refusal;
+    return this.#readSlow(offset, 4) as number;
   }
 
   /** {@link read32} after a failure, and of mappings that stay out of `untroubled` (`mappingOf`). */
@@ -436,8 +462,13 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /**
    * Copies bytes out, checked: from `offset` on, as many as `target` has room for. Blocks for as long as the copy takes.
    *
+   * `target` may show a part of the same memory: it then holds afterwards what the mapping held before, as after memmove(3). Such a copy
+   * goes by way of memory of its own, of as many bytes. Overlap is of addresses: two mappings of the same pages of an object do not
+   * overlap, and a copy between them is made in ascending order.
+   *
    * @returns how many bytes: `target.byteLength`.
-   * @throws what {@link read8} throws, with `bytesTransferred`: exactly so many bytes have been copied, in ascending order.
+   * @throws what {@link read8} throws, with `bytesTransferred`: exactly so many bytes have been copied, the first ones, also where the two
+   *   sides overlap; `ENOMEM` where there is no memory for such a copy.
    */
   read(offset: number, target: NodeJS.ArrayBufferView): number {
     return this.#copy(offset, bytesView('target', target), false);
@@ -460,7 +491,10 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   protected _place(offset: number | undefined, bytesTransferred?: number): AccessPlace {
     const object = this.object.name;
     if (offset === undefined) return { object, bytesTransferred };
-    return { object, offset, objectOffset: this.offset + offset, address: this.address + BigInt(offset), bytesTransferred };
+    // Pages may have been mapped elsewhere since. An offset that is no place in the mapping is an argument nothing was done with.
+    const isPlace = this.#slot !== CLOSED_SLOT && offset >= 0 && offset < this.length;
+    const objectOffset = isPlace ? native.objectOffset(this.#id, offset) : this.offset + offset;
+    return { object, offset, objectOffset, address: this.address + BigInt(offset), bytesTransferred };
   }
 
   /** @internal */
@@ -477,7 +511,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       case 'live': // resumed since
         return undefined;
       case 'revoked':
-        return this._revocationError(offset, bytesTransferred);
+        return this.object._revokedError(this._place(offset, bytesTransferred));
       case 'suspended':
         return new MappingSuspendedError(this._place(offset, bytesTransferred));
       case 'closed':
@@ -485,14 +519,20 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     }
   }
 
-  /** Of a page whose loss made the library revoke the whole object: that loss. Elsewhere: the revocation. */
-  protected _revocationError(offset: number | undefined, bytesTransferred?: number): Error {
-    const place = this._place(offset, bytesTransferred);
-    if (offset !== undefined && (status[this.#slot] & STATUS_MARKED) !== 0) {
-      const { verdict, cause } = this._judge(offset, 1, false);
-      if (verdict === 'lost') return new BackingFaultError(place, cause as BackingFaultCause);
-    }
-    return this.object._revokedError(place);
+  /**
+   * {@link #whyNotLive}, after an access that began while the mapping was live: it may have met the very fault that revoked the object,
+   * and then that is its error.
+   */
+  #whyNoLonger(offset: number, bytesTransferred?: number): Error | undefined {
+    const error = this.#whyNotLive(offset, bytesTransferred);
+    if (!(error instanceof MappingRevokedError) || (status[this.#slot] & STATUS_MARKED) === 0) return error;
+    const { verdict, cause } = this._judge(offset, 1, false);
+    return verdict === 'lost' ? new BackingFaultError(this._place(offset, bytesTransferred), cause as BackingFaultCause) : error;
+  }
+
+  #throwUnlessStillLive(offset: number, bytesTransferred?: number): void {
+    const error = this.#whyNoLonger(offset, bytesTransferred);
+    if (error !== undefined) throw error;
   }
 
   protected _judge(offset: number, width: number, write: boolean): Judgement {
@@ -501,7 +541,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   /** What the marks of the pages say. `'stray'` when a diverted page had to be put back: what was read there was not real. */
-  #refusalOfMarks(offset: number, width: number, write: boolean): Error | 'stray' | undefined {
+  protected _refusalOfMarks(offset: number, width: number, write: boolean): Error | 'stray' | undefined {
     const { verdict, cause, at } = this._judge(offset, width, write);
     switch (verdict) {
       case 'fine':
@@ -528,13 +568,13 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** After a load during which the status word changed: why. Undefined when it should be made again. */
   #refusalAfterLoad(offset: number, width: number): Error | undefined {
-    const refusal = this.#whyNotLive(offset) ?? this.#selfFaultSince(0, offset) ?? this.#refusalOfMarks(offset, width, false);
+    const refusal = this.#whyNoLonger(offset) ?? this.#selfFaultSince(0, offset) ?? this._refusalOfMarks(offset, width, false);
     return refusal === 'stray' ? undefined : refusal;
   }
 
   /** Throws what the marks of the pages say. False for `'stray'`. */
   #marksAllow(offset: number, width: number, write: boolean): boolean {
-    const refusal = this.#refusalOfMarks(offset, width, write);
+    const refusal = this._refusalOfMarks(offset, width, write);
     if (refusal instanceof Error) throw refusal;
     return refusal === undefined;
   }
@@ -576,6 +616,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
         continue;
       }
       if (this.#isSame(word)) return value;
+      this.#throwUnlessStillLive(offset);
     }
   }
 
@@ -602,7 +643,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** After a store during which the status word changed: throws why, or makes the store again where it may have gone elsewhere. */
   #afterWrite(offset: number, width: number, value: number, before: number): void {
-    this._throwUnlessLive(offset);
+    this.#throwUnlessStillLive(offset);
     this.#throwIfSelfFaulted(0, offset);
     if (this.#allowed(offset, width, true) && this.#isUnmoved(before)) return;
     this.#writeSlow(offset, width, value);
@@ -633,6 +674,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       this.#throwIfSelfFaulted(selfFaults, offset);
       if (!stored) this.#throwAfterFault(offset, width, true, failures++);
       else if (this.#isSame(word)) return;
+      else this.#throwUnlessStillLive(offset);
     }
   }
 
@@ -721,8 +763,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** After a guarded access came back with a fault: throws its reason, or returns when the memory is there again. */
   #throwAfterFault(offset: number, width: number, write: boolean, failures: number): void {
-    this._throwUnlessLive(offset);
-    if (!this.object.owned && native.objectRevokedByOwner(this.object._id)) throw this.object._revokedError(this._place(offset));
+    this.#throwUnlessStillLive(offset);
+    if (this.object._isRevokedByOwner()) throw this.object._revokedError(this._place(offset));
     if ((status[this.#slot] & STATUS_SPECIAL) !== 0) this.#marksAllow(offset, width, write);
     const error = this.#unexplained(failures, { done: 0, mapping: true }, offset);
     if (error !== undefined) throw error;
@@ -745,7 +787,15 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     this.#checkCopy(offset, bytes, false);
     if (bytes === 0) return 0;
     if (this.#registers !== undefined) return this.#copyRegisters(this.#registers, offset, target, false);
-    return this.#copyAsync(offset, asBytes(target), false);
+    if (!native.overlaps(this.#id, offset, target)) return this.#copyAsync(offset, asBytes(target), false);
+    const taken = bufferOf(bytes);
+    const failure = await failureOf(this.#copyAsync(offset, taken, false));
+    const part = asBytes(target);
+    throwIfShortened(part, bytes);
+    const done = failure === undefined ? bytes : bytesTransferredBefore(failure);
+    if (done > 0) this.#put(taken.subarray(0, done), part, offset);
+    if (failure !== undefined) throw failure;
+    return bytes;
   }
 
   /** {@link write}, on another thread. What `source` holds now is written. */
@@ -762,12 +812,63 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** What `source` holds, up to where it cannot be read; and why it cannot. */
   #take(source: Uint8Array, offset: number): { taken: Uint8Array; error?: Error } {
+    if (native.overlaps(this.#id, offset, source)) {
+      const at = this.#placeOf(source);
+      if (at !== undefined) return this.#takeChecked(at, source.byteLength);
+    }
     const taken = bufferOf(source.byteLength);
     for (let failures = 0; ; failures++) {
       const partial = native.takeBytes(source, taken, failures);
       if (partial === undefined) return { taken };
       const error = this.#otherSideError(source, partial.done, false) ?? this.#unexplained(failures, partial, offset);
       if (error !== undefined) return { taken: taken.subarray(0, partial.done), error };
+    }
+  }
+
+  /**
+   * A copy whose two sides are the same memory in part: by way of memory of its own. Both sides are checked, as far as they are the
+   * mapping's.
+   */
+  #copyOverlapping(offset: number, other: NodeJS.ArrayBufferView, write: boolean): number {
+    const part = asBytes(other);
+    this.#checkCopy(offset, part.byteLength, write);
+    const { taken, error } = write ? this.#take(part, offset) : this.#takeChecked(offset, part.byteLength);
+    if (taken.byteLength > 0 && write) this.#copy(offset, taken, true);
+    else if (taken.byteLength > 0) this.#put(taken, part, offset);
+    if (error !== undefined) throw error;
+    return part.byteLength;
+  }
+
+  /** What the mapping holds, up to where it cannot be read; and why it cannot. */
+  #takeChecked(offset: number, bytes: number): { taken: Uint8Array; error?: Error } {
+    const taken = bufferOf(bytes);
+    try {
+      this.#copy(offset, taken, false);
+      return { taken };
+    } catch (error) {
+      return { taken: taken.subarray(0, bytesTransferredBefore(error)), error: error as Error };
+    }
+  }
+
+  /** Where in the mapping the view lies, which overlaps it: undefined when a part of it is outside. */
+  #placeOf(view: Uint8Array): number | undefined {
+    const at = view.byteOffset - this.#start; // whatever buffer it is of, that begins at the same address
+    return at >= 0 && at + view.byteLength <= this.length ? at : undefined;
+  }
+
+  /** Copies to a view of the mapping's memory, from memory that is not. */
+  #put(taken: Uint8Array, target: Uint8Array, offset: number): void {
+    const part = target.subarray(0, taken.byteLength);
+    const at = this.#placeOf(part);
+    if (at !== undefined) {
+      this.#copy(at, taken, true);
+      return;
+    }
+    for (let failures = 0; ; failures++) {
+      const partial = native.takeBytes(taken, part, failures);
+      if (partial === undefined) return;
+      const error = this.#otherSideError(part, partial.done, true) ?? this.#unexplained(failures, partial, offset);
+      if (error !== undefined) throw error;
     }
   }
 
@@ -852,6 +953,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     ) {
       const copied = this.#transfer(offset, other, bytes, write);
       if (copied === bytes && status[this.#slot] === word) return bytes;
+      if (copied === undefined) return this.#copyOverlapping(offset, other, write);
       if (this.#isWhole(copied, offset, other, bytes, write, word)) return bytes;
     }
     return this.#copySlow(offset, other, bytes, write);
@@ -863,6 +965,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     if (this.#registers !== undefined) return this.#copyRegisters(this.#registers, offset, other, write);
     // Page by page: a page that this thread would have to supply is where the copy ends.
     if (bytes === 0) return 0;
+    if (native.overlaps(this.#id, offset, other)) return this.#copyOverlapping(offset, other, write);
     for (const { done, at, part } of pieces(offset, asBytes(other), native.pageSize)) {
       try {
         this.#copySlow(at, part, part.byteLength, write, this.#selfFaults());
@@ -875,8 +978,10 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   #copySlow(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, selfFaults?: number): number {
     this.#checkCopy(offset, bytes, write);
+    if (bytes === 0) return 0;
+    if (native.overlaps(this.#id, offset, other)) return this.#copyOverlapping(offset, other, write);
     // A view may follow its buffer's length: it is this long for the copy.
-    return bytes === 0 ? 0 : this.#copyChecked(offset, new Uint8Array(other.buffer, other.byteOffset, bytes), write, selfFaults);
+    return this.#copyChecked(offset, new Uint8Array(other.buffer, other.byteOffset, bytes), write, selfFaults);
   }
 
   #checkCopy(offset: number, bytes: number, write: boolean): void {
@@ -900,7 +1005,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     for (let attempt = 1; attempt <= WHOLE_ATTEMPTS || bytes <= PAGE; attempt++) {
       // Lost and protected pages are where the copy ends, as if they faulted.
       const { limit, word } = this.#bytesAllowed(offset, bytes, write);
-      const copied = limit === 0 ? 0 : this.#transfer(offset, part, limit, write, failures);
+      const copied = limit === 0 ? 0 : this.#transfer(offset, part, limit, write, failures)!; // its callers know no overlap
       if (selfFaults !== undefined) this.#throwIfSelfFaulted(selfFaults, offset, 0);
       if (this.#isWhole(copied, offset, part, bytes, write, word)) return bytes;
       failures = this.#countFailure(failures, copied, offset);
@@ -946,11 +1051,13 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
       : faultError(copied.done, copied.mapping ? this._place(offset + copied.done) : {});
   }
 
-  #transfer(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, failures = 0): Copied {
+  /** Undefined, and nothing copied, when the two sides overlap. */
+  #transfer(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, failures = 0): Copied | undefined {
     orderCopy(this.#id, offset, bytes, failures);
     const copied = write ? writeBytes(other) : readBytes(other);
+    if (copied === undefined) return bytes;
     if (copied === false) throw outOfRange(write ? 'source' : 'target', 'as long as its byteLength says', bytes);
-    return copied ?? bytes;
+    return copied ?? undefined;
   }
 
   /** How many bytes from `offset` on may be copied, and the status word that says so: the same after the copy, and all was real. */
@@ -968,10 +1075,8 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** Throws why a copy that moved `done` bytes cannot be counted as whole; returns when it can, or should be made again. */
   #throwForCopy(offset: number, done: number, bytes: number, write: boolean): void {
     const at = offset + Math.min(done, bytes - 1);
-    this._throwUnlessLive(at, done);
-    if (!this.object.owned && done < bytes && native.objectRevokedByOwner(this.object._id)) {
-      throw this.object._revokedError(this._place(at, done));
-    }
+    this.#throwUnlessStillLive(at, done);
+    if (done < bytes && this.object._isRevokedByOwner()) throw this.object._revokedError(this._place(at, done));
     if ((status[this.#slot] & STATUS_MARKED) === 0) return;
     const { verdict, cause, at: bad } = this._judge(offset, bytes, write);
     const place = this._place(bad, Math.min(done, bad - offset));

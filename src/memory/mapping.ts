@@ -10,6 +10,7 @@ import {
   MappingSuspendedError,
   type MappingRevokedError,
   outOfRange,
+  ReadOnlyMappingError,
   systemError,
   type BackingFaultCause,
 } from '../errors.js';
@@ -17,6 +18,7 @@ import { forgetMapping, rememberMapping, type Known } from '../known.js';
 import { prepare, unwrap } from '../loop.js';
 import {
   ACCESS,
+  CAUSES,
   CLOSED_SLOT,
   FILLS,
   native,
@@ -160,20 +162,21 @@ export class Mapping extends CheckedAccess implements Disposable {
   /**
    * Throws what a checked access would throw now: for code that has used the raw views, or given them to a system call, and wants
    * to know whether all of it was real. A page counts that was lost since the mapping was made, and one that is past the end of its
-   * file now; and, once, that this thread touched pages raw that only it could have supplied (SelfFaultError), or that raw accesses to
+   * file now; bytes within the file's last page count that the file had when the mapping was made, or at an earlier `check()`, and has
+   * no more. And, once, that this thread touched pages raw that only it could have supplied (SelfFaultError), or that raw accesses to
    * registers did not reach the device's model (RegisterAccessError). Reads nothing of the memory.
    *
    * @param range what to look at; default the whole mapping.
    */
   check(range?: PageRange): void {
     const { offset, length } = this.#pages(range);
-    this._throwUnlessLive(undefined);
-    if (!this.object.owned && native.objectRevokedByOwner(this.object._id)) throw this.object._revokedError();
+    if (this.state !== 'live') this._throwUnlessLive(undefined);
+    if (this.object._isRevokedByOwner()) throw this.object._revokedError();
     this._throwIfSelfFaulted();
     this._throwIfRawFailed();
     this.#throwIfLost(offset, offset + length);
-    const end = this.object._end;
-    const past = end === Infinity ? -1 : native.firstBytePast(this._id, offset, length, end);
+    const size = this.object._sizeOfFile;
+    const past = size === undefined ? -1 : native.firstBytePastEnd(this._id, offset, length, size);
     if (past >= 0) throw new BackingFaultError(this._place(past), 'past-end');
   }
 
@@ -199,7 +202,8 @@ export class Mapping extends CheckedAccess implements Disposable {
     const { offset, length } = this.#pages(range);
     this._throwUnlessLive(undefined);
     if (access === 'rw' && !this._writable) throw systemError({ errno: -osConstants.errno.EACCES, syscall: 'mprotect' });
-    this.#explain(native.protect(this._id, offset / this.#pageSize, Math.ceil(length / this.#pageSize), ACCESS.indexOf(access)));
+    const pages = Math.ceil(length / this.#pageSize);
+    this.#explain(native.protect(this._id, offset / this.#pageSize, pages, ACCESS.indexOf(access)), offset);
   }
 
   /**
@@ -220,22 +224,31 @@ export class Mapping extends CheckedAccess implements Disposable {
     }
     this._throwUnlessLive(undefined);
     const pages = Math.ceil(length / this.#pageSize);
-    this.#explain(native.remapPages(this._id, offset / this.#pageSize, pages, objectOffset));
+    this.#explain(native.remapPages(this._id, offset / this.#pageSize, pages, objectOffset), offset);
   }
 
   /**
-   * madvise(2). `'populate-read'` and `'populate-write'` wait for a simulated device to supply its pages, as {@link prefetch} does.
+   * madvise(2). `'populate-read'` and `'populate-write'` bring in each page of the range as a read or a write of it would, and block for
+   * as long; they wait for a simulated device to supply its pages, as {@link prefetch} does. So `'populate-write'` reserves space in a
+   * file with holes. Unlike a touch they mark no page as lost: what failed for want of space can be tried again.
    *
-   * @throws its error: `EINVAL` where the kernel does not know the advice, …; `EFAULT` for `'populate-write'` of a page whose first write a
-   *   device wants to be asked about; what {@link prefetch} throws.
+   * @throws its error: `EINVAL` where the kernel does not know the advice (`'populate-…'`: Linux 5.14), …; `EFAULT` for
+   *   `'populate-write'` of a page whose first write a device wants to be asked about; for `'populate-…'` what a touch would throw, with
+   *   the place of the first page that cannot be had: BackingFaultError, ReadOnlyMappingError, ProtectedPageError. Every error has the
+   *   place of the range in `offset`, `objectOffset` and `address`.
    */
   advise(advice: Advice, range?: PageRange): void {
     const name = oneOf('advice', advice, Object.keys(native.advice) as Advice[]);
     const { offset, length } = this.#pages(range);
     this._throwUnlessLive(undefined);
-    const populates = name === 'populate-read' || (name === 'populate-write' && this._writable);
+    const write = name === 'populate-write';
+    if (write && !this._writable) throw new ReadOnlyMappingError(this._place(offset));
+    const populates = write || name === 'populate-read';
+    if (populates) this.#throwIfMarked(offset, length, write);
     if (populates && this.object._device?.supplied === true) return this.#populate(name, offset, length);
-    this.#explain(native.advise(this._id, offset, length, native.advice[name]));
+    const failure = native.advise(this._id, offset, length, native.advice[name]);
+    if (populates) this.#explainTouch(failure, offset, length, write);
+    else this.#explain(failure, offset);
   }
 
   /** The kernel does not wait for a device: an access does. */
@@ -244,35 +257,47 @@ export class Mapping extends CheckedAccess implements Disposable {
       this.read8(at);
       const bytes = Math.min(this.#pageSize, offset + length - at);
       const failure = native.advise(this._id, at, bytes, native.advice[name]);
-      if (failure === null) continue;
-      this._throwUnlessLive(at);
-      throw Object.assign(systemError(failure), this._place(at));
+      this.#explain(failure, at);
     }
   }
 
   /** Writes what was changed through the mapping to its file and waits for it: msync(2) with MS_SYNC. @throws `EIO`, … */
   sync(range?: PageRange): void {
-    this.#call('sync', range);
+    const { offset, length } = this.#liveRange(range);
+    this.#explain(native.sync(this._id, offset, length), offset);
   }
 
-  /** Keeps pages in memory: mlock(2). @throws `ENOMEM` or `EPERM` beyond RLIMIT_MEMLOCK. */
+  /**
+   * Keeps pages in memory: mlock(2), which brings them in as reads, and of a private mapping writes, would.
+   *
+   * @throws `ENOMEM` or `EPERM` beyond RLIMIT_MEMLOCK; what a touch would throw, with the place of the first page that cannot be had:
+   *   BackingFaultError, ProtectedPageError. Marks no page as lost.
+   */
   lock(range?: PageRange): void {
-    this.#call('lock', range);
+    const { offset, length } = this.#liveRange(range);
+    const write = this.#private && this._writable;
+    this.#throwIfMarked(offset, length, write);
+    this.#explainTouch(native.lock(this._id, offset, length), offset, length, write);
   }
 
   /** Undoes {@link lock}: munlock(2). */
   unlock(range?: PageRange): void {
-    this.#call('unlock', range);
+    const { offset, length } = this.#liveRange(range);
+    this.#explain(native.unlock(this._id, offset, length), offset);
   }
 
   /**
    * Brings pages in, without waiting for a touch; reads a file's pages from disk, and waits for a simulated device to supply its pages.
    *
-   * @throws BackingFaultError where one is gone; SelfFaultError where this thread would have to supply it.
+   * @throws what a read would throw, with the place of the first page that cannot be had: BackingFaultError, ProtectedPageError;
+   *   SelfFaultError where this thread would have to supply it. Marks no page as lost.
    */
   prefetch(range?: PageRange): void {
-    if (this.object._device?.supplied !== true) return this.#call('prefetch', range);
-    const { offset, length } = this.#pages(range);
+    const { offset, length } = this.#liveRange(range);
+    this.#throwIfMarked(offset, length, false);
+    if (this.object._device?.supplied !== true) {
+      return this.#explainTouch(native.prefetch(this._id, offset, length), offset, length, false);
+    }
     for (let at = offset; at < offset + length; at += this.#pageSize) this.read8(at);
   }
 
@@ -281,7 +306,7 @@ export class Mapping extends CheckedAccess implements Disposable {
     const { offset, length } = this.#pages(range);
     this._throwUnlessLive(undefined);
     const pages = new Uint8Array(Math.ceil(length / native.pageSize));
-    this.#explain(native.residency(this._id, offset, length, pages));
+    this.#explain(native.residency(this._id, offset, length, pages), offset);
     return pages;
   }
 
@@ -416,21 +441,36 @@ export class Mapping extends CheckedAccess implements Disposable {
     return { offset, length };
   }
 
-  #call(name: 'sync' | 'lock' | 'unlock' | 'prefetch', range: PageRange | undefined): void {
-    const { offset, length } = this.#pages(range);
+  #liveRange(range: PageRange | undefined): { offset: number; length: number } {
+    const pages = this.#pages(range);
     this._throwUnlessLive(undefined);
-    this.#explain(native[name](this._id, offset, length));
+    return pages;
   }
 
-  /** A failed system call's error, or the better one: that the mapping has gone meanwhile, or that a page of it is gone. */
-  #explain(failure: Failure | null): void {
+  /** The error of a failed system call about the pages from `offset` on, or the better one: that the mapping has gone meanwhile. */
+  #explain(failure: Failure | null, offset: number): void {
     if (failure === null) return;
-    this._throwUnlessLive(undefined);
-    if (failure.errno === -osConstants.errno.EFAULT) {
-      if (!this.object.owned && native.objectRevokedByOwner(this.object._id)) throw this.object._revokedError();
-      throw new BackingFaultError(this._place(undefined), this.object.size < this.offset + this.length ? 'past-end' : 'unknown');
+    if (this.state !== 'live') this._throwUnlessLive(offset);
+    if (this.object._isRevokedByOwner()) throw this.object._revokedError(this._place(offset));
+    throw Object.assign(systemError(failure), this._place(offset));
+  }
+
+  /** What a touch of the first page would throw that is lost, or that forbids it: the kernel knows of neither. */
+  #throwIfMarked(offset: number, length: number, write: boolean): void {
+    if ((status[this._slot] & STATUS_MARKED) === 0) return;
+    const refusal = this._refusalOfMarks(offset, length, write);
+    if (refusal instanceof Error) throw refusal;
+  }
+
+  /** {@link #explain}, of a call that brings pages in: what a touch of the first page would throw that cannot be had. */
+  #explainTouch(failure: Failure | null, offset: number, length: number, write: boolean): void {
+    if (failure === null) return;
+    this._throwUnlessLive(offset);
+    if (this.object._isRevokedByOwner()) throw this.object._revokedError(this._place(offset));
+    if (native.firstUnbacked(this._id, offset, length, write, unbacked)) {
+      throw new BackingFaultError(this._place(unbacked[0]), CAUSES[unbacked[1]] as BackingFaultCause);
     }
-    throw systemError(failure);
+    this.#explain(failure, offset);
   }
 
   #throwUnlessWaitable(offset: number): void {
@@ -456,12 +496,15 @@ export class Mapping extends CheckedAccess implements Disposable {
   #throwIfGone(offset: number, why: 'gone' | 'faulted', last: boolean): void {
     // The waiter saw the object's gate, or its truncation, before this mapping's turn came.
     const gate = this.object.state;
-    if (gate === 'revoked') throw this._revocationError(offset);
+    if (gate === 'revoked') throw this.object._revokedError(this._place(offset));
     if (gate === 'closed') throw new MappingClosedError(this._place(offset));
     if (gate === 'suspended' || why === 'gone') throw new MappingSuspendedError(this._place(offset)); // perhaps resumed since
     if (last) throw Object.assign(systemError({ errno: -osConstants.errno.EFAULT, syscall: 'futex' }), this._place(offset));
   }
 }
+
+/** Where {@link Native.firstUnbacked} puts its answer. */
+const unbacked = new Float64Array(2);
 
 /**
  * Of what checked accesses often find in another state than live, or never touch by themselves: registers, pages that this thread itself

@@ -4,7 +4,9 @@ import { fileURLToPath } from 'node:url';
 import { inspect } from 'node:util';
 import { readFileSync } from 'node:fs';
 import {
+  asBytes,
   boolean,
+  bytesView,
   integer,
   memoryName,
   multipleOf,
@@ -33,6 +35,7 @@ import {
   isFailure,
   native,
   REVOKE_DONE,
+  SEALS,
   STATES,
   STATUS_STATE,
   takeDescription,
@@ -56,7 +59,22 @@ export interface CreateOptions {
   name?: string;
   /** 2 MiB pages from the system's reserved pool. Default false. */
   hugePages?: boolean;
+  /** What it holds at first, at most `size` bytes; zeros behind that. Copied. Not with `hugePages`. Default nothing but zeros. */
+  content?: Uint8Array;
+  /**
+   * What no process can do to it any more, its maker included, besides `'grow'` and `'seal'`, which are always among them. Default none.
+   *
+   * `'write'` and `'future-write'`: it is memory to be read only, by all; `content` is the one way to put something into it.
+   *
+   * `'shrink'`: no process with its descriptor can take the memory from another. So the library cannot either: a revocation replaces the
+   * mappings of this process, its report says `truncated: false`, and other processes keep theirs until they are given notice and revoke
+   * for themselves.
+   */
+  seals?: readonly Seal[];
 }
+
+/** A seal of memory, by its name in fcntl(2): `'shrink'` is F_SEAL_SHRINK. */
+export type Seal = keyof typeof SEALS;
 
 export interface OpenOptions {
   /** Open for writing too. Default false. */
@@ -93,8 +111,13 @@ export interface MapOptions {
   private?: boolean;
   /** What raw views read after revocation; `'signal'` leaves SIGBUS deadly. Default `'zeros'`. */
   fill?: 'zeros' | 'ones' | 'signal';
-  /** Bring all pages in now. Default false. */
-  populate?: boolean;
+  /**
+   * Bring all pages in now: of a mapping that can be written, as writes of them would, so that a file with holes gets its space. With
+   * `true` as far as the kernel can, and without an error where it cannot. With `'required'` all of them: where one cannot be had, `map()`
+   * throws what `advise('populate-write')` throws, of read-only and private mappings `advise('populate-read')`, and nothing stays mapped.
+   * Default false.
+   */
+  populate?: boolean | 'required';
   /** A shared WebAssembly.Memory, with its maximum as its length: map inside it, instead of in a buffer of the mapping's own. */
   memory?: WasmMemory;
   /** Where in `memory`: a multiple of the page size. What the program had there is gone. Required with `memory`. */
@@ -190,9 +213,18 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const size = integer('options.size', given.size, 1, Number.MAX_SAFE_INTEGER);
     if (hugePages) multipleOf('options.size', size, HUGE_PAGE);
     const name = memoryName('options.name', given.name, 'revocable');
+    const content = contentOption(given.content, size);
+    if (content !== undefined && hugePages)
+      throw invalidValue(
+        'options.content',
+        'must not be given with options.hugePages, whose files cannot be written to',
+        content,
+      );
+    const seals = sealBits(given.seals);
     prepare();
     if (hugePages) requireHugePages(size);
-    return new MemoryObject(construct, unwrap(native.objectCreate(size, hugePages, name)));
+    const made = native.objectCreate(size, hugePages, name, seals, content);
+    return new MemoryObject(construct, unwrap(made, isFailure(made) && made.syscall === 'fcntl' ? { hint: NO_SUCH_SEAL } : {}));
   }
 
   /**
@@ -214,7 +246,8 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   /**
    * What an open file descriptor refers to. The descriptor is duplicated and stays the caller's.
    *
-   * @throws the system error of fcntl(2) or mmap(2): `EBADF`, `EACCES` where it is not open for what `writable` asks, `ENODEV`, …
+   * @throws the system error of fcntl(2) or mmap(2): `EBADF`, `EACCES` where it is not open for what `writable` asks, `EPERM` where
+   *   it is sealed against writing, which the message says, `ENODEV`, …
    */
   static fromFd(fd: number, options?: OpenOptions & { name?: string }): MemoryObject {
     integer('fd', fd, 0, 0x7fff_ffff);
@@ -223,7 +256,9 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const name = string('options.name', given.name, `fd ${fd}`);
     const scope = toScope(given.onBackingFault);
     prepare();
-    return new MemoryObject(construct, unwrap(native.objectFromFd(fd, writable, scope, name)));
+    const made = native.objectFromFd(fd, writable, scope, name);
+    const sealed = writable && isFailure(made) && made.errno === -osConstants.errno.EPERM;
+    return new MemoryObject(construct, unwrap(made, sealed ? { hint: SEALED_AGAINST_WRITING } : {}));
   }
 
   /** @internal A region of a simulated device, as native code made it. */
@@ -277,6 +312,16 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   }
 
   /**
+   * What no process can do to the memory any more, by the names of fcntl(2); of a descriptor received, what its maker has promised. Empty
+   * for what cannot be sealed, and when closed. Since Linux 6.3 memory that the library makes has `'exec'` too: it cannot become a program.
+   */
+  get seals(): readonly Seal[] {
+    if (this.state === 'closed') return [];
+    const bits = native.objectSeals(this.#id);
+    return SEAL_NAMES.filter((seal) => (bits & SEALS[seal]) !== 0);
+  }
+
+  /**
    * Maps it, or a part of it, into this process. Does not block, unless `populate` has to read a file.
    *
    * @throws `ENODEV` (`errno` -19, `syscall` `mmap`) from the first instant of a revocation; MappingSuspendedError while suspended;
@@ -297,20 +342,22 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   _map(options: MapOptions | undefined, deviceFile: number, forDevice: boolean): Mapping {
     const given = checkOptions('options', options);
     if (!forDevice || this.state !== 'suspended') this.#refuseUnlessLive();
-    const { offset, length } = this.#range(given);
+    const { offset, length } = this.#rangeWhileLive(given);
     const writable = oneOf('options.access', given.access, ['r', 'rw'], this.#writable ? 'rw' : 'r') === 'rw';
     const shared = boolean('options.shared', given.shared, true);
     const priv = boolean('options.private', given.private, false);
     if (priv && this._device !== undefined) throw invalidValue('options.private', "must be false for a device's memory", priv);
     const fill = FILLS.indexOf(oneOf('options.fill', given.fill, FILLS, 'zeros'));
-    const populate = boolean('options.populate', given.populate, false);
+    const required = given.populate === 'required';
+    const populate = !required && populateOption(given.populate);
     const place = this.#placeInMemory(given, length);
     const mapped = shared
       ? this.#mapShared(place, offset, length, writable, priv, fill, populate, deviceFile, forDevice)
       : native.mapExternal(this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice);
-    if (isFailure(mapped)) throw this.#mapError(mapped, length, place);
+    if (isFailure(mapped)) throw this.#mapError(mapped, length, place, writable, priv);
     const mapping = mappingOf(this, takeDescription(), mapped, true, place?.memory);
-    if (populate && this._device?.supplied === true && !forDevice) prefetchOrClose(mapping);
+    if (required) orClose(mapping, () => mapping.advise(writable && !priv ? 'populate-write' : 'populate-read'));
+    else if (populate && this._device?.supplied === true && !forDevice) orClose(mapping, () => mapping.prefetch());
     publish('map', () => ({ mapping, object: this }));
     return mapping;
   }
@@ -410,9 +457,16 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return this.#pageSize;
   }
 
-  /** @internal The first byte of pages that are past the end of the file now; Infinity where the object has no end. */
-  get _end(): number {
-    return this.#regular && !this.owned ? roundUp(this.size, this.#pageSize) : Infinity;
+  /** @internal Bytes of the file now; undefined where the object is none that may be cut. */
+  get _sizeOfFile(): number | undefined {
+    return this.#regular && !this.owned ? this.size : undefined;
+  }
+
+  /** @internal Whether another process that owns the memory has revoked it: then it is revoked here too. */
+  _isRevokedByOwner(): boolean {
+    if (this.owned || !native.objectRevokedByOwner(this.#id)) return false;
+    this.revokeSync();
+    return true;
   }
 
   /** @internal The error of this object's revocation; of `place` when given. */
@@ -467,8 +521,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   }
 
   #refuseUnlessLive(): void {
-    // Another process has revoked it, and nobody here has touched it since: then it is revoked here too.
-    if (!this.owned && this.state === 'live' && native.objectRevokedByOwner(this.#id)) this.revokeSync();
+    if (this.state === 'live') this._isRevokedByOwner();
     switch (this.state) {
       case 'live':
         return;
@@ -486,7 +539,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return systemError(failure, failure.errno === -osConstants.errno.EBUSY && hint !== undefined ? { hint } : {});
   }
 
-  #mapError(failure: Failure, length: number, place: PlaceInMemory | undefined): Error {
+  #mapError(failure: Failure, length: number, place: PlaceInMemory | undefined, writable: boolean, priv: boolean): Error {
     try {
       this.#refuseUnlessLive();
     } catch (error) {
@@ -494,6 +547,9 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     }
     if (failure.errno === -osConstants.errno.EFBIG) {
       return outOfRange('options.length', 'no more than an ArrayBuffer of this version of Node can hold', length);
+    }
+    if (writable && !priv && this.seals.some((seal) => seal === 'write' || seal === 'future-write')) {
+      return systemError(failure, { hint: SEALED_AGAINST_WRITING });
     }
     if (failure.errno === -osConstants.errno.EEXIST && place !== undefined) {
       return systemError(failure, { hint: `something is mapped there already, at ${place.offset} of the WebAssembly memory` });
@@ -519,6 +575,16 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     if (last < 0) throw outOfRange('options.length', `at most ${buffer.byteLength}, the length of options.memory`, length);
     if (offset > last) throw outOfRange('options.memoryOffset', `<= ${last}, so that the pages lie in options.memory`, offset);
     return { memory, buffer, offset };
+  }
+
+  /** {@link #range}; of memory that has just gone, the error says that it has, and nothing of its size. */
+  #rangeWhileLive(given: Partial<MapOptions>): { offset: number; length: number } {
+    try {
+      return this.#range(given);
+    } catch (error) {
+      this.#refuseUnlessLive();
+      throw error;
+    }
   }
 
   /** The bytes to map. Memory the library created ends where it ends; a file may grow, or be shorter than the mapping. */
@@ -550,12 +616,14 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     deviceFile: number,
     forDevice: boolean,
   ): SharedArrayBuffer | Failure {
+    const mapOver = (buffer: SharedArrayBuffer, at: number): Failure | null => {
+      const bytes = new Uint8Array(buffer, 0, buffer.byteLength);
+      return native.map(bytes, at, this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice);
+    };
+    if (place !== undefined) return mapOver(place.buffer, place.offset) ?? place.buffer;
     // Pages larger than those V8 aligns to need room to align in.
     const slack = this.#pageSize > native.pageSize ? this.#pageSize + roundUp(length, this.#pageSize) - length : 0;
-    const buffer = place?.buffer ?? allocate(length + slack);
-    const bytes = new Uint8Array(buffer, 0, buffer.byteLength);
-    const at = place?.offset ?? -1;
-    return native.map(bytes, at, this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice) ?? buffer;
+    return inFreeRange(length + slack, (buffer) => mapOver(buffer, -1));
   }
 }
 
@@ -569,6 +637,24 @@ function roundUp(value: number, unit: number): number {
   return Math.ceil(value / unit) * unit;
 }
 
+/** How many ranges are tried. */
+const MOST_RANGES = 100;
+
+/**
+ * Maps over a range from V8. One that is not what V8 made it (`EEXIST`) is passed over, and kept until another one has been found, so that
+ * V8 cannot give it again: another part of the program has unmapped addresses that it did not own, or mapped over them.
+ */
+function inFreeRange(bytes: number, map: (buffer: SharedArrayBuffer) => Failure | null): SharedArrayBuffer | Failure {
+  const tried: SharedArrayBuffer[] = [];
+  for (;;) {
+    const buffer = allocate(bytes);
+    tried.push(buffer);
+    const failure = map(buffer);
+    if (failure === null) return buffer;
+    if (failure.errno !== -osConstants.errno.EEXIST || tried.length === MOST_RANGES) return failure;
+  }
+}
+
 /** Address space from V8, whole pages, which the object's memory is then mapped over (docs/decisions/001-buffers.md). */
 function allocate(bytes: number): SharedArrayBuffer {
   try {
@@ -578,10 +664,34 @@ function allocate(bytes: number): SharedArrayBuffer {
   }
 }
 
-/** A system call does not bring the pages of a device. */
-function prefetchOrClose(mapping: Mapping): void {
+const SEAL_NAMES = Object.keys(SEALS) as Seal[];
+const NO_SUCH_SEAL = 'this kernel does not know one of options.seals';
+const SEALED_AGAINST_WRITING =
+  "the memory is sealed against writing (F_SEAL_WRITE or F_SEAL_FUTURE_WRITE): it can be mapped with access: 'r' or private: true";
+
+function sealBits(seals: unknown): number {
+  if (seals === undefined) return 0;
+  if (!Array.isArray(seals)) throw invalidType('options.seals', 'an instance of Array', seals);
+  const checked = Array.from(seals, (seal: unknown, i) => oneOf(`options.seals[${i}]`, seal, SEAL_NAMES));
+  return checked.reduce((bits, seal) => bits | SEALS[seal], 0);
+}
+
+function contentOption(content: unknown, size: number): Uint8Array | undefined {
+  if (content === undefined) return undefined;
+  const bytes = asBytes(bytesView('options.content', content));
+  if (bytes.byteLength > size)
+    throw outOfRange('options.content', `at most ${size} bytes long, as options.size`, bytes.byteLength);
+  return bytes;
+}
+
+function populateOption(value: unknown): boolean {
+  if (typeof value === 'string') throw invalidValue('options.populate', "must be true, false or 'required'", value);
+  return boolean('options.populate', value, false);
+}
+
+function orClose(mapping: Mapping, populate: () => void): void {
   try {
-    mapping.prefetch();
+    populate();
   } catch (error) {
     mapping.close();
     throw error;

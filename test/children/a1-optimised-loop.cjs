@@ -1,7 +1,8 @@
 // Hot loops over checked accessors while the memory goes away: node --allow-natives-syntax a1-optimised-loop.cjs ACCESSOR REVOKER ROUNDS
 //
 // The word at OFFSET holds an ever larger generation, written by a second thread until it revokes. REVOKER is `worker` (another thread
-// calls revokeSync), `service` (this thread calls revoke() and goes on reading) or `truncate` (another thread truncates the file).
+// calls revokeSync), `service` (another thread calls revoke(), and the library's thread does it) or `truncate` (another thread
+// truncates the file).
 // Prints JSON: what the loops returned that they should not have, and in which tier they ran.
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { once } = require('node:events');
@@ -32,6 +33,7 @@ function device() {
     }
     Atomics.store(sync, LAST, generation);
     if (revoker === 'worker') mapping.object.revokeSync();
+    else if (revoker === 'service') return void mapping.object.revoke().then(() => Atomics.store(sync, GONE, 1));
     else fs.truncateSync(file, 0);
     Atomics.store(sync, GONE, 1);
   });
@@ -111,31 +113,19 @@ async function main() {
     }
     requests.get(loop)(); // an error that was thrown out of it may have cost the loop its code
     const result = {};
-    let revoked;
     // Random by its state only: the seed is the round.
     const spin = ((round * 2654435761) >>> 0) % 200000;
-    if (revoker === 'service') {
-      // The library's thread takes the memory of a large object away first, so that this one's turn comes within the loop.
-      const large = MemoryObject.create({ size: (1 + (spin % 16)) * 2 ** 20 });
-      large.map({ populate: true });
-      revoked = Promise.all([large.revoke(), memory.revoke()]).then(() => large.close());
-    } else {
-      worker.postMessage({ handle: mapping.share(), file: path, revoker, spin });
-    }
+    worker.postMessage({ handle: mapping.share(), file: path, revoker, spin });
     loop(mapping, OFFSET, sync, wrong, result, 2 ** 31);
     if (isTurboFan(loop)) optimised++;
     reads += result.seen;
     if (result.error === undefined) wrong.push(`round ${round}: no error`);
     else if (result.error.code !== expected) wrong.push(`round ${round}: ${result.error.stack}`);
     else if (result.error.offset !== OFFSET) wrong.push(`round ${round}: offset ${result.error.offset}`);
-    if (revoker !== 'service') {
-      while (Atomics.load(sync, GONE) === 0);
-      const last = Number(BigInt.asUintN(8, BigInt(result.last ?? 0)));
-      if (last > Atomics.load(sync, LAST))
-        wrong.push(`round ${round}: ${last} was returned, ${Atomics.load(sync, LAST)} was the last`);
-    } else {
-      await revoked;
-    }
+    while (Atomics.load(sync, GONE) === 0);
+    const last = Number(BigInt.asUintN(8, BigInt(result.last ?? 0)));
+    if (last > Atomics.load(sync, LAST))
+      wrong.push(`round ${round}: ${last} was returned, ${Atomics.load(sync, LAST)} was the last`);
     memory.close();
   }
   worker.postMessage('end');

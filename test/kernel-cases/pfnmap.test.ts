@@ -146,7 +146,7 @@ describe('kernel cases of pfnmap.c', () => {
     for (const advice of ['dontneed', 'cold', 'pageout', 'populate-read', 'populate-write'] satisfies Advice[]) {
       expect(thrownBy(() => mapping.advise(advice))).toMatchObject({ code: 'EINVAL', syscall: 'madvise' });
     }
-    expect(thrownBy(() => memory.zap())).toMatchObject({ code: 'EINVAL', syscall: 'madvise' });
+    memory.zap(); // by another mapping of the same pages, as the kernel cannot let go of these
     expect([Number(mapping.read64(1048)), mapping.state, mapping.faults]).toEqual([2 * PAGE, 'live', 0]);
     memory.revokeSync();
     expectRevoked(mapping);

@@ -362,7 +362,7 @@ TEST("R9 large ones touched while suspended can be touched after the revocation"
 TEST("A2 pages of 2 MiB read their fill") {
   start_library();
   Object* object = nullptr;
-  const Failure failure = object_create(2 * kHugePageSize, true, {}, &object);
+  const Failure failure = object_create({.size = 2 * kHugePageSize, .huge_pages = true}, {}, &object);
   if (failure) check::skip("no 2 MiB pages reserved: errno " + std::to_string(failure.errnum));
   char* range = own_range(4 * kHugePageSize);
   char* aligned = reinterpret_cast<char*>(round_up(reinterpret_cast<uintptr_t>(range), kHugePageSize));

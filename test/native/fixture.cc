@@ -23,7 +23,7 @@ void start_library() {
 
 Object* owned_object(size_t bytes, bool huge_pages) {
   Object* object = nullptr;
-  CHECK_OK(object_create(bytes, huge_pages, {}, &object));
+  CHECK_OK(object_create({.size = bytes, .huge_pages = huge_pages}, {}, &object));
   return object;
 }
 

@@ -17,6 +17,8 @@ constexpr uintptr_t kBase = 0x100000000000;
 Region* publish(uintptr_t start, size_t pages) {
   RegistryLock lock;
   Region* region = allocate_region();
+  static Object object;
+  region->object = &object;
   region->start = start;
   region->end = start + pages * kPageSize;
   region->page_shift = kPageShift;

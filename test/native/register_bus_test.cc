@@ -32,7 +32,7 @@ class AnsweringDevice {
     threads_.add([this, limit_ms] { serve(limit_ms); });
     ready_.wait(0);
     ObjectOptions described{.name = "registers", .device = device, .registers = true};
-    CHECK_OK(object_create(kPageSize, false, described, &object));
+    CHECK_OK(object_create({.size = kPageSize}, described, &object));
     bus_begin(object, {.device = device.get(), .bell = bell_, .trapped = register_trap_reserve()});
     {
       std::lock_guard guard(device->lock);

@@ -18,7 +18,7 @@ struct RegisterDevice {
     start_library();
     device = device_create("registers", 5000, [] {});
     ObjectOptions described{.name = "registers", .device = device, .registers = true};
-    CHECK_OK(object_create(kPageSize, false, described, &object));
+    CHECK_OK(object_create({.size = kPageSize}, described, &object));
     bus_begin(object, {.model = model, .device = device.get(), .bell = -1, .trapped = register_trap_reserve()});
     device->buses.push_back(bus());
     view = map(object, options);

@@ -94,7 +94,7 @@ struct Registers {
     start_library();
     device = device_create("registers", limit_ms, [] {});
     ObjectOptions described{.name = "registers", .device = device, .registers = true};
-    CHECK_OK(object_create(bytes, false, described, &object));
+    CHECK_OK(object_create({.size = bytes}, described, &object));
     CHECK_OK(handlers_ensure());
     bus_begin(object, {.model = behind, .device = device.get(), .region = 0, .bell = -1, .trapped = register_trap_reserve()});
     device->buses.push_back(object->bus.load());
@@ -935,7 +935,7 @@ class Answering {
     thread_ = std::thread([this, limit_ms] { serve(limit_ms); });
     ready_.wait(0);
     ObjectOptions described{.name = "registers", .device = device_, .registers = true};
-    CHECK_OK(object_create(4096, false, described, &object_));
+    CHECK_OK(object_create({.size = 4096}, described, &object_));
     CHECK_OK(handlers_ensure());
     bus_begin(object_, {.device = device_.get(), .bell = bell_, .trapped = register_trap_reserve()});
     {

@@ -325,15 +325,17 @@ TEST("R9 A1 no load that a suspension answered passes for real, although the map
   std::atomic<uint64_t> real{0}, wrong{0}, resumed_meanwhile{0};
   Threads threads;
   const Finally end([&] { stop.store(true); });
-  // More readers than processors, which give theirs away where any thread may lose it: before and after the load.
+  // More readers than processors, which give theirs away where any thread may lose it: before and after the load, for as long as a
+  // suspension takes.
   for (int reader = 0; reader < 4; ++reader) {
-    threads.add([&] {
-      while (!stop.load(std::memory_order_relaxed)) {
+    threads.add([&, reader] {
+      for (unsigned i = 0; !stop.load(std::memory_order_relaxed); ++i) {
         const uint32_t before = view.word();
         if ((before & kStatusSpecial) != 0) continue;
-        sched_yield();
+        const timespec pause{0, reader % 2 == 0 ? 0 : long{i % 64} * 100'000};
+        pause.tv_nsec == 0 ? sched_yield() : nanosleep(&pause, nullptr);
         const uint32_t value = view.load();
-        sched_yield();
+        pause.tv_nsec == 0 ? sched_yield() : nanosleep(&pause, nullptr);
         const uint32_t after = view.word();
         if (before != after) resumed_meanwhile += (after & kStatusSpecial) == 0 && value != kCanary;
         else if (value == kCanary) ++real;
@@ -345,6 +347,7 @@ TEST("R9 A1 no load that a suspension answered passes for real, although the map
   for (int round = 0; (round < check::rounds(200) || !enough()) && wrong == 0; ++round) {
     suspend_now(object);
     CHECK_OK(resume(object));
+    usleep(500);  // the readers find it live for as long as suspended
   }
   stop = true;
   threads.join();
