@@ -490,3 +490,54 @@ TEST("A7 a file with no room on the map count loses its tail in one piece") {
   view.store(0, 6);
   CHECK(view.load(0) == 6u);
 }
+
+// Loses pages until the map count has no room for one more and a tail is lost in one piece.
+static void lose_until_tail(const ForeignObject& made, const View& view, size_t pages) {
+  REQUIRE(ftruncate(made.fd, static_cast<off_t>(kPageSize)) == 0);
+  for (size_t page = pages - 2; page > 0 && view.region->lost_from.load() == UINTPTR_MAX; page -= 2) {
+    view.store(page * kPageSize, 5);
+  }
+  REQUIRE(view.region->lost_from.load() != UINTPTR_MAX);
+  REQUIRE(ftruncate(made.fd, static_cast<off_t>(pages * kPageSize)) == 0);
+}
+
+TEST("A7 zap brings back a tail that was lost in one piece, and every page that was lost before") {
+  if (check::kAsan || check::kTsan) check::skip("the sanitizer needs mappings of its own");
+  start_library();
+  constexpr size_t kPages = 140'000;
+  const ForeignObject made = foreign_object(kPages * kPageSize);
+  const View view = map(made.object);
+  lose_until_tail(made, view, kPages);
+  const size_t tail = view.region->page_of(view.region->lost_from.load());
+  for (const size_t page : {tail, tail + 1, kPages - 1}) CHECK(view.region->lost_cause(page) == Cause::past_end);
+  CHECK_OK(zap(made.object, 0, kPages * kPageSize));
+  CHECK_EQ(view.status(), 0u);
+  for (size_t page = 1; page < kPages; ++page) {
+    if (view.region->lost_cause(page) != Cause::none || view.load(page * kPageSize) != 0)
+      CHECK_EQ(page, size_t{0});  // its number
+  }
+  view.store((kPages - 1) * kPageSize, 7);
+  CHECK_EQ(in_file(made.fd, (kPages - 1) * kPageSize), 7u);
+}
+
+TEST("A7 a range of a tail that was lost in one piece comes back by itself") {
+  if (check::kAsan || check::kTsan) check::skip("the sanitizer needs mappings of its own");
+  start_library();
+  constexpr size_t kPages = 140'000;
+  const ForeignObject made = foreign_object(kPages * kPageSize);
+  const View view = map(made.object);
+  lose_until_tail(made, view, kPages);
+  const size_t tail = view.region->page_of(view.region->lost_from.load());
+  CHECK_OK(zap(made.object, (tail + 1) * kPageSize, 2 * kPageSize));
+  CHECK(view.region->lost_cause(tail) == Cause::past_end);
+  CHECK(view.region->lost_cause(tail + 1) == Cause::none);
+  CHECK(view.region->lost_cause(tail + 2) == Cause::none);
+  CHECK(view.region->lost_cause(tail + 3) == Cause::past_end);
+  CHECK(view.region->lost_cause(kPages - 1) == Cause::past_end);
+  view.store((tail + 2) * kPageSize, 7);
+  view.store((tail + 3) * kPageSize, 8);
+  CHECK_EQ(in_file(made.fd, (tail + 2) * kPageSize), 7u);
+  CHECK_EQ(in_file(made.fd, (tail + 3) * kPageSize), 0u);
+  CHECK_OK(remap_pages(view.region, tail + 3, 1, 0));  // another page of the object, which is not lost
+  CHECK(view.region->lost_cause(tail + 3) == Cause::none);
+}

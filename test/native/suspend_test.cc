@@ -325,8 +325,8 @@ TEST("R9 A1 no load that a suspension answered passes for real, although the map
   std::atomic<uint64_t> real{0}, wrong{0}, resumed_meanwhile{0};
   Threads threads;
   const Finally end([&] { stop.store(true); });
-  // More readers than processors, which give theirs away where any thread may lose it: before and after the load, for as long as a
-  // suspension takes.
+  // More readers than processors, which give theirs away where any thread may lose it: before and after the load, for as long as
+  // a suspension takes.
   for (int reader = 0; reader < 4; ++reader) {
     threads.add([&, reader] {
       for (unsigned i = 0; !stop.load(std::memory_order_relaxed); ++i) {
