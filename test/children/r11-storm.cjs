@@ -1,10 +1,11 @@
-// Threads that are about to wait, or wait, when the memory goes: r11-storm.cjs ROUNDS [SEED]
+// Threads that are about to wait, or wait, when the memory goes: r11-storm.cjs ROUNDS [SEED]. The first that is not woken ends it.
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { MemoryObject, Mapping } = require('revocable-mmap');
 const { random, seedFrom, spin } = require('./random.cjs');
 
 const ROUNDS = Number(process.argv[2]);
 const THREADS = 2;
+const LIMIT = 10_000; // milliseconds
 
 if (isMainThread) main();
 else waiter();
@@ -27,7 +28,12 @@ async function main() {
     spin(next(60_000));
     if (round % 2 === 0) object.revokeSync();
     else await object.revoke();
+    const alarm = setTimeout(() => {
+      console.error(`round ${round}: a thread has not been woken`);
+      process.exit(1);
+    }, LIMIT);
     for (const outcome of [await mine, ...(await Promise.all(ends))]) outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+    clearTimeout(alarm);
     object.close();
   }
   for (const worker of workers) worker.postMessage(null);

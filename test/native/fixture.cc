@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "core/linux_abi.h"
 #include "core/memfd.h"
 #include "core/registry.h"
 #include "core/status_table.h"
@@ -46,7 +47,7 @@ uint32_t View::status() const { return word() & kStatusSpecial; }
 bool sleeps_in_futex(int tid) {
   long call = -1;  // "running" is no number
   std::ifstream("/proc/self/task/" + std::to_string(tid) + "/syscall") >> call;
-  return call == SYS_futex;
+  return call == SYS_futex || call == abi::kSysFutexWaitv;
 }
 
 bool settled(const View& view) {

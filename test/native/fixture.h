@@ -63,7 +63,7 @@ struct View {
   void close() { release_region_handle(region, true); }
 };
 
-// Whether a thread of this process sleeps in futex(2): what it waits for has not come.
+// Whether a thread of this process sleeps in futex(2) or futex_waitv(2): what it waits for has not come.
 bool sleeps_in_futex(int tid);
 
 // Whether no page of it is diverted any more.

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 
 #include "core/features.h"
@@ -16,28 +17,23 @@ using namespace revocable;
 
 namespace {
 
-constexpr uint64_t kLong = 15'000'000'000;  // ns: a wait that takes this long was not woken
+constexpr uint64_t kLong = 15'000'000'000;  // ns
 
 void without_futex_waitv() { setenv("REVOCABLE_MMAP_WITHOUT", "futex-waitv", 1); }
 
-WaitResult wait_once(Region* region, size_t offset, uint32_t expected, uint64_t limit_ns = kLong) {
-  Waiter* waiter = wait_begin(region, offset, expected);
-  const WaitResult result = wait_slice(waiter, limit_ns);
-  wait_end(waiter);
+// Until its limit nobody has woken it: what has happened meanwhile it may know, but by its own look.
+WaitResult woken_slice(Waiter* waiter) {
+  const auto begun = std::chrono::steady_clock::now();
+  const WaitResult result = wait_slice(waiter, kLong);
+  CHECK(std::chrono::steady_clock::now() - begun < std::chrono::nanoseconds(kLong / 2));
   return result;
 }
 
-// Whether the kernel has this thread asleep in a futex call: the field after the name in /proc/self/task/TID/stat is S, and
-// syscall says which.
-bool asleep_in_futex(pid_t tid) {
-  char path[64], text[64] = "";
-  snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
-  FILE* file = fopen(path, "r");
-  if (file == nullptr) return false;
-  const bool got = fgets(text, sizeof text, file) != nullptr;
-  fclose(file);
-  const long number = got ? strtol(text, nullptr, 10) : -1;
-  return number == SYS_futex || number == 449;
+WaitResult wait_once(Region* region, size_t offset, uint32_t expected) {
+  Waiter* waiter = wait_begin(region, offset, expected);
+  const WaitResult result = woken_slice(waiter);
+  wait_end(waiter);
+  return result;
 }
 
 // One thread asleep on `view`'s word until `end` does something; checks how it ended.
@@ -50,7 +46,7 @@ void wait_until(const View& view, WaitResult expected, End end) {
     tid = static_cast<pid_t>(syscall(SYS_gettid));
     result = static_cast<uint32_t>(wait_once(view.region, 64, 0));
   });
-  EVENTUALLY(tid.load() != 0 && asleep_in_futex(tid.load()));
+  EVENTUALLY(tid.load() != 0 && sleeps_in_futex(tid.load()));
   end();
   threads.join();
   CHECK_EQ(result.load(), static_cast<uint32_t>(expected));
@@ -114,7 +110,7 @@ void no_wake_is_lost() {
     for (int i = 0; i < count; ++i) {
       Waiter* waiter = wait_begin(view.region, 0, 0);
       begun = waiter;
-      if (wait_slice(waiter, kLong) != WaitResult::woken) ++lost;
+      if (woken_slice(waiter) != WaitResult::woken) ++lost;
       wait_end(waiter);
     }
     done = true;
@@ -154,7 +150,7 @@ TEST("R11 a wake before the wait has gone to sleep is kept for it") {
   const View view = map(owned_object(kPageSize));
   Waiter* waiter = wait_begin(view.region, 8, 0);
   CHECK_EQ(wake_word(view.region, 8, 1), 1u);
-  CHECK_EQ(wait_slice(waiter, kLong), WaitResult::woken);
+  CHECK_EQ(woken_slice(waiter), WaitResult::woken);
   wait_end(waiter);
   CHECK_EQ(wake_word(view.region, 8, 1), 0u);
 }
@@ -165,7 +161,9 @@ TEST("R11 a wait for another value ends at once, one that nobody wakes is pendin
   const View view = map(object);
   view.store(0, 5);
   CHECK_EQ(wait_once(view.region, 0, 4), WaitResult::not_equal);
-  CHECK_EQ(wait_once(view.region, 0, 5, 3'000'000), WaitResult::pending);
+  Waiter* waiter = wait_begin(view.region, 0, 5);
+  CHECK_EQ(wait_slice(waiter, 3'000'000), WaitResult::pending);
+  wait_end(waiter);
   revoke(object);
   CHECK_EQ(wait_once(view.region, 0, 5), WaitResult::gone);
 }
@@ -183,7 +181,7 @@ TEST("R11 wake wakes as many as asked, of this word and no other") {
       if (result == WaitResult::woken) ++(i < 4 ? woken : on_other);
     });
   }
-  for (auto& tid : tids) EVENTUALLY(tid.load() != 0 && asleep_in_futex(tid.load()));
+  for (auto& tid : tids) EVENTUALLY(tid.load() != 0 && sleeps_in_futex(tid.load()));
   CHECK_EQ(wake_word(view.region, 64, 2), 2u);
   EVENTUALLY(woken.load() == 2);
   CHECK_EQ(wake_word(view.region, 64, 10), 2u);
@@ -206,7 +204,7 @@ TEST("R11 waits and wakes reach across processes") {
     tid = static_cast<pid_t>(syscall(SYS_gettid));
     result = static_cast<uint32_t>(wait_once(view.region, 128, 0));
   });
-  EVENTUALLY(tid.load() != 0 && asleep_in_futex(tid.load()));
+  EVENTUALLY(tid.load() != 0 && sleeps_in_futex(tid.load()));
   std::atomic<uint32_t> woken{0};
   threads.add([&] { CHECK(check::eventually([&] { return (woken = wake_word(view.region, 64, 1)) == 1; })); });
   const int status = check::run_in_child([&] {
