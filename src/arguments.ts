@@ -101,9 +101,20 @@ export function isIntact(view: ArrayBufferView): boolean {
 
 /** Of a view that has bytes: see {@link hasBytes}. */
 export function asBytes(view: NodeJS.ArrayBufferView): Uint8Array {
+  const byteLength = byteLengthOf(view);
   // Of a buffer that has been detached not even an empty view can be made.
-  if (view.byteLength === 0) return new Uint8Array(0);
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  if (byteLength === 0) return new Uint8Array(0);
+  return new Uint8Array(bufferOf(view), byteOffsetOf(view), byteLength);
+}
+
+// What V8 knows of a view: properties of its own, or of a subclass, may say something else.
+const bufferOf = propertyOfViews('buffer');
+const byteOffsetOf = propertyOfViews('byteOffset');
+const byteLengthOf = propertyOfViews('byteLength');
+
+function propertyOfViews<K extends keyof DataView>(name: K): (view: ArrayBufferView) => DataView[K] {
+  const ofTypedArrays = Object.getPrototypeOf(Uint8Array.prototype) as DataView;
+  return (view) => Reflect.get<DataView, K>(types.isDataView(view) ? DataView.prototype : ofTypedArrays, name, view);
 }
 
 export function abortSignal(name: string, value: unknown): AbortSignal | undefined {

@@ -42,11 +42,12 @@ export abstract class AccessError extends Error {
   }
 
   override get name(): string {
-    return this.constructor.name;
+    return classNameOf(this);
   }
 }
 
 function describe(what: string, place: AccessPlace): string {
+  if (typeof place !== 'object' || place === null) throw invalidType('place', 'of type object', place);
   const at = place.offset === undefined ? '' : ` at offset ${place.offset}`;
   const after = place.bytesTransferred === undefined ? '' : ` after ${place.bytesTransferred} bytes`;
   return `${place.object}: ${what}${at}${after}`;
@@ -164,7 +165,7 @@ export class RawRegistersError extends Error {
     super(`${object}: registers have no raw views on this processor or in this process, use read8 … write64`);
   }
   override get name(): string {
-    return this.constructor.name;
+    return classNameOf(this);
   }
 }
 
@@ -186,7 +187,7 @@ export class DeviceOpError extends Error {
     this.code = code;
   }
   override get name(): string {
-    return this.constructor.name;
+    return classNameOf(this);
   }
 }
 
@@ -201,7 +202,7 @@ export class TraceLineError extends Error {
     this.line = line;
   }
   override get name(): string {
-    return this.constructor.name;
+    return classNameOf(this);
   }
 }
 
@@ -256,9 +257,9 @@ export function invalidType(name: string, expected: string, value: unknown): Typ
   return withCode(new TypeError(`The "${name}" argument must be ${expected}. Received ${received}`), 'ERR_INVALID_ARG_TYPE');
 }
 
-function classNameOf(value: object): string {
+function classNameOf(value: unknown): string {
   try {
-    return `${value.constructor.name}`;
+    return `${(value as object).constructor.name}`;
   } catch {
     return 'Object';
   }
@@ -268,6 +269,16 @@ export function invalidValue(name: string, reason: string, value: unknown, cause
   const received = typeof value === 'string' ? `'${value}'` : textOf(value);
   const message = `The argument "${name}" ${reason}. Received ${received}`;
   return withCode(new TypeError(message, cause === undefined ? undefined : { cause }), 'ERR_INVALID_ARG_VALUE');
+}
+
+/** A method or accessor was called on what is no object of its class. */
+export function invalidThis(className: string): TypeError {
+  return withCode(new TypeError(`Value of "this" must be of type ${className}`), 'ERR_INVALID_THIS');
+}
+
+/** A constructor that only the library may call. */
+export function illegalConstructor(): TypeError {
+  return withCode(new TypeError('Illegal constructor'), 'ERR_ILLEGAL_CONSTRUCTOR');
 }
 
 export function codedRangeError(message: string): RangeError {

@@ -20,7 +20,7 @@ import {
 const pending = sharedRegistry<(completion: Completion) => void>('pending');
 
 /** A promise for what native code does under `token`. */
-export function completionOf(token: number): Promise<Completion> {
+export async function completionOf(token: number): Promise<Completion> {
   return new Promise((resolve) => pending.set(token, resolve));
 }
 

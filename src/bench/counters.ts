@@ -1,4 +1,5 @@
 /** What the kernel counts for the calling thread. */
+import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, invalidValue, systemError } from '../errors.js';
 import { unwrap } from '../loop.js';
 import { isFailure, native } from '../native.js';
@@ -91,7 +92,7 @@ export function openPerfCounters(events: readonly PerfEvent[]): PerfCounters {
   for (const event of events as readonly PerfEvent[]) {
     if (!Object.hasOwn(EVENTS, event)) throw invalidValue('events', `must be of: ${Object.keys(EVENTS).join(', ')}`, event);
   }
-  return new OpenCounters(events);
+  return new OpenCounters(CONSTRUCT, events);
 }
 
 class OpenCounters implements PerfCounters {
@@ -99,7 +100,12 @@ class OpenCounters implements PerfCounters {
   readonly unavailable = new Map<PerfEvent, NodeJS.ErrnoException>();
   readonly #descriptors = new Map<PerfEvent, number>();
 
-  constructor(events: readonly PerfEvent[]) {
+  static {
+    branded('PerfCounters', this.prototype, (value) => #descriptors in value);
+  }
+
+  constructor(key: symbol, events: readonly PerfEvent[]) {
+    requireConstruct(key);
     for (const event of new Set(events)) {
       const [type, config] = EVENTS[event];
       const opened = native.perfOpen(type, config);

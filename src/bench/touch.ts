@@ -57,7 +57,7 @@ const PLACES_A_CALL = 65_536;
  * ```
  */
 export function touch(mapping: Mapping, options?: TouchOptions): TouchResult {
-  if (!(mapping instanceof Mapping)) throw invalidType('mapping', 'an instance of Mapping', mapping);
+  if (!Mapping._is(mapping)) throw invalidType('mapping', 'an instance of Mapping', mapping);
   const plan = validate(mapping, options);
   const times = plan.histogram ? new Uint32Array(Math.min(plan.places, PLACES_A_CALL)) : null;
   const histogram = plan.histogram ? createHistogram({ figures: 3 }) : undefined;

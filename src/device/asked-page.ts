@@ -1,3 +1,4 @@
+import { branded, requireConstruct } from '../brands.js';
 import { native } from '../native.js';
 import type { DeviceFaultInfo } from './device-base.js';
 import type { FaultedPage } from './ops.js';
@@ -15,8 +16,13 @@ export class AskedPage implements FaultedPage {
   readonly present: boolean;
   readonly #op: RunningOp;
 
+  static {
+    branded('FaultedPage', this.prototype, (value) => #op in value);
+  }
+
   /** The request's numbers begin at `at`: see takeDeviceWork. */
-  constructor(op: RunningOp, work: Float64Array, at: number) {
+  constructor(key: symbol, op: RunningOp, work: Float64Array, at: number) {
+    requireConstruct(key);
     this.mapping = work[at];
     this.region = work[at + 1];
     this.mappingIndex = work[at + 2];

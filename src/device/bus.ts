@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import { abortSignal, boolean, options as checkOptions, string } from '../arguments.js';
+import { branded } from '../brands.js';
 import { invalidType, invalidValue } from '../errors.js';
 import { later } from '../turns.js';
 import { DeviceBase, type RemovalReport } from './device-base.js';
@@ -58,6 +59,10 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
   #keepAlive: NodeJS.Timeout | undefined;
   #closed = false;
 
+  static {
+    branded('Bus', this.prototype, (value) => #devices in value, { iterables: ['events', Symbol.asyncIterator] });
+  }
+
   constructor(options?: { subsystem?: string }) {
     super();
     this.subsystem = string('options.subsystem', checkOptions('options', options).subsystem, 'simulated');
@@ -78,7 +83,7 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
    * @throws TypeError `ERR_INVALID_ARG_VALUE` when its name is taken, it has been removed, or the bus closed; for what is no device.
    */
   add(device: DeviceBase): HotplugEvent {
-    if (!(device instanceof DeviceBase)) throw invalidType('device', 'an instance of Device', device);
+    if (!DeviceBase._is(device)) throw invalidType('device', 'an instance of Device', device);
     if (this.#closed) throw invalidValue('device', 'cannot be added to a bus that has been closed', device.name);
     if (device.state === 'removed') throw invalidValue('device', 'must not have been removed', device.name);
     // Its worker has removed it, and this thread has not heard of that yet.
@@ -102,9 +107,9 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
    * Removes a device: orderly, or with `surprise` as if it were pulled out. The event comes when it is gone for its users, which with
    * `surprise` is at once.
    *
-   * @throws TypeError `ERR_INVALID_ARG_VALUE` when it is not on the bus.
+   * @throws (rejects) TypeError `ERR_INVALID_ARG_VALUE` when it is not on the bus.
    */
-  remove(device: DeviceBase | string, options?: { surprise?: boolean; timeout?: number }): Promise<RemovalReport> {
+  async remove(device: DeviceBase | string, options?: { surprise?: boolean; timeout?: number }): Promise<RemovalReport> {
     const found = this.#find(device);
     const { surprise, timeout } = checkOptions('options', options);
     return boolean('options.surprise', surprise, false)
@@ -112,7 +117,10 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
       : found.remove(timeout === undefined ? undefined : { timeout });
   }
 
-  /** The events from now on. The iteration ends when the bus is closed, or by throwing the signal's reason. */
+  /**
+   * The events from now on. The iteration ends when the bus is closed, or by throwing the signal's reason. On bad arguments its first step
+   * throws.
+   */
   events(options?: { signal?: AbortSignal }): AsyncIterableIterator<HotplugEvent> {
     const signal = abortSignal('options.signal', checkOptions('options', options).signal);
     signal?.throwIfAborted();
@@ -124,7 +132,7 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
     signal?.addEventListener('abort', stop, { once: true });
     if (this.#closed) iteration.end();
     else this.#iterations.add(iteration);
-    return iteration;
+    return iteration.iterator;
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<HotplugEvent> {
@@ -168,7 +176,7 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
   }
 
   #find(device: DeviceBase | string): DeviceBase {
-    const name = typeof device === 'string' ? device : device instanceof DeviceBase ? device.name : undefined;
+    const name = typeof device === 'string' ? device : DeviceBase._is(device) ? device.name : undefined;
     if (name === undefined) throw invalidType('device', 'of type string or an instance of Device', device);
     const found = this.#devices.get(name);
     if (found === undefined || (typeof device !== 'string' && found !== device)) {

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import { constants as osConstants } from 'node:os';
 import { integer, options as checkOptions, requiredString } from '../arguments.js';
+import { branded, requireConstruct } from '../brands.js';
 import { codedRangeError, invalidValue, systemError } from '../errors.js';
 import type { MemoryObject } from '../memory/memory-object.js';
 import type { RevokeReport } from '../memory/report.js';
@@ -76,9 +77,13 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
   #over = false;
   readonly #controller = new AbortController();
 
+  /** @internal Whether it is a device of this copy of the library. */
+  static readonly _is = branded('Device', this.prototype, (value) => #controller in value);
+
   /** @internal */
-  constructor(id: number, name: string) {
+  constructor(key: symbol, id: number, name: string) {
     super();
+    requireConstruct(key);
     this._id = id;
     this.name = name;
   }
@@ -183,7 +188,7 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
   #changing: Promise<unknown> = Promise.resolve();
 
   /** Changes all regions or none, after what has been asked for before. */
-  #change(what: 'suspend' | 'resume'): Promise<void> {
+  async #change(what: 'suspend' | 'resume'): Promise<void> {
     const change = this.#changing.then(() => this.#changeNow(what));
     this.#changing = change.catch(() => undefined);
     return change;
@@ -208,8 +213,8 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
     return this.regions.filter(({ object }) => isThere(object));
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.unplug().then(() => undefined);
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.unplug();
   }
 
   [inspect.custom](): string {

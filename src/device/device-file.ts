@@ -3,6 +3,7 @@ import { closeSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { inspect } from 'node:util';
 import { abortSignal, asBytes, bytesView, integer, oneOf, options as checkOptions } from '../arguments.js';
+import { branded, requireConstruct } from '../brands.js';
 import { invalidType, outOfRange, shortened, systemError } from '../errors.js';
 import { unwrap } from '../loop.js';
 import type { Mapping } from '../memory/mapping.js';
@@ -72,9 +73,14 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   readonly #pending = new Set<(errno: number) => void>();
   #state: 'open' | 'closed' | 'gone' = 'open';
 
+  static {
+    branded('DeviceFile', this.prototype, (value) => #backend in value, { iterables: ['interrupts'] });
+  }
+
   /** @internal Files are made by {@link DeviceBase.open}. */
-  constructor(device: DeviceBase, id: number, backend: FileBackend) {
+  constructor(key: symbol, device: DeviceBase, id: number, backend: FileBackend) {
     super();
+    requireConstruct(key);
     this.device = device;
     this.#id = id;
     this.#backend = backend;
@@ -125,7 +131,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
    *   (`ERR_OUT_OF_RANGE`) where the target has been detached or shortened meanwhile. Whenever it rejects, the target is as it was, and
    *   stays so, whatever the op still does.
    */
-  read(target: NodeJS.ArrayBufferView, position = 0, options?: CallOptions): Promise<number> {
+  async read(target: NodeJS.ArrayBufferView, position = 0, options?: CallOptions): Promise<number> {
     return this.#call('read', options, async (signal) => {
       integer('position', position, 0, Number.MAX_SAFE_INTEGER);
       const bytes = toBytes('target', target);
@@ -139,7 +145,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   }
 
   /** Writes by the device's `write` op, which gets a copy of what `source` holds now. See {@link read}. */
-  write(source: NodeJS.ArrayBufferView, position = 0, options?: CallOptions): Promise<number> {
+  async write(source: NodeJS.ArrayBufferView, position = 0, options?: CallOptions): Promise<number> {
     return this.#call('write', options, (signal) => {
       integer('position', position, 0, Number.MAX_SAFE_INTEGER);
       return this.#backend.write(this.#id, toBytes('source', source).slice(), position, signal);
@@ -152,7 +158,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
    * @throws (rejects) `ENOTTY` where the device has no such op; TypeError (`ERR_INVALID_ARG_VALUE`) for an argument that cannot be cloned,
    *   DeviceOpError for such an answer.
    */
-  ioctl(command: number, argument?: unknown, options?: CallOptions): Promise<unknown> {
+  async ioctl(command: number, argument?: unknown, options?: CallOptions): Promise<unknown> {
     return this.#call('ioctl', options, (signal) => {
       integer('command', command, 0, 0xffff_ffff);
       return this.#backend.ioctl(this.#id, command, argument, signal);
@@ -163,7 +169,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
    * Waits until the device is ready for one of `events`, or says `POLL.ERR` or `POLL.HUP`, which need not be asked for, as of poll(2).
    * Resolves with what it is ready for of these, or 0 when the time is up.
    */
-  poll(options?: PollOptions): Promise<number> {
+  async poll(options?: PollOptions): Promise<number> {
     const { events, timeout, signal } = checkOptions<PollOptions>('options', options);
     return this.#call('poll', signal === undefined ? undefined : { signal }, async (ended) => {
       const wanted = integer('options.events', events === undefined ? 0xffff : events, 0, 0xffff);
@@ -206,8 +212,8 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
 
   /**
    * The interrupts raised from now on, in order: `for await (const vector of file.interrupts())`. The iteration ends by throwing
-   * `ENODEV` when the device goes, `EBADF` when the file is closed, the signal's reason when that aborts. What nobody takes waits, up to
-   * 65,536 interrupts; what comes then may be merged, and is counted in `lost`.
+   * `ENODEV` when the device goes, `EBADF` when the file is closed, the signal's reason when that aborts; on bad arguments its first step
+   * throws. What nobody takes waits, up to 65,536 interrupts; what comes then may be merged, and is counted in `lost`.
    */
   interrupts(options?: CallOptions): Interrupts {
     const signal = abortSignal('options.signal', checkOptions<CallOptions>('options', options).signal);
@@ -221,7 +227,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     const queue = new InterruptQueue(ended, (change) => this.device._waiting(change));
     signal?.addEventListener('abort', stop, { once: true });
     this.#queues.add(queue);
-    return queue;
+    return queue.iterator;
   }
 
   /**

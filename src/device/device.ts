@@ -1,5 +1,6 @@
 import { constants as osConstants } from 'node:os';
 import { asBytes, integer, isIntact, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
+import { branded, CONSTRUCT } from '../brands.js';
 import { answerText, DeviceOpError, invalidType, MappingSuspendedError, systemError } from '../errors.js';
 import { lookWhenRung, prepare } from '../loop.js';
 import { FAULT_ANSWERS, native, onceInThread, status, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native.js';
@@ -98,6 +99,10 @@ export class Device extends DeviceBase implements LinkedHere {
   /** @internal */
   readonly _clients = new Set<DeviceClient>();
 
+  static {
+    branded('Device', this.prototype, (value) => #ops in value);
+  }
+
   /**
    * @throws TypeError, RangeError on bad options; `ENOSYS`, `EPERM`, `EOPNOTSUPP` where the device has page-fault ops and the process may not
    *   have a userfaultfd: the message says what forbids it; the system errors of {@link MemoryObject.create}; what the `attach` op throws,
@@ -117,7 +122,7 @@ export class Device extends DeviceBase implements LinkedHere {
     const regions = checkRegions(name, given.regions, ops);
     prepare();
     if (regions.some((region) => region.supply >= 0)) startPager(ops.pageMkwrite !== undefined, ops.fault !== undefined);
-    super(native.deviceCreate(name, opTimeout), name);
+    super(CONSTRUCT, native.deviceCreate(name, opTimeout), name);
     this.#ops = ops;
     this.#traceWord = native.traceWord(this._id);
     this.opTimeout = opTimeout;
@@ -147,7 +152,7 @@ export class Device extends DeviceBase implements LinkedHere {
    * const device = await Device.spawn(new URL('./model.js', import.meta.url));
    * ```
    */
-  static spawn(model: URL | string, options?: SpawnOptions): Promise<SpawnedDevice> {
+  static async spawn(model: URL | string, options?: SpawnOptions): Promise<SpawnedDevice> {
     return SpawnedDevice._start(model, options);
   }
 
@@ -160,7 +165,7 @@ export class Device extends DeviceBase implements LinkedHere {
     const id = native.token();
     this._open(id);
     this._throwIfGone('open'); // the op may have removed it
-    return new DeviceFile(this, id, this._backend);
+    return new DeviceFile(CONSTRUCT, this, id, this._backend);
   }
 
   raise(vector = 0): void {
@@ -190,7 +195,7 @@ export class Device extends DeviceBase implements LinkedHere {
     for (const region of regions) region.object.zap();
   }
 
-  unplug(reason?: unknown): Promise<RemovalReport> {
+  async unplug(reason?: unknown): Promise<RemovalReport> {
     return this.#unplug(reason, this.#running.callers());
   }
 
@@ -518,7 +523,7 @@ export class Device extends DeviceBase implements LinkedHere {
   readonly #pages = new Map<number, AskedPage>();
 
   #fault(name: 'fault' | 'pageMkwrite', token: number, work: Float64Array, at: number): void {
-    const page = new AskedPage(new RunningOp(name, work[at + 1], token), work, at);
+    const page = new AskedPage(CONSTRUCT, new RunningOp(name, work[at + 1], token), work, at);
     this.#count(name);
     let answer: FaultAnswer | PromiseLike<FaultAnswer>;
     try {
@@ -679,7 +684,7 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 
   /** `callers`: the ops that call for it, and that it therefore does not wait for. */
-  #unplug(reason: unknown, callers: Callers): Promise<RemovalReport> {
+  async #unplug(reason: unknown, callers: Callers): Promise<RemovalReport> {
     const mine = native.deviceShut(this._id);
     this.#running.remove(callers);
     const { whole, butCallers } = this.#removal ?? this.#beginRemoval(reason);

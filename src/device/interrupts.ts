@@ -14,17 +14,13 @@ export interface Interrupts extends AsyncIterableIterator<number> {
 export const MOST_INTERRUPTS_WAITING = 65_536;
 
 /** @internal */
-export class InterruptQueue extends PushIterator<number> implements Interrupts {
-  readonly #waiting: Vectors;
+export class InterruptQueue extends PushIterator<number> {
+  declare readonly iterator: Interrupts;
 
   constructor(onEnd: () => void, onWait: (change: 1 | -1) => void) {
     const waiting = new Vectors();
     super(onEnd, onWait, waiting);
-    this.#waiting = waiting;
-  }
-
-  get lost(): number {
-    return this.#waiting.lost;
+    Object.defineProperty(this.iterator, 'lost', { get: () => waiting.lost, enumerable: true });
   }
 }
 

@@ -10,11 +10,17 @@ interface Taker<T> {
 
 const DONE = { done: true, value: undefined } as const;
 
-export class PushIterator<T> implements AsyncIterableIterator<T> {
+export class PushIterator<T> {
   readonly #waiting: Queue<T>;
   readonly #takers = new Queue<Taker<T>>();
   readonly #onEnd: () => void;
   readonly #onWait: (change: 1 | -1) => void;
+  /** What its user gets: closures, which work whatever they are called on. */
+  readonly iterator: AsyncIterableIterator<T> = {
+    next: () => this.#next(),
+    return: () => this.#return(),
+    [Symbol.asyncIterator]: () => this.iterator,
+  };
   #ended = false;
   /** Thrown once; after that the iteration is done. */
   #error: { reason: Error } | undefined;
@@ -49,27 +55,26 @@ export class PushIterator<T> implements AsyncIterableIterator<T> {
     }
   }
 
-  next(): Promise<Result<T>> {
-    if (this.#waiting.length > 0) return Promise.resolve({ done: false, value: this.#waiting.shift() as T });
+  async #next(): Promise<Result<T>> {
+    if (this.#waiting.length > 0) return { done: false, value: this.#waiting.shift() as T };
     if (this.#ended) return this.#last();
     this.#onWait(1);
     return new Promise((resolve, reject) => this.#takers.push({ resolve, reject }));
   }
 
-  return(): Promise<Result<T>> {
+  // eslint-disable-next-line @typescript-eslint/require-await -- rejects rather than throws
+  async #return(): Promise<Result<T>> {
     this.#waiting.clear();
     this.end();
     this.#error = undefined;
-    return Promise.resolve(DONE);
+    return DONE;
   }
 
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  #last(): Promise<Result<T>> {
+  // eslint-disable-next-line @typescript-eslint/require-await -- rejects rather than throws
+  async #last(): Promise<Result<T>> {
     const error = this.#error;
     this.#error = undefined;
-    return error === undefined ? Promise.resolve(DONE) : Promise.reject(error.reason);
+    if (error !== undefined) throw error.reason;
+    return DONE;
   }
 }

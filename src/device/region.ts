@@ -1,5 +1,6 @@
 /** The regions of a device, in the thread where its ops run. */
 import { asBytes, bytesView, integer, memoryName, multipleOf, oneOf, requiredObject } from '../arguments.js';
+import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, invalidValue } from '../errors.js';
 import { unwrap } from '../loop.js';
 import type { Mapping } from '../memory/mapping.js';
@@ -21,8 +22,13 @@ export class OwnRegion implements DeviceRegion {
   readonly _model: RegisterModel | undefined;
   readonly #file: RegisterFile | undefined;
 
+  static {
+    branded('OwnRegion', this.prototype, (value) => #file in value);
+  }
+
   /** @internal */
-  constructor(index: number, options: CheckedRegion, object: MemoryObject) {
+  constructor(key: symbol, index: number, options: CheckedRegion, object: MemoryObject) {
+    requireConstruct(key);
     this._model = options.model;
     this.#file = options.file;
     this.#file?._begin();
@@ -137,7 +143,7 @@ function checkRegion(fallback: string, at: string, region: RegionOptions, ops: D
 }
 
 function checkModel(at: string, model: unknown, size: number): Pick<CheckedRegion, 'model' | 'file'> {
-  if (model instanceof RegisterFile) {
+  if (RegisterFile._is(model)) {
     model._check(at, size);
     return { model: model._model, file: model };
   }
@@ -189,5 +195,5 @@ function makeRegion(device: number, index: number, region: CheckedRegion): OwnRe
   const id = unwrap(
     native.deviceRegion(device, index, size, name, kind === 'registers', supply, content, seed, around, askBeforeWrite, model),
   );
-  return new OwnRegion(index, region, MemoryObject._ofDevice(id));
+  return new OwnRegion(CONSTRUCT, index, region, MemoryObject._ofDevice(id));
 }

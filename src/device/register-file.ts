@@ -1,5 +1,6 @@
 /** Registers as data sheets describe them, answered by native code. */
 import { bigintOf64Bits, integer, multipleOf, oneOf, options as checkOptions, requiredObject } from '../arguments.js';
+import { branded } from '../brands.js';
 import { invalidType, invalidValue } from '../errors.js';
 import { native, REGISTER_KINDS } from '../native.js';
 import type { RegisterModel } from './ops.js';
@@ -64,6 +65,9 @@ export class RegisterFile {
   #end = 0;
   /** Behind two regions it would have two locks, and read-modify-writes would not be indivisible. */
   #behind = false;
+
+  /** @internal Whether it is one of this copy of the library. */
+  static readonly _is = branded('RegisterFile', this.prototype, (value) => #registers in value);
 
   /**
    * Copies what it is given. Does not block.

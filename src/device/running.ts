@@ -173,12 +173,12 @@ export class RunningOps {
   }
 
   /** Waits until no op runs but those that have called for the removal. The rest is abandoned at `end`, of performance.now(). */
-  drainOthers(end: number): Promise<void> {
+  async drainOthers(end: number): Promise<void> {
     return this.#drain([...this.#running], end, (op) => Promise.race([op.settled, op.removes]));
   }
 
   /** Waits until no op runs. The rest is abandoned at `end`. */
-  drain(end: number): Promise<void> {
+  async drain(end: number): Promise<void> {
     return this.#drain([...this.#running], end, (op) => op.settled);
   }
 

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { integer, options as checkOptions } from '../arguments.js';
+import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { DeviceOpError, invalidType, invalidValue, MappingClosedError } from '../errors.js';
 import { prepare } from '../loop.js';
 import { MemoryObject } from '../memory/memory-object.js';
@@ -47,9 +48,14 @@ export class SpawnedDevice extends DeviceBase {
   readonly #reported: Promise<RemovalReport | undefined>;
   #report!: (report: RemovalReport | undefined) => void;
 
+  static {
+    branded('Device', this.prototype, (value) => #worker in value);
+  }
+
   /** @internal */
-  private constructor(worker: Worker, ready: Ready, regions: DeviceRegion[]) {
-    super(ready.device, ready.name);
+  private constructor(key: symbol, worker: Worker, ready: Ready, regions: DeviceRegion[]) {
+    requireConstruct(key);
+    super(key, ready.device, ready.name);
     this.#worker = worker;
     this.opTimeout = ready.opTimeout;
     this.regions = regions;
@@ -64,7 +70,7 @@ export class SpawnedDevice extends DeviceBase {
   /** Undefined when the device, or its worker, has gone since it said that it is ready. */
   static #of(worker: Worker, ready: Ready): SpawnedDevice | undefined {
     const regions = attachRegions(ready);
-    return regions === undefined ? undefined : new SpawnedDevice(worker, ready, regions);
+    return regions === undefined ? undefined : new SpawnedDevice(CONSTRUCT, worker, ready, regions);
   }
 
   /** @internal Device.spawn. */
@@ -82,7 +88,7 @@ export class SpawnedDevice extends DeviceBase {
     this._throwIfGone('open');
     const id = native.token();
     if (callElsewhere(this._id, this.name, 'open', id) === undefined) throw goneError('open');
-    return new DeviceFile(this, id, this.#backend);
+    return new DeviceFile(CONSTRUCT, this, id, this.#backend);
   }
 
   raise(vector = 0): void {
@@ -90,7 +96,7 @@ export class SpawnedDevice extends DeviceBase {
     this.#say({ type: 'raise', vector });
   }
 
-  unplug(reason?: unknown): Promise<RemovalReport> {
+  async unplug(reason?: unknown): Promise<RemovalReport> {
     const mine = native.deviceShut(this._id);
     return this.#removalFor(reason, mine).then((report) => ({ ...report, removedByThisCall: mine }));
   }
@@ -275,7 +281,11 @@ function attachRegions(ready: Ready): DeviceRegion[] | undefined {
  * own before. The worker has listeners at every moment: it may fail right after it has said that the device is there, and then what it
  * says and its end are heard in one turn.
  */
-function deviceIn(worker: Worker, model: string, deviceOf: (ready: Ready) => SpawnedDevice | undefined): Promise<SpawnedDevice> {
+async function deviceIn(
+  worker: Worker,
+  model: string,
+  deviceOf: (ready: Ready) => SpawnedDevice | undefined,
+): Promise<SpawnedDevice> {
   return new Promise((resolve, reject) => {
     const hear = (message: unknown): void => {
       const notice = noticeIn(message);

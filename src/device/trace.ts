@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { inspect } from 'node:util';
 import { constants as osConstants } from 'node:os';
+import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, systemError } from '../errors.js';
 import { lookWhenRung } from '../loop.js';
 import { isFailure, native, TRACE_FLAGS, TRACE_HEAD, TRACE_NUMBERS } from '../native.js';
@@ -70,7 +71,12 @@ export class Trace implements AsyncIterable<DeviceAccess>, Disposable {
   /** Once it is closed: how many were lost in all. */
   #lostInAll: number | undefined;
 
-  private constructor(device: DeviceBase, token: number) {
+  static {
+    branded('Trace', this.prototype, (value) => #token in value, { iterables: ['lines', Symbol.asyncIterator] });
+  }
+
+  private constructor(key: symbol, device: DeviceBase, token: number) {
+    requireConstruct(key);
     this.#device = device;
     this.#token = token;
     forgotten.register(this, token, this);
@@ -79,7 +85,7 @@ export class Trace implements AsyncIterable<DeviceAccess>, Disposable {
   /** @internal {@link DeviceBase.trace}. */
   static _start(device: DeviceBase, capacity: number): Trace {
     const token = native.traceOpen(device._id, capacity);
-    if (!isFailure(token)) return new Trace(device, token);
+    if (!isFailure(token)) return new Trace(CONSTRUCT, device, token);
     const tooMany = token.errno === -osConstants.errno.EMFILE;
     throw systemError(
       token,
@@ -113,7 +119,7 @@ export class Trace implements AsyncIterable<DeviceAccess>, Disposable {
    * The accesses as lines of text, without their ends. Without options two runs in which the device saw the same are the same text. The
    * grammar is in docs/devices.md; {@link parseAccess} reads a line. Where accesses were lost there is a comment: `# 12 accesses lost`.
    *
-   * @throws TypeError on bad options.
+   * On bad options its first step throws the TypeError.
    */
   lines(options?: LineOptions): AsyncIterableIterator<string> {
     return this.#closing(this.#lines(new LineWriter(options)));
@@ -122,7 +128,7 @@ export class Trace implements AsyncIterable<DeviceAccess>, Disposable {
   /**
    * Writes {@link lines} to a file, which is created or replaced, as they come. Resolves when the trace has ended and all is written.
    *
-   * @throws TypeError on bad arguments; (rejects) the system errors of `fs.promises.writeFile`, and the trace has ended then.
+   * @throws (rejects) TypeError on bad arguments; the system errors of `fs.promises.writeFile`, and the trace has ended then.
    *
    * @example
    * ```js

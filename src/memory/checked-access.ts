@@ -2,8 +2,10 @@
 import { EventEmitter } from 'node:events';
 import { constants as osConstants } from 'node:os';
 import { asBytes, bigintOf64Bits, bytesView, integer, multipleOf } from '../arguments.js';
+import { branded, requireConstruct } from '../brands.js';
 import {
   BackingFaultError,
+  invalidThis,
   MappingClosedError,
   MappingRevokedError,
   MappingSuspendedError,
@@ -188,9 +190,15 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   readonly #start: number;
   readonly #writable: boolean;
 
+  /** @internal Whether it is a mapping of this copy of the library. Its fastest methods do the same, at no cost, by themselves. */
+  static readonly _is = branded('Mapping', this.prototype, (value) => #gate in value, {
+    inline: ['buffer', 'state', 'read', 'write', ...[8, 16, 32, 64].flatMap((bits) => [`read${bits}`, `write${bits}`])],
+  });
+
   /** @internal */
-  constructor(object: MemoryObject, description: MappingDescription, buffer: SharedArrayBuffer | ArrayBuffer) {
+  constructor(key: symbol, object: MemoryObject, description: MappingDescription, buffer: SharedArrayBuffer | ArrayBuffer) {
     super();
+    requireConstruct(key);
     this.object = object;
     this.offset = description.offset;
     this.length = description.length;
@@ -220,6 +228,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
    *   (`docs/devices.md`).
    */
   get buffer(): SharedArrayBuffer | ArrayBuffer {
+    requireMapping(this);
     if (this.#registers !== undefined && !this.#registers.raw) throw new RawRegistersError(this.object.name);
     return this.#buffer;
   }
@@ -264,6 +273,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** Live; suspended; revoked for ever; closed. Also after the fill has made the raw views readable again. */
   get state(): MemoryState {
+    requireMapping(this);
     // Asking the object lets the words of its mappings follow its gate, which may have been shut a moment ago.
     if ((status[this.#slot] & STATUS_STATE) === 0) void this.object.state;
     return STATES[status[this.#slot] & STATUS_STATE];
@@ -279,6 +289,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
    *   forbidden raw access was diverted to this page and the kernel has no mapping to give to put it back.
    */
   read8(offset: number): number {
+    try {
+      if (!(#gate in this)) throw invalidThis('Mapping');
+    } catch {
+      throw invalidThis('Mapping');
+    }
     const gate = this.#gate;
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 0 : -1;
@@ -297,6 +312,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** {@link read8} of 16 bits. */
   read16(offset: number): number {
+    try {
+      if (!(#gate in this)) throw invalidThis('Mapping');
+    } catch {
+      throw invalidThis('Mapping');
+    }
     const gate = this.#gate;
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 1 : -1;
@@ -315,6 +335,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** {@link read8} of 32 bits: the fastest of them. */
   read32(offset: number): number {
+    try {
+      if (!(#gate in this)) throw invalidThis('Mapping');
+    } catch {
+      throw invalidThis('Mapping');
+    }
     // Nothing but array accesses, whose bounds are the checks: V8 then leaves the compiled code where one fails, and a loop around it
     // has no branch and no call that would keep it from doing once what is the same each time. Comparisons would (the next method
     // has them) at three times the price. An offset that is no multiple of 4, or no number, has no element either.
@@ -368,6 +393,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** {@link read8} of 64 bits, as a bigint. */
   read64(offset: number): bigint {
+    try {
+      if (!(#gate in this)) throw invalidThis('Mapping');
+    } catch {
+      throw invalidThis('Mapping');
+    }
     const gate = this.#gate;
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 3 : -1;
@@ -393,6 +423,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
    * @throws what {@link read8} throws, and ReadOnlyMappingError; RangeError for a value that does not fit.
    */
   write8(offset: number, value: number): void {
+    try {
+      if (!(#gate in this)) throw invalidThis('Mapping');
+    } catch {
+      throw invalidThis('Mapping');
+    }
     const gate = this.#gate;
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 0 : -1;
@@ -414,6 +449,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** {@link write8} of 16 bits. */
   write16(offset: number, value: number): void {
+    try {
+      if (!(#gate in this)) throw invalidThis('Mapping');
+    } catch {
+      throw invalidThis('Mapping');
+    }
     const gate = this.#gate;
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 1 : -1;
@@ -435,6 +475,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** {@link write8} of 32 bits. */
   write32(offset: number, value: number): void {
+    try {
+      if (!(#gate in this)) throw invalidThis('Mapping');
+    } catch {
+      throw invalidThis('Mapping');
+    }
     const gate = this.#gate;
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 2 : -1;
@@ -456,6 +501,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
 
   /** {@link write8} of 64 bits, a bigint. */
   write64(offset: number, value: bigint): void {
+    requireMapping(this);
     this.#writeSlow(offset, 8, value);
   }
 
@@ -471,11 +517,13 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
    *   sides overlap; `ENOMEM` where there is no memory for such a copy.
    */
   read(offset: number, target: NodeJS.ArrayBufferView): number {
+    requireMapping(this);
     return this.#copy(offset, bytesView('target', target), false);
   }
 
   /** Copies bytes in, checked. See {@link read}. */
   write(offset: number, source: NodeJS.ArrayBufferView): number {
+    requireMapping(this);
     return this.#copy(offset, bytesView('source', source), true);
   }
 
@@ -981,7 +1029,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
     if (bytes === 0) return 0;
     if (native.overlaps(this.#id, offset, other)) return this.#copyOverlapping(offset, other, write);
     // A view may follow its buffer's length: it is this long for the copy.
-    return this.#copyChecked(offset, new Uint8Array(other.buffer, other.byteOffset, bytes), write, selfFaults);
+    return this.#copyChecked(offset, asBytes(other).subarray(0, bytes), write, selfFaults);
   }
 
   #checkCopy(offset: number, bytes: number, write: boolean): void {
@@ -1089,17 +1137,27 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /** The copy's other buffer faulted: it is a view of a mapping, or of memory that is not ours. Undefined when it no longer would. */
   #otherSideError(other: NodeJS.ArrayBufferView, done: number, write: boolean): Error | undefined {
     const mapping = knownMappingOf(other.buffer, other.byteOffset + done);
+    return mapping === undefined ? faultError(done) : mapping._viewError(other, done, write);
+  }
+
+  /** @internal Why a copy failed whose other buffer is a view of this mapping, which another copy of the library may have made. */
+  _viewError(view: NodeJS.ArrayBufferView, done: number, write: boolean): Error | undefined {
     // A system call fails so on registers too.
-    if (mapping === undefined || mapping.#registers !== undefined) return faultError(done);
+    if (this.#registers !== undefined) return faultError(done);
     // The view may begin before the mapping and end behind it, where that lies in a WebAssembly memory.
-    const before = Math.max(0, mapping.#start - other.byteOffset);
-    const offset = other.byteOffset + before - mapping.#start;
-    const bytes = Math.min(other.byteLength - before, mapping.#span - offset);
+    const before = Math.max(0, this.#start - view.byteOffset);
+    const offset = view.byteOffset + before - this.#start;
+    const bytes = Math.min(view.byteLength - before, this.#span - offset);
     try {
-      mapping.#throwForCopy(offset, done - before, bytes, write);
+      this.#throwForCopy(offset, done - before, bytes, write);
     } catch (error) {
       return movedOn(error, before) as Error;
     }
-    return write && !mapping._writable ? new ReadOnlyMappingError(mapping._place(offset + done - before, done)) : undefined;
+    return write && !this.#writable ? new ReadOnlyMappingError(this._place(offset + done - before, done)) : undefined;
   }
+}
+
+/** For methods that a call more would slow. */
+export function requireMapping(value: unknown): void {
+  if (!CheckedAccess._is(value)) throw invalidThis('Mapping');
 }

@@ -1,9 +1,11 @@
 import { inspect } from 'node:util';
 import { constants as osConstants } from 'node:os';
 import { integer, isSharedBuffer, multipleOf, oneOf, requiredObject } from '../arguments.js';
+import { branded, CONSTRUCT } from '../brands.js';
 import { publish } from '../diagnostics.js';
 import {
   BackingFaultError,
+  invalidThis,
   invalidType,
   invalidValue,
   MappingClosedError,
@@ -30,7 +32,7 @@ import {
 } from '../native.js';
 import { later } from '../turns.js';
 import { holdBuffer, letGo, markShared, type Hold } from './holds.js';
-import { CheckedAccess } from './checked-access.js';
+import { CheckedAccess, requireMapping } from './checked-access.js';
 import type { FaultInfo } from './events.js';
 import { MemoryObject } from './memory-object.js';
 import { bufferOf, type WasmMemory } from './wasm-memory.js';
@@ -102,15 +104,20 @@ export class Mapping extends CheckedAccess implements Disposable {
   #closeTold = false;
   #faultsAtClose = 0;
 
+  static {
+    branded('Mapping', this.prototype, CheckedAccess._is, { inline: ['bytes', 'view', 'faults'] });
+  }
+
   /** @internal Mappings are made by {@link MemoryObject.map} and {@link Mapping.attach}, through {@link mappingOf}. */
   constructor(
+    key: symbol,
     object: MemoryObject,
     description: MappingDescription,
     buffer: SharedArrayBuffer | ArrayBuffer,
     creator: boolean,
     memory: WasmMemory | undefined,
   ) {
-    super(object, description, buffer);
+    super(key, object, description, buffer);
     this.memory = memory;
     this.#private = description.private;
     this.#creator = creator;
@@ -130,33 +137,47 @@ export class Mapping extends CheckedAccess implements Disposable {
    * ```
    */
   static attach(handle: MappingHandle): Mapping {
-    requiredObject('handle', handle);
-    if (handle.type !== 'revocable-mmap.MappingHandle')
-      throw invalidType('handle', 'a MappingHandle from mapping.share()', handle);
-    const id = integer('handle.id', handle.id, 0, Number.MAX_SAFE_INTEGER);
-    if (!isSharedBuffer(handle.buffer)) throw invalidType('handle.buffer', 'a SharedArrayBuffer', handle.buffer);
-    if (handle.memory !== undefined && bufferOf(handle.memory) === undefined)
-      throw invalidType('handle.memory', 'an instance of WebAssembly.Memory', handle.memory);
+    // Once each: an accessor could give another value to whoever looks again.
+    const { type, id, buffer, memory } = requiredObject('handle', handle);
+    if (type !== 'revocable-mmap.MappingHandle') throw invalidType('handle', 'a MappingHandle from mapping.share()', handle);
+    integer('handle.id', id, 0, Number.MAX_SAFE_INTEGER);
+    if (!isSharedBuffer(buffer)) throw invalidType('handle.buffer', 'a SharedArrayBuffer', buffer);
+    // Native code looks whether it is the mapping's memory.
+    const memoryBuffer = memory === undefined ? buffer : bufferOf(memory);
+    if (!isSharedBuffer(memoryBuffer)) throw invalidType('handle.memory', 'an instance of WebAssembly.Memory', memory);
     prepare();
-    const found = unwrap(native.attach(id, new Uint8Array(handle.buffer, 0, handle.buffer.byteLength)));
+    const found = unwrap(native.attach(id, new Uint8Array(memoryBuffer, 0, memoryBuffer.byteLength)));
     if (!found) throw new MappingClosedError({ object: 'shared mapping' });
     const description = takeDescription();
-    return mappingOf(MemoryObject._attach(description.objectId), description, handle.buffer, false, handle.memory);
+    return mappingOf(MemoryObject._attach(description.objectId), description, memoryBuffer, false, memory);
   }
 
   /** How many faults on it the library has handled, in all threads. */
   get faults(): number {
+    requireMapping(this);
     return this._slot === CLOSED_SLOT ? this.#faultsAtClose : native.faults(this._id);
   }
 
   /** The mapping's bytes, raw: at full speed, and the fill once it is revoked. */
   get bytes(): Uint8Array {
-    return (this.#bytes ??= new Uint8Array(this.buffer, this._start, this.length));
+    try {
+      if (!(#bytes in this)) throw invalidThis('Mapping');
+    } catch {
+      throw invalidThis('Mapping');
+    }
+    return (this.#bytes ??= new Uint8Array(...this.#viewed()));
   }
 
   /** The same as a DataView. */
   get view(): DataView {
-    return (this.#view ??= new DataView(this.buffer, this._start, this.length));
+    requireMapping(this);
+    return (this.#view ??= new DataView(...this.#viewed()));
+  }
+
+  /** What views are made of: nothing where the user has transferred the ArrayBuffer away, as its typed arrays are empty then. */
+  #viewed(): [buffer: SharedArrayBuffer | ArrayBuffer, byteOffset: number, byteLength: number] {
+    const { buffer } = this;
+    return buffer.byteLength === 0 ? [new ArrayBuffer(0), 0, 0] : [buffer, this._start, this.length];
   }
 
   /**
@@ -318,7 +339,7 @@ export class Mapping extends CheckedAccess implements Disposable {
    * @throws (rejects) MappingRevokedError, MappingSuspendedError, MappingClosedError when the mapping goes while it waits; the
    *   signal's reason. `EFAULT` for a device's registers, which are no memory to wait for.
    */
-  wait(offset: number, expected: number, options?: WaitOptions): Promise<WaitResult> {
+  async wait(offset: number, expected: number, options?: WaitOptions): Promise<WaitResult> {
     const word = validateWait(this, offset, expected, options);
     this.#throwUnlessWaitable(offset);
     return waitAsync(this._id, word, (why, last) => this.#lookAgainAsync(offset, why, last));
@@ -512,13 +533,21 @@ const unbacked = new Float64Array(2);
  */
 class MappingApart extends Mapping {
   override read32(offset: number): number {
+    requireMapping(this);
     return this._read32Compared(offset);
   }
 }
 
 /** @internal A Mapping of the kind that its memory needs. */
-export function mappingOf(...made: ConstructorParameters<typeof Mapping>): Mapping {
-  const [{ _device: device }, { fill }] = made;
-  const apart = device?.registers !== undefined || device?.servedHere === true || FILLS[fill] === 'signal';
-  return apart ? new MappingApart(...made) : new Mapping(...made);
+export function mappingOf(
+  object: MemoryObject,
+  description: MappingDescription,
+  buffer: SharedArrayBuffer | ArrayBuffer,
+  creator: boolean,
+  memory: WasmMemory | undefined,
+): Mapping {
+  const device = object._device;
+  const apart = device?.registers !== undefined || device?.servedHere === true || FILLS[description.fill] === 'signal';
+  const Made = apart ? MappingApart : Mapping;
+  return new Made(CONSTRUCT, object, description, buffer, creator, memory);
 }

@@ -15,6 +15,7 @@ import {
   requiredObject,
   string,
 } from '../arguments.js';
+import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { publish } from '../diagnostics.js';
 import {
   BackingFaultError,
@@ -146,8 +147,6 @@ const collected = new FinalizationRegistry((id: number) => {
   native.objectRelease(id);
 });
 
-const construct = Symbol('construct');
-
 /**
  * Memory that can be mapped and revoked: memory the library creates, a file, or anything behind a file descriptor that mmap(2)
  * accepts. What the kernel calls a file and its `address_space`.
@@ -182,10 +181,13 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   #reason: unknown;
   #controller: AbortController | undefined;
 
+  /** @internal Whether it is an object of this copy of the library. */
+  static readonly _is = branded('MemoryObject', this.prototype, (value) => #id in value);
+
   /** @internal Objects are made by the static functions. */
   constructor(key: symbol, id: number) {
     super();
-    if (key !== construct) throw new TypeError('Illegal constructor: use MemoryObject.create, openFile or fromFd');
+    requireConstruct(key);
     const { name, owned, writable, fd, pageSize, regular } = native.objectInfo(id);
     this.#id = id;
     this.name = name;
@@ -224,7 +226,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     prepare();
     if (hugePages) requireHugePages(size);
     const made = native.objectCreate(size, hugePages, name, seals, content);
-    return new MemoryObject(construct, unwrap(made, isFailure(made) && made.syscall === 'fcntl' ? { hint: NO_SUCH_SEAL } : {}));
+    return new MemoryObject(CONSTRUCT, unwrap(made, isFailure(made) && made.syscall === 'fcntl' ? { hint: NO_SUCH_SEAL } : {}));
   }
 
   /**
@@ -240,7 +242,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const writable = boolean('options.writable', given.writable, false);
     const scope = toScope(given.onBackingFault);
     prepare();
-    return new MemoryObject(construct, unwrap(native.objectOpen(Buffer.from(file), writable, scope, file), { path: file }));
+    return new MemoryObject(CONSTRUCT, unwrap(native.objectOpen(Buffer.from(file), writable, scope, file), { path: file }));
   }
 
   /**
@@ -258,12 +260,12 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     prepare();
     const made = native.objectFromFd(fd, writable, scope, name);
     const sealed = writable && isFailure(made) && made.errno === -osConstants.errno.EPERM;
-    return new MemoryObject(construct, unwrap(made, sealed ? { hint: SEALED_AGAINST_WRITING } : {}));
+    return new MemoryObject(CONSTRUCT, unwrap(made, sealed ? { hint: SEALED_AGAINST_WRITING } : {}));
   }
 
   /** @internal A region of a simulated device, as native code made it. */
   static _ofDevice(id: number): MemoryObject {
-    return new MemoryObject(construct, id);
+    return new MemoryObject(CONSTRUCT, id);
   }
 
   /** @internal The object behind a mapping that another thread made. */
@@ -271,7 +273,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const known = knownObject(id);
     if (known !== undefined) return known;
     if (!native.objectAcquire(id)) throw new MappingClosedError({ object: 'object' });
-    return new MemoryObject(construct, id);
+    return new MemoryObject(CONSTRUCT, id);
   }
 
   /** Bytes. Of a file: now. */
@@ -727,7 +729,7 @@ function requireHugePages(size: number): void {
 }
 
 /** {@link MemoryObject.revoke} as a function: `revoke_mappings(mapping)`. */
-export function revokeMappings(object: MemoryObject, reason?: unknown): Promise<RevokeReport> {
-  if (!(object instanceof MemoryObject)) throw invalidType('object', 'an instance of MemoryObject', object);
+export async function revokeMappings(object: MemoryObject, reason?: unknown): Promise<RevokeReport> {
+  if (!MemoryObject._is(object)) throw invalidType('object', 'an instance of MemoryObject', object);
   return object.revoke(reason);
 }

@@ -1,13 +1,14 @@
-// The package twice in one process: l3-two-loads.cjs `cache` (the module cache is emptied) or a directory with another copy of it.
+// The package twice in one process: l3-two-loads.cjs `cache` (the module cache is emptied), `javascript` (but for the addon) or a directory
+// with another copy of it.
 const { setTimeout: sleep } = require('node:timers/promises');
 const { dirname } = require('node:path');
 const { stats, MemoryObject, isRevokedError } = require('revocable-mmap');
 const { barrierOf } = require('../support/barrier.cjs');
 
 function second(how) {
-  if (how !== 'cache') return require(how);
+  if (how !== 'cache' && how !== 'javascript') return require(how);
   for (const name of Object.keys(require.cache))
-    if (name.includes('/dist/') || name.endsWith('.node')) delete require.cache[name];
+    if (name.includes('/dist/') || (how === 'cache' && name.endsWith('.node'))) delete require.cache[name];
   return require('revocable-mmap');
 }
 
@@ -54,11 +55,34 @@ async function main() {
   } catch (error) {
     attached = error.code;
   }
+  // A copy by the one out of memory of the other that has gone; and what the one says of objects of the other.
+  const gone = MemoryObject.create({ size: 4096 }).map();
+  gone.object.revokeSync();
+  const calls = [
+    () => pairs[1].object.constructor.create({ size: 4096 }).map().write(0, gone.bytes),
+    () => other.Mapping.prototype.read32.call(gone, 0),
+    () => other.revokeMappings(gone.object),
+  ];
+  const across = await Promise.all(
+    calls.map(async (call) => {
+      try {
+        return await call();
+      } catch (error) {
+        return error.code;
+      }
+    }),
+  );
   await told(1);
   for (const pair of pairs) pair.object.close();
   await told(2);
   console.log(
-    JSON.stringify({ different: other.MemoryObject !== MemoryObject, seen, attached, events: pairs.map(({ events }) => events) }),
+    JSON.stringify({
+      different: other.MemoryObject !== MemoryObject,
+      seen,
+      attached,
+      across,
+      events: pairs.map(({ events }) => events),
+    }),
   );
 }
 

@@ -126,7 +126,7 @@ describe('a bus', () => {
     expect(brief((await iteration.next()).value)).toBe('add a 1');
     expect(await rejectionOf(iteration.next())).toBe(reason);
     expect(await iteration.next()).toEqual({ done: true, value: undefined });
-    expect(thrownBy(() => made.events({ signal: controller.signal }))).toBe(reason);
+    expect(await rejectionOf(made.events({ signal: controller.signal }).next())).toBe(reason);
     const second = new AbortController();
     const pending = rejectionOf(made.events({ signal: second.signal }).next());
     second.abort(reason);

@@ -239,8 +239,8 @@ test('a signal whose addEventListener throws leaves nothing of its call, and no 
       const calls = [
         () => file.read(new Uint8Array(1), 0, { signal: odd() }),
         () => file.poll({ signal: odd() }),
-        () => file.interrupts({ signal: odd() }),
-        () => new Bus().events({ signal: odd() }),
+        () => file.interrupts({ signal: odd() }).next(),
+        () => new Bus().events({ signal: odd() }).next(),
       ];
       for (const call of calls) {
         try {

@@ -1,6 +1,8 @@
 import { createHash, webcrypto } from 'node:crypto';
+import { inspect } from 'node:util';
 import { deflateSync, inflateSync } from 'node:zlib';
 import { MemoryObject } from 'revocable-mmap';
+import { testUnless } from '../support/conditions.js';
 import { runInChild } from '../support/child.js';
 import { temporaryFile } from '../support/temporary.js';
 import { thrownBy } from '../support/thrown.js';
@@ -48,6 +50,35 @@ describe('shared: false', () => {
     expect(bytes[0]).toBe(3);
     memory.close();
   });
+});
+
+describe('a buffer that its user has transferred away', () => {
+  const transferred = (buffer: ArrayBufferLike): ArrayBuffer => (buffer as unknown as { transfer(): ArrayBuffer }).transfer();
+
+  const whyNot = 'transfer' in ArrayBuffer.prototype ? undefined : 'ArrayBuffers can be transferred from Node 22 on';
+
+  for (const when of ['before', 'after'])
+    testUnless(whyNot, `views made ${when} are empty, and checked accesses go on`, () => {
+      const memory = MemoryObject.create({ size: PAGE });
+      const mapping = memory.map({ shared: false });
+      mapping.write32(0, 7);
+      if (when === 'before') expect([mapping.bytes.length, mapping.view.byteLength]).toEqual([PAGE, PAGE]);
+      const moved = transferred(mapping.buffer);
+      expect([mapping.buffer.byteLength, mapping.bytes.length, mapping.bytes[0]]).toEqual([0, 0, undefined]);
+      expect(mapping.bytes).toBe(mapping.bytes);
+      if (when === 'after') expect(mapping.view.byteLength).toBe(0);
+      expect([mapping.read32(0), mapping.read8(1), mapping.state]).toEqual([7, 0, 'live']);
+      mapping.write64(8, 9n);
+      const copy = new Uint8Array(16);
+      expect([mapping.read(0, copy), copy[8], new Uint8Array(moved)[8]]).toEqual([16, 9, 9]);
+      expect([mapping.write(0, copy), mapping.check(), mapping.residency().length]).toEqual([16, undefined, 1]);
+      expect(inspect(mapping)).toBe('Mapping <revocable +0 4096 B rw shared live>');
+      memory.revokeSync();
+      expect(thrownBy(() => mapping.read32(0))).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
+      expect(new Uint8Array(moved)[0]).toBe(0);
+      mapping.close();
+      memory.close();
+    });
 });
 
 describe('longer than a buffer can be', () => {

@@ -382,9 +382,7 @@ describe('I1 every argument is validated', () => {
     ];
     for (const [args, expected] of cases) {
       expect(thrownBy(() => (mapping.waitSync as (...args: unknown[]) => unknown)(...args))).toMatchObject(expected);
-      expect(
-        await rejectionOf((async () => (mapping.wait as (...args: unknown[]) => Promise<unknown>)(...args))()),
-      ).toMatchObject(expected);
+      expect(await rejectionOf((mapping.wait as (...args: unknown[]) => Promise<unknown>)(...args))).toMatchObject(expected);
     }
   });
 
@@ -417,9 +415,9 @@ describe('I1 every argument is validated', () => {
     buffered.close();
   });
 
-  test('I1 revokeMappings: a MemoryObject', () => {
+  test('I1 revokeMappings: a MemoryObject', async () => {
     for (const value of [null, undefined, {}, mapping, 'memory']) {
-      expect(thrownBy(() => void revokeMappings(value as never))).toMatchObject(TYPE);
+      expect(await rejectionOf(revokeMappings(value as never))).toMatchObject(TYPE);
     }
     expect(memory.state).toBe('live');
   });
@@ -502,7 +500,7 @@ describe('I1 every argument is validated', () => {
     for (const signal of [{ aborted: false }, { aborted: false, throwIfAborted() {} }, { aborted: 'no' }]) {
       const options = { signal: signal as never };
       expect(thrownBy(() => mapping.waitSync(0, 0, options))).toMatchObject(TYPE);
-      expect(thrownBy(() => mapping.wait(0, 0, options))).toMatchObject(TYPE);
+      expect(await rejectionOf(mapping.wait(0, 0, options))).toMatchObject(TYPE);
     }
   });
 

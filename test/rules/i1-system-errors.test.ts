@@ -171,7 +171,7 @@ describe('I1 system errors have the shape of Node’s own, and leave nothing ope
     expect(await rejectionOf(memory.resume())).toMatchObject({ code: 'ENODEV', errno: -19 });
     const revoked = { code: 'ERR_MAPPING_REVOKED', object: 'gone' };
     for (const call of callsThatNeedLife(mapping)) expect(thrownBy(call)).toMatchObject(revoked);
-    expect(await rejectionOf((async () => mapping.wait(0, 0))())).toMatchObject(revoked);
+    expect(await rejectionOf(mapping.wait(0, 0))).toMatchObject(revoked);
     memory.close();
   });
 

@@ -36,16 +36,20 @@ describe('L3 threads and exits', () => {
     });
   });
 
-  test('L3 two loads of the module: the cache is emptied', async () => {
-    const run = await runChild('l3-two-loads.cjs', { args: ['cache'] });
+  test.each([
+    ['the cache is emptied', 'cache', 'EFAULT'],
+    ['the cache is emptied but for the addon', 'javascript', 'ERR_MAPPING_REVOKED'],
+  ])('L3 two loads of the module: %s', async (_how, mode, acrossCopies) => {
+    const run = await runChild('l3-two-loads.cjs', { args: [mode] });
     expect(run).toMatchObject({ status: 0, signal: null });
-    const outcome = JSON.parse(run.stdout) as { events: string[][]; attached: unknown };
+    const outcome = JSON.parse(run.stdout) as { events: string[][]; attached: unknown; across: unknown };
     expect(outcome).toMatchObject({ different: true, seen: [0xcafe, 255, true, 0xcafe, 255, true] });
     expect(outcome.events).toEqual([
       ['revoked', 'close'],
       ['revoked', 'close'],
     ]);
     expect(outcome.attached).toEqual([5, 'revoked']);
+    expect(outcome.across).toEqual([acrossCopies, 'ERR_INVALID_THIS', 'ERR_INVALID_ARG_TYPE']);
   });
 
   test('L3 two loads of the module: another copy of the whole package', async () => {
@@ -56,8 +60,9 @@ describe('L3 threads and exits', () => {
     }
     const run = await runChild('l3-two-loads.cjs', { args: [copy] });
     expect(run).toMatchObject({ status: 0, signal: null });
-    const outcome = JSON.parse(run.stdout) as { events: string[][] };
+    const outcome = JSON.parse(run.stdout) as { events: string[][]; across: unknown };
     expect(outcome).toMatchObject({ different: true, seen: [0xcafe, 255, true, 0xcafe, 255, true] });
+    expect(outcome.across).toEqual(['EFAULT', 'ERR_INVALID_THIS', 'ERR_INVALID_ARG_TYPE']);
     expect(outcome.events).toEqual([
       ['revoked', 'close'],
       ['revoked', 'close'],
