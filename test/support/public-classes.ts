@@ -12,7 +12,17 @@ const PAGE = 4096;
 export type Class = abstract new (...args: never[]) => object;
 
 /** Classes that only the library's own code has objects of. */
-export const INTERNAL = ['Known', 'LineWriter', 'Listeners', 'MappingList', 'PushIterator', 'RunningOp', 'RunningOps'];
+export const INTERNAL = [
+  'InterruptQueue',
+  'Known',
+  'LineWriter',
+  'Listeners',
+  'MappingList',
+  'PushIterator',
+  'Queue',
+  'RunningOp',
+  'RunningOps',
+];
 
 function isClass(value: unknown): value is Class {
   return typeof value === 'function' && /^class\b/.test(Function.prototype.toString.call(value));
