@@ -212,7 +212,7 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 
   /** @internal Its only client removes it in an orderly way. Resolves when it may go on. */
-  _beforeRemoval(): Promise<void> {
+  async _beforeRemoval(): Promise<void> {
     this._removeRequested();
     return this.#untilUnused();
   }

@@ -224,7 +224,7 @@ export class SpawnedDevice extends DeviceBase {
   }
 
   /** The gate has been shut, by this thread (`mine`) or another. The removal is known before listeners hear of it: they may call for it. */
-  #removalFor(reason: unknown, mine: boolean): Promise<RemovalReport> {
+  async #removalFor(reason: unknown, mine: boolean): Promise<RemovalReport> {
     if (this.#removal === undefined) {
       let done!: (report: Promise<RemovalReport>) => void;
       this.#removal = new Promise((resolve) => (done = resolve));
