@@ -19,6 +19,7 @@ import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { publish } from '../diagnostics.js';
 import {
   BackingFaultError,
+  invalidThis,
   invalidType,
   invalidValue,
   MappingClosedError,
@@ -182,7 +183,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   #controller: AbortController | undefined;
 
   /** @internal Whether it is an object of this copy of the library. */
-  static readonly _is = branded('MemoryObject', this.prototype, (value) => #id in value);
+  static readonly _is = branded('MemoryObject', this.prototype, (value) => #id in value, { inline: ['state'] });
 
   /** @internal Objects are made by the static functions. */
   constructor(key: symbol, id: number) {
@@ -289,6 +290,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   }
 
   get state(): MemoryState {
+    if (!MemoryObject._is(this)) throw invalidThis('MemoryObject');
     return STATES[native.objectState(this.#id) & STATUS_STATE];
   }
 
