@@ -3,12 +3,13 @@
 //
 // Each opcode is decoded with every ModRM.reg, mandatory prefix, W and vector length. The registers are chosen so that what an
 // instruction uses tells why: the operand's base is rbp, which no instruction uses by itself, the register that ModRM.reg names
-// is one of r8 to r15, VEX.vvvv's is the one behind it, and so all others are used implicitly.
+// is one of r8 to r15 (mask registers have no such numbers), VEX.vvvv's is the one behind it, and so all others are used
+// implicitly.
 import { readFileSync, writeFileSync } from 'node:fs';
 import iced from 'iced-x86';
 
-const { Code, Decoder, DecoderOptions, EncodingKind, FlowControl, InstructionInfoFactory, MemorySizeExt } = iced;
-const { Formatter, FormatterSyntax, Mnemonic, OpAccess, OpKind, Register, RegisterExt } = iced;
+const { Code, CpuidFeature, Decoder, DecoderOptions, EncodingKind, FlowControl, InstructionInfoFactory } = iced;
+const { Formatter, FormatterSyntax, MemorySizeExt, Mnemonic, OpAccess, OpKind, Register, RegisterExt } = iced;
 const FILE = new URL('../native/fault/instruction_table.inc', import.meta.url);
 const infos = new InstructionInfoFactory();
 const formatter = new Formatter(FormatterSyntax.Nasm);
@@ -56,10 +57,10 @@ const OPERATIONS = {
 };
 // What is emulated where its other operand is a vector register, and how, as enum class VectorMove has it.
 const VECTOR_MOVES = {
-  whole: /^V?(Mov([au]p[sd]|dq[au]|s[sd]|[dq]|ntp[sd]|ntdqa?|nts[sd])|Lddqu)$/i,
+  whole: /^V?(Mov([au]p[sd]|dqa(32|64)?|dqu(8|16|32|64)?|s[sd]|[dq]|ntp[sd]|ntdqa?|nts[sd])|Lddqu)$/i,
   low: /^V?Movlp[sd]$/i,
   high: /^V?Movhp[sd]$/i,
-  repeated: /^(V?Movddup|Vbroadcast(s[sd]|[fi]128)|Vpbroadcast[bwdq])$/i,
+  repeated: /^(V?Movddup|Vbroadcast(s[sd]|[fi]128|[fi]\d+x\d)|Vpbroadcast[bwdq])$/i,
   widened: /^V?Cvtss2sd$/i,
   narrowed: /^V?Cvtsd2ss$/i,
   added: /^V?Adds[sd]$/i,
@@ -72,10 +73,31 @@ const BIT_STRINGS = new Set(['Bt', 'Bts', 'Btr', 'Btc']);
 // No access, or one that depends on more than the address; what the kernel forbids or answers itself; segments, whose loads put
 // off the trap of a single step; and indivisible operations that nothing here knows.
 const LEFT_OUT =
-  /^(Clflush|Clflushopt|Clwb|Cldemote|Clzero|Prefetch.*|Monitor|Umonitor|S[gil]dt|Str|Smsw|L[defgs]s|Lss|Lar|Lsl|Ver[rw]|Movdir64b|Enqcmd.*|Wru?ss[dq]|Rstorssp|Clrssbsy|A(add|and|or|xor)|Cmp.{1,4}xadd|Vp?maskmov.*)$/i;
+  /^(Clflush|Clflushopt|Clwb|Cldemote|Clzero|Prefetch.*|Monitor|Umonitor|S[gil]dt|Str|Smsw|L[defgs]s|Lss|Lar|Lsl|Ver[rw]|Movdir64b|Enqcmd.*|Wru?ss[dq]|Rstorssp|Clrssbsy|A(add|and|or|xor)|Cmp.{1,4}xadd)$/i;
+
+// These read their operand whole, whatever the mask: exception classes E4NF, E5NF and E6NF of the SDM (volume 2, 2.8), which XED
+// has as those without MEMORY_FAULT_SUPPRESSION. They put elements elsewhere than where they have read them.
+const READS_WHOLE =
+  /^V(align[dq]|cvtne2ps2bf16|dbpsadbw|gf2p8affine.*|insert[fi].*|movddup|movs[hl]dup|pack.*|palignr|pconflict[dq]|perm.*|pmadd(ubsw|wd)|pmultishiftqb|pshuf[bd]|pshuf[hl]w|punpck.*|shuf[fi].*|shufp[sd]|unpck.*)$/i;
+// Shifts of all elements by one number, which is what is in memory.
+const SHIFTS_BY_ONE_NUMBER = /^EVEX_Vps(ll|rl|ra)[wdq]_[xyz]mm_k1z_[xyz]mm_xmmm128$/;
+// And these could fault for an element that they do not write.
+const WRITES_WHOLE = /^Vextract/;
+
+// Of AVX-512 on Xeon Phi only, where memory's elements are others than the mask's; and half precision, which has maps of its own.
+const NO_EVEX = new Set([
+  CpuidFeature.AVX512_4FMAPS,
+  CpuidFeature.AVX512_4VNNIW,
+  CpuidFeature.AVX512ER,
+  CpuidFeature.AVX512PF,
+  CpuidFeature.AVX512_FP16,
+]);
 
 // Without the bit counts' extension these are bsf and bsr, which leave the register alone when nothing is found.
 const OLD_BIT_COUNTS = new Set(['Lzcnt', 'Tzcnt']);
+
+// Here the mask is the highest bits of a vector register's elements.
+const SIGNS = /^Vp?maskmov(p[sd]|[dq])$/i;
 
 // Whether these write depends on what they read: effect_of() knows.
 const CONDITIONAL = new Set(['Cmpxchg', 'Cmpxchg8b', 'Cmpxchg16b']);
@@ -90,10 +112,9 @@ function decode(bytes) {
   return instruction;
 }
 
-/** Where one of the instruction's operands in memory is, as enum class Place has it. */
-function placeOf({ base, index, displacement, size }, isEvex) {
+/** Where one of the instruction's operands in memory is, as enum class Place has it. `step`: the unit of a displacement of one byte. */
+function placeOf({ base, index, displacement }, step) {
   if (index !== Register.None) return undefined;
-  const step = isEvex ? size : 1;
   if (base === Register.RBP && displacement === BigInt(DISPLACEMENT * step)) return 'modrm';
   if (base === Register.RSI && displacement === 0n) return 'source';
   if (base === Register.RDI && displacement === 0n) return 'destination';
@@ -103,22 +124,14 @@ function placeOf({ base, index, displacement, size }, isEvex) {
 }
 
 const PLACES = ['none', 'modrm', 'constant', 'source', 'destination', 'stack'];
-const READS = new Set([OpAccess.Read, OpAccess.ReadWrite, OpAccess.ReadCondWrite]);
-const WRITES = new Set([OpAccess.Write, OpAccess.ReadWrite, OpAccess.ReadCondWrite]);
+const READS = new Set([OpAccess.Read, OpAccess.CondRead, OpAccess.ReadWrite, OpAccess.ReadCondWrite]);
+const WRITES = new Set([OpAccess.Write, OpAccess.CondWrite, OpAccess.ReadWrite, OpAccess.ReadCondWrite]);
 const CERTAIN = new Set([OpAccess.Read, OpAccess.Write, OpAccess.ReadWrite]);
 
 /** The accesses; undefined where one is conditional, of unknown size or of no place that is understood. */
-function accessesOf(info, name, isEvex) {
+function accessesOf(info, name, step) {
   const found = info.usedMemory().map((memory) => ({
-    place: placeOf(
-      {
-        base: memory.base,
-        index: memory.index,
-        displacement: memory.displacement,
-        size: MemorySizeExt.size(memory.memorySize),
-      },
-      isEvex,
-    ),
+    place: placeOf({ base: memory.base, index: memory.index, displacement: memory.displacement }, step),
     width: MemorySizeExt.size(memory.memorySize),
     access: memory.access,
   }));
@@ -126,7 +139,7 @@ function accessesOf(info, name, isEvex) {
     place !== undefined &&
     width > 0 &&
     width <= 64 &&
-    (CERTAIN.has(access) || (access === OpAccess.ReadCondWrite && CONDITIONAL.has(name)));
+    (CERTAIN.has(access) || SIGNS.test(name) || (access === OpAccess.ReadCondWrite && CONDITIONAL.has(name)));
   if (found.length === 0 || found.length > 2 || !found.every(understood)) return undefined;
   found.sort((a, b) => PLACES.indexOf(a.place) - PLACES.indexOf(b.place));
   return found[0].place === 'stack' ? undefined : found;
@@ -178,22 +191,66 @@ function emulationOf(instruction, name) {
   return { operation, other, memoryFirst: instruction.opKind(0) === OpKind.Memory, registerWidth };
 }
 
-/** How an instruction makes one of memory and a vector register the other, as enum class VectorMove has it, and the register's width. */
-function vectorMoveOf(instruction, name) {
-  const none = { vectorMove: 'none', vectorWidth: 0 };
-  if (instruction.encoding === EncodingKind.EVEX) return none;
-  const vectorMove = Object.keys(VECTOR_MOVES).find((move) => VECTOR_MOVES[move].test(name));
-  if (vectorMove === undefined) return none;
+function registersIn(instruction) {
   const registers = [];
   for (let i = 0; i < instruction.opCount; i++) {
     if (instruction.opKind(i) === OpKind.Register) registers.push(instruction.opRegister(i));
   }
-  const isVector = (register) => RegisterExt.isXMM(register) || RegisterExt.isYMM(register);
+  return registers;
+}
+
+const isVector = (register) => RegisterExt.isXMM(register) || RegisterExt.isYMM(register) || RegisterExt.isZMM(register);
+
+/** How an instruction makes one of memory and a vector register the other, as enum class VectorMove has it, and the register's width. */
+function vectorMoveOf(instruction, name) {
+  const none = { vectorMove: 'none', vectorWidth: 0 };
+  const vectorMove = Object.keys(VECTOR_MOVES).find((move) => VECTOR_MOVES[move].test(name));
+  if (vectorMove === undefined) return none;
+  const registers = registersIn(instruction);
   if (registers.length === 0 || !registers.every(isVector)) return none; // MMX, and the string instruction movsd
   const vectorWidth = RegisterExt.size(registers[0]);
   // vmovddup of 32 bytes repeats every second eight of them.
   if (vectorMove === 'repeated' && MemorySizeExt.size(instruction.memorySize) === vectorWidth) return none;
   return { vectorMove, vectorWidth };
+}
+
+/** The operand in memory with EVEX.b set: one element, in place of each. Undefined where that means nothing. */
+function broadcastOf(bytes) {
+  const [escape, first, second, third, ...rest] = bytes;
+  const instruction = decode([escape, first, second, third | 0x10, ...rest]);
+  const { isInvalid, isBroadcast, memorySize, memoryDisplacement } = instruction;
+  instruction.free();
+  if (isInvalid || !isBroadcast) return undefined;
+  return { width: MemorySizeExt.size(memorySize), step: Number(memoryDisplacement) / DISPLACEMENT };
+}
+
+/**
+ * How a mask chooses among the bytes of the operand in memory, as enum class Masking has it; bytes of an element; how many bits of the
+ * mask there are; and bytes of the operand with EVEX.b. Element `i` is accessed where one of the mask's bits `i`, `i` + elements, … is
+ * set.
+ */
+function maskingOf(instruction, name, bytes, width) {
+  const none = { masking: 'none', element: 0, maskBits: 0, broadcast: 0 };
+  if (SIGNS.test(name)) {
+    const element = MemorySizeExt.elementSize(instruction.memorySize);
+    return { ...none, masking: 'signs', element, maskBits: width / element };
+  }
+  if (instruction.encoding !== EncodingKind.EVEX) return none;
+  const broadcast = broadcastOf(bytes);
+  if (broadcast !== undefined && broadcast.step !== broadcast.width) throw new Error(`the displacement of ${name}`);
+  const element = broadcast?.width ?? MemorySizeExt.elementSize(instruction.memorySize);
+  const step = Number(instruction.memoryDisplacement) / DISPLACEMENT;
+  const packed = /^Vp?(compress|expand)/.test(name);
+  if (step !== (packed ? element : width)) throw new Error(`the displacement of ${name}`);
+  const masked = /^Vp?broadcast/.test(name) ? RegisterExt.size(registersIn(instruction)[0]) : width;
+  const elements = { element, maskBits: masked / element, broadcast: broadcast?.width ?? 0 };
+  const { opCode } = instruction;
+  const maskable = opCode.canUseOpMaskRegister;
+  opCode.free();
+  if (!maskable || WRITES_WHOLE.test(name)) return { ...none, broadcast: elements.broadcast };
+  if (packed) return { ...elements, masking: 'packed' };
+  const whole = READS_WHOLE.test(name) || SHIFTS_BY_ONE_NUMBER.test(Code[instruction.code]);
+  return whole ? { ...none, masking: 'whole', broadcast: elements.broadcast } : { ...elements, masking: 'each' };
 }
 
 /** Shifts by one say so without a byte for it. */
@@ -202,21 +259,28 @@ function isImplicitOne(instruction) {
 }
 
 /** What is known of one encoding, whose `bytes` are all but its constant; undefined where it is left alone. */
-function formOf(bytes, encoding, { lockable = false, registerNumber, vectorRegister }) {
+function formOf(bytes, encoding, { lockable = false, registerNumber, vectorRegister, isMask = false }) {
   const instruction = decode(bytes);
   const info = infos.info(instruction);
   try {
     if (instruction.isInvalid || instruction.encoding !== encoding || instruction.length <= 0) return undefined;
     const name = Mnemonic[instruction.mnemonic];
+    if (isMask && !registersIn(instruction).some((register) => RegisterExt.isK(register))) return undefined;
     if (LEFT_OUT.test(name) || instruction.isPrivileged || instruction.isVsib || writesSegment(info)) return undefined;
+    if (encoding === EncodingKind.EVEX && instruction.cpuidFeatures().some((feature) => NO_EVEX.has(feature))) return undefined;
     const control = instruction.flowControl;
     if (![FlowControl.Next, FlowControl.IndirectBranch, FlowControl.IndirectCall].includes(control)) return undefined;
-    const accesses = accessesOf(info, name, encoding === EncodingKind.EVEX);
+    const step = encoding === EncodingKind.EVEX ? Number(instruction.memoryDisplacement) / DISPLACEMENT : 1;
+    const accesses = accessesOf(info, name, step);
     if (accesses === undefined) return undefined;
     // Processors do not agree on the width of these with a prefix for 16 bits.
     if (control !== FlowControl.Next && accesses[0].width !== 8) return undefined;
     if (name === 'Movsxd' && accesses[0].width !== 4) return undefined;
-    const emulation = { ...emulationOf(instruction, name), ...vectorMoveOf(instruction, name) };
+    const emulation = {
+      ...emulationOf(instruction, name),
+      ...vectorMoveOf(instruction, name),
+      ...maskingOf(instruction, name, bytes, accesses[0].width),
+    };
     const uses = registersOf(info, name);
     const implicit = { used: 0, overwritten: 0 };
     for (const [number, use] of uses) if (number < 8 && number !== 5) implicit[use] |= 1 << number;
@@ -231,7 +295,7 @@ function formOf(bytes, encoding, { lockable = false, registerNumber, vectorRegis
       regUse: uses.get(registerNumber) ?? 'none',
       vectorUse: uses.get(vectorRegister) ?? 'none',
       implicit,
-      example: formatter.format(instruction).replace('rbp+1', '…'),
+      example: formatter.format(instruction).replace(/rbp\+[0-9a-f]+h?/i, '…'),
     };
   } finally {
     info.free();
@@ -293,32 +357,37 @@ function withVector(reg, encode) {
   return encode(vectorRegister, { registerNumber: 8 + reg, vectorRegister }) ?? encode(0, { registerNumber: 8 + reg });
 }
 
+/** ModRM.reg names one of the upper eight registers, with R as it is encoded; or a mask register, of which there are but eight. */
+function withRegister(encode) {
+  return encode(0, false) ?? encode(0x80, true);
+}
+
 function vexForms(map, opcode, reg) {
   return [0, 1, 2, 3].flatMap((pp) =>
     [0, 1].flatMap((w) =>
       [0, 1].map((l) =>
-        withVector(reg, (vector, registers) => {
-          const last = (w << 7) | ((~vector & 15) << 3) | (l << 2) | pp;
-          return formOf([0xc4, 0x60 | map, last, opcode, ...modrm(reg)], EncodingKind.VEX, registers);
-        }),
+        withRegister((r, isMask) =>
+          withVector(reg, (vector, registers) => {
+            const last = (w << 7) | ((~vector & 15) << 3) | (l << 2) | pp;
+            return formOf([0xc4, 0x60 | r | map, last, opcode, ...modrm(reg)], EncodingKind.VEX, { ...registers, isMask });
+          }),
+        ),
       ),
     ),
   );
 }
 
-// Only the moves of whole vectors that memcpy and memset are made of, without a mask.
-const EVEX_MOVES = /^Vmov(ap[sd]|up[sd]|dqa32|dqa64|dqu8|dqu16|dqu32|dqu64|ntdqa?|ntp[sd])$/;
-
 function evexForms(map, opcode, reg) {
   return [0, 1, 2, 3].flatMap((pp) =>
     [0, 1].flatMap((w) =>
-      [0, 1, 2].map((length) => {
-        const bytes = [0x62, 0x70 | map, (w << 7) | 0x7c | pp, (length << 5) | 8, opcode, ...modrm(reg)];
-        const instruction = decode(bytes);
-        const wanted = EVEX_MOVES.test(Mnemonic[instruction.mnemonic]);
-        instruction.free();
-        return wanted ? formOf(bytes, EncodingKind.EVEX, { registerNumber: 8 + reg }) : undefined;
-      }),
+      [0, 1, 2].map((length) =>
+        withRegister((r, isMask) =>
+          withVector(reg, (vector, registers) => {
+            const bytes = [0x62, 0x70 | r | map, (w << 7) | ((~vector & 15) << 3) | 4 | pp, (length << 5) | 8, opcode, ...modrm(reg)];
+            return formOf(bytes, EncodingKind.EVEX, { ...registers, isMask });
+          }),
+        ),
+      ),
     ),
   );
 }
@@ -385,17 +454,16 @@ function array(type, name, lines) {
 
 function spaceText(name, { patterns, entries, groups, opcodes }) {
   const firstGroup = entries.length;
-  if (entries.length > 256 || patterns.length > 256) throw new Error(`${name}: too much for a byte`);
   const numbers = opcodes.map((map) => map.map(({ entry, group }) => (group === undefined ? entry : firstGroup + group)));
   const row = (list) => `  {${list.join(', ')}},`;
   return [
-    array('uint8_t', `k${name}Patterns[][${patterns[0].length}]`, patterns.map(row)),
+    array('uint16_t', `k${name}Patterns[][${patterns[0].length}]`, patterns.map(row)),
     array(
       'Entry',
       `k${name}Entries[]`,
       entries.map((entry) => `  {${entry.pattern}, Operation::${entry.operation}},`),
     ),
-    array('uint8_t', `k${name}Groups[][8]`, groups.map(row)),
+    array('uint16_t', `k${name}Groups[][8]`, groups.map(row)),
     array(
       'uint16_t',
       `k${name}Opcodes[][256]`,
@@ -415,6 +483,7 @@ function formText(form) {
   const flags = ['emulated', 'lockable', 'bitString', 'memoryFirst']
     .filter((name) => form[name])
     .map((name) => `k${capital(name)}`);
+  const hasMask = form.masking !== 'none' || form.broadcast !== 0;
   const fields = [
     `Other::${form.other}`,
     flags.join(' | ') || '0',
@@ -425,7 +494,8 @@ function formText(form) {
     `Use::${form.vectorUse}`,
     form.implicit.used,
     form.implicit.overwritten,
-    ...(form.vectorMove === 'none' ? [] : [`VectorMove::${form.vectorMove}`, form.vectorWidth]),
+    ...(form.vectorMove === 'none' && !hasMask ? [] : [`VectorMove::${form.vectorMove}`, form.vectorWidth]),
+    ...(hasMask ? [`Masking::${form.masking}`, form.element, form.maskBits, form.broadcast] : []),
   ];
   return `  {${fields.join(', ')}},  // ${form.example}`;
 }
@@ -433,8 +503,7 @@ function formText(form) {
 function generate() {
   const legacy = space([0, 1, 2, 3], 12, legacyForms);
   const vex = space([1, 2, 3], 16, vexForms);
-  const evex = space([1], 24, evexForms);
-  if (forms.all.length > 256) throw new Error(`${forms.all.length} forms do not fit a byte`);
+  const evex = space([1, 2, 3], 24, evexForms);
   const { version } = JSON.parse(readFileSync(new URL('../node_modules/iced-x86/package.json', import.meta.url), 'utf8'));
   return `// Generated by scripts/instruction-table.mjs from iced-x86 ${version}: do not edit, run \`npm run generate:instructions\`.
 //

@@ -453,7 +453,8 @@ bool fill_lost(Region* region, size_t page, const Fault& fault, Cause cause) {
 
 void complete_load(MachineContext& machine, const Instruction& load, uint64_t fill) {
   if (load.emulated) return apply_effect(machine, load, effect_of(load, operands_of(load, machine), fill, fill));
-  const uint64_t read[kWidestVector / 8] = {fill, fill, fill, fill};
+  uint64_t read[kWidestVector / 8];
+  for (uint64_t& word : read) word = fill;
   load_vector(machine, load, read);
   step_over(machine, load);
 }

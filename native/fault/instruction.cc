@@ -3,6 +3,10 @@
 // Encodings are those of Intel's SDM, volume 2, chapter 2. What each opcode does is in instruction_table.inc.
 #include "fault/instruction.h"
 
+#include <bit>
+
+#include "fault/vector_registers.h"
+
 namespace revocable {
 
 #if defined(__x86_64__)
@@ -14,6 +18,11 @@ namespace {
 enum class Place : uint8_t { none, modrm, constant, source, destination, stack };  // [rsi], [rdi], and at rsp
 enum class Other : uint8_t { none, reg, constant, one, count, accumulator };       // ModRM.reg, or cl, or rax
 enum class Use : uint8_t { none, used, overwritten };                              // as a whole
+
+// Which bytes of the operand a mask enables: those of elements whose bits are set, or as many elements as there are bits set. In
+// `whole` they are all read, and it chooses among the results. `signs`: the mask is the highest bits of a vector register's
+// elements.
+enum class Masking : uint8_t { none, whole, each, packed, signs };
 
 constexpr uint8_t kEmulated = 1, kLockable = 2, kBitString = 4, kMemoryFirst = 8;
 
@@ -33,11 +42,14 @@ struct Form {
   uint8_t used = 0, overwritten = 0;        // bits of rax to rdi
   VectorMove move = VectorMove::none;
   uint8_t vector_width = 0;
+  Masking masking = Masking::none;
+  uint8_t element = 0, mask_bits = 0;  // bytes; where there are more bits than elements, these begin again
+  uint8_t broadcast = 0;               // bytes of the operand that EVEX.b makes of it; 0: none
   bool has(uint8_t flag) const { return (flags & flag) != 0; }
 };
 
 struct Entry {
-  uint8_t pattern;
+  uint16_t pattern;
   Operation operation;
 };
 
@@ -50,8 +62,8 @@ struct Meaning {
 };
 
 template <size_t kPatterns, size_t kSlots, size_t kEntries, size_t kGroups>
-Meaning look_up(const uint8_t (&patterns)[kPatterns][kSlots], const Entry (&entries)[kEntries],
-                const uint8_t (&groups)[kGroups][8], unsigned number, unsigned slot, unsigned reg) {
+Meaning look_up(const uint16_t (&patterns)[kPatterns][kSlots], const Entry (&entries)[kEntries],
+                const uint16_t (&groups)[kGroups][8], unsigned number, unsigned slot, unsigned reg) {
   const Entry& entry = entries[number < kEntries ? number : groups[number - kEntries][reg]];
   return {&kForms[patterns[entry.pattern][slot]], entry.operation};
 }
@@ -96,9 +108,11 @@ struct Encoding {
   Space space = Space::legacy;
   bool operand_size = false, locked = false, rex = false, w = false;
   uint8_t repeat = 0;            // 0xf3, 0xf2
-  unsigned r = 0, x = 0, b = 0;  // 8, or nothing, to be added to a register's number
-  unsigned vector = 0;           // VEX.vvvv
+  unsigned r = 0, x = 0, b = 0;  // 8, or nothing, to be added to a register's number; r with EVEX: up to 24
+  unsigned vector = 0;           // VEX.vvvv; EVEX.V'vvvv
   unsigned pp = 0, length = 0;
+  unsigned mask = 0;  // EVEX.aaa: the mask's register; 0: there is none
+  bool zeroing = false, broadcast = false;
   unsigned map = 0;
   uint8_t opcode = 0;
 };
@@ -151,17 +165,22 @@ void read_vex(Bytes& bytes, bool short_form, Encoding* encoding) {
   read_vex_end(second, encoding);
 }
 
-// Known only without a mask, zeroing, broadcast or more than 16 general registers.
+// The two bits of which one is not as here belong to APX, and more than 16 general registers.
 void read_evex(Bytes& bytes, Encoding* encoding) {
   const uint8_t first = bytes.next(), second = bytes.next(), third = bytes.next();
-  const bool plain = (first & 0x0f) == 1 && (second & 0x7c) == 0x7c && (third & 0x9f) == 0x08 && third >> 5 != 3;
-  encoding->space = plain ? Space::evex : Space::unknown;
-  encoding->map = 1;
+  encoding->length = (third >> 5) & 3;
+  const bool known = (first & 8) == 0 && (second & 4) != 0 && encoding->length != 3;
+  encoding->space = known ? Space::evex : Space::unknown;
+  encoding->map = first & 7;
+  encoding->r = ((~first & 0x80) >> 4) + (~first & 0x10);
   encoding->x = (~first & 0x40) >> 3;
   encoding->b = (~first & 0x20) >> 2;
   encoding->w = (second & 0x80) != 0;
+  encoding->vector = ((~second >> 3) & 15) + ((~third & 8) << 1);
   encoding->pp = second & 3;
-  encoding->length = (third >> 5) & 3;
+  encoding->mask = third & 7;
+  encoding->zeroing = (third & 0x80) != 0;
+  encoding->broadcast = (third & 0x10) != 0;
 }
 
 void read_map(Bytes& bytes, Encoding* encoding) {
@@ -210,7 +229,7 @@ Meaning meaning_of(const Encoding& encoding, unsigned reg) {
       return look_up(kVexPatterns, kVexEntries, kVexGroups, kVexOpcodes[encoding.map - 1][encoding.opcode],
                      encoding.pp * 4 + w * 2 + encoding.length, reg);
     case Space::evex:
-      return look_up(kEvexPatterns, kEvexEntries, kEvexGroups, kEvexOpcodes[0][encoding.opcode],
+      return look_up(kEvexPatterns, kEvexEntries, kEvexGroups, kEvexOpcodes[encoding.map - 1][encoding.opcode],
                      encoding.pp * 6 + w * 3 + encoding.length, reg);
     default: return {};
   }
@@ -235,7 +254,7 @@ void read_sib(Bytes& bytes, const Encoding& encoding, unsigned mod, Operand* ope
   else operand->base = (sib & 7) + encoding.b;
 }
 
-// `step` is the unit of a displacement of one byte: EVEX counts in vectors.
+// `step` is the unit of a displacement of one byte.
 Operand read_operand(Bytes& bytes, const Encoding& encoding, uint8_t modrm, unsigned step) {
   const unsigned mod = modrm >> 6, rm = modrm & 7;
   Operand operand;
@@ -298,6 +317,52 @@ void find_mover(const Operand& operand, const Form& form, unsigned reg, const En
   if (!take(operand.base, 0)) take(operand.index, operand.scale);
 }
 
+// --- masks --------------------------------------------------------------------------------------------------------------------
+
+uint64_t lowest(unsigned bits) { return bits >= 64 ? ~uint64_t{0} : (uint64_t{1} << bits) - 1; }
+
+// The highest bits of a vector register's elements.
+uint64_t signs_of(const VectorRegisters& registers, unsigned number, const Form& form) {
+  uint8_t bytes[kWidestVector];
+  registers.get(number, form.access[0].width, bytes);
+  uint64_t signs = 0;
+  for (unsigned i = 0; i < form.mask_bits; ++i) signs |= uint64_t{bytes[(i + 1) * form.element - 1]} >> 7 << i;
+  return signs;
+}
+
+// Bytes of an operand of that width.
+uint64_t enabled_bytes(uint64_t mask, const Form& form, unsigned width) {
+  uint64_t enabled = 0;
+  for (unsigned i = 0; i < form.mask_bits; ++i) {
+    if ((mask >> i & 1) != 0) enabled |= lowest(form.element) << (i * form.element % width);
+  }
+  return enabled;
+}
+
+// Leaves of the access what the mask enables of it: no access, if that is nothing. False where the frame has no masks.
+bool apply_mask(const Form& form, const Encoding& encoding, const MachineContext& machine, Instruction* instruction) {
+  const bool signs = form.masking == Masking::signs;
+  if (!signs && (encoding.mask == 0 || form.masking == Masking::whole)) return true;
+  const VectorRegisters registers(machine);
+  if (signs ? !registers.has_ymm() : !registers.has_zmm()) return false;
+  MemoryAccess& access = instruction->access[0];
+  const uint64_t mask = signs ? signs_of(registers, encoding.vector, form) : registers.mask(encoding.mask);
+  const uint64_t bits = mask & lowest(form.mask_bits);
+  const unsigned width = access.width;
+  const uint64_t enabled = form.masking == Masking::packed ? lowest(static_cast<unsigned>(std::popcount(bits)) * form.element)
+                                                           : enabled_bytes(bits, form, width);
+  if (enabled == 0) {
+    instruction->accesses = 0;
+    return true;
+  }
+  access.before = static_cast<unsigned>(std::countr_zero(enabled));
+  access.behind = width - static_cast<unsigned>(std::bit_width(enabled));
+  access.address += access.before;
+  access.width = width - access.before - access.behind;
+  access.enabled = enabled >> access.before;
+  return true;
+}
+
 // --- putting it together ------------------------------------------------------------------------------------------------------
 
 void take_emulation(const Meaning& meaning, const Encoding& encoding, unsigned reg, Instruction* instruction) {
@@ -321,9 +386,18 @@ void take_vector_move(const Form& form, const Encoding& encoding, unsigned reg, 
   VectorPart& part = instruction->vector;
   part.move = form.move;
   part.number = static_cast<uint8_t>(reg);
-  part.vex = encoding.space == Space::vex;
+  part.evex = encoding.space == Space::evex;
+  part.vex = encoding.space == Space::vex || part.evex;
   part.other = static_cast<uint8_t>(part.vex ? encoding.vector : reg);
   part.width = form.vector_width;
+  part.merges = encoding.mask != 0 && !encoding.zeroing;
+}
+
+// EVEX counts a displacement of one byte in operands.
+unsigned unit_of_displacement(const Form& form, const Encoding& encoding) {
+  if (encoding.space != Space::evex) return 1;
+  if (encoding.broadcast) return form.broadcast;
+  return form.masking == Masking::packed ? form.element : form.access[0].width;
 }
 
 // ModRM.reg as a general register: its second bytes belong to the first four.
@@ -336,7 +410,7 @@ bool is_string(const Form& form) { return form.access[0].place == Place::source 
 void add_access(const FormAccess& from, const Form& form, const Operand& operand, unsigned reg, const Encoding& encoding,
                 const MachineContext& machine, Instruction* instruction) {
   MemoryAccess& access = instruction->access[instruction->accesses++];
-  access.width = from.width;
+  access.width = encoding.broadcast ? form.broadcast : from.width;
   access.reads = from.reads;
   access.writes = from.writes;
   switch (from.place) {
@@ -366,12 +440,13 @@ Instruction decode_instruction(const uint8_t* code, size_t count, const MachineC
   const Meaning meaning = meaning_of(encoding, (modrm >> 3) & 7);
   const Form& form = *meaning.form;
   if (!meaning.known() || (encoding.locked && !form.has(kLockable))) return {};
+  if ((encoding.mask != 0 && form.masking == Masking::none) || (encoding.broadcast && form.broadcast == 0)) return {};
 
   Operand operand;
   const unsigned reg = ((modrm >> 3) & 7) + encoding.r;
   if (form.access[0].place == Place::modrm) {
     if (bytes.next() >> 6 == 3) return {};  // between two registers
-    operand = read_operand(bytes, encoding, modrm, encoding.space == Space::evex ? form.access[0].width : 1);
+    operand = read_operand(bytes, encoding, modrm, unit_of_displacement(form, encoding));
   } else if (form.access[0].place == Place::constant) {
     operand.displacement = bytes.number(8);
   }
@@ -381,13 +456,15 @@ Instruction decode_instruction(const uint8_t* code, size_t count, const MachineC
   instruction.known = true;
   instruction.length = bytes.read;
   if (form.has(kEmulated)) take_emulation(meaning, encoding, reg, &instruction);
-  if (form.move != VectorMove::none) take_vector_move(form, encoding, reg, &instruction);
+  // Of masks, the emulator knows what they mean for a move that changes nothing.
+  if (form.move == VectorMove::whole || encoding.mask == 0) take_vector_move(form, encoding, reg, &instruction);
   instruction.locked = encoding.locked || instruction.operation == Operation::xchg;
   const bool run_out = is_string(form) && encoding.repeat != 0 && machine.general(kCount) == 0;
   if (run_out) return instruction;
   for (const FormAccess& access : form.access) {
     if (access.place != Place::none) add_access(access, form, operand, reg, encoding, machine, &instruction);
   }
+  if (form.masking != Masking::none && !apply_mask(form, encoding, machine, &instruction)) return {};
   return instruction;
 }
 

@@ -19,9 +19,9 @@
 // All others that are known run by themselves, one step, with their operand moved to memory that may be touched: see
 // MemoryAccess::mover.
 //
-// Async-signal-safe. Not known are segments with a base (fs, gs), addresses of 32 bits, instructions whose access depends on a
-// mask, gathers and scatters, accesses of more than 64 bytes, EVEX but for the moves of whole vectors, what makes no access, and
-// every instruction of a processor other than x86-64.
+// Async-signal-safe. Not known are segments with a base (fs, gs), addresses of 32 bits, gathers and scatters, maskmovdqu,
+// accesses of more than 64 bytes, what makes no access, APX, AVX-512 of half precision, and every instruction of a processor
+// other than x86-64.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +34,8 @@ namespace revocable {
 inline constexpr size_t kLongestInstruction = 15;
 inline constexpr unsigned kNoRegister = 16;
 
-// One access of an instruction to memory.
+// One access of an instruction to memory. Under a mask it begins and ends with bytes that the mask enables, and those in between
+// that it does not enable are not accessed.
 struct MemoryAccess {
   uintptr_t address = 0;
   unsigned width = 0;  // bytes, 1 to 64
@@ -44,6 +45,8 @@ struct MemoryAccess {
   // kNoRegister: there is none.
   unsigned mover = kNoRegister, mover_shift = 0;
   bool mover_overwritten = false;
+  uint64_t enabled = ~uint64_t{0};  // a bit for each byte from `address` on
+  unsigned before = 0, behind = 0;  // bytes of the operand on either side, which are not accessed
 };
 
 enum class Operation : uint8_t {
@@ -110,12 +113,14 @@ enum class VectorMove : uint8_t {
 struct VectorPart {
   VectorMove move = VectorMove::none;
   uint8_t number = 0;
-  uint8_t other = 0;  // whose bytes are around a half, and above a number that is the result of something
-  uint8_t width = 0;  // of the register: 16 or 32 bytes
-  bool vex = false;   // what is above them is cleared, and not kept
+  uint8_t other = 0;    // whose bytes are around a half, and above a number that is the result of something
+  uint8_t width = 0;    // of the register: 16, 32 or 64 bytes
+  bool vex = false;     // what is above them is cleared, and not kept
+  bool evex = false;    // the same, and it may be any of 32 registers
+  bool merges = false;  // `whole` under a mask: a load leaves bytes that are not enabled as they are
 };
 
-inline constexpr unsigned kWidestVector = 32;
+inline constexpr unsigned kWidestVector = 64;
 
 struct Instruction {
   bool known = false;     // false: nothing else here means anything

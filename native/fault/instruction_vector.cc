@@ -11,6 +11,7 @@ namespace revocable {
 namespace {
 
 constexpr uint32_t kExceptionsMasked = 0x1f80;  // of MXCSR
+constexpr unsigned kHalf = 16;                   // of a ymm: an xmm
 
 bool computes(VectorMove move) { return move >= VectorMove::widened; }
 
@@ -48,24 +49,36 @@ void compute(VectorMove move, const void* read, unsigned width, VectorRegisters&
 #undef OF_BOTH_WIDTHS
 #undef RUN
 
+// Zeros above the operand, and in it where the mask leaves bytes out and does not merge.
+void load_whole(const VectorPart& part, const MemoryAccess& access, const VectorRegisters& registers, const uint8_t* read,
+                uint8_t* bytes) {
+  const unsigned operand = access.before + access.width + access.behind;
+  if (part.merges) registers.get(part.number, part.width, bytes);
+  memset(bytes + operand, 0, kWidestVector - operand);
+  for (unsigned i = 0; i < access.width; ++i) {
+    if ((access.enabled >> i & 1) != 0) bytes[access.before + i] = read[i];
+  }
+}
+
 }  // namespace
 
 bool moves_vector(const Instruction& instruction, const MachineContext& machine) {
   const VectorPart& part = instruction.vector;
   if (part.move == VectorMove::none) return false;
   const VectorRegisters registers(machine);
-  if (part.vex ? !registers.has_ymm() : !registers.has_xmm()) return false;
+  if (!registers.has_xmm() || (part.vex && !registers.has_ymm()) || (part.evex && !registers.has_zmm())) return false;
   return !computes(part.move) || (registers.control() & kExceptionsMasked) == kExceptionsMasked;
 }
 
 void load_vector(MachineContext& machine, const Instruction& instruction, const void* read) {
   const VectorPart& part = instruction.vector;
-  const unsigned width = instruction.access[0].width;
+  const MemoryAccess& access = instruction.access[0];
+  const unsigned width = access.width;
   VectorRegisters registers(machine);
   uint8_t bytes[kWidestVector] = {};
-  if (part.move != VectorMove::whole && part.move != VectorMove::repeated) registers.get_low(part.other, bytes);
+  if (part.move != VectorMove::whole && part.move != VectorMove::repeated) registers.get(part.other, kHalf, bytes);
   switch (part.move) {
-    case VectorMove::whole:
+    case VectorMove::whole: load_whole(part, access, registers, static_cast<const uint8_t*>(read), bytes); break;
     case VectorMove::low: memcpy(bytes, read, width); break;
     case VectorMove::high: memcpy(bytes + 8, read, width); break;
     case VectorMove::repeated:
@@ -79,11 +92,11 @@ void load_vector(MachineContext& machine, const Instruction& instruction, const 
 
 void store_vector(const MachineContext& machine, const Instruction& instruction, void* written) {
   const VectorPart& part = instruction.vector;
+  const MemoryAccess& access = instruction.access[0];
   const VectorRegisters registers(machine);
   uint8_t bytes[kWidestVector];
-  registers.get_low(part.number, bytes);
-  if (part.width == kWidestVector) registers.get_high(part.number, bytes + 16);
-  memcpy(written, bytes + (part.move == VectorMove::high ? 8 : 0), instruction.access[0].width);
+  registers.get(part.number, part.width, bytes);
+  memcpy(written, bytes + access.before + (part.move == VectorMove::high ? 8 : 0), access.width);
 }
 
 #else

@@ -6,8 +6,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -291,9 +293,9 @@ void model_write(RegisterBus* bus, const RegisterModel& model, uint64_t offset, 
 
 namespace {
 
-AccessResult ask_for_bytes(const Target& target, unsigned bytes, bool write, char* at) {
+AccessResult ask_for_bytes(const Target& target, uint64_t offset, unsigned bytes, bool write, char* at) {
   AccessResult result = AccessResult::answered;
-  for_each_piece(target.offset, bytes, [&](uint64_t piece, unsigned width, unsigned done) {
+  for_each_piece(offset, bytes, [&](uint64_t piece, unsigned width, unsigned done) {
     RegisterAccess access{.offset = piece, .width = width, .reads = !write, .writes = write};
     if (write) memcpy(&access.value, at + done, width);
     uint64_t value = 0;
@@ -304,18 +306,41 @@ AccessResult ask_for_bytes(const Target& target, unsigned bytes, bool write, cha
   return result;
 }
 
-// Bytes from the model, or to it, piece by piece; without another thread's access in between where the model is C++.
-AccessResult transfer(const Target& target, unsigned bytes, bool write, void* at) {
+// Bytes one behind the other that an access touches: all of them, but under a mask. Ends early, and returns false, when
+// `each(at, bytes)` does; `at` counts from the access's first byte.
+template <typename Each>
+bool for_each_run(const MemoryAccess& access, Each each) {
+  for (unsigned at = 0; at < access.width;) {
+    const unsigned first = at + static_cast<unsigned>(std::countr_zero(access.enabled >> at));
+    const unsigned most = access.width - first;
+    const unsigned bytes = std::min(most, static_cast<unsigned>(std::countr_one(access.enabled >> first)));
+    if (!each(first, bytes)) return false;
+    at = first + bytes;
+  }
+  return true;
+}
+
+// Bytes from the model, or to it, piece by piece; without another thread's access in between where the model is C++. Those that
+// are not enabled stay as they are.
+AccessResult transfer(const Target& target, const MemoryAccess& access, bool write, char* bytes) {
   {
     const BusTurn turn(target.bus);
     if (!is_behind(target)) return AccessResult::gone;
     if (const RegisterModel* model = target.bus->model.load(std::memory_order_relaxed)) {
-      if (write) write_pieces(target.bus, *model, target.offset, bytes, at);
-      else read_pieces(target.bus, *model, target.offset, bytes, at);
+      for_each_run(access, [&](unsigned at, unsigned run) {
+        if (write) write_pieces(target.bus, *model, target.offset + at, run, bytes + at);
+        else read_pieces(target.bus, *model, target.offset + at, run, bytes + at);
+        return true;
+      });
       return AccessResult::answered;
     }
   }
-  return ask_for_bytes(target, bytes, write, static_cast<char*>(at));
+  AccessResult result = AccessResult::answered;
+  for_each_run(access, [&](unsigned at, unsigned run) {
+    result = ask_for_bytes(target, target.offset + at, run, write, bytes + at);
+    return result == AccessResult::answered;
+  });
+  return result;
 }
 
 // --- instructions on general registers: completed here ------------------------------------------------------------------------
@@ -373,11 +398,11 @@ AccessResult ask_in_pieces(const Target& target, const Emulation& emulation, Eff
   uint64_t words[2] = {};
   const MemoryAccess& of = emulation.access();
   AccessResult result = AccessResult::answered;
-  if (of.reads) result = ask_for_bytes(target, of.width, false, reinterpret_cast<char*>(words));
+  if (of.reads) result = ask_for_bytes(target, target.offset, of.width, false, reinterpret_cast<char*>(words));
   if (result != AccessResult::answered) return result;
   *effect = emulation.effect(words);
   uint64_t put[2] = {effect->memory, effect->memory_high};
-  if (effect->writes && of.writes) result = ask_for_bytes(target, of.width, true, reinterpret_cast<char*>(put));
+  if (effect->writes && of.writes) result = ask_for_bytes(target, target.offset, of.width, true, reinterpret_cast<char*>(put));
   return result;
 }
 
@@ -447,10 +472,10 @@ Delivery move_vector(Region* region, const Instruction& instruction, MachineCont
   const Target target = target_of(region, access);
   if (target.verdict != Verdict::deliver && target.fill == Fill::deadly) return Delivery::deadly;
   scope.leave();
-  char bytes[kWidestVector];
+  char bytes[kWidestVector] = {};
   if (access.writes) store_vector(machine, instruction, bytes);
   AccessResult result = AccessResult::gone;
-  if (target.verdict == Verdict::deliver) result = transfer(target, access.width, access.writes, bytes);
+  if (target.verdict == Verdict::deliver) result = transfer(target, access, access.writes, bytes);
   if (result != AccessResult::answered) {
     if (target.fill == Fill::deadly) return Delivery::deadly;
     memset(bytes, target.fill == Fill::ones ? 0xff : 0, access.width);
@@ -600,12 +625,12 @@ bool plan_moves(const Instruction& instruction, Moved* moved, unsigned* count) {
   return *count != 0;
 }
 
-AccessResult read_for(const Moved& moved, void* bytes) {
+AccessResult read_for(const Moved& moved, char* bytes) {
   const unsigned width = moved.access.width;
   AccessResult result = AccessResult::gone;
   if (moved.target.verdict == Verdict::deliver) {
     result = AccessResult::answered;
-    if (moved.access.reads) result = transfer(moved.target, width, false, bytes);
+    if (moved.access.reads) result = transfer(moved.target, moved.access, false, bytes);
   }
   if (result != AccessResult::answered) memset(bytes, moved.target.fill == Fill::ones ? 0xff : 0, width);
   return result;
@@ -624,7 +649,7 @@ void forget_abandoned() {
 
 bool is_same_access(const Moved& a, const Moved& b) {
   return a.access.address == b.access.address && a.access.width == b.access.width && a.access.reads == b.access.reads &&
-         a.access.writes == b.access.writes && a.target.slot == b.target.slot && a.target.generation == b.target.generation &&
+         a.access.writes == b.access.writes && a.access.enabled == b.access.enabled && a.target.slot == b.target.slot && a.target.generation == b.target.generation &&
          a.target.incarnation == b.target.incarnation;
 }
 
@@ -688,7 +713,7 @@ Delivery redirect(const Instruction& instruction, MachineContext& machine, Reade
   const bool ready = g_trap_handler.load(std::memory_order_acquire) == kTrapHandlerInPlace || trap_handler_ready();
   if (!ready) return Delivery::not_understood;
   scope.leave();
-  char bytes[kMoved][kWidest];
+  char bytes[kMoved][kWidest] = {};
   take_up_abandoned(machine, moved, count, bytes);
   for (unsigned i = 0; i < count; ++i) {
     const AccessResult result = moved[i].given ? AccessResult::answered : read_for(moved[i], bytes[i]);
@@ -721,7 +746,7 @@ void deliver_written(const Moved& moved, const char* bytes) {
   if (target.verdict != Verdict::deliver) return note_gone(target, moved.access.address);
   char copy[kWidest];
   memcpy(copy, bytes, moved.access.width);
-  tell_result(target, moved.access, transfer(target, moved.access.width, true, copy));
+  tell_result(target, moved.access, transfer(target, moved.access, true, copy));
 }
 
 void end_step(Step* step, MachineContext& machine) {
@@ -741,8 +766,10 @@ void end_step(Step* step, MachineContext& machine) {
 
 bool touches(const Instruction& instruction, uintptr_t address) {
   for (unsigned i = 0; i < instruction.accesses; ++i) {
+    // Which byte of an operand under a mask a fault is for, no manual says.
     const MemoryAccess& access = instruction.access[i];
-    if (address >= access.address && address - access.address < access.width) return true;
+    const uintptr_t first = access.address - access.before;
+    if (address >= first && address - first < access.before + access.width + access.behind) return true;
   }
   return false;
 }

@@ -19,9 +19,9 @@ struct InstructionRun {
   uint64_t flags;
   uint64_t entry;
   uint64_t stack;
-  uint64_t extended;  // whether `vectors` is all that xsave has of x87, SSE and AVX
+  uint64_t components;  // of xsave; 0: `vectors` is what fxsave makes
   uint64_t unused[4];
-  alignas(64) uint8_t vectors[1024];
+  alignas(64) uint8_t vectors[4096];
 };
 InstructionRun instruction_run;
 void instruction_run_enter();
@@ -41,9 +41,9 @@ instruction_run_enter:
   push %r15
   mov %rsp, 144+instruction_run(%rip)
   mov %rsp, 32+instruction_run(%rip)
-  mov $7, %eax
+  mov 152+instruction_run(%rip), %eax
   xor %edx, %edx
-  cmpq $0, 152+instruction_run(%rip)
+  test %eax, %eax
   jne 1f
   fxrstor 192+instruction_run(%rip)
   jmp 2f
@@ -88,9 +88,9 @@ instruction_run_back:
   mov 144+instruction_run(%rip), %rsp
   pushfq
   popq 128+instruction_run(%rip)
-  mov $7, %eax
+  mov 152+instruction_run(%rip), %eax
   xor %edx, %edx
-  cmpq $0, 152+instruction_run(%rip)
+  test %eax, %eax
   jne 1f
   fxsave 192+instruction_run(%rip)
   jmp 2f
@@ -111,7 +111,10 @@ namespace revocable {
 
 namespace {
 
-constexpr size_t kHeader = 512;
+// <asm/sigcontext.h>: struct _fpx_sw_bytes, and the header of XSAVE.
+constexpr size_t kControl = 24, kXmm = 160, kMagic = 464, kFeatures = 472, kImageBytes = 480, kHeader = 512;
+constexpr uint32_t kExtended = 0x46505853, kExtendedEnd = 0x46505845;
+
 volatile sig_atomic_t g_signal = 0;
 
 // The instruction cannot be run, by this processor or with these operands, or touches what it must not. Goes on behind it.
@@ -127,21 +130,32 @@ void on_signal(int signal, siginfo_t* info, void* context) {
   machine.step_to(reinterpret_cast<uintptr_t>(instruction_run_back));
 }
 
+// All of them are in use, and none in its initial state.
 void put_vectors(const Registers& registers) {
-  memset(instruction_run.vectors, 0, sizeof instruction_run.vectors);
-  memcpy(instruction_run.vectors, registers.vectors, sizeof registers.vectors);
-  instruction_run.extended = has_avx();
-  if (!has_avx()) return;
-  instruction_run.vectors[kHeader] = 7;  // none is in its initial state
-  memcpy(instruction_run.vectors + g_vector_layout.ymm, registers.vectors_high, sizeof registers.vectors_high);
+  uint8_t* image = instruction_run.vectors;
+  memset(image, 0, sizeof instruction_run.vectors);
+  memcpy(image, registers.vectors, sizeof registers.vectors);
+  instruction_run.components = has_avx512() ? 0xe7 : has_avx() ? 7 : 0;
+  memcpy(image + kHeader, &instruction_run.components, sizeof instruction_run.components);
+  if (has_avx()) memcpy(image + g_vector_layout.ymm, registers.vectors_high, sizeof registers.vectors_high);
+  if (!has_avx512()) return;
+  memcpy(image + g_vector_layout.zmm, registers.zmm_high, sizeof registers.zmm_high);
+  memcpy(image + g_vector_layout.more_zmm, registers.more_zmm, sizeof registers.more_zmm);
+  memcpy(image + g_vector_layout.masks, registers.masks, sizeof registers.masks);
+}
+
+void take_component(unsigned number, uint32_t offset, void* to, size_t bytes) {
+  if ((instruction_run.vectors[kHeader] >> number & 1) == 0) memset(to, 0, bytes);
+  else memcpy(to, instruction_run.vectors + offset, bytes);
 }
 
 void take_vectors(Registers* registers) {
   memcpy(registers->vectors, instruction_run.vectors, sizeof registers->vectors);
-  if (!has_avx()) return;
-  const bool initial = (instruction_run.vectors[kHeader] & 4) == 0;
-  if (initial) memset(registers->vectors_high, 0, sizeof registers->vectors_high);
-  else memcpy(registers->vectors_high, instruction_run.vectors + g_vector_layout.ymm, sizeof registers->vectors_high);
+  if (has_avx()) take_component(2, g_vector_layout.ymm, registers->vectors_high, sizeof registers->vectors_high);
+  if (!has_avx512()) return;
+  take_component(6, g_vector_layout.zmm, registers->zmm_high, sizeof registers->zmm_high);
+  take_component(7, g_vector_layout.more_zmm, registers->more_zmm, sizeof registers->more_zmm);
+  take_component(5, g_vector_layout.masks, registers->masks, sizeof registers->masks);
 }
 
 }  // namespace
@@ -149,6 +163,11 @@ void take_vectors(Registers* registers) {
 bool has_avx() {
   if (g_vector_layout.ymm == 0) find_vector_registers();
   return __builtin_cpu_supports("avx") && g_vector_layout.ymm + 256 <= sizeof instruction_run.vectors;
+}
+
+bool has_avx512() {
+  return has_avx() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+         g_vector_layout.more_zmm + 1024 <= sizeof instruction_run.vectors;
 }
 
 Arena::Arena() : distance(2 * kPageSize) {
@@ -187,6 +206,70 @@ int run(const uint8_t* code, unsigned length, Registers* registers) {
   take_vectors(registers);
   registers->flags = instruction_run.flags;
   return g_signal;
+}
+
+// --- what a handler is given ---
+
+namespace {
+
+struct Part {
+  const char* name;
+  unsigned component;
+  size_t offset, bytes;
+  const void* registers;
+};
+
+std::vector<Part> parts_of(const Registers& registers) {
+  std::vector<Part> parts{{"xmm", 1, kXmm, 256, registers.vectors + kXmm}};
+  if (!has_avx()) return parts;
+  parts.push_back({"the upper halves of ymm", 2, g_vector_layout.ymm, 256, registers.vectors_high});
+  if (!has_avx512()) return parts;
+  parts.push_back({"masks", 5, g_vector_layout.masks, sizeof registers.masks, registers.masks});
+  parts.push_back({"the upper halves of zmm", 6, g_vector_layout.zmm, sizeof registers.zmm_high, registers.zmm_high});
+  parts.push_back({"zmm16 to zmm31", 7, g_vector_layout.more_zmm, sizeof registers.more_zmm, registers.more_zmm});
+  return parts;
+}
+
+}  // namespace
+
+MachineContext Frame::machine(const Registers& registers, const uint8_t* code) {
+  const MachineContext made = context_of(&context, registers, code);
+  context.uc_mcontext.fpregs = reinterpret_cast<fpregset_t>(image);
+  return made;
+}
+
+void Frame::put(const Registers& registers) {
+  memcpy(image, registers.vectors, sizeof registers.vectors);
+  if (!has_avx()) return;
+  const uint64_t components = has_avx512() ? 0xe7 : 7;
+  memcpy(image + kMagic, &kExtended, sizeof kExtended);
+  memcpy(image + kFeatures, &components, sizeof components);
+  const uint32_t bytes = kImage;
+  memcpy(image + kImageBytes, &bytes, sizeof bytes);
+  memcpy(image + kImage, &kExtendedEnd, sizeof kExtendedEnd);
+  memcpy(image + kHeader, &components, sizeof components);
+  for (const Part& part : parts_of(registers)) memcpy(image + part.offset, part.registers, part.bytes);
+}
+
+void Frame::forget(unsigned component, Registers* registers, Random& random) {
+  for (const Part& part : parts_of(*registers)) {
+    if (part.component != component) continue;
+    image[kHeader] = static_cast<uint8_t>(image[kHeader] & ~(1u << component));
+    randomize(random, image + part.offset, part.bytes);
+    memset(const_cast<void*>(part.registers), 0, part.bytes);
+  }
+}
+
+bool Frame::in_use(unsigned component) const { return !has_avx() || (image[kHeader] >> component & 1) != 0; }
+
+std::string Frame::differs(const Registers& registers) const {
+  if (memcmp(image + kControl, registers.vectors + kControl, 4) != 0) return "MXCSR";
+  const uint8_t zeros[1024] = {};
+  for (const Part& part : parts_of(registers)) {
+    const uint8_t* held = in_use(part.component) ? image + part.offset : zeros;
+    if (memcmp(held, part.registers, part.bytes) != 0) return part.name;
+  }
+  return "";
 }
 
 // --- making instructions ---

@@ -21,12 +21,16 @@ struct Registers {
   uint64_t flags;
   uint8_t vectors[512];       // as fxsave has them
   uint8_t vectors_high[256];  // the upper halves of ymm; zeros where the processor has none
+  // With AVX-512 only: the upper halves of zmm0 to zmm15, zmm16 to zmm31, and the masks k0 to k7.
+  uint8_t zmm_high[512], more_zmm[1024];
+  uint64_t masks[8];
 };
 
 // Of no numbers, with all exceptions masked.
 Registers blank_registers();
-// Whether instructions with VEX can be run.
+// Whether instructions with VEX can be run, and those with EVEX.
 bool has_avx();
+bool has_avx512();
 // Random general registers and flags.
 void fill_registers(Random& random, Registers* registers);
 
@@ -51,6 +55,22 @@ int run(const uint8_t* code, unsigned length, Registers* registers);
 
 // What the fault handler would be given.
 MachineContext context_of(ucontext_t* context, const Registers& registers, const uint8_t* code);
+
+// A signal's frame, as far as instructions look at it: as the fault handler would be given it.
+struct Frame {
+  static constexpr size_t kImage = 4096;  // what it says of its size
+  alignas(64) uint8_t image[kImage + 64] = {};
+  ucontext_t context{};
+
+  MachineContext machine(const Registers& registers, const uint8_t* code);
+  // All components are in use.
+  void put(const Registers& registers);
+  // The component of that number, which the header then calls initial, gets random bytes. Its registers are zeros.
+  void forget(unsigned component, Registers* registers, Random& random);
+  bool in_use(unsigned component) const;
+  // Which of the vector registers or MXCSR are others; nothing, if none is.
+  std::string differs(const Registers& registers) const;
+};
 
 // What ModRM and SIB say, and which registers give the operand the address it shall have.
 struct Address {

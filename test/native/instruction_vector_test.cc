@@ -15,8 +15,8 @@ namespace {
 
 constexpr uint32_t kMasked = 0x1f80;
 constexpr size_t kControl = 24, kXmm = 160, kXmmBytes = 256;
-constexpr size_t kMagic = 464, kFeatures = 472, kHeader = 512;  // <asm/sigcontext.h>
-constexpr uint32_t kExtended = 0x46505853;
+constexpr size_t kMagic = 464, kFeatures = 472, kImageBytes = 480, kHeader = 512;  // <asm/sigcontext.h>
+constexpr uint32_t kExtended = 0x46505853, kExtendedEnd = 0x46505845;
 
 constexpr uint8_t kPrefixes[] = {0, 0x66, 0xf3, 0xf2};  // as VEX.pp counts them
 
@@ -114,55 +114,12 @@ Made make(const Shape& shape, Random& random) {
   return made;
 }
 
-// A signal's frame, as far as it has vector registers.
-struct Frame {
-  alignas(64) uint8_t image[4096] = {};
-  ucontext_t context{};
-
-  MachineContext machine(const Registers& registers, const uint8_t* code) {
-    MachineContext made = context_of(&context, registers, code);
-    context.uc_mcontext.fpregs = reinterpret_cast<fpregset_t>(image);
-    return made;
-  }
-  void put(const Registers& registers) {
-    memcpy(image, registers.vectors, sizeof registers.vectors);
-    if (!has_avx()) return;
-    const uint32_t magic = kExtended;
-    const uint64_t features = 7, used = 7;
-    memcpy(image + kMagic, &magic, sizeof magic);
-    memcpy(image + kFeatures, &features, sizeof features);
-    memcpy(image + kHeader, &used, sizeof used);
-    memcpy(image + g_vector_layout.ymm, registers.vectors_high, sizeof registers.vectors_high);
-  }
-  // Components in their initial state have no bytes.
-  void forget(uint8_t component, size_t offset, Random& random) {
-    image[kHeader] = static_cast<uint8_t>(image[kHeader] & ~component);
-    randomize(random, image + offset, 256);
-  }
-  bool in_use(uint8_t component) const { return (image[kHeader] & component) != 0; }
-};
-
-std::string compare(const Frame& frame, const Registers& state) {
-  if (memcmp(frame.image + kControl, state.vectors + kControl, 4) != 0) return "MXCSR";
-  const uint8_t zeros[kXmmBytes] = {};
-  const bool low = !has_avx() || frame.in_use(2);
-  if (memcmp(low ? frame.image + kXmm : zeros, state.vectors + kXmm, kXmmBytes) != 0) return "xmm";
-  if (!has_avx()) return "";
-  const uint8_t* high = frame.in_use(4) ? frame.image + g_vector_layout.ymm : zeros;
-  return memcmp(high, state.vectors_high, kXmmBytes) != 0 ? "the upper halves of ymm" : "";
-}
-
 // Runs it both ways. What differs, or nothing.
 std::string differs(const Arena& arena, const Made& made, const uint8_t* code, Registers state, Random& random) {
   Frame frame;
   frame.put(state);
-  if (has_avx() && random() % 4 == 0) {
-    frame.forget(4, g_vector_layout.ymm, random);
-    memset(state.vectors_high, 0, sizeof state.vectors_high);
-  }
-  if (has_avx() && random() % 4 == 0) {
-    frame.forget(2, kXmm, random);
-    memset(state.vectors + kXmm, 0, kXmmBytes);
+  for (const unsigned component : {1u, 2u, 6u, 7u}) {
+    if (has_avx() && random() % 4 == 0) frame.forget(component, &state, random);
   }
   MachineContext machine = frame.machine(state, code);
   const Instruction instruction = decode_instruction(code, kLongestInstruction, machine);
@@ -192,7 +149,7 @@ std::string differs(const Arena& arena, const Made& made, const uint8_t* code, R
     if (i != kRsp && machine.general(i) != state.general[i]) return "register " + std::to_string(i);
   }
   if (((machine.flags() ^ state.flags) & kStatusFlags) != 0) return "flags";
-  return compare(frame, state);
+  return frame.differs(state);
 }
 
 // Numbers that arithmetic and conversions round, overflow, underflow or refuse.
@@ -284,6 +241,14 @@ TEST("A7 a move is not emulated on a frame that lacks the registers, nor arithme
   frame.image[kFeatures] = 3;
   CHECK(moves(frame, movups, sizeof movups));
   CHECK(!moves(frame, vmovups, sizeof vmovups));
+  frame.put(blank_registers());
+  const uint32_t bytes = g_vector_layout.ymm + 255;  // too short by one
+  memcpy(frame.image + kImageBytes, &bytes, sizeof bytes);
+  memcpy(frame.image + bytes, &kExtendedEnd, sizeof kExtendedEnd);
+  CHECK(!moves(frame, vmovups, sizeof vmovups));
+  frame.put(blank_registers());
+  memset(frame.image + Frame::kImage, 0, 4);  // no second magic
+  CHECK(!moves(frame, vmovups, sizeof vmovups));
   memset(frame.image + kMagic, 0, 48);
   CHECK(moves(frame, movups, sizeof movups));
   CHECK(!moves(frame, vmovups, sizeof vmovups));
@@ -294,15 +259,18 @@ TEST("A7 a move is not emulated on a frame that lacks the registers, nor arithme
 
 TEST("A7 a load with VEX clears the upper half of zmm, and one without keeps it") {
   const VectorLayout real = g_vector_layout;
-  g_vector_layout = {576, 1152};                                                      // as most processors with AVX-512 have it
+  g_vector_layout = {576, 1152, 1664, 1088};                                          // as most processors with AVX-512 have it
   const uint8_t movups[] = {0x0f, 0x10, 0x0f}, vmovups[] = {0xc5, 0xfc, 0x10, 0x0f};  // to register 1
   const uint8_t read[kWidestVector] = {1, 2, 3};
   for (const bool used : {false, true}) {
     Frame frame;
     const uint32_t magic = kExtended;
     const uint64_t features = 0xe7;
+    const uint32_t bytes = 2688;
     memcpy(frame.image + kMagic, &magic, sizeof magic);
     memcpy(frame.image + kFeatures, &features, sizeof features);
+    memcpy(frame.image + kImageBytes, &bytes, sizeof bytes);
+    memcpy(frame.image + bytes, &kExtendedEnd, sizeof kExtendedEnd);
     frame.image[kHeader] = used ? 0x47 : 7;
     memset(frame.image + 1152, 0x5a, 512);
     const uint8_t* high = frame.image + 1152 + 32;
