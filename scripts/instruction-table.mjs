@@ -383,7 +383,14 @@ function evexForms(map, opcode, reg) {
       [0, 1, 2].map((length) =>
         withRegister((r, isMask) =>
           withVector(reg, (vector, registers) => {
-            const bytes = [0x62, 0x70 | r | map, (w << 7) | ((~vector & 15) << 3) | 4 | pp, (length << 5) | 8, opcode, ...modrm(reg)];
+            const bytes = [
+              0x62,
+              0x70 | r | map,
+              (w << 7) | ((~vector & 15) << 3) | 4 | pp,
+              (length << 5) | 8,
+              opcode,
+              ...modrm(reg),
+            ];
             return formOf(bytes, EncodingKind.EVEX, { ...registers, isMask });
           }),
         ),

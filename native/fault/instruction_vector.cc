@@ -11,7 +11,7 @@ namespace revocable {
 namespace {
 
 constexpr uint32_t kExceptionsMasked = 0x1f80;  // of MXCSR
-constexpr unsigned kHalf = 16;                   // of a ymm: an xmm
+constexpr unsigned kHalf = 16;                  // of a ymm: an xmm
 
 bool computes(VectorMove move) { return move >= VectorMove::widened; }
 

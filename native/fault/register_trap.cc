@@ -59,6 +59,7 @@ struct Target {
   RegisterBus* bus = nullptr;
   uint32_t incarnation = 0;  // of the bus, when the mapping was seen alive
   uint64_t offset = 0;       // in the device's region
+  uintptr_t address = 0;     // the access's first byte that is the mapping's
   Verdict verdict = Verdict::refused;
   Fill fill = Fill::zeros;
   uint32_t slot = 0, generation = 0;
@@ -80,6 +81,7 @@ Target target_of(Region* region, const MemoryAccess& access) {
   Target target;
   target.bus = region->object->bus.load(std::memory_order_acquire);
   target.incarnation = target.bus->incarnation.load(std::memory_order_acquire);
+  target.address = std::max(access.address, region->start);
   target.verdict = judge(region, access);  // after it: a mapping that lives now has had that bus all the time
   target.fill = region->fill;
   target.slot = region->slot;
@@ -98,45 +100,45 @@ uint64_t fill_word(Fill fill) { return fill == Fill::ones ? ~uint64_t{0} : 0; }
 
 // --- telling ------------------------------------------------------------------------------------------------------------------
 
-void tell_of(const Target& target, uintptr_t address, bool write, EventKind kind, Cause cause) {
+void tell_of(const Target& target, bool write, EventKind kind, Cause cause) {
   const ReaderScope scope;
-  Region* region = find_region(address);
+  Region* region = find_region(target.address);
   if (region == nullptr || region->slot != target.slot || region->generation != target.generation) return;
   DeviceMapping* mapping = region->device_mapping;
   if (kind == EventKind::fault_self) {
     mapping->self_faults.fetch_add(1);
     bump(g_counters.self_faults);
   } else if (kind != EventKind::fault_protection) {
-    note_raw_failure(region, address, cause);
+    note_raw_failure(region, target.address, cause);
   }
-  tell_access(region, address, write, kind, cause);
+  tell_access(region, target.address, write, kind, cause);
 }
 
 // Where the mapping lives on, as after a suspension, nothing else would tell. Events come by the mapping's end.
-void note_gone(const Target& target, uintptr_t address) {
+void note_gone(const Target& target) {
   if (target.verdict != Verdict::deliver && target.verdict != Verdict::gone) return;
   const ReaderScope scope;
-  Region* region = find_region(address);
+  Region* region = find_region(target.address);
   if (region == nullptr || region->slot != target.slot || region->generation != target.generation) return;
-  note_raw_failure(region, address, Cause::none);
+  note_raw_failure(region, target.address, Cause::none);
 }
 
 void tell_verdict(const Target& target, const MemoryAccess& access) {
   if (target.verdict == Verdict::forbidden) {
-    tell_of(target, access.address, access.writes, EventKind::fault_protection, Cause::none);
+    tell_of(target, access.writes, EventKind::fault_protection, Cause::none);
   } else if (target.verdict == Verdict::refused) {
     bump(g_counters.accesses_refused);
-    tell_of(target, access.address, access.writes, EventKind::fault_refused, Cause::refused);
+    tell_of(target, access.writes, EventKind::fault_refused, Cause::refused);
   }
 }
 
 void tell_result(const Target& target, const MemoryAccess& access, AccessResult result) {
   switch (result) {
     case AccessResult::answered: return;
-    case AccessResult::gone: return note_gone(target, access.address);
-    case AccessResult::failed: return tell_of(target, access.address, access.writes, EventKind::fault_backing, Cause::failed);
-    case AccessResult::late: return tell_of(target, access.address, access.writes, EventKind::fault_backing, Cause::no_answer);
-    case AccessResult::self: return tell_of(target, access.address, access.writes, EventKind::fault_self, Cause::none);
+    case AccessResult::gone: return note_gone(target);
+    case AccessResult::failed: return tell_of(target, access.writes, EventKind::fault_backing, Cause::failed);
+    case AccessResult::late: return tell_of(target, access.writes, EventKind::fault_backing, Cause::no_answer);
+    case AccessResult::self: return tell_of(target, access.writes, EventKind::fault_self, Cause::none);
   }
 }
 
@@ -457,8 +459,7 @@ Delivery emulate(Region* region, const Instruction& instruction, MachineContext&
     effect = emulation.effect(read);
   }
   apply_effect(machine, instruction, effect);
-  if (dropped)
-    tell_of(target, instruction.access[0].address, instruction.access[0].writes, EventKind::fault_protection, Cause::none);
+  if (dropped) tell_of(target, instruction.access[0].writes, EventKind::fault_protection, Cause::none);
   if (result == AccessResult::answered) return Delivery::complete;
   if (!dropped) tell_verdict(target, emulation.access());
   tell_result(target, emulation.access(), result);
@@ -649,8 +650,8 @@ void forget_abandoned() {
 
 bool is_same_access(const Moved& a, const Moved& b) {
   return a.access.address == b.access.address && a.access.width == b.access.width && a.access.reads == b.access.reads &&
-         a.access.writes == b.access.writes && a.access.enabled == b.access.enabled && a.target.slot == b.target.slot && a.target.generation == b.target.generation &&
-         a.target.incarnation == b.target.incarnation;
+         a.access.writes == b.access.writes && a.access.enabled == b.access.enabled && a.target.slot == b.target.slot &&
+         a.target.generation == b.target.generation && a.target.incarnation == b.target.incarnation;
 }
 
 // An instruction that begins again, as the other operand's fault was somebody's to mend: what the model has given is not asked
@@ -743,7 +744,7 @@ void deliver_written(const Moved& moved, const char* bytes) {
     if (region == nullptr || region->generation != moved.target.generation || region->slot != moved.target.slot) return;
     target = target_of(region, moved.access);
   }
-  if (target.verdict != Verdict::deliver) return note_gone(target, moved.access.address);
+  if (target.verdict != Verdict::deliver) return note_gone(target);
   char copy[kWidest];
   memcpy(copy, bytes, moved.access.width);
   tell_result(target, moved.access, transfer(target, moved.access, true, copy));

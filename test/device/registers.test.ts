@@ -222,6 +222,29 @@ describeTrapped('raw views of registers', () => {
     mapping.check();
   });
 
+  test('an access that begins before the registers, or ends behind them, is refused, and reported where it is theirs', async () => {
+    const { map } = card([{ offset: 0 }, { offset: PAGE - 4 }]);
+    const memory = fixedMemory();
+    const mapping = map({ memory, memoryOffset: 65_536, fill: 'ones' });
+    const heard = heardOf(mapping);
+    const { load64, store64 } = accessesOf(memory);
+    const ends = [
+      { address: 65_536 - 4, offset: 0 },
+      { address: 65_536 + PAGE - 4, offset: PAGE - 4 },
+    ];
+    for (const { address, offset } of ends) {
+      store64(address, 1n);
+      expect(thrownBy(() => mapping.check())).toMatchObject({ code: 'ERR_DEVICE_REGISTER_ACCESS', cause: 'refused', offset });
+      expect(load64(address)).toBe(-1n);
+      expect(thrownBy(() => mapping.check())).toMatchObject({ code: 'ERR_DEVICE_REGISTER_ACCESS', cause: 'refused', offset });
+    }
+    await until('the events have come', () => heard.length === 4);
+    expect(heard.map(({ write, offset }) => ({ write, offset }))).toEqual(
+      ends.flatMap(({ offset }) => [true, false].map((write) => ({ write, offset }))),
+    );
+    mapping.check();
+  });
+
   test('a region that is no multiple of the page: behind its end accesses are refused, and read the fill', async () => {
     const { device, map } = card([{ offset: 96 }, { offset: 100 }], 104);
     const memory = fixedMemory();

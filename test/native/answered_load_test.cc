@@ -9,6 +9,7 @@
 #include "core/features.h"
 #include "core/status_table.h"
 #include "fixture.h"
+#include "instruction_run.h"
 
 using namespace revocable;
 
@@ -262,6 +263,25 @@ TEST("A7 a load of a vector from a lost page gets the fill, and what the instruc
   CHECK_EQ(words[0], 0x04030201u);
   CHECK_EQ(words[1] & words[2] & words[3], 0xffffffffu);
   CHECK((view.region->mark_of(1) & kMarkLostFilled) != 0);
+}
+
+TEST("A7 a load of a vector under a mask from a lost page gets the fill where the mask enables it") {
+  if (!has_avx512()) check::skip("the processor has no AVX-512");
+  start_library();
+  need_guards();
+  for (const size_t before : {size_t{0}, size_t{8}}) {  // bytes of the operand that are before the page
+    const Lost lost;
+    uint64_t bits[8];
+    for (uint64_t& each : bits) each = kBefore;
+    // The compiler uses neither zmm17 nor masks.
+    asm volatile(
+        "kmovq %2, %%k1\n vmovdqu64 (%0), %%zmm17\n vmovdqu8 (%1), %%zmm17%{%%k1%}\n vmovdqu64 %%zmm17, (%0)" ::"r"(bits),
+        "r"(lost.view.at - before), "r"(uint64_t{0xff000000000f0000} << before)
+        : "memory");
+    expect("vmovdqu8 under a mask", bits[(16 + before) / 8], kBefore | 0xffffffff, lost.without_fill());
+    expect("vmovdqu8 under a mask", bits[7], before == 0 ? kOnes : kBefore, lost.without_fill());
+    expect("vmovdqu8 under a mask", bits[1], kBefore, lost.without_fill());
+  }
 }
 
 TEST("A7 accesses that are not answered complete by the fill") {

@@ -35,12 +35,26 @@ std::vector<Shape> shapes() {
       all.push_back({1, 0x6f + by * 16, 1, w, element, stores, true});   // vmovdqa32, vmovdqa64
       all.push_back({1, 0x6f + by * 16, 2, w, element, stores, false});  // vmovdqu32, vmovdqu64
       all.push_back({1, 0x6f + by * 16, 3, w, w + 1, stores, false});    // vmovdqu8, vmovdqu16
-      all.push_back({.map = 1, .opcode = 0x10 + by, .pp = 2 + w, .w = w, .element = element, .stores = stores, .operand = element});
+      all.push_back(
+          {.map = 1, .opcode = 0x10 + by, .pp = 2 + w, .w = w, .element = element, .stores = stores, .operand = element});
     }
-    all.push_back({.map = 1, .opcode = stores ? 0xd6u : 0x7eu, .pp = stores ? 1u : 2u, .w = 1, .element = 0, .stores = stores, .operand = 8});
+    all.push_back({.map = 1,
+                   .opcode = stores ? 0xd6u : 0x7eu,
+                   .pp = stores ? 1u : 2u,
+                   .w = 1,
+                   .element = 0,
+                   .stores = stores,
+                   .operand = 8});
     all.push_back({.map = 1, .opcode = stores ? 0x7eu : 0x6eu, .pp = 1, .w = 0, .element = 0, .stores = stores, .operand = 4});
     for (const unsigned opcode : {0x12u, 0x16u})  // vmovlps, vmovhps: they take the other half from another register
-      all.push_back({.map = 1, .opcode = opcode + by, .pp = 0, .w = 0, .element = 0, .stores = stores, .operand = 8, .two_sources = !stores});
+      all.push_back({.map = 1,
+                     .opcode = opcode + by,
+                     .pp = 0,
+                     .w = 0,
+                     .element = 0,
+                     .stores = stores,
+                     .operand = 8,
+                     .two_sources = !stores});
   }
   all.push_back({1, 0xe7, 1, 0, 0, true, true});   // vmovntdq
   all.push_back({1, 0x2b, 0, 0, 0, true, true});   // vmovntps
@@ -114,10 +128,10 @@ bool is_as_enabled(const Instruction& instruction, const Case& made, uint64_t ma
          access.writes == made.shape.stores && access.reads != access.writes;
 }
 
-// Runs it both ways. What differs, or nothing. `beside`: the operand begins before the page, or ends behind it, with bytes that are
-// not enabled; what is there may not be touched.
-std::string differs(const Arena& arena, const Case& what, const Made& made, const uint8_t* code, Registers state, uintptr_t target,
-                    Random& random) {
+// Runs it both ways. What differs, or nothing. `beside`: the operand begins before the page, or ends behind it, with bytes that
+// are not enabled; what is there may not be touched.
+std::string differs(const Arena& arena, const Case& what, const Made& made, const uint8_t* code, Registers state,
+                    uintptr_t target, Random& random) {
   const uint64_t mask = state.masks[what.mask_register];
   Frame frame;
   frame.put(state);
@@ -230,7 +244,8 @@ TEST("A7 an emulated move with EVEX does what the processor does under each mask
   for (const Shape& shape : shapes()) {
     for (unsigned length = 0; length < (shape.operand == 0 ? 3u : 1u); ++length) {
       for (const bool zeroing : {false, true}) {
-        const Case what{.shape = shape, .length = length, .mask_register = 1 + static_cast<unsigned>(random() % 7), .zeroing = zeroing};
+        const Case what{
+            .shape = shape, .length = length, .mask_register = 1 + static_cast<unsigned>(random() % 7), .zeroing = zeroing};
         if (what.elements() == 0 || (zeroing && shape.stores)) continue;
         if (what.elements() <= 8) {
           for (uint64_t mask = 0; mask < 1u << what.elements(); ++mask) try_case(arena, what, mask, random, &failures);

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "fixture.h"
-#include "instruction_run.h"
+#include "instruction_opcodes.h"
 
 using namespace revocable;
 
@@ -12,119 +12,9 @@ using namespace revocable;
 
 namespace {
 
-// A place in the table: everything that says which instruction it is. With EVEX, also its mask and broadcast.
-struct Opcode {
-  enum { legacy, vex, evex } space;
-  unsigned map, opcode, prefix, w, length, reg;
-  unsigned mask = 0;
-  bool zeroing = false, broadcast = false;
-};
-
-constexpr uint8_t kNoPrefix = 0;
-constexpr uint8_t kPrefixes[] = {kNoPrefix, 0x66, 0xf3, 0xf2};
-
-template <typename Body>
-void for_each_opcode(Body body) {
-  for (unsigned opcode = 0; opcode < 256; ++opcode) {
-    for (unsigned reg = 0; reg < 8; ++reg) {
-      for (unsigned prefix = 0; prefix < 4; ++prefix) {
-        for (unsigned w = 0; w < 2; ++w) {
-          for (unsigned map = 0; map < 4; ++map) body({Opcode::legacy, map, opcode, prefix, w, 0, reg});
-          for (unsigned map = 1; map < 4; ++map) body({Opcode::vex, map, opcode, prefix, w, 0, reg});
-          for (unsigned map = 1; map < 4; ++map) body({Opcode::vex, map, opcode, prefix, w, 1, reg});
-        }
-      }
-    }
-  }
-}
-
-template <typename Body>
-void for_each_evex(Body body) {
-  for (unsigned opcode = 0; opcode < 256; ++opcode) {
-    for (unsigned reg = 0; reg < 8; ++reg) {
-      for (unsigned prefix = 0; prefix < 4; ++prefix) {
-        for (unsigned w = 0; w < 2; ++w) {
-          for (unsigned map = 1; map < 4; ++map) {
-            for (unsigned length = 0; length < 3; ++length) body({Opcode::evex, map, opcode, prefix, w, length, reg});
-          }
-        }
-      }
-    }
-  }
-}
-
-void begin_legacy(const Opcode& what, unsigned r, unsigned x, unsigned b, std::vector<uint8_t>* code) {
-  if (kPrefixes[what.prefix] != kNoPrefix) code->push_back(kPrefixes[what.prefix]);
-  code->push_back(static_cast<uint8_t>(0x40 | what.w << 3 | r << 2 | x << 1 | b));
-  if (what.map > 0) code->push_back(0x0f);
-  if (what.map > 1) code->push_back(what.map == 2 ? 0x38 : 0x3a);
-}
-
-// VEX.pp and EVEX.pp count the prefixes as kPrefixes does.
-void begin_vector(const Opcode& what, unsigned r, unsigned x, unsigned b, unsigned vector, std::vector<uint8_t>* code) {
-  const uint8_t registers = static_cast<uint8_t>((~r & 1) << 7 | (~x & 1) << 6 | (~b & 1) << 5 | (~r & 2) << 3);
-  const uint8_t end = static_cast<uint8_t>((~vector & 15) << 3 | what.prefix);
-  if (what.space == Opcode::vex) {
-    for (const unsigned byte : {0xc4u, (registers & 0xe0u) | what.map, what.w << 7 | what.length << 2 | end}) {
-      code->push_back(static_cast<uint8_t>(byte));
-    }
-    return;
-  }
-  const unsigned last = (what.zeroing ? 0x80u : 0) | what.length << 5 | (what.broadcast ? 0x10u : 0) | (~vector & 16) >> 1;
-  for (const unsigned byte : {0x62u, registers | what.map, what.w << 7 | 4u | end, last | what.mask}) {
-    code->push_back(static_cast<uint8_t>(byte));
-  }
-}
-
-std::vector<uint8_t> encode(const Opcode& what, Address* address, Random& random) {
-  const unsigned x = address->index != kNoRegister ? address->index >> 3 : 0;
-  const unsigned b = address->base != kNoRegister ? address->base >> 3 : 0;
-  // Some have no operand in VEX.vvvv, and are none if it is not 0; and mask registers have no numbers above 7.
-  const bool evex = what.space == Opcode::evex;
-  const unsigned r = evex ? random() % 2 * (random() % 4) : random() % 2;
-  const unsigned vector = random() % 2 == 0 ? 0 : evex ? random() % 32 : any_register(random);
-  std::vector<uint8_t> code;
-  if (what.space == Opcode::legacy) begin_legacy(what, r, x, b, &code);
-  else begin_vector(what, r, x, b, vector, &code);
-  code.push_back(static_cast<uint8_t>(what.opcode));
-  append(&code, what.reg, address);
-  return code;
-}
-
-// What goes elsewhere, or changes the stack pointer, cannot be run by the test; an address that is a constant cannot be moved.
-// And an escape to another map is no opcode.
-bool can_be_run(const Opcode& what, const Instruction& instruction) {
-  if (!instruction.known) return false;
-  if (what.space != Opcode::legacy) return true;
-  if (what.map == 1) return what.opcode != 0x38 && what.opcode != 0x3a;
-  if (what.map > 1) return true;
-  const bool jumps_or_pushes = what.opcode == 0xff && (what.reg == 2 || what.reg == 4 || what.reg == 6);
-  const bool pops = what.opcode == 0x8f;
-  const bool constant = what.opcode >= 0xa0 && what.opcode <= 0xa3;
-  return what.opcode != 0x0f && !jumps_or_pushes && !pops && !constant;
-}
-
-// The x87 unit's own record of its last instruction and operand is the one thing that may tell.
-void forget_last_operand(Registers* state) { memset(state->vectors + 6, 0, 18); }
-
 struct MovedCounts {
   size_t run = 0, raised = 0, without_mover = 0, masked = 0, broadcast = 0, empty = 0;
 };
-
-std::string vectors_differ(Registers& a, Registers& b) {
-  forget_last_operand(&a);
-  forget_last_operand(&b);
-  if (memcmp(a.vectors, b.vectors, sizeof a.vectors) != 0) return "vectors";
-  if (memcmp(a.vectors_high, b.vectors_high, sizeof a.vectors_high) != 0) return "the upper halves of ymm";
-  if (memcmp(a.zmm_high, b.zmm_high, sizeof a.zmm_high) != 0) return "the upper halves of zmm";
-  if (memcmp(a.more_zmm, b.more_zmm, sizeof a.more_zmm) != 0) return "zmm16 to zmm31";
-  return memcmp(a.masks, b.masks, sizeof a.masks) != 0 ? "masks" : "";
-}
-
-bool touches(const MemoryAccess& access, uintptr_t address) {
-  const uintptr_t at = address - access.address;
-  return at < access.width && (access.enabled >> at & 1) != 0;
-}
 
 // All accesses begin or end at an edge of the page, so that one byte more would be noticed.
 std::string moves(const Arena& arena, const uint8_t* code, const Instruction& instruction, const Registers& start,
@@ -185,23 +75,6 @@ bool is_as_wide(const uint8_t* code, const Instruction& instruction, Registers s
   return run(code, instruction.length, &state) != 0;
 }
 
-Instruction decode(const uint8_t* code, const Registers& state) {
-  Frame frame;
-  frame.put(state);
-  return decode_instruction(code, kLongestInstruction, frame.machine(state, code));
-}
-
-// By how much a displacement of one byte moves the operand, as the decoder has it.
-unsigned unit_of_displacement(uint8_t* code, const Address& address, const Registers& state) {
-  if (address.displacement_bytes != 1) return 1;
-  uintptr_t at[2];
-  for (const uint8_t displacement : {0, 1}) {
-    code[address.displacement_at] = displacement;
-    at[displacement] = decode(code, state).access[0].address;
-  }
-  return static_cast<unsigned>(at[1] - at[0]);
-}
-
 // The mask enables nothing: the processor does not touch where the operand would be.
 std::string touches_nothing(const Arena& arena, uint8_t* code, unsigned length, const Address& address, Registers state,
                             Random& random, MovedCounts* counts) {
@@ -221,8 +94,7 @@ std::string move_one(const Arena& arena, const Opcode& what, Registers state, Ra
   memset(code + made.size(), static_cast<int>(random()), 8);  // a constant, if there is one
 
   fill_registers(random, &state);
-  const bool is_string = what.space == Opcode::legacy && what.map == 0 && what.opcode >= 0xa4 && what.opcode <= 0xaf;
-  if (is_string) state.general[1] = 1;  // one step
+  if (is_string(what)) state.general[1] = 1;  // one step
   Instruction instruction = decode(code, state);
   if (!can_be_run(what, instruction)) return "";
   *bytes = bytes_of(code, instruction.length);
@@ -230,19 +102,17 @@ std::string move_one(const Arena& arena, const Opcode& what, Registers state, Ra
   const unsigned width = instruction.access[0].width;
   const bool at_end = random() % 2 == 0;
   const uint8_t* target = at_end ? arena.data + kPageSize - width : arena.data;
-  if (is_string) {
+  if (is_string(what)) {
     state.general[6] = reinterpret_cast<uintptr_t>(target);
     state.general[7] = reinterpret_cast<uintptr_t>(at_end ? arena.data : arena.data + kPageSize - width);
   } else {
-    const unsigned unit = what.space == Opcode::evex ? unit_of_displacement(code, address, state) : 1;
+    const unsigned unit = unit_of_displacement(what, code, address, state);
     const uintptr_t operand = reinterpret_cast<uintptr_t>(target) - instruction.access[0].before;
     aim(address, operand, reinterpret_cast<uintptr_t>(code) + instruction.length, unit, random, code, &state);
   }
   instruction = decode(code, state);
-  // A string of bits goes on elsewhere.
-  const bool is_bits = what.space == Opcode::legacy && what.map == 1 && (what.opcode | 0x18) == 0xbb;
-  if (is_bits) return "";
-  if (!is_string && instruction.access[0].address != reinterpret_cast<uintptr_t>(target)) return "its address";
+  if (is_string_of_bits(what)) return "";
+  if (!is_string(what) && instruction.access[0].address != reinterpret_cast<uintptr_t>(target)) return "its address";
   for (unsigned i = 0; i < instruction.accesses; ++i) {
     if (instruction.access[i].mover != kNoRegister) continue;
     ++counts->without_mover;
@@ -266,15 +136,11 @@ TEST("A7 an instruction whose operand is moved by a register does the same elsew
   const Arena arena;
   Random random(check::seed());
   Registers state = blank_registers();
-  // Small numbers, as doubles and as integers: few of them trap.
-  for (size_t at = 160; at < 416; at += 8) {
-    const double number = static_cast<double>(random() % 1000);
-    memcpy(state.vectors + at, &number, sizeof number);
-  }
   memset(arena.data, 0, kPageSize);
   MovedCounts counts;
   int failures = 0;
   for_each_opcode([&](const Opcode& what) {
+    randomize_vectors(random, what, &state);
     std::string bytes;
     const std::string difference = failures < 20 ? move_one(arena, what, state, random, &counts, &bytes) : "";
     if (difference.empty()) return;
@@ -299,11 +165,7 @@ TEST("A7 an instruction with EVEX whose operand is moved does the same, and its 
       what.mask = kind % 2 == 0 ? 0 : 1 + static_cast<unsigned>(random() % 7);
       what.zeroing = what.mask != 0 && random() % 2 == 0;
       what.broadcast = kind > 1;
-      randomize(random, state.vectors + 160, 256);
-      randomize(random, state.vectors_high, sizeof state.vectors_high);
-      randomize(random, state.zmm_high, sizeof state.zmm_high);
-      randomize(random, state.more_zmm, sizeof state.more_zmm);
-      for (uint64_t& mask : state.masks) mask = random() % 4 == 0 ? random() & random() & random() & random() : any_value(random);
+      randomize_vectors(random, what, &state);
       std::string bytes;
       const std::string difference = failures < 20 ? move_one(arena, what, state, random, &counts, &bytes) : "";
       if (difference.empty()) continue;
@@ -313,8 +175,8 @@ TEST("A7 an instruction with EVEX whose operand is moved does the same, and its 
       check::report(false, __FILE__, __LINE__, bytes + mask + "differs: " + difference);
     }
   });
-  printf("      %zu run, %zu of them masked, %zu broadcast; %zu with an empty mask, %zu raised, %zu without a mover\n", counts.run,
-         counts.masked, counts.broadcast, counts.empty, counts.raised, counts.without_mover);
+  printf("      %zu run, %zu of them masked, %zu broadcast; %zu with an empty mask, %zu raised, %zu without a mover\n",
+         counts.run, counts.masked, counts.broadcast, counts.empty, counts.raised, counts.without_mover);
   CHECK(counts.run > 20'000);
   CHECK(counts.masked > 8000);
   CHECK(counts.broadcast > 4000);

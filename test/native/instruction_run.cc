@@ -160,6 +160,8 @@ void take_vectors(Registers* registers) {
 
 }  // namespace
 
+bool kept_stack() { return instruction_run.general[kRsp] == instruction_run.stack; }
+
 bool has_avx() {
   if (g_vector_layout.ymm == 0) find_vector_registers();
   return __builtin_cpu_supports("avx") && g_vector_layout.ymm + 256 <= sizeof instruction_run.vectors;

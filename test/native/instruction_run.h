@@ -53,6 +53,9 @@ void catch_signals();
 // Runs the instruction of `length` bytes at `code`, behind which it writes. The signal that it raised, or 0.
 int run(const uint8_t* code, unsigned length, Registers* registers);
 
+// Whether the last run left rsp alone. A signal finds no stack where it did not.
+bool kept_stack();
+
 // What the fault handler would be given.
 MachineContext context_of(ucontext_t* context, const Registers& registers, const uint8_t* code);
 

@@ -181,7 +181,8 @@ TEST("A7 a move between memory and a vector register is known as one, and so is 
   moves("vmovntdq %ymm0, (%rdi)", {0xc5, 0xfd, 0xe7, 0x07}, VectorMove::whole, writes(32, at(7), 7));
   moves("vmovdqu64 64(%rdi), %zmm0", {0x62, 0xf1, 0xfe, 0x48, 0x6f, 0x47, 0x01}, VectorMove::whole, reads(64, at(7) + 64, 7));
   moves("vmovdqu8 %ymm16, -32(%r9)", {0x62, 0xc1, 0x7f, 0x28, 0x7f, 0x41, 0xff}, VectorMove::whole, writes(32, at(9) - 32, 9));
-  moves("vmovups %xmm1, 256(%rdi)", {0x62, 0xf1, 0x7c, 0x08, 0x11, 0x8f, 0, 1, 0, 0}, VectorMove::whole, writes(16, at(7) + 256, 7));
+  moves("vmovups %xmm1, 256(%rdi)", {0x62, 0xf1, 0x7c, 0x08, 0x11, 0x8f, 0, 1, 0, 0}, VectorMove::whole,
+        writes(16, at(7) + 256, 7));
   moves("vmovntdq %zmm0, (%rdi)", {0x62, 0xf1, 0x7d, 0x48, 0xe7, 0x07}, VectorMove::whole, writes(64, at(7), 7));
   moves("vbroadcastf32x4 (%rdi), %zmm0", {0x62, 0xf2, 0x7d, 0x48, 0x1a, 0x07}, VectorMove::repeated, reads(16, at(7), 7));
   // %xmm9, (%r9), and VEX.vvvv as the source of the other half.

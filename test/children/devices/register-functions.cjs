@@ -1,5 +1,5 @@
 // Ordinary functions on registers, of many lengths: register-functions.cjs (JSON: names of functions, lengths, places, whether the buffer
-// is shared, a program of WebAssembly in base64). Each runs on registers and on a twin of them that is memory; what the device's trace has
+// is shared, programs of WebAssembly in base64). Each runs on registers and on a twin of them that is memory; what the device's trace has
 // is compared with what the function was asked for, and what the registers hold with the twin. Prints what was seen of each function.
 const { Device, RegisterFile, stats } = require('revocable-mmap');
 const buffer = require('node:buffer');
@@ -10,15 +10,19 @@ const koffi = require('koffi');
 const PAGE = 4096;
 const SIZE = 8 * PAGE;
 const AT = 65536; // in the WebAssembly memory
-const MARK = 8; // written before each call, to tell their accesses apart
+const MARK = PAGE; // written before each call, to tell their accesses apart
+const SCRATCH = 256; // in the WebAssembly memory
 
-const { names, lengths, places, shared, program } = JSON.parse(process.argv[2]);
+const { names, lengths, places, shared, program, instructions, instructionsProgram } = JSON.parse(process.argv[2]);
 
 const model = new RegisterFile(Array.from({ length: SIZE / 8 }, (_, i) => ({ offset: 8 * i, width: 8 })));
 const device = new Device({ name: 'card', regions: [{ name: 'bar', size: SIZE, kind: 'registers', model }] });
 const memory = new WebAssembly.Memory({ initial: 4, maximum: 4, shared: true });
 const mapping = device.open().map(shared ? { memory, memoryOffset: AT } : { shared: false });
-const wasm = new WebAssembly.Instance(new WebAssembly.Module(Buffer.from(program, 'base64')), { env: { memory } }).exports;
+const exportsOf = (base64) =>
+  new WebAssembly.Instance(new WebAssembly.Module(Buffer.from(base64, 'base64')), { env: { memory } }).exports;
+const wasm = exportsOf(program);
+const wasmInstructions = exportsOf(instructionsProgram);
 
 // --- the two places where a function runs -------------------------------------------------------------------------------------
 
@@ -45,9 +49,21 @@ const covered = (Type) => (offset, length) => {
   const view = elements(twin.bytes, Type, offset, length);
   return [view.byteOffset - twin.bytes.byteOffset, view.byteLength];
 };
-const filling = (Type, value) => ({ run: ({ bytes }, o, n) => void elements(bytes, Type, o, n).fill(value), writes: covered(Type) });
+const filling = (Type, value) => ({
+  run: ({ bytes }, o, n) => void elements(bytes, Type, o, n).fill(value),
+  writes: covered(Type),
+});
 const all = (o, n) => [o, n];
-const hash = (name) => ({ run: ({ bytes }, o, n) => crypto.createHash(name).update(bytes.subarray(o, o + n)).digest('hex'), reads: all });
+/** Where the other end of a copy within the registers is. */
+const beside = (o, by) => (o >= by ? o - by : o + by);
+const hash = (name) => ({
+  run: ({ bytes }, o, n) =>
+    crypto
+      .createHash(name)
+      .update(bytes.subarray(o, o + n))
+      .digest('hex'),
+  reads: all,
+});
 const text = (encoding) => ({ run: ({ bytes }, o, n) => bytes.toString(encoding, o, o + n), reads: all });
 const even = (o, n) => [o, n & ~1];
 const written = (encoding, of) => ({
@@ -55,19 +71,94 @@ const written = (encoding, of) => ({
   writes: all,
 });
 
-/** `reads` and `writes`: the range that must be accessed; what else is read is counted, and nothing else may be written. */
+const INTEGERS = [Int8Array, Uint8Array, Int16Array, Uint16Array, Int32Array, Uint32Array, BigInt64Array, BigUint64Array];
+const TYPES = [...INTEGERS, Uint8ClampedArray, Float32Array, Float64Array];
+const isBig = (Type) => Type === BigInt64Array || Type === BigUint64Array;
+const ATOMICS = ['load', 'store', 'add', 'sub', 'and', 'or', 'xor', 'exchange', 'compareExchange'];
+
+/** Every access that JavaScript has a spelling for, in 256 bytes. */
+function everyAccess({ bytes }, o) {
+  const seen = [];
+  for (const Type of TYPES) {
+    const view = elements(bytes, Type, o, 256);
+    const one = isBig(Type) ? 1n : 1;
+    for (let i = 0; i < view.length; i++) {
+      seen.push(String(view[i]));
+      view[i] = (view[i] & one) + one;
+      view[i] += one;
+      if (view[i] < one) seen.push('small');
+    }
+    const name = Type.name.replace(/Array$/, '').replace(/^Uint8Clamped$/, 'Uint8');
+    const data = new DataView(bytes.buffer, bytes.byteOffset + o, 256);
+    for (const little of [true, false]) {
+      for (let i = 0; i < 24; i++) {
+        seen.push(String(data[`get${name}`](i, little)));
+        data[`set${name}`](i + 64, one + one, little);
+      }
+    }
+  }
+  for (const Type of INTEGERS) {
+    const view = elements(bytes, Type, o, 256);
+    for (const how of ATOMICS) {
+      const args = [3, 5].slice(0, Atomics[how].length - 2).map((value) => (isBig(Type) ? BigInt(value) : value));
+      for (let i = 0; i < view.length; i++) seen.push(String(Atomics[how](view, i, ...args)));
+    }
+  }
+  return seen.join();
+}
+
+/** Every instruction of WebAssembly that loads or stores. */
+function everyInstruction({ bytes, near }, o) {
+  const seen = [];
+  const scratch = Buffer.from(memory.buffer, SCRATCH, 16);
+  for (const { name, type, kind, how } of instructions) {
+    for (let i = 0; i < 128; i += 16) {
+      for (let j = 0; j < 16; j++) scratch[j] = i + j;
+      const value = type === 'i64' ? 0x0102030405060708n : type === 'v128' ? SCRATCH : 0x01020304;
+      const args = kind === 'load' && type !== 'v128' ? [] : how === 'cmpxchg' ? [value, value] : [value];
+      seen.push(String(wasmInstructions[name](near + o + i, ...args)), scratch.toString('hex'));
+    }
+  }
+  return `${seen.join()} ${bytes.toString('hex', o, o + 16)}`;
+}
+const within = (o) => [o, 264];
+
+/** `reads` and `writes`: the range that must be accessed; what else is read is counted, and nothing may be written but that or `mayWrite`. */
 const FUNCTIONS = {
+  'every access': { run: everyAccess, mayWrite: within },
+  'every instruction': { run: everyInstruction, mayWrite: within },
   'memory.fill': { run: ({ near }, o, n) => wasm.fill(near + o, 0x5a, n), writes: all },
   'memory.copy, into': { run: ({ near }, o, n) => wasm.copy(near + o, OTHER, n), writes: all },
-  'memory.copy, out of': { run: ({ near, other }, o, n) => (wasm.copy(OTHER, near + o, n), other.toString('hex', 0, n)), reads: all },
-  'memory.copy, upwards': { run: ({ near }, o, n) => wasm.copy(near + o, near + o - 9, n), reads: (o, n) => [o - 9, n], writes: all },
-  'memory.copy, downwards': { run: ({ near }, o, n) => wasm.copy(near + o - 9, near + o, n), reads: all, writes: (o, n) => [o - 9, n] },
+  'memory.copy, out of': {
+    run: ({ near, other }, o, n) => (wasm.copy(OTHER, near + o, n), other.toString('hex', 0, n)),
+    reads: all,
+  },
+  'memory.copy, upwards': {
+    run: ({ near }, o, n) => wasm.copy(near + o, near + beside(o, 9), n),
+    reads: (o, n) => [beside(o, 9), n],
+    writes: all,
+  },
+  'memory.copy, downwards': {
+    run: ({ near }, o, n) => wasm.copy(near + beside(o, 9), near + o, n),
+    reads: all,
+    writes: (o, n) => [beside(o, 9), n],
+  },
   'Buffer.fill, a byte': { run: ({ bytes }, o, n) => void bytes.fill(0xa5, o, o + n), writes: all },
   'Buffer.fill, a text': { run: ({ bytes }, o, n) => void bytes.fill('abcdefg', o, o + n), writes: all },
   'Buffer.copy, into': { run: ({ bytes, other }, o, n) => other.copy(bytes, o, 0, n), writes: all },
-  'Buffer.copy, out of': { run: ({ bytes, other }, o, n) => (bytes.copy(other, 0, o, o + n), other.toString('hex', 0, n)), reads: all },
-  'Buffer.copy, within': { run: ({ bytes }, o, n) => bytes.copy(bytes, o, o - 5, o - 5 + n), reads: (o, n) => [o - 5, n], writes: all },
-  'Buffer.compare': { run: ({ bytes, other }, o, n) => (bytes.copy(other, 0, o, o + n), bytes.compare(other, 0, n, o, o + n)), reads: all },
+  'Buffer.copy, out of': {
+    run: ({ bytes, other }, o, n) => (bytes.copy(other, 0, o, o + n), other.toString('hex', 0, n)),
+    reads: all,
+  },
+  'Buffer.copy, within': {
+    run: ({ bytes }, o, n) => bytes.copy(bytes, o, beside(o, 5), beside(o, 5) + n),
+    reads: (o, n) => [beside(o, 5), n],
+    writes: all,
+  },
+  'Buffer.compare': {
+    run: ({ bytes, other }, o, n) => (bytes.copy(other, 0, o, o + n), bytes.compare(other, 0, n, o, o + n)),
+    reads: all,
+  },
   'Buffer.compare, unequal': {
     run({ bytes, other }, o, n) {
       bytes.copy(other, 0, o, o + n);
@@ -102,20 +193,40 @@ const FUNCTIONS = {
     writes: even,
   },
   'Buffer.swap16': { run: ({ bytes }, o, n) => void bytes.subarray(o, o + (n & ~1)).swap16(), reads: even, writes: even },
-  'Buffer.swap32': { run: ({ bytes }, o, n) => void bytes.subarray(o, o + (n & ~3)).swap32(), reads: (o, n) => [o, n & ~3], writes: (o, n) => [o, n & ~3] },
-  'Buffer.swap64': { run: ({ bytes }, o, n) => void bytes.subarray(o, o + (n & ~7)).swap64(), reads: (o, n) => [o, n & ~7], writes: (o, n) => [o, n & ~7] },
+  'Buffer.swap32': {
+    run: ({ bytes }, o, n) => void bytes.subarray(o, o + (n & ~3)).swap32(),
+    reads: (o, n) => [o, n & ~3],
+    writes: (o, n) => [o, n & ~3],
+  },
+  'Buffer.swap64': {
+    run: ({ bytes }, o, n) => void bytes.subarray(o, o + (n & ~7)).swap64(),
+    reads: (o, n) => [o, n & ~7],
+    writes: (o, n) => [o, n & ~7],
+  },
   'buffer.isUtf8': { run: ({ bytes }, o, n) => buffer.isUtf8(bytes.subarray(o, o + n)) },
   'buffer.isAscii': { run: ({ bytes }, o, n) => buffer.isAscii(bytes.subarray(o, o + n)) },
   TextDecoder: { run: ({ bytes }, o, n) => new TextDecoder().decode(bytes.subarray(o, o + n)), reads: all },
   'TypedArray.set, into': { run: ({ bytes, other }, o, n) => void bytes.set(other.subarray(0, n), o), writes: all },
-  'TypedArray.set, out of': { run: ({ bytes, other }, o, n) => (other.set(bytes.subarray(o, o + n)), other.toString('hex', 0, n)), reads: all },
+  'TypedArray.set, out of': {
+    run: ({ bytes, other }, o, n) => (other.set(bytes.subarray(o, o + n)), other.toString('hex', 0, n)),
+    reads: all,
+  },
   'TypedArray.set, another type': {
-    run: ({ bytes, other }, o, n) => void elements(bytes, Uint16Array, o, n).set(other.subarray(0, elements(bytes, Uint16Array, o, n).length)),
+    run: ({ bytes, other }, o, n) =>
+      void elements(bytes, Uint16Array, o, n).set(other.subarray(0, elements(bytes, Uint16Array, o, n).length)),
     writes: covered(Uint16Array),
   },
   'TypedArray.slice': { run: ({ bytes }, o, n) => Buffer.from(at(bytes, Uint8Array, o, n).slice()).toString('hex'), reads: all },
-  'TypedArray.copyWithin, upwards': { run: ({ bytes }, o, n) => void bytes.copyWithin(o, o - 7, o - 7 + n), reads: (o, n) => [o - 7, n], writes: all },
-  'TypedArray.copyWithin, downwards': { run: ({ bytes }, o, n) => void bytes.copyWithin(o - 7, o, o + n), reads: all, writes: (o, n) => [o - 7, n] },
+  'TypedArray.copyWithin, upwards': {
+    run: ({ bytes }, o, n) => void bytes.copyWithin(o, beside(o, 7), beside(o, 7) + n),
+    reads: (o, n) => [beside(o, 7), n],
+    writes: all,
+  },
+  'TypedArray.copyWithin, downwards': {
+    run: ({ bytes }, o, n) => void bytes.copyWithin(beside(o, 7), o, o + n),
+    reads: all,
+    writes: (o, n) => [beside(o, 7), n],
+  },
   'Uint8Array.fill': filling(Uint8Array, 0x77),
   'Uint16Array.fill': filling(Uint16Array, 0x1234),
   'Uint32Array.fill': filling(Uint32Array, 0x12345678),
@@ -125,7 +236,7 @@ const FUNCTIONS = {
   'TypedArray.indexOf': { run: ({ bytes }, o, n) => at(bytes, Uint8Array, o, n).indexOf(255), reads: all },
   'TypedArray.includes': { run: ({ bytes }, o, n) => at(bytes, Uint8Array, o, n).includes(255), reads: all },
   'TypedArray.reverse': { run: ({ bytes }, o, n) => void at(bytes, Uint8Array, o, n & ~1).reverse(), reads: even, writes: even },
-  'TypedArray.sort': { run: ({ bytes }, o, n) => void at(bytes, Uint8Array, o, n).sort(), reads: all, writes: all },
+  'TypedArray.sort': { run: ({ bytes }, o, n) => void at(bytes, Uint8Array, o, n).sort(), mayWrite: all },
   'TypedArray.join': { run: ({ bytes }, o, n) => at(bytes, Uint8Array, o, n).join(), reads: all },
   'crypto.createHash, sha256': hash('sha256'),
   'crypto.createHash, sha512': hash('sha512'),
@@ -144,39 +255,42 @@ const FUNCTIONS = {
 // --- running, and what the model saw ------------------------------------------------------------------------------------------
 
 const shadow = Buffer.alloc(SIZE);
+const word = Buffer.alloc(8);
 const failures = [];
 
 function fail(name, offset, length, what) {
   if (failures.length < 20) failures.push(`${name}(${offset}, ${length}): ${what}`);
 }
 
-/** Which of [offset, length) are not in `touched`, and how many of those are in it that are not in the range. */
-function beyond(touched, [offset, length]) {
-  let missing = 0;
-  let other = 0;
-  for (let i = offset; i < offset + length; i++) if (!touched.has(i)) missing++;
-  for (const i of touched) if (i < offset || i >= offset + length) other++;
-  return { missing, other };
+/** Bytes of a direction that a call has accessed. */
+const touched = { R: new Uint8Array(SIZE), W: new Uint8Array(SIZE) };
+
+/** How many bytes of a range have not been touched, and how many others have. */
+function beyond(bytes, [offset, length]) {
+  const count = (array) => array.reduce((sum, byte) => sum + byte, 0);
+  const inside = count(bytes.subarray(offset, offset + length));
+  return { missing: length - inside, other: count(bytes) - inside };
 }
 
 function check(name, call, accesses, seen) {
-  const { writes, reads } = FUNCTIONS[name];
-  const touched = { R: new Set(), W: new Set() };
+  const { writes, mayWrite, reads } = FUNCTIONS[name];
+  touched.R.fill(0);
+  touched.W.fill(0);
   for (const { offset, width, write, value, failed } of accesses) {
     if (failed) fail(name, call.offset, call.length, 'the model failed');
     if (offset % width !== 0 || width > 8) fail(name, call.offset, call.length, `${width} bytes at ${offset}`);
-    const bytes = Buffer.alloc(8);
-    bytes.writeBigUInt64LE(BigInt(value));
+    word.writeBigUInt64LE(BigInt(value));
     for (let i = 0; i < width; i++) {
-      touched[write ? 'W' : 'R'].add(offset + i);
-      if (write) shadow[offset + i] = bytes[i];
-      else if (shadow[offset + i] !== bytes[i]) fail(name, call.offset, call.length, `read ${bytes[i]} at ${offset + i}, which is ${shadow[offset + i]}`);
+      touched[write ? 'W' : 'R'][offset + i] = 1;
+      if (write) shadow[offset + i] = word[i];
+      else if (shadow[offset + i] !== word[i])
+        fail(name, call.offset, call.length, `read ${word[i]} at ${offset + i}, which is ${shadow[offset + i]}`);
     }
     seen[write ? 'writes' : 'reads']++;
   }
   const empty = [call.offset, 0];
-  const stored = beyond(touched.W, writes?.(call.offset, call.length) ?? empty);
-  if (stored.missing > 0) fail(name, call.offset, call.length, `${stored.missing} bytes were not written`);
+  const stored = beyond(touched.W, (writes ?? mayWrite)?.(call.offset, call.length) ?? empty);
+  if (writes && stored.missing > 0) fail(name, call.offset, call.length, `${stored.missing} bytes were not written`);
   if (stored.other > 0) fail(name, call.offset, call.length, `${stored.other} bytes too many were written`);
   const loaded = beyond(touched.R, reads?.(call.offset, call.length) ?? empty);
   if (loaded.missing > 0) fail(name, call.offset, call.length, `${loaded.missing} bytes were not read`);
@@ -191,7 +305,7 @@ async function observe(name, seen) {
   const calls = [];
   for (const length of lengths) {
     for (const place of places) {
-      const offset = place === 'end' ? SIZE - length : 2 * PAGE + place;
+      const offset = place === 'end' ? SIZE - length : place === 'start' ? 0 : 2 * PAGE + place;
       mapping.write64(MARK, 0n); // what the twin holds, too
       const results = [registers, twin].map((where) => {
         for (let i = 0; i < length; i++) where.other[i] = (i * 31 + length) % 251;
@@ -233,7 +347,7 @@ async function main() {
   mapping.read(0, shadow);
   twin.bytes.set(shadow);
   const functions = {};
-  const able = Object.keys(FUNCTIONS).filter((name) => shared || !name.startsWith('memory.'));
+  const able = Object.keys(FUNCTIONS).filter((name) => !name.startsWith('every ') && (shared || !name.startsWith('memory.')));
   for (const name of names ?? able) {
     const seen = { calls: 0, reads: 0, writes: 0, beyond: 0, refused: 0, ms: 0 };
     const refused = stats().devices.accessesRefused;
@@ -251,7 +365,7 @@ async function main() {
     seen.refused = stats().devices.accessesRefused - refused;
     seen.ms = Math.round(performance.now() - begun);
     functions[name] = seen;
-    if (seen.refused > 0) mapping.read(0, shadow), twin.bytes.set(shadow);
+    if (seen.refused > 0) (mapping.read(0, shadow), twin.bytes.set(shadow));
   }
   return { functions, failures, variants: variants() };
 }
