@@ -1,5 +1,6 @@
 /** Ordinary functions on registers: what the C library, V8 and Node make of them on each kind of processor. */
-import { existsSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { runChild } from '../support/child.js';
 import { describeTrapped, nodeMajor, testUnless } from '../support/conditions.js';
 import { rounds } from '../support/rounds.js';
@@ -77,7 +78,7 @@ function expectDelivered({ functions, failures }: Result): void {
 
 const flags = new Set(/^flags\s*:\s*(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1].split(' '));
 const hasAvx512 = flags.has('avx512vl') && flags.has('avx512bw');
-const isGlibc = !existsSync('/etc/alpine-release') && 'glibcVersionRuntime' in (process.report.getReport() as any).header;
+const isGlibc = spawnSync('getconf', ['GNU_LIBC_VERSION'], { encoding: 'utf8' }).stdout?.startsWith('glibc') === true;
 
 /** The C library's variants, and how each is chosen on a processor that has all. */
 const NO_AVX512 = ['-AVX512F', '-AVX512VL'];

@@ -222,6 +222,24 @@ describeTrapped('raw views of registers', () => {
     mapping.check();
   });
 
+  test('fills of every few bytes reach ops in another thread, each byte of them and no other', async () => {
+    const { map, log } = await elsewhere();
+    const memory = fixedMemory();
+    const mapping = map({ memory, memoryOffset: 65_536 });
+    const { fill } = accessesOf(memory);
+    for (let bytes = 0; bytes <= 70; bytes++) {
+      fill(65_536 + 64 + (bytes % 9), 0x5a, bytes);
+      const asked = await log();
+      const touched = new Set<number>();
+      for (const { write, offset, width, value } of asked) {
+        expect([write, offset % width, BigInt(value)]).toEqual([true, 0, 0x5a5a5a5a_5a5a5a5an >> BigInt(64 - 8 * width)]);
+        for (let i = 0; i < width; i++) touched.add(offset + i);
+      }
+      expect([...touched].sort((x, y) => x - y)).toEqual(Array.from({ length: bytes }, (_, i) => 64 + (bytes % 9) + i));
+    }
+    mapping.check();
+  });
+
   test('an access that begins before the registers, or ends behind them, is refused, and reported where it is theirs', async () => {
     const { map } = card([{ offset: 0 }, { offset: PAGE - 4 }]);
     const memory = fixedMemory();
