@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "check.h"
+
 #if defined(__x86_64__)
 
 namespace revocable {
@@ -61,6 +63,11 @@ bool can_be_run(const Opcode& what, const Instruction& instruction) {
   const bool pops = what.opcode == 0x8f;
   const bool constant = what.opcode >= 0xa0 && what.opcode <= 0xa3;
   return what.opcode != 0x0f && !jumps_or_pushes && !pops && !constant;
+}
+
+bool left_out(Random& random) {
+  constexpr int kShare = 1000;
+  return static_cast<int>(random() % kShare) >= check::rounds(kShare);
 }
 
 bool is_in_table(const Opcode& what) {

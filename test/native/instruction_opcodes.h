@@ -31,6 +31,9 @@ void for_each_opcode(Body body) {
   }
 }
 
+// True for none, but where a sanitizer makes each instruction slow: there for all but a share of them.
+bool left_out(Random& random);
+
 // Whether the table has it, without a mask.
 bool is_in_table(const Opcode& what);
 

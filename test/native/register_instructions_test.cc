@@ -150,10 +150,6 @@ std::string try_one(Bench& bench, const Opcode& what, Random& random, std::strin
   return difference;
 }
 
-// Of all instructions, so many: all of them, but where a sanitizer makes each one slow.
-constexpr int kShare = 1000;
-bool left_out(Random& random) { return static_cast<int>(random() % kShare) >= check::rounds(kShare); }
-
 void report(const std::string& bytes, const std::string& difference, int* failures) {
   if (difference.empty()) return;
   ++*failures;
