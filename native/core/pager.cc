@@ -46,7 +46,8 @@ struct Pager {
   std::mutex start_lock;
   bool started = false;
 
-  int bell = -1;  // an eventfd that wakes the thread
+  int bell = -1;            // an eventfd that wakes the thread
+  char* scratch = nullptr;  // of the thread: the pages that it supplies at a time
 
   std::mutex lock;  // a leaf
   std::unordered_map<uint64_t, Request> asked;
@@ -125,11 +126,7 @@ size_t untouched_run(const Region* region, size_t page, size_t most) {
 
 // --- pages supplied without asking: on the pager's thread ---------------------------------------------------------------------
 
-char* scratch() {
-  static char* const memory = static_cast<char*>(
-      mmap(nullptr, kMostAround << kPageShift, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-  return memory;
-}
+char* scratch() { return pager().scratch; }
 
 const void* content_of_image(const Supply& supply, uint64_t offset, size_t bytes) {
   if (offset + bytes <= supply.content.size()) return supply.content.data() + offset;
@@ -464,18 +461,36 @@ void model_random(const void* context, uint64_t offset, void* page) {
   }
 }
 
+static Failure take_what_the_thread_needs(Pager& p) {
+  p.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (p.bell < 0) return Failure::from_errno("eventfd");
+  void* pages =
+      mmap(nullptr, kMostAround << kPageShift, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (pages == MAP_FAILED) return Failure::from_errno("mmap");
+  p.scratch = static_cast<char*>(pages);
+  return {};
+}
+
+static void give_back(Pager& p) {
+  if (p.bell >= 0) close(p.bell);
+  if (p.scratch != nullptr) munmap(p.scratch, kMostAround << kPageShift);
+  p.bell = -1;
+  p.scratch = nullptr;
+  userfault_close();
+}
+
 Failure pager_start(bool write_faults) {
-  const Failure failure = userfault_open();
-  if (failure) return failure;
-  if (write_faults && !userfault_write_protects()) return {ENOTSUP, "userfaultfd"};
-  std::lock_guard guard(pager().start_lock);
-  if (pager().started) return {};
-  if (scratch() == MAP_FAILED) return {ENOMEM, "mmap"};
-  if (pager().bell < 0) pager().bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (pager().bell < 0) return Failure::from_errno("eventfd");
-  const Failure not_started = start_thread(thread_main, nullptr, size_t{256} << 10);
-  pager().started = !not_started;
-  return not_started;
+  Pager& p = pager();
+  std::lock_guard guard(p.start_lock);
+  Failure failure = userfault_open();
+  if (!failure && write_faults && !userfault_write_protects()) failure = {ENOTSUP, "userfaultfd"};
+  if (p.started) return failure;
+  // A failure may be of this moment: the next device tries again.
+  if (!failure) failure = take_what_the_thread_needs(p);
+  if (!failure) failure = start_thread(thread_main, nullptr, size_t{256} << 10);
+  if (failure) give_back(p);
+  p.started = !failure;
+  return failure;
 }
 
 void pager_take_faults() {

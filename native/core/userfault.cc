@@ -19,8 +19,6 @@ constexpr uint64_t kWriteProtection =
 
 struct Userfault {
   std::mutex lock;
-  bool tried = false;
-  Failure failure;
   int fd = -1;
   bool write_protects = false;
 };
@@ -44,7 +42,7 @@ Failure offered_features(uint64_t* features) {
   return failure;
 }
 
-Failure open_once(Userfault& u) {
+Failure open_as_offered(Userfault& u) {
   if (!features().userfaultfd) return {ENOSYS, "userfaultfd"};
   uint64_t offered = 0;
   const Failure failure = offered_features(&offered);
@@ -77,9 +75,14 @@ int insist(Call call) {
 Failure userfault_open() {
   Userfault& u = userfault();
   std::lock_guard guard(u.lock);
-  if (!u.tried) u.failure = open_once(u);
-  u.tried = true;
-  return u.failure;
+  return u.fd >= 0 ? Failure{} : open_as_offered(u);
+}
+
+void userfault_close() {
+  Userfault& u = userfault();
+  std::lock_guard guard(u.lock);
+  if (u.fd >= 0) close(u.fd);
+  u.fd = -1;
 }
 
 int userfault_fd() { return userfault().fd; }

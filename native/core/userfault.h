@@ -17,9 +17,10 @@
 
 namespace revocable {
 
-// Opens it, once. Later calls have the first one's answer: EPERM (a sandbox, or the kernel's settings), ENOSYS (none in the
-// kernel), EOPNOTSUPP (a kernel without MINOR faults on shared memory, before 5.14).
+// Opens it, unless it is open: EPERM (a sandbox, or the kernel's settings), ENOSYS (none in the kernel), EOPNOTSUPP (a kernel
+// without MINOR faults on shared memory, before 5.14), EMFILE, ENOMEM. A failure is not remembered.
 Failure userfault_open();
+void userfault_close();  // no range has been registered
 int userfault_fd();
 
 // Whether first writes can be asked about (Linux 6.4). After userfault_open.

@@ -104,6 +104,8 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 
   /**
+   * Takes nothing when it throws: descriptors and models may be used again.
+   *
    * @throws TypeError, RangeError on bad options; `ENOSYS`, `EPERM`, `EOPNOTSUPP` where the device has page-fault ops and the process may not
    *   have a userfaultfd: the message says what forbids it; the system errors of {@link MemoryObject.create}; what the `attach` op throws,
    *   as DeviceOpError where that is no Error.
@@ -144,8 +146,11 @@ export class Device extends DeviceBase implements LinkedHere {
    * A device whose ops run in a worker of its own: so that its user may wait for it, in a page fault or for a register, while the ops
    * answer. The module's default export is a {@link DeviceOptions}, or a function of `options.data` that returns one (or a promise).
    *
-   * @throws (rejects) what the module or the device's constructor throws; DeviceOpError where that is no Error, and where the worker ends
-   *   before the device is there; TypeError (`ERR_INVALID_ARG_VALUE`) for data that cannot be cloned.
+   * Does not block, and waits for as long as the module does.
+   *
+   * @throws (rejects) what the module or the device's constructor throws; DeviceOpError (`ERR_DEVICE_OP_FAILED`) where that is no Error,
+   *   and where the worker ends, or removes the device, before this thread has heard that the device is there; TypeError
+   *   (`ERR_INVALID_ARG_VALUE`) for data that cannot be cloned. What fails in the worker later is a `'fault'` event of the device.
    *
    * @example
    * ```js
@@ -163,8 +168,11 @@ export class Device extends DeviceBase implements LinkedHere {
   open(): DeviceFile {
     this._throwIfGone('open');
     const id = native.token();
-    this._open(id);
-    this._throwIfGone('open'); // the op may have removed it
+    try {
+      this._open(id);
+    } finally {
+      this._throwIfGone('open'); // the op may have removed it: what it answers, or throws, is discarded
+    }
     return new DeviceFile(CONSTRUCT, this, id, this._backend);
   }
 
@@ -222,15 +230,24 @@ export class Device extends DeviceBase implements LinkedHere {
     return {
       raw,
       gone: () => this.state === 'removed',
-      // What the op answers is discarded if it has removed the device, as for callers in other threads.
+      // An op may remove the device: what it answers, or throws, is discarded then, as for callers in other threads.
       read: (offset, width) => {
         if (this.state === 'removed') return undefined;
-        const value = this.#readRegister(this.#thread, region, offset, width);
-        return this.#removal === undefined ? value : undefined;
+        try {
+          const value = this.#readRegister(this.#thread, region, offset, width);
+          if (this.#removal === undefined) return value;
+        } catch (error) {
+          if (this.#removal === undefined) throw error;
+        }
+        return undefined;
       },
       write: (offset, width, value) => {
         if (this.state === 'removed') return false;
-        this.#writeRegister(this.#thread, region, offset, width, value);
+        try {
+          this.#writeRegister(this.#thread, region, offset, width, value);
+        } catch (error) {
+          if (this.#removal === undefined) throw error;
+        }
         return this.#removal === undefined;
       },
     };
@@ -303,6 +320,7 @@ export class Device extends DeviceBase implements LinkedHere {
       return access === 'rw' && answer?.access === 'r' ? 'r' : access;
     } catch (error) {
       this.#unmapped(file.id);
+      this._throwIfGone('mmap');
       throw error;
     }
   }

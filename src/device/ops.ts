@@ -59,7 +59,10 @@ export interface FaultedPage {
    * the op answers.
    */
   readonly present: boolean;
-  /** Aborted when nobody waits for the answer any more: the device or the mapping is gone, or the time is up. */
+  /**
+   * Aborted when no thread waits for the answer any more: the device or the mapping is gone, or the time is up. An op that rejects with
+   * its reason, or with an AbortError, has not failed.
+   */
   readonly signal: AbortSignal;
 }
 

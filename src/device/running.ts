@@ -1,6 +1,6 @@
 /** The asynchronous ops of one device that are under way. */
 import { awaitOp, callingOps, runOp } from './calling-ops.js';
-import { isA, propertyOf } from './op-errors.js';
+import { propertyOf } from './op-errors.js';
 
 /** Something that happens once. The promise is made when it is asked for. */
 class Moment {
@@ -70,7 +70,8 @@ export class RunningOp {
   /** Whether it failed with no more than its signal's reason: it was aborted, and has obeyed. */
   hasObeyed(error: unknown): boolean {
     if (this.#aborted === undefined) return false;
-    return error === this.#aborted.reason || (isA(error, Error) && propertyOf(error, 'name') === 'AbortError');
+    if (error === this.#aborted.reason) return true;
+    return typeof error === 'object' && error !== null && propertyOf(error, 'name') === 'AbortError';
   }
 
   beginToRemove(): void {
