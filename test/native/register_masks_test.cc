@@ -158,7 +158,7 @@ TEST("registers: an access under a mask is refused where a byte that it enables 
   CHECK_EQ(g_counters.accesses_refused.load(), 3u);
 }
 
-TEST("registers: a store under a mask through a mapping that may only be read reaches nobody") {
+TEST("registers: a store under a mask through a mapping that may only be read does not reach the model") {
   need_avx512();
   Card card({.writable = false});
   RingReader events;
