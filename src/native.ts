@@ -44,8 +44,8 @@ export interface ObjectDescription {
   owned: boolean;
   writable: boolean;
   fd: number;
-  /** A regular file or memfd: its pages end where it ends. */
-  regular: boolean;
+  /** A regular file, memfd or block device: its pages end where it ends. */
+  sized: boolean;
   pageSize: number;
 }
 

@@ -99,7 +99,7 @@ Napi::Value object_info(const Napi::CallbackInfo& info) {
   result["owned"] = Napi::Boolean::New(env, object->owned);
   result["writable"] = Napi::Boolean::New(env, object->writable);
   result["fd"] = Napi::Number::New(env, object->fd);
-  result["regular"] = Napi::Boolean::New(env, object->regular);
+  result["sized"] = Napi::Boolean::New(env, object->sized);
   result["pageSize"] = Napi::Number::New(env, static_cast<double>(size_t{1} << object->page_shift));
   return result;
 }

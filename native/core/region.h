@@ -69,7 +69,8 @@ struct Object {
   bool owned = false;
   bool writable = false;
   std::atomic<bool> sealable{false};  // a memfd: its seals can tell that its owner revoked it
-  std::atomic<bool> regular{false};   // has a size that bounds its pages
+  std::atomic<bool> regular{false};   // a regular file or memfd
+  bool sized = false;                 // regular, or a block device: its size bounds its pages
   unsigned page_shift = 0;            // 12, or 21 for 2 MiB pages
   FaultScope scope = FaultScope::by_cause;
   dev_t file_dev = 0;  // identity of the file behind fd, checked before it is truncated

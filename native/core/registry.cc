@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/event_ring.h"
+#include "core/file_size.h"
 #include "core/linux_abi.h"
 #include "core/mapping.h"
 #include "core/memfd.h"
@@ -64,6 +65,7 @@ Failure inspect_file(Object* object) {
   object->file_dev = status.st_dev;
   object->inode = status.st_ino;
   object->regular = S_ISREG(status.st_mode);
+  object->sized = object->regular || S_ISBLK(status.st_mode);
   struct statfs file_system;
   const bool huge = fstatfs(object->fd, &file_system) == 0 && file_system.f_type == HUGETLBFS_MAGIC;
   object->page_shift = huge ? static_cast<unsigned>(__builtin_ctzl(static_cast<unsigned long>(file_system.f_bsize))) : kPageShift;
@@ -135,6 +137,7 @@ Failure adopt(int fd, const ObjectOptions& options, bool owned, Object** result)
   object->name = options.name;
   object->sealable = probe.sealable.load();
   object->regular = probe.regular.load();
+  object->sized = probe.sized;
   object->page_shift = probe.page_shift;
   object->file_dev = probe.file_dev;
   object->inode = probe.inode;
@@ -307,7 +310,7 @@ void object_release(Object* object) {
 Failure object_size(const Object* object, uint64_t* size) {
   struct stat status;
   if (fstat(object->fd, &status) != 0) return Failure::from_errno("fstat");
-  *size = static_cast<uint64_t>(status.st_size);
+  *size = file_size(object->fd, status);
   return {};
 }
 

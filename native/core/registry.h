@@ -77,7 +77,7 @@ State object_state(Object* object);
 void object_release(Object* object);  // the last reference closes the descriptor
 void object_release_locked(Object* object);
 
-// The size now: fstat for regular files, the size at birth for devices that have none (0).
+// The size now; 0 for what has none, such as a character device.
 Failure object_size(const Object* object, uint64_t* size);
 
 // Whether `fd` still is the object's: a user may have closed it, and the number may be another file's by now, which must be

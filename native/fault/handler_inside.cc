@@ -28,6 +28,7 @@
 #include "core/counters.h"
 #include "core/event_ring.h"
 #include "core/features.h"
+#include "core/file_size.h"
 #include "core/handler_work.h"
 #include "core/linux_abi.h"
 #include "core/map_file_inside.h"
@@ -387,6 +388,13 @@ constexpr uint32_t kReadRetries = 100'000, kWriteRetries = 64, kGoneRetries = 25
 // A checked access can say what it found instead, and may be a long copy.
 constexpr uint32_t kCheckedRetries = 64, kCheckedGoneRetries = 4;
 
+// Where the object's pages end. A block device whose capacity is 0 is gone, not short: all of it is lost, not only this page.
+uint64_t end_of_pages(const Object* object, const struct stat& status) {
+  const uint64_t size = file_size(object->fd, status);
+  if (object->regular) return size;
+  return S_ISBLK(status.st_mode) && size > 0 ? size : UINT64_MAX;
+}
+
 // Why a live mapping's page cannot be had. Runs before the claim is taken, as it asks the file system.
 Diagnosis diagnose(Region* region, const Fault& fault) {
   const Object* object = region->object;
@@ -395,7 +403,7 @@ Diagnosis diagnose(Region* region, const Fault& fault) {
   if (fstat(object->fd, &status) != 0) return {Cause::unknown, false, false};
   if (object_revoked_by_owner(object)) return {Cause::none, true, false};
   const uint64_t page_offset = region->object_offset_of(region->page_of(fault.address));
-  if (object->regular && page_offset >= static_cast<uint64_t>(status.st_size)) return {Cause::past_end, false, false};
+  if (page_offset >= end_of_pages(object, status)) return {Cause::past_end, false, false};
   const bool can_read = readable(fault.address);
   const bool full = can_read && fault.write && file_system_full(object->fd);
   const uint32_t limit = fault.write ? kWriteRetries : kReadRetries;

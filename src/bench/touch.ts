@@ -95,7 +95,8 @@ function validate(mapping: Mapping, options: TouchOptions | undefined): Plan {
   const { width = 8, offset = 0, stride = 4096, seed = 1 } = given;
   integer('options.width', width, 1, 8);
   if (![1, 2, 4, 8].includes(width)) throw outOfRange('options.width', 'one of 1, 2, 4, 8', width);
-  multipleOf('options.offset', integer('options.offset', offset, 0, mapping.length - 1), width);
+  if (width > mapping.length) throw outOfRange('options.width', `<= ${mapping.length}, the length of the mapping`, width);
+  multipleOf('options.offset', integer('options.offset', offset, 0, mapping.length - width), width);
   const rest = mapping.length - offset;
   const { length = rest } = given;
   integer('options.length', length, width, rest);

@@ -628,7 +628,7 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   }
 
   protected _checkPlace(offset: number, width: number): void {
-    integer('offset', offset, 0, Math.max(0, this.length - width));
+    integer('offset', offset, 0, this.length < width ? Number.MAX_SAFE_INTEGER : this.length - width);
     if (width > this.length) throw outOfRange('offset', `in a mapping of at least ${width} bytes, not ${this.length}`, offset);
     if (width > 1) multipleOf('offset', offset, width);
   }

@@ -103,7 +103,10 @@ export interface OpenOptions {
 export interface MapOptions {
   /** First byte of the object, a multiple of the page size. Default 0. */
   offset?: number;
-  /** Bytes. Default: from `offset` to the end of the object. */
+  /**
+   * Bytes. Default: from `offset` to the end of the object. Required where the object is empty, or has no size, such as a character
+   * device.
+   */
   length?: number;
   /** Default `'rw'` where the object is writable, else `'r'`. */
   access?: 'r' | 'rw';
@@ -174,7 +177,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   readonly #fd: number;
   readonly #writable: boolean;
   readonly #pageSize: number;
-  readonly #regular: boolean;
+  readonly #sized: boolean;
   /** @internal Of this thread. */
   readonly _mappings = new MappingList();
   #lastSize: number;
@@ -189,14 +192,14 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   constructor(key: symbol, id: number) {
     super();
     requireConstruct(key);
-    const { name, owned, writable, fd, pageSize, regular } = native.objectInfo(id);
+    const { name, owned, writable, fd, pageSize, sized } = native.objectInfo(id);
     this.#id = id;
     this.name = name;
     this.owned = owned;
     this.#fd = fd;
     this.#writable = writable;
     this.#pageSize = pageSize;
-    this.#regular = regular;
+    this.#sized = sized;
     const size = native.objectSize(id);
     this.#lastSize = isFailure(size) ? 0 : size;
     this._device = linkOf(id);
@@ -277,7 +280,10 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return new MemoryObject(CONSTRUCT, id);
   }
 
-  /** Bytes. Of a file: now. */
+  /**
+   * Bytes. Of a file: now; of a block device: its capacity; 0 for what has no size, such as a character device: map that with a
+   * `length`.
+   */
   get size(): number {
     if (this.owned || this.state === 'closed') return this.#lastSize;
     this.#lastSize = unwrap(native.objectSize(this.#id));
@@ -329,7 +335,8 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
    * Maps it, or a part of it, into this process. Does not block, unless `populate` has to read a file.
    *
    * @throws `ENODEV` (`errno` -19, `syscall` `mmap`) from the first instant of a revocation; MappingSuspendedError while suspended;
-   *   MappingClosedError after close; RangeError beyond the end of memory the library created, or where this version of Node
+   *   MappingClosedError after close; TypeError `ERR_INVALID_ARG_VALUE` without a length where the object is empty or has no size;
+   *   RangeError beyond the end of memory the library created, or where this version of Node
    *   has no buffer that long, or beyond the end of `memory`; `EEXIST` where a part of `memory` is mapped already; the system
    *   error of mmap(2).
    *
@@ -463,7 +470,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
 
   /** @internal Bytes of the file now; undefined where the object is none that may be cut. */
   get _sizeOfFile(): number | undefined {
-    return this.#regular && !this.owned ? this.size : undefined;
+    return this.#sized && !this.owned ? this.size : undefined;
   }
 
   /** @internal Whether another process that owns the memory has revoked it: then it is revoked here too. */
@@ -491,7 +498,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   }
 
   [inspect.custom](): string {
-    const size = this.state === 'closed' ? '' : ` ${this.size} B`;
+    const size = this.state === 'closed' || !this.#sized ? '' : ` ${this.size} B`;
     return `MemoryObject <${this.name}${size} ${this.owned ? 'owned' : 'not owned'} ${this.state}>`;
   }
 
@@ -596,9 +603,11 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const offset = given.offset === undefined ? 0 : integer('options.offset', given.offset, 0, Number.MAX_SAFE_INTEGER);
     multipleOf('options.offset', offset, this.#pageSize);
     const size = given.length === undefined || this.owned ? this.size : Number.MAX_SAFE_INTEGER;
-    if (given.length === undefined && offset >= size)
-      throw outOfRange('options.offset', `< ${size}, the size of ${this.name}`, offset);
-    if (this.owned && offset >= size) throw outOfRange('options.offset', `< ${size}, the size of ${this.name}`, offset);
+    if (given.length === undefined && size === 0) {
+      const why = this.#sized ? 'which is empty' : 'which has no size';
+      throw invalidValue('options.length', `must be given for ${this.name}, ${why}`, undefined);
+    }
+    if (offset >= size) throw outOfRange('options.offset', `< ${size}, the size of ${this.name}`, offset);
     const length = given.length === undefined ? size - offset : integer('options.length', given.length, 1, size - offset);
     return { offset, length };
   }

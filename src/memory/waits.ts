@@ -30,8 +30,9 @@ const SLICE_MS = 50;
 const LONGEST_MS = 0x7fff_ffff;
 
 export function validateWait(mapping: { length: number }, offset: number, expected: number, given?: WaitOptions): ValidWait {
-  multipleOf('offset', integer('offset', offset, 0, Math.max(0, mapping.length - 4)), 4);
+  integer('offset', offset, 0, mapping.length < 4 ? Number.MAX_SAFE_INTEGER : mapping.length - 4);
   if (mapping.length < 4) throw outOfRange('offset', `in a mapping of at least 4 bytes, not ${mapping.length}`, offset);
+  multipleOf('offset', offset, 4);
   integer('expected', expected, -0x8000_0000, 0xffff_ffff);
   const { timeout, signal } = checkOptions<WaitOptions>('options', given);
   if (timeout !== undefined && typeof timeout !== 'number') throw invalidType('options.timeout', 'of type number', timeout);

@@ -226,6 +226,15 @@ for (const width of [1, 2, 4, 8]) {
 const isHuge = (name, [options]) => name === 'map' && options?.length > 2 ** 32;
 const REFUSALS = ['ERR_INVALID_ARG_TYPE', 'ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE'];
 
+/** A refusal must not demand a range that no value is in. */
+function isImpossible(message) {
+  const [, low, high] = /must be >= (\S+) && <= (\d\S*|-\d\S*)\. /.exec(message) ?? [];
+  if (low !== undefined) return Number(low) > Number(high);
+  const [, most] = /must be (?:<=|at most) (-?\d+)/.exec(message) ?? [];
+  const [, end] = /must be < (-?\d+)/.exec(message) ?? [];
+  return Number(most) < 0 || Number(end) <= 0;
+}
+
 function perform(world, [name, ...args]) {
   const { memory, mapping } = world;
   switch (name) {
@@ -292,6 +301,7 @@ async function attempt(world, action) {
   } catch (error) {
     const bad = !(error instanceof Error) ? 'no Error' : typeof error.code !== 'string' ? 'an error without a code' : undefined;
     if (bad !== undefined) throw new Error(`${name} threw ${bad}: ${error?.stack ?? String(error)}`, { cause: error });
+    if (isImpossible(error.message)) throw new Error(`${name} asks for what cannot be: ${error.message}`, { cause: error });
     code = error.code;
     codes[code] = (codes[code] ?? 0) + 1;
   }

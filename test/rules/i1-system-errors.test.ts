@@ -220,7 +220,7 @@ describe('I1 system errors have the shape of Node’s own, and leave nothing ope
   test('I1 an empty file cannot be mapped without a length, but with one', () => {
     const file = MemoryObject.openFile(temporaryFile(0));
     expect(file.size).toBe(0);
-    expect(thrownBy(() => file.map())).toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
+    expect(thrownBy(() => file.map())).toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });
     const mapping = file.map({ length: 10 });
     expect(thrownBy(() => mapping.read8(0))).toMatchObject({ code: 'ERR_BACKING_FAULT', cause: 'past-end' });
     file.close();
