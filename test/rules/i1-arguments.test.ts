@@ -259,7 +259,6 @@ const BOOLEANS: Parameter[] = [
   { parameter: 'options.writable', call: (writable) => MemoryObject.fromFd(file.fd, { writable }) },
   { parameter: 'options.shared', call: (shared) => memory.map({ shared }) },
   { parameter: 'options.private', call: (value) => memory.map({ private: value }) },
-  { parameter: 'options.populate', call: (populate) => memory.map({ populate }) },
 ];
 
 const OPTIONS: (Parameter & { required?: boolean })[] = [
@@ -324,6 +323,12 @@ describe('I1 every argument is validated', () => {
 
   test.each(titled(BOOLEANS))('I1 $title', ({ parameter, call }) => {
     for (const value of NO_BOOLEANS) expectRefused(call, value, TYPE, parameter);
+  });
+
+  test("I1 options.populate in memory.map({ populate }): true, false or 'required'", () => {
+    for (const value of NO_BOOLEANS) {
+      expectRefused((populate) => memory.map({ populate }), value, typeof value === 'string' ? VALUE : TYPE, 'options.populate');
+    }
   });
 
   test.each(titled(OPTIONS))('I1 $title', ({ parameter, call, required }) => {
