@@ -130,7 +130,7 @@ Napi::Value device_name(const Napi::CallbackInfo& info) {
 // deviceState(deviceId): 0 there, 1 shut, 2 unknown or forgotten
 Napi::Value device_state(const Napi::CallbackInfo& info) {
   const DeviceRef device = device_find(to_u64(info[0]));
-  return Napi::Number::New(info.Env(), device == nullptr ? 2 : device->removed.load() ? 1 : 0);
+  return Napi::Number::New(info.Env(), device == nullptr ? 2 : device_is_shut(*device) ? 1 : 0);
 }
 
 // deviceShut(deviceId): whether this call did it

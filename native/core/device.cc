@@ -10,6 +10,7 @@
 #include "core/page.h"
 #include "core/pager.h"
 #include "core/register_bus.h"
+#include "core/registry.h"
 
 namespace revocable {
 namespace {
@@ -58,7 +59,7 @@ DeviceRef device_find(uint64_t id) {
   return found == devices().all.end() ? nullptr : found->second;
 }
 
-bool device_shut(Device& device) {
+static bool shut_once(Device& device) {
   // Before the exchange: who is told that somebody else has shut it may let its model go.
   std::lock_guard guard(device.lock);
   if (device.removed.exchange(true)) return false;
@@ -68,6 +69,20 @@ bool device_shut(Device& device) {
   }
   std::erase_if(device.work, [](const Work& work) { return work.kind != WorkKind::expired; });
   return true;
+}
+
+bool device_is_shut(Device& device) {
+  if (!device.removed.load()) return false;
+  // Whoever asks first brings them to follow.
+  if (!device.regions_shut.load()) revoke_gates_of(device);
+  device.regions_shut.store(true);
+  return true;
+}
+
+bool device_shut(Device& device) {
+  const bool mine = shut_once(device);
+  device_is_shut(device);
+  return mine;
 }
 
 void device_abandon(Device& device) {

@@ -84,6 +84,8 @@ struct Device {
   uint32_t limit_ms = 5000;  // how long an op may take
   // From the first instant of a removal: nothing is opened, mapped, asked or called any more.
   std::atomic<bool> removed{false};
+  // The gates of its regions have followed.
+  std::atomic<bool> regions_shut{false};
   TraceSet* const traces = trace_set_acquire();
 
   std::mutex ring_lock;        // a leaf. Not the next one: who is woken takes that at once
@@ -109,6 +111,8 @@ DeviceRef device_find(uint64_t id);  // null when there is none (any more)
 // Shuts the gate; queued calls end with `gone`. True when this call did it; either way its models in C++ are not running when it
 // returns, and will not be called. Its regions are to be revoked after it.
 bool device_shut(Device& device);
+// Whether it has been shut; its regions say so too, then.
+bool device_is_shut(Device& device);
 // Nobody answers for it any more: it is shut, and nothing is delivered. Its owner's environment has gone.
 void device_abandon(Device& device);
 void device_forget(Device& device);  // it has been removed

@@ -314,6 +314,13 @@ Failure object_size(const Object* object, uint64_t* size) {
   return {};
 }
 
+void revoke_gates_of(const Device& device) {
+  RegistryLock lock;
+  for (auto& [id, object] : registry().objects) {
+    if (object->device.get() == &device && object->gate.load() != State::closed) set_gate_locked(object, State::revoked);
+  }
+}
+
 std::vector<Object*> objects_of(const Device& device) {
   RegistryLock lock;
   std::vector<Object*> found;

@@ -95,6 +95,9 @@ bool object_revoked_by_owner(const Object* object);  // handler_inside.cc
 // F_SEAL_…; 0 of what cannot be sealed.
 int object_seals(const Object* object);
 
+// Shuts the gate of each of its regions, which are then to be revoked.
+void revoke_gates_of(const Device& device);
+
 // Its regions, with a reference each.
 std::vector<Object*> objects_of(const Device& device);
 

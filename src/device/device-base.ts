@@ -73,7 +73,6 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
   readonly _files = new Set<DeviceFile>();
   /** @internal */
   readonly _id: number;
-  #suspended = false;
   #over = false;
   readonly #controller = new AbortController();
 
@@ -88,9 +87,11 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
     this.name = name;
   }
 
+  /** Removed; suspended, as all its regions are that have not been revoked or closed by themselves; or live. The same in every thread. */
   get state(): DeviceState {
     if (native.deviceState(this._id) !== 0) return 'removed';
-    return this.#suspended ? 'suspended' : 'live';
+    const there = this._regionsThere();
+    return there.length > 0 && there.every(({ object }) => object.state === 'suspended') ? 'suspended' : 'live';
   }
 
   /** Aborted by removal, with the `ENODEV` error as its reason. */
@@ -169,7 +170,6 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
    */
   async suspend(): Promise<void> {
     await this.#change('suspend');
-    this.#suspended = true;
     this._later(() => this.emit('suspended'));
   }
 
@@ -181,7 +181,6 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
    */
   async resume(): Promise<void> {
     await this.#change('resume');
-    this.#suspended = false;
     this._later(() => this.emit('resumed'));
   }
 

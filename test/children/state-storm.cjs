@@ -1,12 +1,13 @@
 // What a thread is given as the state of memory never goes back: state-storm.cjs HOW ROUNDS [SEED]
 //
-// The main thread takes memory away, HOW: `revokeSync`, `revoke`, `close`, `truncate` (a file that is lost as a whole) or `owner` (the
-// reader has the memory from a descriptor, as another process would). A reader asks for the state in every way there is, in random order:
+// The main thread takes memory away, HOW: `revokeSync`, `revoke`, `close`, `truncate` (a file that is lost as a whole), `owner` (the
+// reader has the memory from a descriptor, as another process would) or `unplug` (it is a region of a device). A reader asks for the state in every way there is, in random order:
 // an answer that says less than an earlier one is printed. Each object has many mappings, so that its revocation takes a while.
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { once } = require('node:events');
 const fs = require('node:fs');
-const { MemoryObject, Mapping } = require('revocable-mmap');
+const { Device, MemoryObject, Mapping } = require('revocable-mmap');
+const { native } = require('../../dist/native.js');
 const { random, seedFrom, spin } = require('./random.cjs');
 
 const PAGE = 4096;
@@ -24,15 +25,17 @@ async function main() {
   const worker = new Worker(__filename, { workerData: { how, seed, sync } });
   const path = `${process.env.SCRATCH}/file`;
   for (let round = 1; round <= rounds; round++) {
-    const memory = how === 'truncate' ? openFile(path) : MemoryObject.create({ size: 2 * PAGE });
+    const device = how === 'unplug' ? new Device({ name: 'd', regions: [{ size: PAGE }, { size: 2 * PAGE }] }) : undefined;
+    const memory = device?.region(1).object ?? (how === 'truncate' ? openFile(path) : MemoryObject.create({ size: 2 * PAGE }));
     const others = Array.from({ length: 1 + next(200) }, () => memory.map());
     const mappings = [memory.map(), memory.map()];
     const handles = how === 'owner' ? [] : mappings.map((mapping) => mapping.share());
-    worker.postMessage({ round, handles, fd: memory.fd });
+    worker.postMessage({ round, handles, fd: memory.fd, device: device?._id });
     while (Atomics.load(sync, READY) < round);
     spin(next(20_000));
     if (how === 'truncate') fs.truncateSync(path, 0);
     else if (how === 'close') memory.close();
+    else if (how === 'unplug') await device.unplug();
     else if (how === 'revoke') await memory.revoke();
     else memory.revokeSync();
     Atomics.store(sync, GONE, round);
@@ -77,7 +80,7 @@ function reader() {
       parentPort.postMessage({ wrong: wrong.slice(0, 10), asked, changes });
       return parentPort.close();
     }
-    const { round, handles, fd } = message;
+    const { round, handles, fd, device } = message;
     const object = how === 'owner' ? MemoryObject.fromFd(fd, { writable: true }) : undefined;
     const [first, second] = object === undefined ? handles.map((handle) => Mapping.attach(handle)) : [object.map(), object.map()];
     const memory = object ?? first.object;
@@ -91,6 +94,7 @@ function reader() {
       'read8()': () => rankOf(() => first.read8(PAGE)),
       'write32()': () => rankOf(() => first.write32(4, 1)),
       'read()': () => rankOf(() => first.read(8, new Uint8Array(64))),
+      ...(device === undefined ? {} : { 'device.state': () => (native.deviceState(device) === 0 ? 0 : 1) }),
       'map()': () => rankOf(() => memory.map().close()),
     };
     const ways = Object.keys(WAYS);

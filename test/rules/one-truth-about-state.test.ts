@@ -1,7 +1,7 @@
 import { truncateSync } from 'node:fs';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { BackingFaultError, MappingRevokedError, MemoryObject } from 'revocable-mmap';
+import { BackingFaultError, Device, MappingRevokedError, MemoryObject } from 'revocable-mmap';
 import { runChild } from '../support/child.js';
 import { rounds } from '../support/rounds.js';
 import { temporaryDirectory, temporaryFile } from '../support/temporary.js';
@@ -11,7 +11,7 @@ const PAGE = 4096;
 const ROUNDS = rounds(100);
 
 describe('R5 states, check() and checked accesses tell one story', () => {
-  test.each(['revokeSync', 'revoke', 'close', 'truncate', 'owner'])(
+  test.each(['revokeSync', 'revoke', 'close', 'truncate', 'owner', 'unplug'])(
     'R5 no answer that a thread is given says less than one before: %s',
     async (how) => {
       const { status, signal, stdout, stderr } = await runChild('state-storm.cjs', {
@@ -74,6 +74,24 @@ describe('R5 states, check() and checked accesses tell one story', () => {
     expect(await once(worker, 'message')).toEqual([['ERR_MAPPING_REVOKED', 'revoked', 'revoked', 'revoked']]);
     await worker.terminate();
     memory.close();
+  });
+});
+
+describe('R9 the state of a device is that of its regions', () => {
+  test('R9 suspended by itself or region by region, and as seen by another thread', async () => {
+    const device = new Device({ name: 'd', regions: [{ size: PAGE }, { size: PAGE }] });
+    expect(device.state).toBe('live');
+    await device.suspend();
+    expect([device.state, ...device.regions.map(({ object }) => object.state)]).toEqual(['suspended', 'suspended', 'suspended']);
+    await device.region(0).object.resume();
+    expect(device.state).toBe('live');
+    device.region(0).object.revokeSync();
+    expect(device.state).toBe('suspended'); // what is left of it is
+    await device.resume();
+    expect(device.state).toBe('live');
+    const unplugged = device.unplug();
+    expect([device.state, ...device.regions.map(({ object }) => object.state)]).toEqual(['removed', 'revoked', 'revoked']);
+    await unplugged;
   });
 });
 
