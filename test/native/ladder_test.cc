@@ -33,17 +33,19 @@ rlimit exceed(__rlimit_resource resource) {
   return before;
 }
 
-// Sets RLIMIT_DATA so that `bytes` more of private writable memory can be had.
-void leave_data(size_t bytes) {
+// Sets RLIMIT_DATA so that `bytes` more of private writable memory can be had. The limit that was.
+rlimit leave_data(size_t bytes) {
   FILE* file = fopen("/proc/self/status", "r");
   size_t in_use = 0;
   char line[256];
   while (fgets(line, sizeof line, file) != nullptr) sscanf(line, "VmData: %zu kB", &in_use);
   fclose(file);
-  REQUIRE(in_use > 0);
-  const rlim_t limit = (in_use << 10) + bytes;
-  const rlimit limits{limit, limit};
-  REQUIRE(setrlimit(RLIMIT_DATA, &limits) == 0);
+  CHECK(in_use > 0);
+  rlimit before;
+  CHECK_EQ(getrlimit(RLIMIT_DATA, &before), 0);
+  const rlimit limits{(in_use << 10) + bytes, before.rlim_max};
+  CHECK_EQ(setrlimit(RLIMIT_DATA, &limits), 0);
+  return before;
 }
 
 // Maps single pages with alternating protection until the kernel allows no more.
@@ -205,13 +207,15 @@ TEST("R7 RLIMIT_DATA exceeded: memory is replaced, and the zeros come from a fil
   const int status = check::run_in_child([] {
     start_library();
     const Subject a(true, Fill::zeros), b(false, Fill::zeros);
-    exceed(RLIMIT_DATA);
+    const rlimit unlimited = exceed(RLIMIT_DATA);
     CHECK_EQ(revoke(a.object).replaced, 1u);
     CHECK_EQ(revoke(b.object).replaced, 1u);
     CHECK(unreachable(a.view, 0));
     check_fill_completes(a.view, 0);
     for (size_t at = 0; at < b.view.span; at += kPageSize) CHECK_EQ(b.view.load(at + 8), 0u);
     check_fill_completes(b.view, 0);
+    // Reading a file takes memory of this test's own.
+    setrlimit(RLIMIT_DATA, &unlimited);
     CHECK_EQ(maps_of(a.view.at, 1).at(0).path, std::string("/memfd:revoked-fill (deleted)"));
   });
   CHECK_EXITED(status);
@@ -233,9 +237,10 @@ TEST("R7 RLIMIT_DATA reached half way through a fill of ones: what was written t
       });
     }
     // Room for one private window and a half: the others come from the zero file.
-    leave_data(3 * kOnesWindow / 2);
+    const rlimit unlimited = leave_data(3 * kOnesWindow / 2);
     start.arrive_and_wait();
     threads.join();
+    setrlimit(RLIMIT_DATA, &unlimited);
     int refused = 0;
     for (uint32_t i = 0; i < 4; ++i) {
       refused += maps_of(view.at + i * kOnesWindow, 1).at(0).path == "/memfd:revoked-fill (deleted)";
