@@ -164,8 +164,8 @@ export interface Native {
     deviceFile: number,
     forDevice: boolean,
   ): ArrayBuffer | Failure;
-  /** One more handle, in this environment, and describes the mapping; false when it is gone or `bytes` is not its memory. */
-  attach(id: number, bytes: Uint8Array): boolean | Failure;
+  /** One more handle, in this environment, and describes the mapping; false when it is gone or one of the two is not its memory. */
+  attach(id: number, bytes: Uint8Array, same: Uint8Array): boolean | Failure;
   attached(id: number): boolean;
   /** Gives a handle back. With `close` the mapping ends for every thread. */
   release(id: number, close: boolean): void;

@@ -155,7 +155,8 @@ Napi::Value map_external(const Napi::CallbackInfo& info) {
   return Napi::Value(env, buffer);
 }
 
-// attach(id, bytes): true, and the mapping described | false when it is no longer there or `bytes` is not its memory | Failure
+// attach(id, bytes, same): true, and the mapping described | false when it is no longer there, or `bytes` is not its memory or
+// not that of `same` | Failure
 Napi::Value attach(const Napi::CallbackInfo& info) {
   const uint64_t id = to_u64(info[0]);
   const auto bytes = info[1].As<Napi::Uint8Array>();
@@ -167,7 +168,8 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
   if (!acquire_region(static_cast<uint32_t>(id % kStatusSlots), static_cast<uint32_t>(generation), &region))
     return Napi::Boolean::New(info.Env(), false);
   const auto base = reinterpret_cast<uintptr_t>(bytes.Data());
-  if (region->start < base || region->start + region->length > base + bytes.ByteLength()) {
+  const bool same = info[2].As<Napi::Uint8Array>().Data() == bytes.Data();
+  if (!same || region->start < base || region->start + region->length > base + bytes.ByteLength()) {
     release_region_handle(region, false);
     return Napi::Boolean::New(info.Env(), false);
   }

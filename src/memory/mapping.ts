@@ -105,7 +105,7 @@ export class Mapping extends CheckedAccess implements Disposable {
   #faultsAtClose = 0;
 
   static {
-    branded('Mapping', this.prototype, CheckedAccess._is, { inline: ['bytes', 'view', 'faults'] });
+    branded('Mapping', this.prototype, (value) => CheckedAccess._is(value), { inline: ['bytes', 'view', 'faults'] });
   }
 
   /** @internal Mappings are made by {@link MemoryObject.map} and {@link Mapping.attach}, through {@link mappingOf}. */
@@ -142,14 +142,14 @@ export class Mapping extends CheckedAccess implements Disposable {
     if (type !== 'revocable-mmap.MappingHandle') throw invalidType('handle', 'a MappingHandle from mapping.share()', handle);
     integer('handle.id', id, 0, Number.MAX_SAFE_INTEGER);
     if (!isSharedBuffer(buffer)) throw invalidType('handle.buffer', 'a SharedArrayBuffer', buffer);
-    // Native code looks whether it is the mapping's memory.
     const memoryBuffer = memory === undefined ? buffer : bufferOf(memory);
     if (!isSharedBuffer(memoryBuffer)) throw invalidType('handle.memory', 'an instance of WebAssembly.Memory', memory);
     prepare();
-    const found = unwrap(native.attach(id, new Uint8Array(memoryBuffer, 0, memoryBuffer.byteLength)));
+    // Native code looks whether it is the mapping's memory; where there are two buffers, they are of the same.
+    const found = unwrap(native.attach(id, wholeOf(buffer), wholeOf(memoryBuffer)));
     if (!found) throw new MappingClosedError({ object: 'shared mapping' });
     const description = takeDescription();
-    return mappingOf(MemoryObject._attach(description.objectId), description, memoryBuffer, false, memory);
+    return mappingOf(MemoryObject._attach(description.objectId), description, buffer, false, memory);
   }
 
   /** How many faults on it the library has handled, in all threads. */
@@ -550,4 +550,8 @@ export function mappingOf(
   const apart = device?.registers !== undefined || device?.servedHere === true || FILLS[description.fill] === 'signal';
   const Made = apart ? MappingApart : Mapping;
   return new Made(CONSTRUCT, object, description, buffer, creator, memory);
+}
+
+function wholeOf(buffer: SharedArrayBuffer): Uint8Array {
+  return new Uint8Array(buffer, 0, buffer.byteLength);
 }

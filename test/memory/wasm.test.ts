@@ -306,9 +306,9 @@ describe('mappings inside a WebAssembly memory', () => {
       code: 'ERR_INVALID_ARG_TYPE',
       message: 'The "handle.memory" argument must be an instance of WebAssembly.Memory. Received an instance of Object',
     });
-    expect(thrownBy(() => Mapping.attach({ ...mapping.share(), buffer: new SharedArrayBuffer(PAGE) }))).toMatchObject({
-      code: 'ERR_MAPPING_CLOSED',
-    });
+    for (const foreign of [{ buffer: new SharedArrayBuffer(PAGE) }, { memory: fixedMemory() }]) {
+      expect(thrownBy(() => Mapping.attach({ ...mapping.share(), ...foreign }))).toMatchObject({ code: 'ERR_MAPPING_CLOSED' });
+    }
     object.close();
   });
 });
