@@ -500,8 +500,9 @@ Outcome lose_page(Region* region, const Fault& fault, Cause cause) {
   const bool deadly = region->fill == Fill::deadly;
   if (deadly && fault.raw()) return Outcome::foreign;
   const bool answered = !deadly && (answer_load(region, page, fault) || fill_lost(region, page, fault, cause));
-  // A checked copy that has come back needs no fill.
-  if (!answered && (fault.raw() || !hide_page(region, page))) return lose_object(region, fault, cause);
+  // A checked copy that has come back needs no fill. In a sealed range (mseal) nothing can be hidden: EPERM, and the mark alone
+  // says that the page is lost.
+  if (!answered && (fault.raw() || (!hide_page(region, page) && errno != EPERM))) return lose_object(region, fault, cause);
   if (answered) bump(g_counters.fills);
   count_fault(region, g_counters.faults_backing);
   tell(region, fault, EventKind::fault_backing, cause);
