@@ -1,8 +1,9 @@
 // What a thread is given as the state of memory never goes back: state-storm.cjs HOW ROUNDS [SEED]
 //
 // The main thread takes memory away, HOW: `revokeSync`, `revoke`, `close`, `truncate` (a file that is lost as a whole), `owner` (the
-// reader has the memory from a descriptor, as another process would) or `unplug` (it is a region of a device). A reader asks for the state in every way there is, in random order:
-// an answer that says less than an earlier one is printed. Each object has many mappings, so that its revocation takes a while.
+// reader has the memory from a descriptor, as another process would) or `unplug` (it is a region of a device). A reader asks for the state in
+// every way there is, in random order: an answer that says less than an earlier one is printed. Each object has many mappings, so that its
+// revocation takes a while.
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { once } = require('node:events');
 const fs = require('node:fs');
