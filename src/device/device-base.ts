@@ -76,8 +76,12 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
   #over = false;
   readonly #controller = new AbortController();
 
+  static readonly #isOne = branded('Device', this.prototype, (value) => #controller in value);
+
   /** @internal Whether it is a device of this copy of the library. */
-  static readonly _is = branded('Device', this.prototype, (value) => #controller in value);
+  static _is(value: unknown): value is DeviceBase {
+    return DeviceBase.#isOne(value);
+  }
 
   /** @internal */
   constructor(key: symbol, id: number, name: string) {

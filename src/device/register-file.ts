@@ -66,8 +66,12 @@ export class RegisterFile {
   /** Behind two regions it would have two locks, and read-modify-writes would not be indivisible. */
   #behind = false;
 
+  static readonly #isOne = branded('RegisterFile', this.prototype, (value) => #registers in value);
+
   /** @internal Whether it is one of this copy of the library. */
-  static readonly _is = branded('RegisterFile', this.prototype, (value) => #registers in value);
+  static _is(value: unknown): value is RegisterFile {
+    return RegisterFile.#isOne(value);
+  }
 
   /**
    * Copies what it is given. Does not block.

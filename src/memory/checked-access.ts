@@ -190,10 +190,14 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   readonly #start: number;
   readonly #writable: boolean;
 
-  /** @internal Whether it is a mapping of this copy of the library. Its fastest methods do the same, at no cost, by themselves. */
-  static readonly _is = branded('Mapping', this.prototype, (value) => #gate in value, {
+  static readonly #isOne = branded('Mapping', this.prototype, (value) => #gate in value, {
     inline: ['buffer', 'state', 'read', 'write', ...[8, 16, 32, 64].flatMap((bits) => [`read${bits}`, `write${bits}`])],
   });
+
+  /** @internal Whether it is a mapping of this copy of the library. Its fastest methods do the same, at no cost, by themselves. */
+  static _is(value: unknown): value is CheckedAccess {
+    return CheckedAccess.#isOne(value);
+  }
 
   /** @internal */
   constructor(key: symbol, object: MemoryObject, description: MappingDescription, buffer: SharedArrayBuffer | ArrayBuffer) {

@@ -185,8 +185,12 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   #reason: unknown;
   #controller: AbortController | undefined;
 
+  static readonly #isOne = branded('MemoryObject', this.prototype, (value) => #id in value, { inline: ['state'] });
+
   /** @internal Whether it is an object of this copy of the library. */
-  static readonly _is = branded('MemoryObject', this.prototype, (value) => #id in value, { inline: ['state'] });
+  static _is(value: unknown): value is MemoryObject {
+    return MemoryObject.#isOne(value);
+  }
 
   /** @internal Objects are made by the static functions. */
   constructor(key: symbol, id: number) {
