@@ -48,6 +48,7 @@ const DOCUMENTS = [
   'docs/threads.md',
   'docs/unsafe.md',
   'docs/benchmarks.md',
+  'docs/buffers.md',
   'docs/how-to/follow-a-growing-file.md',
 ];
 const programs = DOCUMENTS.flatMap(programsOf);

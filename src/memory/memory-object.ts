@@ -110,7 +110,7 @@ export interface MapOptions {
   length?: number;
   /** Default `'rw'` where the object is writable, else `'r'`. */
   access?: 'r' | 'rw';
-  /** A SharedArrayBuffer (default), or an ArrayBuffer for APIs that refuse shared memory. */
+  /** A SharedArrayBuffer (default), or an ArrayBuffer for APIs that refuse shared memory or misread it, as `fetch` does: `docs/buffers.md`. */
   shared?: boolean;
   /** MAP_PRIVATE: writes stay in this mapping. Default false. */
   private?: boolean;
