@@ -308,7 +308,8 @@ export interface Native {
   /** The kernel's id of the calling thread. */
   threadId(): number;
   /**
-   * Which device's region an object is. `native`: its registers have a model in native code; `raw`: raw accesses reach them.
+   * Which device's region an object is. `native`: its registers have a model in native code; `asking`: for some of them JavaScript answers
+   * all the same; `raw`: raw accesses reach them.
    * `supplied`: its pages come at their first touch; `asks`: its ops may be asked then.
    */
   objectDevice(objectId: number): {
@@ -316,11 +317,15 @@ export interface Native {
     region: number;
     registers: boolean;
     native: boolean;
+    asking: boolean;
     raw: boolean;
     supplied: boolean;
     asks: boolean;
   } | null;
-  /** A model; of each register five numbers: offset, width, index into {@link REGISTER_KINDS}, the value's low and high 32 bits. */
+  /**
+   * A model; of each register six numbers: offset, width, index into {@link REGISTER_KINDS}, the value's low and high 32 bits, and when
+   * JavaScript answers: {@link ASKS_READS}, {@link ASKS_WRITES}.
+   */
   registerFile(numbers: Float64Array, ones: boolean): object;
   /** Gets or sets the value of one of its registers, without the effects of an access; low and high 32 bits in `numbers`. */
   registerValue(model: object, index: number, numbers: Float64Array, set: boolean): void;
@@ -333,8 +338,20 @@ export interface Native {
   combineAccess(deviceId: number, token: number, low: number, high: number, numbers: Float64Array): boolean;
   /** The model's answer to a raw access. False when nobody waits for it any more. */
   answerAccess(deviceId: number, token: number, failed: boolean, low: number, high: number): boolean;
-  /** One access to a register whose model is native code; its value's low and high 32 bits are in `numbers`. False when it is gone. */
-  registerAccess(objectId: number, write: boolean, offset: number, width: number, numbers: Float64Array): boolean;
+  /**
+   * One access to a register whose model is native code; its value's low and high 32 bits are in `numbers`. False when it is gone; null
+   * when JavaScript answers, and nothing has been done.
+   */
+  registerAccess(objectId: number, write: boolean, offset: number, width: number, numbers: Float64Array): boolean | null;
+  /** What native code does for an access that JavaScript answers, which is not traced by it. Also when the device has gone meanwhile. */
+  registerAccessAsked(
+    model: object,
+    objectId: number,
+    write: boolean,
+    offset: number,
+    width: number,
+    numbers: Float64Array,
+  ): void;
   /**
    * How many raw accesses did not reach the model of the mapping's registers; of the last one, an index into CAUSES, and the offset. -1
    * while none does: the device is going, or suspended.
@@ -402,7 +419,9 @@ export const EVENT_KINDS = [
   'self',
   'refused',
 ] as const;
-export const REGISTER_KINDS = ['rw', 'ro', 'w1c', 'w1s', 'rc', 'counter'] as const;
+export const REGISTER_KINDS = ['rw', 'ro', 'w1c', 'w1s', 'rc', 'counter', 'wo', 'rs', 'wc'] as const;
+export const ASKS_READS = 1;
+export const ASKS_WRITES = 2;
 export const SUPPLIES = ['ask', 'zeros', 'constant', 'image', 'offsets', 'random'] as const;
 export const FAULT_ANSWERS = ['content', 'as-it-is', 'refused', 'failed'] as const;
 export const WORK_KINDS = ['fault', 'write-fault', 'expired', 'call', 'mapping-ended', 'access'] as const;

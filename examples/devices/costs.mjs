@@ -14,15 +14,20 @@ const region = (model) => ({ size: 4096, kind: 'registers', model });
 const here = new Device({ name: 'here', regions: [region()], ops: { readRegister: () => 1 } });
 const elsewhere = await Device.spawn(new URL('./edu.mjs', import.meta.url));
 const native = new Device({ name: 'native', regions: [region(new RegisterFile([{ offset: AT, value: 1 }]))] });
+const BESIDE = 0x80;
+const callbacks = new RegisterFile([{ offset: AT, onRead: () => 1 }, { offset: BESIDE }]);
+const calling = new Device({ name: 'calling', regions: [region(callbacks)] });
 const memory = MemoryObject.create({ size: 4096 }).map();
 
-const checked = (mapping) => (times) => {
-  for (let i = 0; i < times; i++) mapping.read32(AT);
-};
-const loads = (mapping) => {
+const checked =
+  (mapping, at = AT) =>
+  (times) => {
+    for (let i = 0; i < times; i++) mapping.read32(at);
+  };
+const loads = (mapping, at = AT) => {
   const words = new Uint32Array(mapping.buffer, 0, 1024);
   return (times) => {
-    for (let i = 0; i < times; i++) Atomics.load(words, AT / 4);
+    for (let i = 0; i < times; i++) Atomics.load(words, at / 4);
   };
 };
 const stores = (mapping) => {
@@ -57,6 +62,9 @@ const WAYS = [
   ['RegisterFile: raw store', 20_000, stores(registers)],
   ['RegisterFile: WebAssembly load', 20_000, program(native)],
   ['RegisterFile: raw load of a float', 20_000, floats(registers)],
+  ['RegisterFile, onRead, this thread: checked', 100_000, checked(calling.open().map())],
+  ['RegisterFile, beside onRead: checked', 100_000, checked(calling.open().map(), BESIDE)],
+  ['RegisterFile, beside onRead: raw load', 20_000, loads(calling.open().map(), BESIDE)],
   ['model in JavaScript, another thread: checked', 500, checked(elsewhere.open().map())],
   ['model in JavaScript, another thread: raw load', 500, loads(elsewhere.open().map())],
 ];
@@ -74,4 +82,4 @@ const unit = median('model in JavaScript, this thread: checked');
 for (const [name] of WAYS)
   console.log(`${name.padEnd(48)} ${median(name).toFixed(3).padStart(8)} us ${(median(name) / unit).toFixed(2).padStart(8)}`);
 
-await Promise.all([here.unplug(), elsewhere.unplug(), native.unplug()]);
+await Promise.all([here.unplug(), elsewhere.unplug(), native.unplug(), calling.unplug()]);

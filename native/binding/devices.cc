@@ -279,16 +279,19 @@ Napi::Value answer_call(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), answered);
 }
 
-// registerFile(numbers, ones): an External of a model. `numbers`: offset, width, kind, and the value's low and high words of each
-// register, sorted by offset.
+// registerFile(numbers, ones): an External of a model. `numbers`: offset, width, kind, the value's low and high words, and when
+// JavaScript is called (1: reads, 2: writes), of each register, sorted by offset.
 Napi::Value register_file(const Napi::CallbackInfo& info) {
   constexpr napi_type_tag kTag = REVOCABLE_MMAP_REGISTER_MODEL_TAG;
   const auto numbers = info[0].As<Napi::Float64Array>();
   std::vector<RegisterSpec> specs;
-  for (size_t i = 0; i + 4 < numbers.ElementLength(); i += 5) {
+  constexpr size_t kNumbers = 6;
+  for (size_t i = 0; i + kNumbers <= numbers.ElementLength(); i += kNumbers) {
+    const auto asks = static_cast<unsigned>(numbers[i + 5]);
     specs.push_back({static_cast<uint64_t>(numbers[i]), static_cast<uint32_t>(numbers[i + 1]),
                      static_cast<RegisterKind>(static_cast<int>(numbers[i + 2])),
-                     static_cast<uint64_t>(numbers[i + 3]) | static_cast<uint64_t>(numbers[i + 4]) << 32});
+                     static_cast<uint64_t>(numbers[i + 3]) | static_cast<uint64_t>(numbers[i + 4]) << 32, (asks & 1) != 0,
+                     (asks & 2) != 0});
   }
   auto* file = new RegisterFile(specs, to_bool(info[1]) ? 0xff : 0);
   // The External holds what accesses see; the file is found from there.
@@ -333,16 +336,32 @@ Napi::Value answer_access(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), answered);
 }
 
-// registerAccess(objectId, write, offset, width, numbers): whether the model in C++ was there; words to or from `numbers`
+// registerAccess(objectId, write, offset, width, numbers): whether the model in C++ was there, or null: JavaScript answers; words
+// to or from `numbers`
 Napi::Value register_access(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[0]);
   auto numbers = info[4].As<Napi::Float64Array>();
   uint64_t value = static_cast<uint64_t>(numbers[0]) | static_cast<uint64_t>(numbers[1]) << 32;
-  const bool there =
-      object != nullptr && bus_access(object->bus.load(), to_bool(info[1]), to_u64(info[2]), to_u32(info[3]), &value);
+  BusAnswer answer = BusAnswer::gone;
+  if (object != nullptr) {
+    answer = bus_access(object->bus.load(), to_bool(info[1]), to_u64(info[2]), to_u32(info[3]), &value);
+  }
+  if (answer == BusAnswer::asks) return info.Env().Null();
   numbers[0] = static_cast<double>(value & 0xffffffffu);
   numbers[1] = static_cast<double>(value >> 32);
-  return Napi::Boolean::New(info.Env(), there);
+  return Napi::Boolean::New(info.Env(), answer == BusAnswer::given);
+}
+
+// registerAccessAsked(model, objectId, write, offset, width, numbers): what the model in C++ does for an access that JavaScript
+// answers; words to or from `numbers`
+void register_access_asked(const Napi::CallbackInfo& info) {
+  const Object* object = EnvState::of(info.Env()).object(info[1]);
+  auto numbers = info[5].As<Napi::Float64Array>();
+  uint64_t value = static_cast<uint64_t>(numbers[0]) | static_cast<uint64_t>(numbers[1]) << 32;
+  bus_access_asked(object == nullptr ? nullptr : object->bus.load(), *model_of(info[0]), to_bool(info[2]), to_u64(info[3]),
+                   to_u32(info[4]), &value);
+  numbers[0] = static_cast<double>(value & 0xffffffffu);
+  numbers[1] = static_cast<double>(value >> 32);
 }
 
 // rawFailures(id, numbers): how many raw accesses to the mapping's registers did not reach the model; of the last one, an index
@@ -369,7 +388,7 @@ Napi::Value token(const Napi::CallbackInfo& info) { return Napi::Number::New(inf
 
 Napi::Value thread_id(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), abi::tid()); }
 
-// objectDevice(objectId): { device, region, registers, native, raw, supplied, asks } | null
+// objectDevice(objectId): { device, region, registers, native, asking, raw, supplied, asks } | null
 Napi::Value object_device(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[0]);
   if (object == nullptr || object->device == nullptr) return info.Env().Null();
@@ -379,6 +398,7 @@ Napi::Value object_device(const Napi::CallbackInfo& info) {
   result["registers"] = Napi::Boolean::New(info.Env(), object->registers);
   const RegisterBus* bus = object->registers ? object->bus.load() : nullptr;
   result["native"] = Napi::Boolean::New(info.Env(), bus != nullptr && bus->model.load() != nullptr);
+  result["asking"] = Napi::Boolean::New(info.Env(), bus != nullptr && bus->asking.load() != nullptr);
   result["raw"] = Napi::Boolean::New(info.Env(), object->trapped);
   result["supplied"] = Napi::Boolean::New(info.Env(), object->supply != nullptr);
   result["asks"] = Napi::Boolean::New(
@@ -432,6 +452,7 @@ void export_devices(Napi::Env env, Napi::Object exports) {
   exports["combineAccess"] = Napi::Function::New(env, combine_access, "combineAccess");
   exports["answerAccess"] = Napi::Function::New(env, answer_access, "answerAccess");
   exports["registerAccess"] = Napi::Function::New(env, register_access, "registerAccess");
+  exports["registerAccessAsked"] = Napi::Function::New(env, register_access_asked, "registerAccessAsked");
   exports["rawFailures"] = Napi::Function::New(env, raw_failures, "rawFailures");
   exports["eventfdOpen"] = Napi::Function::New(env, eventfd_open, "eventfdOpen");
   exports["eventfdSignal"] = Napi::Function::New(env, eventfd_signal, "eventfdSignal");

@@ -5,6 +5,7 @@
 
 #include "core/device.h"
 #include "core/region.h"
+#include "core/register_file.h"
 #include "core/registry.h"
 
 namespace revocable {
@@ -169,7 +170,9 @@ void bus_begin(Object* object, const BusOptions& options) {
   {
     const BusTurn turn(bus);
     bus->incarnation.fetch_add(1);
+    const RegisterFile* file = RegisterFile::of(options.model);
     bus->model.store(options.model, std::memory_order_relaxed);
+    bus->asking.store(file != nullptr && file->asks() ? file : nullptr, std::memory_order_relaxed);
     bus->device.store(options.device->id, std::memory_order_relaxed);
     bus->owner_tid.store(options.device->owner_tid, std::memory_order_relaxed);
     bus->limit_ms.store(options.device->limit_ms, std::memory_order_relaxed);
@@ -208,14 +211,32 @@ void bus_shut_of(RegisterBus* bus, uint64_t device) {
   bus_let_go(bus);
 }
 
-bool bus_access(RegisterBus* bus, bool write, uint64_t offset, unsigned width, uint64_t* value) {
+bool bus_asks(const RegisterBus* bus, uint64_t offset, unsigned bytes, bool reads, bool writes) {
+  const RegisterFile* file = bus->asking.load(std::memory_order_relaxed);
+  return file != nullptr && file->asks(offset, bytes, reads, writes);
+}
+
+BusAnswer bus_access(RegisterBus* bus, bool write, uint64_t offset, unsigned width, uint64_t* value) {
   const SignalsBlocked blocked;
   const BusTurn turn(bus);
   const RegisterModel* model = bus->model.load(std::memory_order_relaxed);
-  if (!bus->open.load() || model == nullptr) return false;
+  if (!bus->open.load() || model == nullptr) return BusAnswer::gone;
+  if (bus_asks(bus, offset, width, !write, write)) return BusAnswer::asks;
   if (write) model_write(bus, *model, offset, width, *value, false);
   else *value = model_read(bus, *model, offset, width, false);
-  return true;
+  return BusAnswer::given;
+}
+
+void bus_access_asked(RegisterBus* bus, const RegisterModel& model, bool write, uint64_t offset, unsigned width,
+                      uint64_t* value) {
+  const SignalsBlocked blocked;
+  const auto access = [&] {
+    if (write) model.write(model.context, offset, width, *value);
+    else *value = model.read(model.context, offset, width);
+  };
+  if (bus == nullptr) return access();
+  const BusTurn turn(bus);
+  access();
 }
 
 }  // namespace revocable

@@ -24,7 +24,8 @@ namespace revocable {
 
 struct Device;
 struct Object;
-struct TraceSet;  // access_trace.h
+class RegisterFile;  // register_file.h
+struct TraceSet;     // access_trace.h
 
 using RegisterModel = revocable_mmap_register_model;
 
@@ -42,6 +43,8 @@ struct RegisterBus {
 
   // Written before `open`, and constant while that is set.
   std::atomic<const RegisterModel*> model{nullptr};  // null: JavaScript answers
+  // Whose model that is, where JavaScript answers for some of the registers.
+  std::atomic<const RegisterFile*> asking{nullptr};
   std::atomic<uint64_t> device{0};
   std::atomic<int> owner_tid{0};      // of the thread that answers
   std::atomic<uint32_t> limit_ms{0};  // how long it may take
@@ -84,6 +87,9 @@ bool for_each_piece(uint64_t offset, unsigned bytes, Each each) {
   }
   return true;
 }
+
+// Whether JavaScript answers the access although there is a model in C++. Under the turn. Async-signal-safe.
+bool bus_asks(const RegisterBus* bus, uint64_t offset, unsigned bytes, bool reads, bool writes);
 
 // One call of the model in C++, under the turn, and its record in the traces. `raw`: not by a checked accessor.
 // Async-signal-safe. (fault/register_trap.cc)
@@ -203,7 +209,16 @@ void bus_shut_of(RegisterBus* bus, uint64_t device);
 // In the child of a fork: a turn that was another thread's is nobody's there. Async-signal-safe.
 void bus_after_fork();
 
-// One access from normal code to a model in C++. False when it is gone.
-bool bus_access(RegisterBus* bus, bool write, uint64_t offset, unsigned width, uint64_t* value);
+enum class BusAnswer : uint32_t {
+  gone,
+  given,
+  asks  // nothing has been done: JavaScript answers
+};
+
+// One access from normal code to a model in C++.
+BusAnswer bus_access(RegisterBus* bus, bool write, uint64_t offset, unsigned width, uint64_t* value);
+// The part that C++ has in an access that JavaScript answers: without a record in the traces, and also when the gate has been
+// shut meanwhile. Null: its object has gone.
+void bus_access_asked(RegisterBus* bus, const RegisterModel& model, bool write, uint64_t offset, unsigned width, uint64_t* value);
 
 }  // namespace revocable

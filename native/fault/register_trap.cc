@@ -328,7 +328,10 @@ AccessResult transfer(const Target& target, const MemoryAccess& access, bool wri
   {
     const BusTurn turn(target.bus);
     if (!is_behind(target)) return AccessResult::gone;
-    if (const RegisterModel* model = target.bus->model.load(std::memory_order_relaxed)) {
+    const RegisterModel* model = target.bus->model.load(std::memory_order_relaxed);
+    const bool answers = for_each_run(
+        access, [&](unsigned at, unsigned run) { return !bus_asks(target.bus, target.offset + at, run, !write, write); });
+    if (model != nullptr && answers) {
       for_each_run(access, [&](unsigned at, unsigned run) {
         if (write) write_pieces(target.bus, *model, target.offset + at, run, bytes + at);
         else read_pieces(target.bus, *model, target.offset + at, run, bytes + at);
@@ -413,7 +416,9 @@ AccessResult emulate_with_bus(const Target& target, const Emulation& emulation, 
     const BusTurn turn(target.bus);
     if (!is_behind(target)) return AccessResult::gone;
     const RegisterModel* model = target.bus->model.load(std::memory_order_relaxed);
-    if (model != nullptr) return emulate_with_model(target, *model, emulation, effect);
+    const MemoryAccess& of = emulation.access();
+    const bool asks = bus_asks(target.bus, target.offset, of.width, of.reads, of.writes);
+    if (model != nullptr && !asks) return emulate_with_model(target, *model, emulation, effect);
   }
   const unsigned width = emulation.access().width;
   const bool whole = width <= 8 && target.offset % width == 0;

@@ -49,18 +49,24 @@ function isGone(device: number): boolean {
   return native.deviceState(device) !== 0;
 }
 
-/** A model in native code answers in whichever thread the access is made. */
-export function registersInNativeCode(device: number, objectId: number, raw: boolean): RegisterPort {
+/** A model in native code answers in whichever thread the access is made. `asked` answers for registers that call JavaScript. */
+export function registersInNativeCode(
+  device: number,
+  objectId: number,
+  raw: boolean,
+  asked: RegisterPort | undefined,
+): RegisterPort {
   return {
     raw,
     gone: () => isGone(device),
     read: (offset, width) => {
-      if (!native.registerAccess(objectId, false, offset, width, numbers)) return undefined;
-      return valueOf(width, numbers[0], numbers[1]);
+      const answered = native.registerAccess(objectId, false, offset, width, numbers);
+      if (answered === null) return asked!.read(offset, width);
+      return answered ? valueOf(width, numbers[0], numbers[1]) : undefined;
     },
     write: (offset, width, value) => {
       numbers.set(halvesOf(value));
-      return native.registerAccess(objectId, true, offset, width, numbers);
+      return native.registerAccess(objectId, true, offset, width, numbers) ?? asked!.write(offset, width, value);
     },
   };
 }

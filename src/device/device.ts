@@ -15,7 +15,8 @@ import { bareMessage, hasCode, isA, isSystemError, syscallOf, unreadableAnswer, 
 import { startPager } from './pager.js';
 import { within } from './within.js';
 import { checkRegions, makeRegions, type OwnRegion } from './region.js';
-import { halvesOf, valueOf } from './register-value.js';
+import type { RegisterFile } from './register-file.js';
+import { halvesOf, partOf, truncated, valueOf } from './register-value.js';
 import { isThenable, RunningOp, RunningOps, type Callers } from './running.js';
 import { SpawnedDevice, type SpawnOptions } from './spawned-device.js';
 
@@ -369,6 +370,11 @@ export class Device extends DeviceBase implements LinkedHere {
 
   #sync<T>(name: keyof DeviceOps, call: () => T): T {
     this.#count(name);
+    return this.#guarded(name, call);
+  }
+
+  /** What is thrown is the error of that op. */
+  #guarded<T>(name: keyof DeviceOps, call: () => T): T {
     try {
       return this.#atOnce(name, call());
     } catch (error) {
@@ -456,18 +462,46 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 
   #askRegister(region: number, offset: number, width: number): number | bigint {
-    const value: unknown = this.#sync('readRegister', () => this.#need('readRegister')(offset, width, region));
-    if (typeof value !== 'bigint' && !Number.isInteger(value)) {
-      throw new DeviceOpError(this.name, 'readRegister', `answered ${answerText(value)}, not an integer or a bigint`);
+    const { _file: file } = this.regions[region];
+    if (file !== undefined) return this.#readFile(file, region, offset, width);
+    return this.#registerValue(
+      width,
+      this.#sync('readRegister', () => this.#need('readRegister')(offset, width, region)),
+    );
+  }
+
+  #registerValue(width: number, value: unknown): number | bigint {
+    if (typeof value === 'bigint' || Number.isInteger(value)) return truncated(width, value as number | bigint);
+    throw new DeviceOpError(this.name, 'readRegister', `answered ${answerText(value)}, not an integer or a bigint`);
+  }
+
+  /** Of an access that is of a register with a callback. */
+  #readFile(file: RegisterFile, region: number, offset: number, width: number): number | bigint {
+    for (const { onRead, ...register } of file._calling(offset, width)) {
+      if (onRead === undefined) continue;
+      const answer: unknown = this.#guarded('readRegister', () => onRead(file.get(register.offset)));
+      if (answer !== undefined) file.set(register.offset, this.#registerValue(register.width, answer));
     }
-    const bits = BigInt.asUintN(8 * width, BigInt(value as number | bigint));
-    return width === 8 ? bits : Number(bits);
+    native.registerAccessAsked(file._model, this.regions[region].object._id, false, offset, width, words);
+    return valueOf(width, words[0], words[1]);
+  }
+
+  #writeFile(file: RegisterFile, region: number, offset: number, width: number, value: number | bigint): void {
+    words.set(halvesOf(value));
+    native.registerAccessAsked(file._model, this.regions[region].object._id, true, offset, width, words);
+    for (const { onWrite, ...register } of file._calling(offset, width)) {
+      if (onWrite === undefined) continue;
+      const written = partOf(offset, width, value, register.offset, register.width);
+      this.#guarded('writeRegister', () => onWrite(file.get(register.offset), written));
+    }
   }
 
   #writeRegister(thread: number, region: number, offset: number, width: number, value: number | bigint, way = 0): void {
     let flags = way | TRACE_FLAGS.write | TRACE_FLAGS.failed;
     try {
-      this.#sync('writeRegister', () => this.#need('writeRegister')(offset, width, value, region));
+      const { _file: file } = this.regions[region];
+      if (file !== undefined) this.#writeFile(file, region, offset, width, value);
+      else this.#sync('writeRegister', () => this.#need('writeRegister')(offset, width, value, region));
       flags = way | TRACE_FLAGS.write;
     } finally {
       if (status[this.#traceWord] !== 0) this.#trace(thread, region, offset, width, flags, value);
@@ -756,6 +790,9 @@ export class Device extends DeviceBase implements LinkedHere {
     native.deviceForget(this._id);
   }
 }
+
+/** The low and the high 32 bits of a value, to and from native code. */
+const words = new Float64Array(2);
 
 /** What a raw access does. */
 const READS = 1;

@@ -48,16 +48,19 @@ export function linkOf(objectId: number): DeviceLink | undefined {
   if (found === null) return undefined;
   const { device, region, supplied } = found;
   const here = devicesHere.get(device);
+  const inJavaScript = found.registers && (!found.native || found.asking);
+  const answered = (): RegisterPort =>
+    here === undefined ? registersFromElsewhere(device, region, found.raw) : here.registerPort(region, found.raw);
   const registers = (): RegisterPort | undefined => {
     if (!found.registers) return undefined;
-    if (found.native) return registersInNativeCode(device, objectId, found.raw);
-    return here === undefined ? registersFromElsewhere(device, region, found.raw) : here.registerPort(region, found.raw);
+    const port = inJavaScript ? answered() : undefined;
+    return found.native ? registersInNativeCode(device, objectId, found.raw, port) : port;
   };
   if (here !== undefined) {
     return {
       registers: registers(),
       supplied,
-      servedHere: found.asks || (found.registers && !found.native),
+      servedHere: found.asks || inJavaScript,
       drain: () => here.drain(region),
     };
   }

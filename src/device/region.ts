@@ -20,18 +20,19 @@ export class OwnRegion implements DeviceRegion {
   #own: Mapping | undefined;
   /** @internal Held as long as the device is there. */
   readonly _model: RegisterModel | undefined;
-  readonly #file: RegisterFile | undefined;
+  /** @internal That of the model, if it is one. */
+  readonly _file: RegisterFile | undefined;
 
   static {
-    branded('OwnRegion', this.prototype, (value) => #file in value);
+    branded('OwnRegion', this.prototype, (value) => #own in value);
   }
 
   /** @internal */
   constructor(key: symbol, index: number, options: CheckedRegion, object: MemoryObject) {
     requireConstruct(key);
     this._model = options.model;
-    this.#file = options.file;
-    this.#file?._begin();
+    this._file = options.file;
+    this._file?._begin();
     this.index = index;
     this.name = options.name;
     this.size = options.size;
@@ -41,7 +42,7 @@ export class OwnRegion implements DeviceRegion {
 
   /** @internal Its device is gone, and the model is called no more: it may go to another device. */
   _end(): void {
-    this.#file?._end();
+    this._file?._end();
   }
 
   /** @internal Its device has never been there. */

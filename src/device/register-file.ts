@@ -2,13 +2,17 @@
 import { bigintOf64Bits, integer, multipleOf, oneOf, options as checkOptions, requiredObject } from '../arguments.js';
 import { branded } from '../brands.js';
 import { invalidType, invalidValue } from '../errors.js';
-import { native, REGISTER_KINDS } from '../native.js';
+import { ASKS_READS, ASKS_WRITES, native, REGISTER_KINDS } from '../native.js';
 import type { RegisterModel } from './ops.js';
 import { halvesOf, valueOf } from './register-value.js';
 
 /**
- * What reading and writing do: `'rw'` keeps what is written; `'ro'` ignores writes; `'w1c'` clears the bits that are written as ones,
- * `'w1s'` sets them; `'rc'` gives its value to one reader and is 0 after it; `'counter'` counts one up at each read, after it.
+ * What reading and writing do. `'rw'` keeps what is written, and so does `'wo'`, which reads as if there were no register (`unlisted`);
+ * `'ro'` ignores writes; `'w1c'` clears the bits that are written as ones, `'w1s'` sets them, `'wc'` clears all, whatever is written;
+ * `'rc'` gives its value to one reader and is 0 after it, `'rs'` has all bits set after it, and both ignore writes; `'counter'` counts one
+ * up at each access that reads any of its bytes, after it, and keeps what is written.
+ *
+ * The names are those of access policies in UVM; `docs/devices.md` has those of SystemRDL and IP-XACT.
  */
 export type RegisterKind = (typeof REGISTER_KINDS)[number];
 
@@ -21,6 +25,20 @@ export interface RegisterSpec {
   kind?: RegisterKind;
   /** What it holds at first; a bigint for 8 bytes. Default 0. */
   value?: number | bigint;
+  /**
+   * Called in the device's thread at each read of the register, or of a part of it, before that is answered: with what it holds. What it
+   * returns is set first; then the read has the effects of its kind. So a status can be computed when it is read.
+   *
+   * The accessing thread waits, as for the op `readRegister`, and an error that is thrown, or a promise, is the accessor's, as there.
+   * Accesses that are of no register with a callback are still answered by native code in the thread that makes them.
+   */
+  onRead?(value: number | bigint): number | bigint | undefined | void;
+  /**
+   * Called in the device's thread at each write to the register, or to a part of it, after it has had the effects of its kind: with what
+   * the register holds now, and with what was written, in its place in the register (0 for bytes that were not). So a doorbell can run
+   * code. See {@link onRead}.
+   */
+  onWrite?(value: number | bigint, written: number | bigint): void;
 }
 
 export interface RegisterFileOptions {
@@ -28,9 +46,16 @@ export interface RegisterFileOptions {
   unlisted?: 'zeros' | 'ones';
 }
 
-interface Register {
+/** A register that calls JavaScript. */
+export interface CallingRegister {
+  readonly offset: number;
+  readonly width: number;
+  readonly onRead: RegisterSpec['onRead'];
+  readonly onWrite: RegisterSpec['onWrite'];
+}
+
+interface Register extends CallingRegister {
   index: number;
-  width: number;
 }
 
 const words = new Float64Array(2);
@@ -38,7 +63,8 @@ const words = new Float64Array(2);
 /**
  * A model of registers in native code, for `regions: [{ kind: 'registers', model }]`: an access is answered in the thread that makes it,
  * raw ones within the fault handler, in a few microseconds and without waking the device's thread. Its own code reaches the registers
- * by {@link get} and {@link set}, which have none of the effects of an access.
+ * by {@link get} and {@link set}, which have none of the effects of an access; and single registers may call it:
+ * {@link RegisterSpec.onRead}, {@link RegisterSpec.onWrite}.
  *
  * An access that covers several registers, or part of one, has the effect on each of those bytes. Behind one region at a time; once its
  * device is gone it may be given to the next, and keeps what it holds.
@@ -61,6 +87,8 @@ export class RegisterFile {
   /** @internal */
   readonly _model: RegisterModel;
   readonly #registers = new Map<number, Register>();
+  /** Those with callbacks, by offset. */
+  readonly #calling: CallingRegister[] = [];
   /** One past the last byte of a register. */
   #end = 0;
   /** Behind two regions it would have two locks, and read-modify-writes would not be indivisible. */
@@ -77,23 +105,26 @@ export class RegisterFile {
    * Copies what it is given. Does not block.
    *
    * @throws TypeError (`ERR_INVALID_ARG_TYPE`), RangeError (`ERR_OUT_OF_RANGE`) on bad numbers, also an offset that is no multiple of the
-   * width; TypeError (`ERR_INVALID_ARG_VALUE`) on an unknown kind or width, and on registers that overlap.
+   * width; TypeError (`ERR_INVALID_ARG_VALUE`) on an unknown kind or width, and on registers that overlap; TypeError
+   * (`ERR_INVALID_ARG_TYPE`) on a callback that is no function.
    */
   constructor(registers: readonly RegisterSpec[], options?: RegisterFileOptions) {
     if (!Array.isArray(registers)) throw invalidType('registers', 'an instance of Array', registers);
     const { unlisted } = checkOptions<RegisterFileOptions>('options', options);
     const ones = oneOf('options.unlisted', unlisted, ['zeros', 'ones'], 'zeros') === 'ones';
     // Not map(): it would leave holes as they are.
-    const numbers = Array.from(registers, (spec: RegisterSpec, i) => checkRegister(`registers[${i}]`, spec));
-    numbers.sort(([a], [b]) => a - b);
-    for (const [i, [offset, width]] of numbers.entries()) {
-      if (i + 1 < numbers.length && numbers[i + 1][0] < offset + width) {
-        throw invalidValue('registers', 'must not overlap', `offsets ${offset} and ${numbers[i + 1][0]}`);
+    const checked = Array.from(registers, (spec: RegisterSpec, i) => checkRegister(`registers[${i}]`, spec));
+    checked.sort((a, b) => a.offset - b.offset);
+    for (const [index, { offset, width, onRead, onWrite }] of checked.entries()) {
+      if (index + 1 < checked.length && checked[index + 1].offset < offset + width) {
+        throw invalidValue('registers', 'must not overlap', `offsets ${offset} and ${checked[index + 1].offset}`);
       }
-      this.#registers.set(offset, { index: i, width });
+      const register = { index, offset, width, onRead, onWrite };
+      this.#registers.set(offset, register);
+      if (onRead !== undefined || onWrite !== undefined) this.#calling.push(register);
       this.#end = offset + width;
     }
-    this._model = native.registerFile(new Float64Array(numbers.flat()), ones);
+    this._model = native.registerFile(new Float64Array(checked.flatMap(({ numbers }) => numbers)), ones);
   }
 
   /**
@@ -122,6 +153,11 @@ export class RegisterFile {
     native.registerValue(this._model, index, words, true);
   }
 
+  /** @internal The registers with callbacks that an access is of, in the order of their offsets. */
+  _calling(offset: number, width: number): CallingRegister[] {
+    return this.#calling.filter((register) => register.offset < offset + width && offset < register.offset + register.width);
+  }
+
   /** @internal Whether it may be behind a region of so many bytes. */
   _check(at: string, size: number): void {
     if (this.#behind) throw invalidValue(`${at}.model`, 'must not be behind another region', this);
@@ -145,13 +181,30 @@ export class RegisterFile {
   }
 }
 
-function checkRegister(at: string, spec: RegisterSpec): [number, number, number, number, number] {
+interface CheckedRegister extends CallingRegister {
+  /** As native code takes it. */
+  numbers: [offset: number, width: number, kind: number, low: number, high: number, asks: number];
+}
+
+function checkRegister(at: string, spec: RegisterSpec): CheckedRegister {
   const { offset, width = 4, kind, value } = requiredObject(at, spec);
   if (typeof width !== 'number') throw invalidType(`${at}.width`, 'of type number', width);
   if (![1, 2, 4, 8].includes(width)) throw invalidValue(`${at}.width`, 'must be 1, 2, 4 or 8', width);
   multipleOf(`${at}.offset`, integer(`${at}.offset`, offset, 0, Number.MAX_SAFE_INTEGER - 8), width);
   const index = REGISTER_KINDS.indexOf(oneOf(`${at}.kind`, kind, REGISTER_KINDS, 'rw'));
-  return [offset, width, index, ...checkedHalves(`${at}.value`, width, value === undefined ? (width === 8 ? 0n : 0) : value)];
+  const halves = checkedHalves(`${at}.value`, width, value === undefined ? (width === 8 ? 0n : 0) : value);
+  const onRead = callbackOf(at, 'onRead', spec);
+  const onWrite = callbackOf(at, 'onWrite', spec);
+  const asks = (onRead === undefined ? 0 : ASKS_READS) | (onWrite === undefined ? 0 : ASKS_WRITES);
+  return { offset, width, onRead, onWrite, numbers: [offset, width, index, ...halves, asks] };
+}
+
+/** Called as a method of what it is given in. */
+function callbackOf<K extends 'onRead' | 'onWrite'>(at: string, name: K, spec: RegisterSpec): RegisterSpec[K] {
+  const callback: unknown = spec[name];
+  if (callback === undefined) return undefined;
+  if (typeof callback !== 'function') throw invalidType(`${at}.${name}`, 'of type function', callback);
+  return callback.bind(spec) as RegisterSpec[K];
 }
 
 function checkedHalves(name: string, width: number, value: number | bigint): [low: number, high: number] {

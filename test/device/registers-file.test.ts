@@ -3,7 +3,7 @@ import { Device, RegisterFile, type RegisterFileOptions, type RegisterKind, type
 import { describeTrapped } from '../support/conditions.js';
 import { thrownBy } from '../support/thrown.js';
 
-const KINDS: RegisterKind[] = ['rw', 'ro', 'w1c', 'w1s', 'rc', 'counter'];
+const KINDS: RegisterKind[] = ['rw', 'ro', 'w1c', 'w1s', 'rc', 'counter', 'wo', 'rs', 'wc'];
 const TYPE = 'ERR_INVALID_ARG_TYPE';
 const RANGE = 'ERR_OUT_OF_RANGE';
 const VALUE = 'ERR_INVALID_ARG_VALUE';
@@ -48,10 +48,22 @@ describe('I1 arguments of RegisterFile', () => {
       `The "registers[0].width" argument must be of type number. Received type string ('4')`,
     ],
     [
-      [{ offset: 0, kind: 'wo' }],
+      [{ offset: 0, kind: 'w2c' }],
       undefined,
       VALUE,
-      `The argument "registers[0].kind" must be one of: 'rw', 'ro', 'w1c', 'w1s', 'rc', 'counter'. Received 'wo'`,
+      `The argument "registers[0].kind" must be one of: ${KINDS.map((kind) => `'${kind}'`).join(', ')}. Received 'w2c'`,
+    ],
+    [
+      [{ offset: 0, onRead: 5 }],
+      undefined,
+      TYPE,
+      'The "registers[0].onRead" argument must be of type function. Received type number (5)',
+    ],
+    [
+      [{ offset: 0 }, { offset: 4, onWrite: null }],
+      undefined,
+      TYPE,
+      'The "registers[1].onWrite" argument must be of type function. Received null',
     ],
     [
       [{ offset: 0, value: 2 ** 32 }],
@@ -190,6 +202,35 @@ describe('I1 arguments of RegisterFile', () => {
 });
 
 describe('RegisterFile: a counter', () => {
+  test('counts one up at each access that reads any of its bytes, and not at one that reads none', async () => {
+    const model = new RegisterFile([
+      { offset: 0, kind: 'counter', value: 100 },
+      { offset: 4, kind: 'counter', value: 200 },
+      { offset: 8, width: 8, kind: 'counter', value: 300n },
+      { offset: 16 },
+    ]);
+    const device = new Device({ name: 'card', regions: [{ size: 64, kind: 'registers', model }] });
+    const mapping = device.open().map();
+    const values = (): (number | bigint)[] => [0, 4, 8].map((offset) => model.get(offset));
+    mapping.read32(16);
+    expect(values()).toEqual([100, 200, 300n]);
+    // Its lowest byte, its highest, half of it, all of it.
+    for (const read of [() => mapping.read8(0), () => mapping.read8(3), () => mapping.read16(2), () => mapping.read32(0)]) read();
+    expect(values()).toEqual([104, 200, 300n]);
+    expect([mapping.read8(0), mapping.read8(1)]).toEqual([104, 0]);
+    expect(mapping.read64(0)).toBe((200n << 32n) | 106n); // of two at once: each
+    expect(values()).toEqual([107, 201, 300n]);
+    for (const offset of [8, 12]) mapping.read32(offset); // both halves of one: twice
+    expect(values()).toEqual([107, 201, 302n]);
+    mapping.read(0, new Uint8Array(16)); // four accesses of four bytes
+    expect(values()).toEqual([108, 202, 304n]);
+    mapping.read(1, new Uint8Array(2)); // two of one byte
+    expect(values()).toEqual([110, 202, 304n]);
+    mapping.write8(0, 7); // sets that byte, counts nothing
+    expect(values()).toEqual([7, 202, 304n]);
+    await device.unplug();
+  });
+
   test.each([1, 2, 4, 8] as const)('of %i bytes goes on at 0', (width) => {
     const most = 2n ** BigInt(8 * width) - 1n;
     const model = new RegisterFile([{ offset: 0, width, kind: 'counter', value: width === 8 ? most : Number(most) }]);
@@ -229,13 +270,15 @@ class Reference {
       let byte = BigInt(this.unlisted);
       if (register !== undefined) {
         const shift = BigInt(8 * (offset + i - register.offset));
-        byte = (before.get(register)! >> shift) & 0xffn;
+        if (register.kind !== 'wo') byte = (before.get(register)! >> shift) & 0xffn;
         const put = written === undefined ? 0n : ((written >> BigInt(8 * i)) & 0xffn) << shift;
         const mask = 0xffn << shift;
         if (written === undefined) {
           if (register.kind === 'rc') register.value &= ~mask;
+          if (register.kind === 'rs') register.value |= mask;
           if (register.kind === 'counter') counted.add(register);
-        } else if (register.kind === 'rw' || register.kind === 'counter') register.value = (register.value & ~mask) | put;
+        } else if (register.kind === 'wc') register.value &= ~mask;
+        else if (['rw', 'wo', 'counter'].includes(register.kind)) register.value = (register.value & ~mask) | put;
         else if (register.kind === 'w1c') register.value &= ~put;
         else if (register.kind === 'w1s') register.value |= put;
       }

@@ -6,11 +6,13 @@
 #include <atomic>
 #include <functional>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "core/access_trace.h"
 #include "core/features.h"
 #include "core/linux_abi.h"
+#include "core/register_file.h"
 #include "fault/machine_context.h"
 #include "register_fixture.h"
 
@@ -27,13 +29,14 @@ namespace {
 class AnsweringDevice {
  public:
   using Model = std::function<bool(bool write, uint64_t offset, uint64_t* value)>;
-  explicit AnsweringDevice(Model model, uint32_t limit_ms = 5000) : model_(std::move(model)), bell_(eventfd(0, EFD_CLOEXEC)) {
+  explicit AnsweringDevice(Model model, uint32_t limit_ms = 5000, const RegisterModel* beside = nullptr)
+      : model_(std::move(model)), bell_(eventfd(0, EFD_CLOEXEC)) {
     start_library();
     threads_.add([this, limit_ms] { serve(limit_ms); });
     ready_.wait(0);
     ObjectOptions described{.name = "registers", .device = device, .registers = true};
     CHECK_OK(object_create({.size = kPageSize}, described, &object));
-    bus_begin(object, {.device = device.get(), .bell = bell_, .trapped = register_trap_reserve()});
+    bus_begin(object, {.model = beside, .device = device.get(), .bell = bell_, .trapped = register_trap_reserve()});
     {
       std::lock_guard guard(device->lock);
       device->buses.push_back(bus());
@@ -82,6 +85,71 @@ class AnsweringDevice {
   std::atomic<bool> stopping_{false};
   Threads threads_;
 };
+
+TEST("registers: of a file, accesses of those that ask are answered by the device's thread, and all others where they are made") {
+  RegisterFile file({{.offset = 0, .value = 10},
+                     {.offset = 4, .value = 20, .asks_reads = true},
+                     {.offset = 8, .value = 30, .asks_writes = true},
+                     {.offset = 12, .value = 40}},
+                    0);
+  CHECK(RegisterFile::of(file.model()) == &file);
+  std::vector<std::pair<bool, uint64_t>> asked;
+  AnsweringDevice device(
+      [&](bool write, uint64_t offset, uint64_t* value) {
+        asked.emplace_back(write, offset);
+        if (!write) *value = 7;
+        return true;
+      },
+      5000, file.model());
+  auto* words = reinterpret_cast<volatile uint32_t*>(device.at());
+  const auto took = [&](std::vector<std::pair<bool, uint64_t>> expected) {
+    const bool same = asked == expected;
+    asked.clear();
+    return same;
+  };
+  CHECK_EQ(words[0], 10u);
+  CHECK_EQ(words[2], 30u);
+  words[1] = 21;
+  words[3] = 41;
+  CHECK(took({}));
+  CHECK_EQ(words[1], 7u);
+  CHECK(took({{false, 4}}));
+  words[2] = 31;
+  CHECK(took({{true, 8}}));
+  CHECK_EQ(file.value(1), 21u);
+  CHECK_EQ(file.value(2), 30u);  // not by this device's thread
+  // Of both halves; and of the last byte of one.
+  CHECK_EQ(*reinterpret_cast<volatile uint64_t*>(device.at()), 7u);
+  CHECK(took({{false, 0}}));
+  CHECK_EQ(*reinterpret_cast<volatile uint8_t*>(device.at(7)), 7u);
+  CHECK(took({{false, 7}}));
+  // Reads and writes at once: of what asks in either direction. The other neighbours do not.
+  asm volatile("lock addl $1, %0" : "+m"(*device.at(8))::"cc");
+  CHECK(took({{false, 8}, {true, 8}}));
+  asm volatile("lock addl $1, %0" : "+m"(*device.at(12))::"cc");
+  CHECK(took({}));
+  CHECK_EQ(file.value(3), 42u);
+  // Normal code.
+  uint64_t value = 0;
+  CHECK(bus_access(device.bus(), false, 4, 4, &value) == BusAnswer::asks);
+  CHECK(bus_access(device.bus(), false, 8, 4, &value) == BusAnswer::given && value == 30);
+  CHECK(bus_access(device.bus(), true, 8, 4, &value) == BusAnswer::asks);
+  bus_access_asked(device.bus(), *file.model(), false, 4, 4, &value);
+  CHECK_EQ(value, 21u);
+  device_shut(*device.device);
+  CHECK(bus_access(device.bus(), false, 4, 4, &value) == BusAnswer::gone);
+  bus_access_asked(device.bus(), *file.model(), true, 4, 4, &(value = 22));
+  CHECK_EQ(file.value(1), 22u);
+}
+
+TEST("registers: another's model asks nothing, whatever its context is") {
+  const RegisterModel model{[](void*, uint64_t, uint32_t) { return uint64_t{9}; }, [](void*, uint64_t, uint32_t, uint64_t) {},
+                            nullptr};
+  CHECK(RegisterFile::of(&model) == nullptr);
+  CHECK(RegisterFile::of(nullptr) == nullptr);
+  const RegisterDevice device(&model);
+  CHECK_EQ(*reinterpret_cast<volatile uint32_t*>(device.at()), 9u);
+}
 
 TEST("registers: a loop of a load and a comparison of a pair with exchange ends where the model's writes fail") {
   alignas(16) uint64_t held[2] = {0x1111'2222'3333'4444, 0x5555'6666'7777'8888};

@@ -32,8 +32,9 @@ export class CrewMember {
   /** Calls the body there, with the mapping attached. It sees nothing of its surroundings but `require` and the input. */
   run<T, I = undefined>(mapping: Mapping, body: (mapping: Mapping, input: I) => T | Promise<T>, input?: I): Promise<T> {
     const id = this.#next++;
+    const handle = mapping.share();
     const answer = new Promise<T>((resolve, reject) => this.#answers.set(id, { resolve, reject }));
-    this.worker.postMessage({ id, handle: mapping.share(), body: body.toString(), input });
+    this.worker.postMessage({ id, handle, body: body.toString(), input });
     return answer;
   }
 
