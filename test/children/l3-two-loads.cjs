@@ -5,8 +5,10 @@ const { dirname } = require('node:path');
 const { stats, MemoryObject, isRevokedError } = require('revocable-mmap');
 const { barrierOf } = require('../support/barrier.cjs');
 
+const isEmptied = (how) => how === 'cache' || how === 'javascript';
+
 function second(how) {
-  if (how !== 'cache' && how !== 'javascript') return require(how);
+  if (!isEmptied(how)) return require(how);
   for (const name of Object.keys(require.cache))
     if (name.includes('/dist/') || (how === 'cache' && name.endsWith('.node'))) delete require.cache[name];
   return require('revocable-mmap');
@@ -21,7 +23,7 @@ async function main() {
   const root = dirname(require.resolve('revocable-mmap/package.json'));
   const first = barrierOf(root);
   const other = second(process.argv[2]);
-  const barriers = [first, barrierOf(process.argv[2] === 'cache' ? root : process.argv[2])];
+  const barriers = [first, barrierOf(isEmptied(process.argv[2]) ? root : process.argv[2])];
   const libs = [{ MemoryObject, stats, isRevokedError }, other];
   const pairs = libs.map((lib) => {
     const object = lib.MemoryObject.create({ size: 8192 });
