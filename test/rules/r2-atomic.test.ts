@@ -20,34 +20,42 @@ interface Reader {
 }
 
 describe('R2 revocation is atomic', () => {
-  test(`R2 readers never see a hole while ${GENERATIONS} revokes land`, async () => {
-    const run = await runChild('r2-storm.cjs', { args: [GENERATIONS], limit: LIMIT });
-    console.log(run.stdout.split('\n')[0]);
-    expect(run).toMatchObject({ status: 0, signal: null });
-    const { readers, ...all } = JSON.parse(run.stdout.split('\n')[1]) as { seed: number; readers: Reader[] };
-    expect(all).toEqual({ seed: all.seed, revokes: GENERATIONS, foreignSignals: 0, lateWrites: 0 });
-    for (const reader of readers) {
-      expect(reader).toMatchObject({
-        holes: 0,
-        stale: 0,
-        checkedStale: 0,
-        wrong: 0,
-        resurrected: 0,
-        aliased: 0,
-        strangeErrors: [],
-      });
-      // They were there: they saw old memory, saw it go, and were refused.
-      expect(reader.live).toBeGreaterThan(GENERATIONS / 50);
-      expect(reader.transitions).toBeGreaterThan(GENERATIONS / 50);
-      expect(reader.refused).toBeGreaterThan(GENERATIONS / 50);
-    }
-  }, LIMIT + 10_000);
+  test(
+    `R2 readers never see a hole while ${GENERATIONS} revokes land`,
+    async () => {
+      const run = await runChild('r2-storm.cjs', { args: [GENERATIONS], limit: LIMIT });
+      console.log(run.stdout.split('\n')[0]);
+      expect(run).toMatchObject({ status: 0, signal: null });
+      const { readers, ...all } = JSON.parse(run.stdout.split('\n')[1]) as { seed: number; readers: Reader[] };
+      expect(all).toEqual({ seed: all.seed, revokes: GENERATIONS, foreignSignals: 0, lateWrites: 0 });
+      for (const reader of readers) {
+        expect(reader).toMatchObject({
+          holes: 0,
+          stale: 0,
+          checkedStale: 0,
+          wrong: 0,
+          resurrected: 0,
+          aliased: 0,
+          strangeErrors: [],
+        });
+        // They were there: they saw old memory, saw it go, and were refused.
+        expect(reader.live).toBeGreaterThan(GENERATIONS / 50);
+        expect(reader.transitions).toBeGreaterThan(GENERATIONS / 50);
+        expect(reader.refused).toBeGreaterThan(GENERATIONS / 50);
+      }
+    },
+    LIMIT + 10_000,
+  );
 
-  test(`R2 no write is lost when four threads fault on one revoked page at once, ${ROUNDS} times (A6)`, async () => {
-    const run = await runChild('r2-lost-writes.cjs', { args: [ROUNDS], limit: LIMIT });
-    expect(run).toMatchObject({ status: 0, signal: null });
-    const { together, ...seen } = JSON.parse(run.stdout) as Record<'lost' | 'fills' | 'foreignSignals' | 'together', number>;
-    expect(seen).toEqual({ lost: 0, fills: ROUNDS, foreignSignals: 0 });
-    expect(together).toBeGreaterThan(ROUNDS / 1000); // times that a thread found another one at the same page
-  }, LIMIT + 10_000);
+  test(
+    `R2 no write is lost when four threads fault on one revoked page at once, ${ROUNDS} times (A6)`,
+    async () => {
+      const run = await runChild('r2-lost-writes.cjs', { args: [ROUNDS], limit: LIMIT });
+      expect(run).toMatchObject({ status: 0, signal: null });
+      const { together, ...seen } = JSON.parse(run.stdout) as Record<'lost' | 'fills' | 'foreignSignals' | 'together', number>;
+      expect(seen).toEqual({ lost: 0, fills: ROUNDS, foreignSignals: 0 });
+      expect(together).toBeGreaterThan(ROUNDS / 1000); // times that a thread found another one at the same page
+    },
+    LIMIT + 10_000,
+  );
 });
