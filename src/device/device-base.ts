@@ -3,12 +3,14 @@ import { inspect } from 'node:util';
 import { constants as osConstants } from 'node:os';
 import { integer, options as checkOptions, requiredString } from '../arguments.js';
 import { branded, requireConstruct } from '../brands.js';
-import { codedRangeError, invalidValue, systemError } from '../errors.js';
+import { codedRangeError, invalidValue, MappingSuspendedError, systemError } from '../errors.js';
 import type { MemoryObject } from '../memory/memory-object.js';
 import type { RevokeReport } from '../memory/report.js';
 import { native } from '../native.js';
 import { later } from '../turns.js';
 import type { DeviceFile } from './device-file.js';
+import type { OpCounts } from './op-counts.js';
+import type { DeviceRegion } from './region.js';
 import { Trace, type TraceOptions } from './trace.js';
 
 const DEFAULT_CAPACITY = 2 ** 20;
@@ -52,17 +54,6 @@ export interface DeviceEvents {
   fault: [info: DeviceFaultInfo];
   /** It is gone. Once, and nothing after. */
   removed: [report: RemovalReport];
-}
-
-/** A part of a device that can be mapped. */
-export interface DeviceRegion {
-  readonly name: string;
-  readonly index: number;
-  /** Bytes. */
-  readonly size: number;
-  readonly kind: 'memory' | 'registers';
-  /** What is mapped. */
-  readonly object: MemoryObject;
 }
 
 /** What a device is to those who use it, in whichever thread its ops run. */
@@ -144,6 +135,32 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
 
   /** An interrupt: all files' consumers get it. Does nothing once it is removed. */
   abstract raise(vector?: number): void;
+
+  /**
+   * Readiness has changed: every thread that polls has the `poll` op asked again. What wake_up on a driver's wait queue is. Does not
+   * block, and does nothing once the device is removed.
+   */
+  abstract notify(): void;
+
+  /**
+   * How often each op has been called: a live view of numbers, whichever thread looks, also after the removal. It waits for no thread.
+   */
+  abstract get opCounts(): Readonly<OpCounts>;
+
+  /**
+   * {@link DeviceRegion.zap} of all regions of memory, but of those that have been revoked or closed by themselves. Does not wait for the
+   * device's thread.
+   *
+   * @throws `ENODEV` once the device is being removed; MappingSuspendedError while one of them is suspended, before any page has gone; the
+   *   system error of madvise(2).
+   */
+  zap(): void {
+    this._throwIfGone('zap');
+    const regions = this._regionsThere().filter(({ kind }) => kind === 'memory');
+    const suspended = regions.find(({ object }) => object.state === 'suspended');
+    if (suspended !== undefined) throw new MappingSuspendedError({ object: suspended.object.name });
+    for (const region of regions) region.object.zap();
+  }
 
   /**
    * Records every access to the device's registers, by whichever thread, from now on: see {@link Trace}. A device may have eight traces

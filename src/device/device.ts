@@ -1,7 +1,7 @@
 import { constants as osConstants } from 'node:os';
 import { asBytes, integer, isIntact, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
 import { branded, CONSTRUCT } from '../brands.js';
-import { answerText, DeviceOpError, invalidType, MappingSuspendedError, systemError } from '../errors.js';
+import { answerText, DeviceOpError, invalidType, systemError } from '../errors.js';
 import { lookWhenRung, prepare } from '../loop.js';
 import { FAULT_ANSWERS, native, onceInThread, status, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native.js';
 import { AskedPage, placeOf } from './asked-page.js';
@@ -11,10 +11,11 @@ import { DeviceFile, type FileBackend } from './device-file.js';
 import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
 import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile } from './ops.js';
 import { Listeners } from './listeners.js';
+import { newOpCounts, OP_INDEX, OP_NAMES, viewOf, type OpCounts } from './op-counts.js';
 import { bareMessage, hasCode, isA, isSystemError, syscallOf, unreadableAnswer, warnOfOp } from './op-errors.js';
 import { startPager } from './pager.js';
 import { within } from './within.js';
-import { checkRegions, makeRegions, type OwnRegion } from './region.js';
+import { checkRegions, makeRegions, type DeviceRegion } from './region.js';
 import type { RegisterFile } from './register-file.js';
 import { halvesOf, partOf, truncated, valueOf } from './register-value.js';
 import { isThenable, RunningOp, RunningOps, type Callers } from './running.js';
@@ -29,8 +30,6 @@ const MOST_READY = 0xffff;
 const [CONTENT, AS_IT_IS, REFUSED, FAILED] = (['content', 'as-it-is', 'refused', 'failed'] as const).map((kind) =>
   FAULT_ANSWERS.indexOf(kind),
 );
-
-type OpCounts = Record<keyof DeviceOps, number>;
 
 /** What another thread that uses the device is notified of. */
 export interface DeviceClient {
@@ -80,16 +79,16 @@ class Opened implements OpenFile {
  * ```
  */
 export class Device extends DeviceBase implements LinkedHere {
-  readonly regions: readonly OwnRegion[];
+  readonly regions: readonly DeviceRegion[];
   readonly opTimeout: number;
-  /** How often each op has been called. */
-  readonly opCounts: Readonly<OpCounts>;
 
   readonly #ops: DeviceOps;
   readonly #thread = native.threadId();
   /** Index of the status word that is not 0 while a trace records. */
   readonly #traceWord: number;
-  readonly #counts: OpCounts;
+  readonly #opCounts: Readonly<OpCounts>;
+  /** @internal Of each op, by OP_INDEX. */
+  readonly _counts = newOpCounts();
   readonly #opened = new Map<number, Opened>();
   readonly #running = new RunningOps();
   #work: Float64Array | undefined;
@@ -129,8 +128,7 @@ export class Device extends DeviceBase implements LinkedHere {
     this.#ops = ops;
     this.#traceWord = native.traceWord(this._id);
     this.opTimeout = opTimeout;
-    this.#counts = Object.fromEntries(OP_NAMES.map((op) => [op, 0])) as OpCounts;
-    this.opCounts = this.#counts;
+    this.#opCounts = viewOf(this._counts);
     shutAtExit();
     devicesHere.set(this._id, this);
     lookWhenRung(this._id, () => this.#look());
@@ -162,10 +160,6 @@ export class Device extends DeviceBase implements LinkedHere {
     return SpawnedDevice._start(model, options);
   }
 
-  override region(which: string | number): OwnRegion {
-    return super.region(which) as OwnRegion;
-  }
-
   open(): DeviceFile {
     this._throwIfGone('open');
     const id = native.token();
@@ -184,24 +178,13 @@ export class Device extends DeviceBase implements LinkedHere {
     for (const client of this._clients) client.raise(vector);
   }
 
-  /** Readiness has changed: those who poll ask the `poll` op again. What wake_up on a driver's wait queue is. */
+  get opCounts(): Readonly<OpCounts> {
+    return this.#opCounts;
+  }
+
   notify(): void {
     this.#pollers.call();
     for (const client of this._clients) client.notify();
-  }
-
-  /**
-   * {@link OwnRegion.zap} of all regions of memory, but of those that have been revoked or closed by themselves.
-   *
-   * @throws `ENODEV` once the device is being removed; MappingSuspendedError while one of them is suspended, before any page has gone; the
-   *   system error of madvise(2).
-   */
-  zap(): void {
-    this._throwIfGone('zap');
-    const regions = this._regionsThere().filter(({ kind }) => kind === 'memory');
-    const suspended = regions.find(({ object }) => object.state === 'suspended');
-    if (suspended !== undefined) throw new MappingSuspendedError({ object: suspended.object.name });
-    for (const region of regions) region.object.zap();
   }
 
   async unplug(reason?: unknown): Promise<RemovalReport> {
@@ -365,7 +348,7 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 
   #count(name: keyof DeviceOps): void {
-    if (this.#ops[name] !== undefined) ++this.#counts[name];
+    if (this.#ops[name] !== undefined) ++this._counts[OP_INDEX[name]];
   }
 
   #sync<T>(name: keyof DeviceOps, call: () => T): T {
@@ -809,22 +792,6 @@ function shutAtExit(): void {
     });
   });
 }
-
-const OP_NAMES: readonly (keyof DeviceOps)[] = [
-  'attach',
-  'open',
-  'release',
-  'mmap',
-  'close',
-  'fault',
-  'pageMkwrite',
-  'read',
-  'write',
-  'ioctl',
-  'poll',
-  'readRegister',
-  'writeRegister',
-];
 
 function checkOps(ops: DeviceOps): void {
   for (const name of OP_NAMES) {

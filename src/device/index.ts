@@ -6,9 +6,10 @@
 export { Bus } from './bus.js';
 export type { HotplugAction, HotplugEvent } from './bus.js';
 export { Device } from './device.js';
-export type { OwnRegion } from './region.js';
+export type { OpCounts } from './op-counts.js';
+export type { DeviceRegion } from './region.js';
 export { DeviceBase, deviceError } from './device-base.js';
-export type { DeviceEvents, DeviceFaultInfo, DeviceRegion, DeviceState, RemovalReport } from './device-base.js';
+export type { DeviceEvents, DeviceFaultInfo, DeviceState, RemovalReport } from './device-base.js';
 export { DeviceFile } from './device-file.js';
 export type { CallOptions, DeviceMapOptions, PollOptions } from './device-file.js';
 export type { Interrupts } from './interrupts.js';

@@ -18,11 +18,12 @@ export type Request =
   | { type: 'remove'; id: number }
   | { type: 'unplug' }
   | { type: 'cancel'; of: number }
-  | { type: 'raise'; vector: number };
+  | { type: 'raise'; vector: number }
+  | { type: 'notify' };
 
 /** From the worker, in a {@link Tagged}. */
 export type Notice =
-  | { type: 'ready'; device: number; name: string; opTimeout: number; regions: RegionNotice[] }
+  | { type: 'ready'; device: number; name: string; opTimeout: number; counts: Float64Array; regions: RegionNotice[] }
   | { type: 'answer'; id: number; value?: unknown; error?: ErrorNotice }
   | { type: 'interrupt'; vector: number }
   | { type: 'notify' }

@@ -8,12 +8,14 @@ import { prepare } from '../loop.js';
 import { MemoryObject } from '../memory/memory-object.js';
 import { native } from '../native.js';
 import { callElsewhere } from './calls.js';
-import { DeviceBase, goneError, type DeviceRegion, type RemovalReport } from './device-base.js';
+import { DeviceBase, goneError, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
 import { hasCode, isA, messageOf, warnOfOp } from './op-errors.js';
 import { drainsElsewhere } from './link.js';
 import { Listeners } from './listeners.js';
 import { noticeIn, revivedError, type ErrorNotice, type Notice, type Request, type SpawnData } from './messages.js';
+import { viewOf, type OpCounts } from './op-counts.js';
+import { DeviceRegion } from './region.js';
 import { within } from './within.js';
 
 export interface SpawnOptions {
@@ -38,6 +40,7 @@ const LONGEST_MS = 0x7fff_ffff;
 export class SpawnedDevice extends DeviceBase {
   readonly regions: readonly DeviceRegion[];
   readonly opTimeout: number;
+  readonly #opCounts: Readonly<OpCounts>;
   readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   #next = 1;
@@ -58,6 +61,7 @@ export class SpawnedDevice extends DeviceBase {
     super(key, ready.device, ready.name);
     this.#worker = worker;
     this.opTimeout = ready.opTimeout;
+    this.#opCounts = viewOf(ready.counts);
     this.regions = regions;
     this.#reported = new Promise((resolve) => (this.#report = resolve));
     drainsElsewhere.set(this._id, (region) => this.#drain(region));
@@ -94,6 +98,14 @@ export class SpawnedDevice extends DeviceBase {
   raise(vector = 0): void {
     integer('vector', vector, 0, 0xffff);
     this.#say({ type: 'raise', vector });
+  }
+
+  notify(): void {
+    this.#say({ type: 'notify' });
+  }
+
+  get opCounts(): Readonly<OpCounts> {
+    return this.#opCounts;
   }
 
   async unplug(reason?: unknown): Promise<RemovalReport> {
@@ -267,8 +279,8 @@ type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K>
 function attachRegions(ready: Ready): DeviceRegion[] | undefined {
   if (native.deviceState(ready.device) !== 0) return undefined;
   try {
-    return ready.regions.map(({ name, size, kind, object }, index) => {
-      return { name, index, size, kind, object: MemoryObject._attach(object) };
+    return ready.regions.map((region, index) => {
+      return new DeviceRegion(CONSTRUCT, index, region, MemoryObject._attach(region.object));
     });
   } catch (error) {
     if (error instanceof MappingClosedError) return undefined;

@@ -54,6 +54,8 @@ function hear(device: Device, request: Request): void {
       return cancels.get(request.of)?.abort();
     case 'raise':
       return device.raise(request.vector);
+    case 'notify':
+      return device.notify();
   }
 }
 
@@ -73,6 +75,7 @@ async function main(): Promise<void> {
     device: device._id,
     name: device.name,
     opTimeout: device.opTimeout,
+    counts: device._counts,
     regions: device.regions.map(({ name, size, kind, object }) => ({ name, size, kind, object: object._id })),
   });
 }

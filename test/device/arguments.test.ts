@@ -98,7 +98,8 @@ describe('I1 arguments of devices', () => {
       [(offset) => device.region(0).discard({ offset, length: PAGE }), [...NOT_INTEGERS, 1, 4 * PAGE], RANGE, 'range.offset'],
       [(length) => device.region(0).discard({ offset: 0, length }), [...NOT_INTEGERS, 0, 1, 5 * PAGE], RANGE, 'range.length'],
       [(range) => device.region(0).zap(range), [null, 5, 'x'], TYPE, 'range'],
-      [(offset) => device.region(0).zap({ offset, length: PAGE }), [...NOT_INTEGERS, 1], RANGE, 'range.offset'],
+      [(offset) => device.region(0).zap({ offset, length: PAGE }), [...NOT_INTEGERS, 1, 4 * PAGE], RANGE, 'range.offset'],
+      [(length) => device.region(0).zap({ offset: 0, length }), [...NOT_INTEGERS, 0, 1, 5 * PAGE], RANGE, 'range.length'],
       [() => device.region('regs').memory, [0], VALUE, 'region'],
     ]));
 
