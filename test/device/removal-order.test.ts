@@ -177,7 +177,7 @@ describe("nothing is emitted after 'removed'", () => {
     for (const listens of [true, false]) {
       const events: string[] = [];
       let fail: ((error: Error) => void) | undefined;
-      const made = device({ fault: () => new Promise((_, reject) => (fail = reject)), close: () => undefined }, 50);
+      const made = device({ fault: () => new Promise((_, reject) => (fail = reject)), close: () => undefined }, 1000);
       for (const event of ['suspended', 'resumed', 'remove-requested', 'removed'] as const)
         made.on(event, () => events.push(event));
       if (listens) made.on('fault', ({ cause }) => events.push(cause));
@@ -260,7 +260,7 @@ describe('R6 an op that obeys its signal has not failed', () => {
             }
           },
         },
-        what === 'its time is up' ? 100 : 20_000,
+        what === 'its time is up' ? 1000 : 20_000,
       );
       made.on('fault', (info) => heard.push(info));
       const mapping = made.open().map();
