@@ -274,10 +274,13 @@ export interface Native {
   selfFaults(id: number): number;
   /** Asks the device's owner, with seven numbers; a token to wait with, or 0 when the device is gone. */
   deviceCall(deviceId: number, numbers: Float64Array): number;
-  /** Index into {@link CALL_RESULTS}; when done, `numbers` has errno and the value's low and high 32 bits. */
-  deviceCallWait(token: number, milliseconds: number, numbers: Float64Array): number;
-  /** The message of an error that has no errno. */
-  deviceCallEnd(token: number): string;
+  /** Whether it has been settled. */
+  deviceCallWait(token: number, milliseconds: number): boolean;
+  /**
+   * Waits no longer. The message of an error that has no errno; `numbers` gets an index into {@link CALL_RESULTS}, errno and the value's
+   * low and high 32 bits. `withdraw`: an op that has not been called yet never will be.
+   */
+  deviceCallEnd(token: number, numbers: Float64Array, withdraw: boolean): string;
   /** Begins a trace of the device's registers, with room for so many accesses. A token. */
   traceOpen(deviceId: number, capacity: number): number | Failure;
   /**

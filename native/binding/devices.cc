@@ -246,30 +246,32 @@ Napi::Value device_call_js(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(token));
 }
 
-// deviceCallWait(token, milliseconds, numbers): CallResult; when done, `numbers` has errno and the value's low and high words
+// deviceCallWait(token, milliseconds): whether it has been settled
 Napi::Value device_call_wait_js(const Napi::CallbackInfo& info) {
   const DeviceCall& call = *EnvState::of(info.Env()).device_calls.at(to_u64(info[0])).call;
   const CallResult result = device_call_wait(call, static_cast<uint64_t>(info[1].As<Napi::Number>().DoubleValue() * 1e6));
-  if (result == CallResult::done) {
-    auto numbers = info[2].As<Napi::Float64Array>();
-    numbers[0] = call.errnum;
-    numbers[1] = static_cast<double>(call.value & 0xffffffffu);
-    numbers[2] = static_cast<double>(call.value >> 32);
-  }
-  return Napi::Number::New(info.Env(), static_cast<uint32_t>(result));
+  return Napi::Boolean::New(info.Env(), result != CallResult::pending);
 }
 
-// deviceCallEnd(token): the message of an error without an errno, else ''. The caller waits no longer.
+// deviceCallEnd(token, numbers, withdraw): the message of an error without an errno, else ''. `numbers` gets its CallResult,
+// errno and the value's low and high words. The caller waits no longer: answerCall tells the owner of a later answer that it is
+// too late.
 Napi::Value device_call_end_js(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
   const auto found = state.device_calls.find(to_u64(info[0]));
   const EnvState::HeldCall held = found->second;
   state.device_calls.erase(found);
-  device_call_end(*held.device, to_u64(info[0]));
-  return Napi::String::New(info.Env(), held.call->message);
+  device_call_end(*held.device, to_u64(info[0]), info[2].As<Napi::Boolean>());
+  const DeviceCall& call = *held.call;  // settled before that, or never
+  auto numbers = info[1].As<Napi::Float64Array>();
+  numbers[0] = static_cast<double>(call.result);
+  numbers[1] = call.errnum;
+  numbers[2] = static_cast<double>(call.value & 0xffffffffu);
+  numbers[3] = static_cast<double>(call.value >> 32);
+  return Napi::String::New(info.Env(), call.message);
 }
 
-// answerCall(deviceId, token, errno, low, high, message)
+// answerCall(deviceId, token, errno, low, high, message): whether the caller still waited for it
 Napi::Value answer_call(const Napi::CallbackInfo& info) {
   const DeviceRef device = device_find(to_u64(info[0]));
   const uint64_t value = uint64_t{to_u32(info[3])} | uint64_t{to_u32(info[4])} << 32;

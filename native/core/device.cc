@@ -203,9 +203,10 @@ CallResult device_call_wait(const DeviceCall& call, uint64_t limit_ns) {
   return call.settled.load(std::memory_order_acquire) == 0 ? CallResult::pending : call.result;
 }
 
-void device_call_end(Device& device, uint64_t token) {
+void device_call_end(Device& device, uint64_t token, bool withdraw) {
   std::lock_guard guard(device.lock);
   device.calls.erase(token);
+  if (!withdraw) return;
   std::erase_if(device.work, [&](const Work& work) { return work.kind == WorkKind::call && work.token == token; });
 }
 

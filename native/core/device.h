@@ -131,7 +131,8 @@ uint64_t device_token();  // never 0, never the same twice
 // Calls an op; null when the device is gone. Wait in slices with device_call_wait, then forget it with device_call_end.
 std::shared_ptr<DeviceCall> device_call(Device& device, uint64_t token, const std::array<uint64_t, 7>& arguments);
 CallResult device_call_wait(const DeviceCall& call, uint64_t limit_ns);
-void device_call_end(Device& device, uint64_t token);
+// `withdraw`: an op that has not been called yet never will be.
+void device_call_end(Device& device, uint64_t token, bool withdraw = true);
 // The owner's answer; false when nobody waits for it any more.
 bool device_answer_call(Device& device, uint64_t token, int errnum, uint64_t value, const std::string& message);
 

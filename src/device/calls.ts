@@ -8,6 +8,9 @@ import { halvesOf, valueOf } from './register-value.js';
 export const CALLS = ['readRegister', 'writeRegister', 'open', 'release', 'mmap', 'unmap'] as const;
 export type CallName = (typeof CALLS)[number];
 
+/** Calls that the device's thread makes good when it has time, also for a caller that has given up. */
+const GIVES_BACK: readonly CallName[] = ['release', 'unmap'];
+
 /** Index of the thread. */
 const CALLER = 6;
 const CALL_NUMBERS = 7;
@@ -27,22 +30,23 @@ export function callElsewhere(device: number, name: string, op: CallName, ...val
   const token = native.deviceCall(device, numbers);
   if (token === 0) return undefined;
   let message: string;
-  let result: (typeof CALL_RESULTS)[number] = 'pending';
   const end = performance.now() + native.deviceLimit(device);
   try {
-    while (result === 'pending') {
-      result = CALL_RESULTS[native.deviceCallWait(token, SLICE_MS, numbers)];
-      if (result === 'pending' && performance.now() > end) {
-        throw new DeviceOpError(name, op, 'did not answer in time', 'ERR_DEVICE_OP_TIMEOUT');
-      }
-    }
+    while (!native.deviceCallWait(token, SLICE_MS) && performance.now() <= end);
   } finally {
-    message = native.deviceCallEnd(token);
+    message = native.deviceCallEnd(token, numbers, !GIVES_BACK.includes(op));
   }
-  if (result === 'gone') return undefined;
-  if (numbers[0] !== 0) throw systemError({ errno: -numbers[0], syscall: op });
-  if (message !== '') throw new DeviceOpError(name, op, message);
-  return [numbers[1], numbers[2]];
+  const [result, errno, low, high] = numbers;
+  switch (CALL_RESULTS[result]) {
+    case 'pending':
+      throw new DeviceOpError(name, op, 'did not answer in time', 'ERR_DEVICE_OP_TIMEOUT');
+    case 'gone':
+      return undefined;
+    case 'done':
+      if (errno !== 0) throw systemError({ errno: -errno, syscall: op });
+      if (message !== '') throw new DeviceOpError(name, op, message);
+      return [low, high];
+  }
 }
 
 function isGone(device: number): boolean {

@@ -5,7 +5,7 @@ import { answerText, DeviceOpError, invalidType, systemError } from '../errors.j
 import { lookWhenRung, prepare } from '../loop.js';
 import { FAULT_ANSWERS, native, onceInThread, status, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native.js';
 import { AskedPage, placeOf } from './asked-page.js';
-import { CALLS } from './calls.js';
+import { CALLS, type CallName } from './calls.js';
 import { DeviceBase, goneError, type DeviceFaultInfo, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
 import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
@@ -633,16 +633,23 @@ export class Device extends DeviceBase implements LinkedHere {
   }
 
   #answerCall(token: number, [call, ...values]: Float64Array): void {
+    const name = CALLS[call];
     try {
-      const value = BigInt(this.#called(CALLS[call], values) ?? 0);
-      native.answerCall(this._id, token, 0, ...halvesOf(value), '');
+      const value = BigInt(this.#called(name, values) ?? 0);
+      if (!native.answerCall(this._id, token, 0, ...halvesOf(value), '')) this.#undoCall(name, values[0]);
     } catch (error) {
       const errno = isSystemError(error) ? -error.errno : 0;
       native.answerCall(this._id, token, errno, 0, 0, errno === 0 ? bareMessage(error) : '');
     }
   }
 
-  #called(name: (typeof CALLS)[number], [a, b, c, d, e, thread]: number[]): number | bigint | undefined {
+  /** The caller has given up, or the device has gone: what the op has opened or allowed is never used. */
+  #undoCall(name: CallName, file: number): void {
+    if (name === 'open') this.#closeFile(file);
+    if (name === 'mmap') this.#unmapped(file);
+  }
+
+  #called(name: CallName, [a, b, c, d, e, thread]: number[]): number | bigint | undefined {
     switch (name) {
       case 'readRegister':
         return this.#readRegister(thread, a, b, c);

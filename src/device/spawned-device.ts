@@ -130,7 +130,7 @@ export class SpawnedDevice extends DeviceBase {
       if (allowed === undefined) throw goneError('mmap');
       return allowed[0] === 1 ? 'rw' : 'r';
     },
-    unmap: (file) => void callElsewhere(this._id, this.name, 'unmap', file),
+    unmap: (file) => this.#giveBack('unmap', file),
     read: (file, length, position, signal) =>
       this.#ask('read', { type: 'read', file, length, position }, signal) as Promise<Uint8Array>,
     write: (file, source, position, signal) =>
@@ -138,14 +138,17 @@ export class SpawnedDevice extends DeviceBase {
     ioctl: (file, command, argument, signal) => this.#ask('ioctl', { type: 'ioctl', file, command, argument }, signal),
     poll: (file, signal) => this.#ask('poll', { type: 'poll', file }, signal) as Promise<number>,
     onNotify: (changed) => this.#pollers.add(changed),
-    release: (file) => {
-      try {
-        callElsewhere(this._id, this.name, 'release', file);
-      } catch {
-        // A worker that hangs releases it when it is removed.
-      }
-    },
+    release: (file) => this.#giveBack('release', file),
   };
+
+  #giveBack(op: 'release' | 'unmap', file: number): void {
+    try {
+      callElsewhere(this._id, this.name, op, file);
+    } catch (error) {
+      // The worker is busy: it does so when it has time, at the latest when the device is removed.
+      if (!isA(error, DeviceOpError)) throw error;
+    }
+  }
 
   #say(request: Request): void {
     this.#worker.postMessage(request);

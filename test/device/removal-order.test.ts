@@ -108,6 +108,115 @@ describe('R6 close of every mapping comes before release of its file', () => {
   });
 });
 
+describe("a caller that has given up because the device's thread is busy", () => {
+  /** Keeps the device's thread in `op`, the next time that it is called, until `free` is called. */
+  interface Busy {
+    isEntered: () => boolean;
+    free: () => void;
+  }
+
+  interface Controlled {
+    made: DeviceBase;
+    log: () => Promise<string[]>;
+    keepIn: (op: string) => Promise<Busy>;
+    ioctl: () => Promise<unknown>;
+  }
+
+  /** Its ops log their names; a file of its own controls it. */
+  async function controlled(): Promise<Controlled> {
+    const enter = `(op) => {
+      log.push(op);
+      if (kept !== op) return;
+      kept = '';
+      Atomics.store(flags, 1, 1);
+      Atomics.wait(flags, 0, 0);
+    }`;
+    const logging = ['open', 'mmap', 'close', 'release'].map((op) => `${op}() { enter('${op}'); }`);
+    const ioctl = `ioctl(file, command, argument) {
+      if (command === 0) return log.splice(0);
+      if (command === 1) [kept, flags] = argument;
+      else enter('ioctl');
+    }`;
+    const first = `globalThis.log = []; globalThis.kept = ''; globalThis.flags = undefined; globalThis.enter = ${enter};`;
+    const made = await Device.spawn(MODEL, { data: { ops: [ioctl, ...logging].join(), opTimeout: 300, first } });
+    devices.push(made);
+    const control = made.open();
+    const log = async (): Promise<string[]> => (await control.ioctl(0)) as string[];
+    expect(await log()).toEqual(['open']);
+    return {
+      made,
+      log,
+      ioctl: () => control.ioctl(2),
+      keepIn: async (op) => {
+        const flags = new Int32Array(new SharedArrayBuffer(8));
+        await control.ioctl(1, [op, flags]);
+        return {
+          isEntered: () => Atomics.load(flags, 1) === 1,
+          free: () => {
+            Atomics.store(flags, 0, 1);
+            Atomics.notify(flags, 0);
+          },
+        };
+      },
+    };
+  }
+
+  async function expectFilesOpen(made: DeviceBase, files: number): Promise<void> {
+    expect(await made.remove({ timeout: 0 })).toMatchObject({ files, mappings: 0, abandonedOps: 0 });
+  }
+
+  test('what its open op has opened is released', async () => {
+    const { made, log, keepIn } = await controlled();
+    const { free } = await keepIn('open');
+    expect(thrownBy(() => made.open())).toMatchObject({ code: 'ERR_DEVICE_OP_TIMEOUT', op: 'open' });
+    free();
+    expect(await log()).toEqual(['open', 'release']);
+    await expectFilesOpen(made, 1);
+  });
+
+  test('what its mmap op has allowed counts no more: its file is released when it is closed', async () => {
+    const { made, log, keepIn } = await controlled();
+    const file = made.open();
+    const { free } = await keepIn('mmap');
+    expect(thrownBy(() => file.map())).toMatchObject({ code: 'ERR_DEVICE_OP_TIMEOUT', op: 'mmap' });
+    free();
+    expect(await log()).toEqual(['open', 'mmap']);
+    file.close();
+    expect(await log()).toEqual(['release']);
+    await expectFilesOpen(made, 1);
+  });
+
+  test('a file that it has closed is released when the thread has time', async () => {
+    const { made, log, keepIn, ioctl } = await controlled();
+    const file = made.open();
+    const { isEntered, free } = await keepIn('ioctl');
+    const busy = ioctl();
+    await until('it is busy', isEntered);
+    file.close();
+    expect(file.state).toBe('closed');
+    free();
+    await busy;
+    made.open(); // calls come in order
+    expect(await log()).toEqual(['open', 'ioctl', 'release', 'open']);
+    await expectFilesOpen(made, 2);
+  });
+
+  test('an op that was not called in time is not called later', async () => {
+    const { made, log, keepIn, ioctl } = await controlled();
+    const file = made.open();
+    const { isEntered, free } = await keepIn('ioctl');
+    const busy = ioctl();
+    await until('it is busy', isEntered);
+    expect(thrownBy(() => made.open())).toMatchObject({ code: 'ERR_DEVICE_OP_TIMEOUT', op: 'open' });
+    expect(thrownBy(() => file.map())).toMatchObject({ code: 'ERR_DEVICE_OP_TIMEOUT', op: 'mmap' });
+    free();
+    await busy;
+    file.close();
+    expect(await log()).toEqual(['open', 'ioctl', 'release']);
+    await expectFilesOpen(made, 1);
+  });
+});
+
 describe('an op that has its device removed: its caller gets ENODEV, whatever it answers', () => {
   const PLACES: [where: string, make: (ops: string) => Promise<DeviceBase>][] = [
     [
