@@ -1,4 +1,5 @@
-import { MemoryObject, type Mapping } from 'revocable-mmap';
+import diagnosticsChannel from 'node:diagnostics_channel';
+import { MemoryObject, stats, type Mapping } from 'revocable-mmap';
 import { barrier } from '../support/barrier.cjs';
 import { runChild, runInChild } from '../support/child.js';
 import { converse } from '../support/conversation.js';
@@ -156,6 +157,42 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     expect(mapping.read8(0)).toBe(0);
     memory.close();
   });
+
+  test.each(['zeros', 'ones'] as const)(
+    'R9 suspend, touch, resume, revoke, touch: every channel has each phase once, fill %s',
+    async (fill) => {
+      const memory = MemoryObject.create({ size: 4 * PAGE });
+      const mapping = memory.map({ fill });
+      const emitted = heard(memory, mapping);
+      const hear = (message: unknown): void => {
+        const { mapping: whose, kind } = message as { mapping: Mapping; kind: string };
+        if (whose === mapping) emitted.push(`channel ${kind}`);
+      };
+      diagnosticsChannel.subscribe('revocable-mmap:fault', hear);
+      const counts = (): number[] => [stats().faults.suspended, stats().faults.revoked, stats().fills, mapping.faults];
+      const phase = async (act: () => unknown): Promise<{ emitted: string[]; counts: number[] }> => {
+        const before = counts();
+        await act();
+        for (let page = 0; page < 4; page++) mapping.bytes[page * PAGE] ^= 1;
+        await barrier();
+        return { emitted: emitted.splice(0).sort(), counts: counts().map((count, i) => count - before[i]) };
+      };
+      for (let round = 0; round < 3; round++) {
+        expect(await phase(() => memory.suspend())).toEqual({
+          emitted: ['channel revoked', 'object suspended'],
+          counts: [1, 0, 1, 1],
+        });
+        expect(await phase(() => memory.resume())).toEqual({ emitted: ['object resumed'], counts: [0, 0, 0, 0] });
+      }
+      expect(await phase(() => memory.revokeSync())).toEqual({
+        emitted: ['channel revoked', 'mapping revoked', 'object revoked'],
+        counts: [0, 1, 1, 1],
+      });
+      expect(await phase(() => undefined)).toEqual({ emitted: [], counts: [0, 0, 0, 0] });
+      diagnosticsChannel.unsubscribe('revocable-mmap:fault', hear);
+      memory.close();
+    },
+  );
 
   test('R9 revoke ends a suspension for ever', async () => {
     const memory = MemoryObject.create({ size: PAGE });
