@@ -43,6 +43,11 @@ export function memoryName(name: string, value: unknown, fallback: string): stri
   return given;
 }
 
+export function notEmpty(name: string, value: string): string {
+  if (value === '') throw invalidValue(name, 'must not be empty', value);
+  return value;
+}
+
 export function requiredString(name: string, value: unknown): string {
   if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
   return string(name, value, '');

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
-import { abortSignal, boolean, options as checkOptions, string } from '../arguments.js';
+import { abortSignal, boolean, notEmpty, options as checkOptions, string } from '../arguments.js';
 import { branded } from '../brands.js';
 import { invalidType, invalidValue } from '../errors.js';
 import { later } from '../turns.js';
@@ -63,9 +63,11 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
     branded('Bus', this.prototype, (value) => #devices in value, { iterables: ['events', Symbol.asyncIterator] });
   }
 
+  /** @throws TypeError (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`) for a `subsystem` that is no string, or empty. */
   constructor(options?: { subsystem?: string }) {
     super();
-    this.subsystem = string('options.subsystem', checkOptions('options', options).subsystem, 'simulated');
+    const { subsystem } = checkOptions('options', options);
+    this.subsystem = notEmpty('options.subsystem', string('options.subsystem', subsystem, 'simulated'));
   }
 
   /** The devices that are there, by name: a snapshot. */

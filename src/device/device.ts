@@ -1,5 +1,5 @@
 import { constants as osConstants } from 'node:os';
-import { asBytes, integer, isIntact, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
+import { asBytes, integer, isIntact, notEmpty, options as checkOptions, requiredObject, requiredString } from '../arguments.js';
 import { branded, CONSTRUCT } from '../brands.js';
 import { answerText, DeviceOpError, invalidType, systemError } from '../errors.js';
 import { lookWhenRung, prepare } from '../loop.js';
@@ -12,7 +12,7 @@ import { devicesHere, type LinkedHere, type RegisterPort } from './link.js';
 import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile } from './ops.js';
 import { Listeners } from './listeners.js';
 import { newOpCounts, OP_INDEX, OP_NAMES, viewOf, type OpCounts } from './op-counts.js';
-import { bareMessage, hasCode, isA, isSystemError, syscallOf, unreadableAnswer, warnOfOp } from './op-errors.js';
+import { bareMessage, hasCode, isA, isError, isSystemError, syscallOf, unreadableAnswer, warnOfOp } from './op-errors.js';
 import { startPager } from './pager.js';
 import { within } from './within.js';
 import { checkRegions, makeRegions, type DeviceRegion } from './region.js';
@@ -112,7 +112,7 @@ export class Device extends DeviceBase implements LinkedHere {
    */
   constructor(options: DeviceOptions) {
     const given = requiredObject('options', options);
-    const name = requiredString('options.name', given.name);
+    const name = notEmpty('options.name', requiredString('options.name', given.name));
     const ops = given.ops === undefined ? {} : requiredObject('options.ops', given.ops);
     checkOps(ops);
     const opTimeout = integer(
@@ -343,7 +343,7 @@ export class Device extends DeviceBase implements LinkedHere {
       this.#atOnce('attach', this.#ops.attach?.(this));
     } catch (error) {
       void this.unplug(error).then(() => this.regions.forEach(({ object }) => object.close()));
-      throw isA(error, Error) ? error : this.#opError('attach', error);
+      throw isError(error) ? error : this.#opError('attach', error);
     }
   }
 

@@ -1,5 +1,6 @@
 /** What ops throw, and what their callers are told of it. Anything can be thrown, also what throws when it is looked at. */
 import { constants as osConstants } from 'node:os';
+import { types } from 'node:util';
 import { DeviceOpError, errnoName, systemError, textOf } from '../errors.js';
 import type { Failure } from '../native.js';
 
@@ -10,6 +11,11 @@ export function isA<T>(value: unknown, kind: abstract new (...args: never[]) => 
   } catch {
     return false;
   }
+}
+
+/** Also of another realm: code in a virtual context, as tests run in one, has errors of two. */
+export function isError(value: unknown): value is Error {
+  return isA(value, Error) || types.isNativeError(value);
 }
 
 /** A property of anything; undefined where it cannot be read. */
@@ -23,7 +29,7 @@ export function propertyOf(value: object, name: string): unknown {
 
 /** An error with an error number that has a name, negative as Node's are. */
 export function isSystemError(error: unknown): error is NodeJS.ErrnoException & { errno: number } {
-  if (!isA(error, Error)) return false;
+  if (!isError(error)) return false;
   const errno = propertyOf(error, 'errno');
   return typeof errno === 'number' && errno < 0 && errnoName(errno) !== undefined;
 }
@@ -40,14 +46,14 @@ export function hasCode(error: Error): boolean {
 }
 
 export function messageOf(error: unknown): string {
-  if (!isA(error, Error)) return textOf(error);
+  if (!isError(error)) return textOf(error);
   const message = propertyOf(error, 'message');
   return message === undefined ? textOf(error) : textOf(message);
 }
 
 /** An op that nobody waits for has failed, and nobody listens to the device's faults. */
 export function warnOfOp(device: string, op: string, error: unknown): void {
-  const stack = isA(error, Error) ? propertyOf(error, 'stack') : undefined;
+  const stack = isError(error) ? propertyOf(error, 'stack') : undefined;
   process.emitWarning(isA(error, DeviceOpError) ? error.message : `${device}: ${op}: ${bareMessage(error)}`, {
     code: 'REVOCABLE_MMAP_DEVICE_OP',
     type: 'RevocableMmapWarning',

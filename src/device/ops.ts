@@ -18,7 +18,7 @@ export type PageSupply =
 export type RegisterModel = object & { readonly __registerModel?: never };
 
 export interface RegionOptions {
-  /** Shown in `/proc/PID/maps` and in errors. Default: the device's name and the region's number. */
+  /** Shown in `/proc/PID/maps` and in errors. Not empty, at most 249 bytes. Default: the device's name and the region's number. */
   name?: string;
   /** Bytes, at least 1. */
   size: number;
@@ -154,6 +154,7 @@ export interface DeviceOps {
 }
 
 export interface DeviceOptions {
+  /** Not empty, at most 249 bytes with what makes it the default name of a region (`name/0`). */
   name: string;
   /** At least one. */
   regions: RegionOptions[];

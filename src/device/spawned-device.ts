@@ -10,7 +10,7 @@ import { native } from '../native.js';
 import { callElsewhere } from './calls.js';
 import { DeviceBase, goneError, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
-import { hasCode, isA, messageOf, warnOfOp } from './op-errors.js';
+import { hasCode, isA, isError, messageOf, warnOfOp } from './op-errors.js';
 import { drainsElsewhere } from './link.js';
 import { Listeners } from './listeners.js';
 import { noticeIn, revivedError, type ErrorNotice, type Notice, type Request, type SpawnData } from './messages.js';
@@ -319,7 +319,7 @@ async function deviceIn(
 
 /** An exception in a worker, where anything can have been thrown. */
 function asError(device: string, error: unknown): Error {
-  if (isA(error, Error)) return error;
+  if (isError(error)) return error;
   return new DeviceOpError(device, 'worker', messageOf(error), 'ERR_DEVICE_OP_FAILED', error);
 }
 
@@ -328,7 +328,7 @@ function cloning<T>(name: string, value: unknown, call: () => T): T {
   try {
     return call();
   } catch (error) {
-    if (isA(error, Error) && hasCode(error)) throw error;
+    if (isError(error) && hasCode(error)) throw error;
     throw invalidValue(name, 'must be what can be cloned', value, error);
   }
 }

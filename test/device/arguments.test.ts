@@ -1,9 +1,12 @@
 import { constants } from 'node:os';
+import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { Bus, Device, deviceError, RegisterFile, type DeviceFile } from 'revocable-mmap';
+import { runInChild } from '../support/child.js';
 import { rejectionOf, thrownBy, type Thrown } from '../support/thrown.js';
 
 const PAGE = 4096;
+const BY_SOURCE = join(__dirname, '..', 'children', 'devices', 'by-source.cjs');
 const TYPE = 'ERR_INVALID_ARG_TYPE';
 const VALUE = 'ERR_INVALID_ARG_VALUE';
 const RANGE = 'ERR_OUT_OF_RANGE';
@@ -63,7 +66,7 @@ describe('I1 arguments of devices', () => {
     expectAll([
       [(v) => new Device(v), [undefined, null, 5, 'x', []], TYPE, 'options'],
       [(name) => make({ name }), [undefined, null, 5, {}], TYPE, 'options.name'],
-      [(name) => make({ name }), ['a\0b', 'x'.repeat(249)], VALUE, 'options.name'],
+      [(name) => make({ name }), ['', 'a\0b', 'x'.repeat(249)], VALUE, 'options.name'],
       [(ops) => make({ ops }), [null, 5, 'x', []], TYPE, 'options.ops'],
       [(open) => make({ ops: { open } }), [null, 5, {}], TYPE, 'options.ops.open'],
       [(readRegister) => make({ ops: { readRegister } }), ['x'], TYPE, 'options.ops.readRegister'],
@@ -75,7 +78,7 @@ describe('I1 arguments of devices', () => {
       [(size) => makeRegion({ size }), [undefined, null, '1'], TYPE, 'options.regions[0].size'],
       [(size) => makeRegion({ size }), [...NOT_INTEGERS, 0], RANGE, 'options.regions[0].size'],
       [(name) => makeRegion({ name }), [null, 5], TYPE, 'options.regions[0].name'],
-      [(name) => makeRegion({ name }), ['a\0b', 'x'.repeat(250)], VALUE, 'options.regions[0].name'],
+      [(name) => makeRegion({ name }), ['', 'a\0b', 'x'.repeat(250)], VALUE, 'options.regions[0].name'],
       [(kind) => makeRegion({ kind }), [null, 5], TYPE, 'options.regions[0].kind'],
       [(kind) => makeRegion({ kind }), ['ram', ''], VALUE, 'options.regions[0].kind'],
       [(around) => makeRegion({ around }), ['1', {}, null], TYPE, 'options.regions[0].around'],
@@ -91,6 +94,32 @@ describe('I1 arguments of devices', () => {
       [(seed) => makeRegion({ pages: { model: 'random', seed } }), ['1', {}, null], TYPE, 'options.regions[0].pages.seed'],
       [(seed) => makeRegion({ pages: { model: 'random', seed } }), NOT_INTEGERS, RANGE, 'options.regions[0].pages.seed'],
     ]));
+
+  test('I1 empty names of devices and regions, also of spawned ones', async () => {
+    const message = (name: string): string => `The argument "${name}" must not be empty. Received ''`;
+    expect(thrownBy(() => make({ name: '' })).message).toBe(message('options.name'));
+    expect(thrownBy(() => make({ regions: [{ size: PAGE }, { name: '', size: PAGE }] })).message).toBe(
+      message('options.regions[1].name'),
+    );
+    // In a child: a test runner's realm has another TypeError than the one with which the promise rejects.
+    const { status, stderr, value } = await runInChild(
+      async ({ Device }, _require, model: string) => {
+        const errors: unknown[] = [];
+        for (const data of [{ name: '' }, { region: '' }]) {
+          await Device.spawn(model, { data }).catch((error) => {
+            const { name, code, message } = error as { name: string; code: string; message: string };
+            errors.push([error instanceof TypeError, name, code, message]);
+          });
+        }
+        return errors;
+      },
+      { input: BY_SOURCE },
+    );
+    const errorOf = (name: string): unknown[] => [true, 'TypeError', VALUE, message(name)];
+    expect([status, stderr, value]).toEqual([0, '', ['options.name', 'options.regions[0].name'].map(errorOf)]);
+    expect(thrownBy(() => device.region('')).code).toBe(RANGE);
+    expect(thrownBy(() => file.map({ region: '' })).code).toBe(RANGE);
+  });
 
   test('I1 regions', () =>
     expectAll([
@@ -199,11 +228,12 @@ describe('I1 arguments of devices', () => {
     await expectAll([
       [(v) => new Bus(v), [null, 5, 'x'], TYPE, 'options'],
       [(subsystem) => new Bus({ subsystem }), [null, 5], TYPE, 'options.subsystem'],
+      [(subsystem) => new Bus({ subsystem }), ['', 'a\0b'], VALUE, 'options.subsystem'],
       [(v) => bus.add(v), [undefined, null, 5, {}, 'tested'], TYPE, 'device'],
       [(v) => bus.change(v), [undefined, null, 5, {}], TYPE, 'device'],
-      [(v) => bus.change(v), ['tested', device], VALUE, 'device'],
+      [(v) => bus.change(v), ['', 'tested', device], VALUE, 'device'],
       [(v) => bus.remove(v), [undefined, null, 5, {}], TYPE, 'device'],
-      [(v) => bus.remove(v), ['tested', device], VALUE, 'device'],
+      [(v) => bus.remove(v), ['', 'tested', device], VALUE, 'device'],
       [(v) => bus.events(v).next(), [null, 5], TYPE, 'options'],
       [(signal) => bus.events({ signal }).next(), [null, 5, {}], TYPE, 'options.signal'],
     ]);

@@ -34,7 +34,7 @@ const PLACES: [where: string, make: (ops: string) => Promise<DeviceBase>][] = [
 
 function valueOf(source: string): unknown {
   // eslint-disable-next-line @typescript-eslint/no-implied-eval
-  return new Function(`return ${source};`)() as unknown;
+  return (new Function('require', `return ${source};`) as (...given: unknown[]) => unknown)(require);
 }
 
 async function opened(made: Promise<DeviceBase>): Promise<DeviceFile> {
@@ -167,6 +167,16 @@ describe('an op throws an error with a number', () => {
     });
     devices.push(device);
     expect(await rejectionOf(device.open().read(new Uint8Array(1)))).toBe(busy);
+  });
+
+  // As Node's own errors are where a test runner runs the code in a virtual context.
+  test.each(PLACES)('and is of another realm, %s: the same', async (_where, make) => {
+    const fields = "{ errno: -16, code: 'EBUSY', syscall: 'inb' }";
+    const error = `require('node:vm').runInNewContext("Object.assign(new Error('taken'), ${fields})")`;
+    const file = await opened(make(`read() { throw ${error}; }, ioctl() { return Promise.reject(${error}); }`));
+    for (const op of ['read', 'ioctl']) {
+      expect([op, await errorOf(op, file)]).toMatchObject([op, { code: 'EBUSY', errno: -16, syscall: 'inb' }]);
+    }
   });
 });
 

@@ -2,13 +2,13 @@
 const { parentPort } = require('node:worker_threads');
 const { deviceError } = require('revocable-mmap');
 
-module.exports = ({ first, ops, opTimeout, memory = 1, pages = 1 }) => {
+module.exports = ({ first, ops, opTimeout, name = 'odd', region = 'ram', memory = 1, pages = 1 }) => {
   if (first !== undefined) new Function('port', first)(parentPort);
   return {
-    name: 'odd',
+    name,
     opTimeout,
     regions: [
-      ...Array.from({ length: memory }, (_, i) => ({ name: i === 0 ? 'ram' : `ram${i}`, size: (i === 0 ? 1 : pages) * 4096 })),
+      ...Array.from({ length: memory }, (_, i) => ({ name: i === 0 ? region : `ram${i}`, size: (i === 0 ? 1 : pages) * 4096 })),
       { name: 'regs', size: 4096, kind: 'registers' },
     ],
     ops: new Function('port', 'deviceError', 'require', `return ({ ${ops ?? ''} });`)(parentPort, deviceError, require),
