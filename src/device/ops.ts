@@ -18,7 +18,7 @@ export type PageSupply =
 export type RegisterModel = object & { readonly __registerModel?: never };
 
 export interface RegionOptions {
-  /** Shown in `/proc/PID/maps` and in errors. Not empty, at most 249 bytes. Default: the device's name and the region's number. */
+  /** Shown in `/proc/PID/maps` and in errors. At most 249 bytes; may be empty, as a memory object's may. Default: the device's name and the region's number. */
   name?: string;
   /** Bytes, at least 1. */
   size: number;

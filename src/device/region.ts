@@ -1,5 +1,5 @@
 /** The regions of a device. */
-import { asBytes, bytesView, integer, memoryName, multipleOf, notEmpty, oneOf, requiredObject } from '../arguments.js';
+import { asBytes, bytesView, integer, memoryName, multipleOf, oneOf, requiredObject } from '../arguments.js';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, invalidValue } from '../errors.js';
 import { unwrap } from '../loop.js';
@@ -140,10 +140,7 @@ export function checkRegions(device: string, regions: unknown, ops: DeviceOps): 
 
 function checkRegion(fallback: string, at: string, region: RegionOptions, ops: DeviceOps): CheckedRegion {
   requiredObject(at, region);
-  const name =
-    region.name === undefined
-      ? memoryName('options.name', fallback, '')
-      : notEmpty(`${at}.name`, memoryName(`${at}.name`, region.name, ''));
+  const name = region.name === undefined ? memoryName('options.name', fallback, '') : memoryName(`${at}.name`, region.name, '');
   const size = integer(`${at}.size`, region.size, 1, Number.MAX_SAFE_INTEGER);
   const kind = oneOf(`${at}.kind`, region.kind, ['memory', 'registers'], 'memory');
   const around = integer(`${at}.around`, region.around === undefined ? 1 : region.around, 1, 512);
