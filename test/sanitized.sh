@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 root=$PWD
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-cp -r binding.gyp package.json tsconfig.json include native src test dist "$copy/"
+cp -r binding.gyp package.json tsconfig.json docs include native src test dist "$copy/"
 rm -rf "$copy/test/matrix/node_modules"
 ln -s "$root/node_modules" "$copy/node_modules"
 cd "$copy" || exit 1
