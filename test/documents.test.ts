@@ -43,12 +43,12 @@ function printed(code: string): string[] {
 
 const DOCUMENTS = [
   'README.md',
-  'docs/devices.md',
-  'docs/semantics.md',
-  'docs/threads.md',
-  'docs/unsafe.md',
-  'docs/benchmarks.md',
-  'docs/buffers.md',
+  'docs/reference/devices.md',
+  'docs/reference/rules.md',
+  'docs/explanation/threads.md',
+  'docs/explanation/unsafe.md',
+  'docs/how-to/benchmark.md',
+  'docs/how-to/choose-a-buffer.md',
   'docs/how-to/follow-a-growing-file.md',
 ];
 const programs = DOCUMENTS.flatMap(programsOf);

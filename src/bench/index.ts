@@ -1,5 +1,5 @@
 /**
- * Tools for benchmarks of memory, faults and mappings on Linux: `revocable-mmap/bench`. `docs/benchmarks.md` shows them at work; the
+ * Tools for benchmarks of memory, faults and mappings on Linux: `revocable-mmap/bench`. `docs/how-to/benchmark.md` shows them at work; the
  * library's own benchmarks are made with them.
  */
 export { openPerfCounters, threadUsage, type PerfCounters, type PerfEvent, type ThreadUsage } from './counters.js';

@@ -112,7 +112,7 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
    * Surprise removal: from the first instant nothing is opened, mapped or called any more; every region is revoked, whoever waits is
    * woken with an error, running ops are waited for (at most `opTimeout`), `close` is called once for each mapping and then `release`
    * once for each file. When the promise resolves none of the device's ops runs or will run. Only if one of them calls this, or awaits
-   * what does, its promise does not wait for it, nor for other ops that have done so: see `docs/devices.md`.
+   * what does, its promise does not wait for it, nor for other ops that have done so: see `docs/reference/devices.md`.
    *
    * Never rejects. Callers after the first wait for the same removal. Does not block.
    *

@@ -12,7 +12,7 @@ import { halvesOf, valueOf } from './register-value.js';
  * `'rc'` gives its value to one reader and is 0 after it, `'rs'` has all bits set after it, and both ignore writes; `'counter'` counts one
  * up at each access that reads any of its bytes, after it, and keeps what is written.
  *
- * The names are those of access policies in UVM; `docs/devices.md` has those of SystemRDL and IP-XACT.
+ * The names are those of access policies in UVM; `docs/reference/devices.md` has those of SystemRDL and IP-XACT.
  */
 export type RegisterKind = (typeof REGISTER_KINDS)[number];
 

@@ -1,5 +1,5 @@
 /**
- * Traces as text, one line an access. The grammar is in docs/devices.md:
+ * Traces as text, one line an access. The grammar is in docs/reference/devices.md:
  *
  *     [seconds ' '] ['T' number ' '] ('R' | 'W') ' ' width ' ' region '+0x' offset [' 0x' value] [' failed']
  */

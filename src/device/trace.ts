@@ -117,7 +117,7 @@ export class Trace implements AsyncIterable<DeviceAccess>, Disposable {
 
   /**
    * The accesses as lines of text, without their ends. Without options two runs in which the device saw the same are the same text. The
-   * grammar is in docs/devices.md; {@link parseAccess} reads a line. Where accesses were lost there is a comment: `# 12 accesses lost`.
+   * grammar is in docs/reference/devices.md; {@link parseAccess} reads a line. Where accesses were lost there is a comment: `# 12 accesses lost`.
    *
    * On bad options its first step throws the TypeError.
    */

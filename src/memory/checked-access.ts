@@ -226,11 +226,11 @@ export abstract class CheckedAccess extends EventEmitter<MappingEvents> {
   /**
    * The memory as a JavaScript buffer. The mapping may begin inside it, with 2 MiB pages and in a WebAssembly memory, whose own
    * buffer this is: see `bytes.byteOffset`. Give typed arrays over it a length: without one they are slower, and `set` over itself is
-   * wrong (`docs/buffers.md`). Of a device's registers each access through it goes to the model: `docs/devices.md` says
+   * wrong (`docs/how-to/choose-a-buffer.md`). Of a device's registers each access through it goes to the model: `docs/reference/devices.md` says
    * which views do, and how often.
    *
    * @throws RawRegistersError `ERR_DEVICE_REGISTERS` for a device's registers where raw accesses do not reach its model
-   *   (`docs/devices.md`).
+   *   (`docs/reference/devices.md`).
    */
   get buffer(): SharedArrayBuffer | ArrayBuffer {
     requireMapping(this);

@@ -110,7 +110,7 @@ export interface MapOptions {
   length?: number;
   /** Default `'rw'` where the object is writable, else `'r'`. */
   access?: 'r' | 'rw';
-  /** A SharedArrayBuffer (default), or an ArrayBuffer for APIs that refuse shared memory or misread it, as `fetch` does: `docs/buffers.md`. */
+  /** A SharedArrayBuffer (default), or an ArrayBuffer for APIs that refuse shared memory or misread it, as `fetch` does: `docs/how-to/choose-a-buffer.md`. */
   shared?: boolean;
   /** MAP_PRIVATE: writes stay in this mapping. Default false. */
   private?: boolean;
@@ -380,7 +380,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   /**
    * Takes the memory away for ever: when the promise resolves, no thread of this process reaches it through any mapping, and of
    * memory the library created no process does. Mappings keep their addresses; accesses to them fail as
-   * `docs/semantics.md` says. The work is done on another thread; the gate is shut, and `state` is `'revoked'`, when the call returns.
+   * `docs/reference/rules.md` says. The work is done on another thread; the gate is shut, and `state` is `'revoked'`, when the call returns.
    *
    * Never rejects: removal cannot be allowed to fail. The report says what the kernel allowed.
    *

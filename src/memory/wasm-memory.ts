@@ -21,7 +21,7 @@ const fixed = new WeakSet<WasmMemory>();
 
 /**
  * The buffer of a memory that can have a mapping: shared, and unable to grow. V8 grows a memory by making all of it readable and
- * writable, from its first byte on (docs/unsafe.md, "WebAssembly memory that grows").
+ * writable, from its first byte on (docs/explanation/unsafe.md, "WebAssembly memory that grows").
  */
 export function fixedSharedBuffer(name: string, memory: unknown): SharedArrayBuffer {
   const buffer = bufferOf(memory);

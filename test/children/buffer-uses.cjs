@@ -1,5 +1,5 @@
 // What APIs do with the bytes of a mapping, shared and not: prints { [api]: [with shared: true, with shared: false] } as JSON. The names
-// are those of docs/buffers.md. An outcome is 'takes', 'absent', ['refuses', message] or ['wrong', what the API saw].
+// are those of docs/how-to/choose-a-buffer.md. An outcome is 'takes', 'absent', ['refuses', message] or ['wrong', what the API saw].
 const assert = require('node:assert');
 const { Blob, File, isUtf8, transcode } = require('node:buffer');
 const { spawnSync } = require('node:child_process');

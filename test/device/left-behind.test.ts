@@ -1,7 +1,7 @@
 /** L2 What devices leave behind when they have been unplugged. */
 import { runChild } from '../support/child.js';
 
-/** V8's young generation does not grow: what it has once had, V8 of Node 24 and later keeps (docs/performance.md). */
+/** V8's young generation does not grow: what it has once had, V8 of Node 24 and later keeps (docs/explanation/performance.md). */
 const NODE_ARGS = ['--expose-gc', '--no-warnings', '--max-semi-space-size=1'];
 
 const WAYS: [how: string, what: string, count: number][] = [

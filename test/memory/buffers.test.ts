@@ -1,4 +1,4 @@
-/** docs/buffers.md against the APIs themselves, on the Node that runs this. */
+/** docs/how-to/choose-a-buffer.md against the APIs themselves, on the Node that runs this. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MemoryObject } from 'revocable-mmap';
@@ -26,7 +26,7 @@ function verdictIn(cell: string): string {
 }
 
 function documented(): Map<string, [shared: string, unshared: string]> {
-  const document = readFileSync(join(__dirname, '..', '..', 'docs', 'buffers.md'), 'utf8');
+  const document = readFileSync(join(__dirname, '..', '..', 'docs', 'how-to', 'choose-a-buffer.md'), 'utf8');
   const rows = [...document.matchAll(/^\| (.+?) +\| (.+?) +\| (.+?) +\|$/gm)].map((match) => match.slice(1));
   const apis = rows.filter(([api]) => api !== 'API' && !/^-+$/.test(api));
   return new Map(apis.map(([api, shared, unshared]) => [api.replaceAll('`', ''), [verdictIn(shared), verdictIn(unshared)]]));
@@ -34,7 +34,7 @@ function documented(): Map<string, [shared: string, unshared: string]> {
 
 const rows = documented();
 
-describe('docs/buffers.md says what an API does with a mapping', () => {
+describe('docs/how-to/choose-a-buffer.md says what an API does with a mapping', () => {
   let outcomes: Record<string, [shared: Outcome, unshared: Outcome]>;
   beforeAll(async () => {
     const { status, signal, stdout, stderr } = await runChild('buffer-uses.cjs', {
