@@ -1,0 +1,48 @@
+/** What `npm run docs:check` finds in documents with planted faults, and that ours have none. */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { temporaryDirectory } from './support/temporary.js';
+
+const ROOT = join(__dirname, '..');
+
+function check(directory: string): { status: number | null; faults: string[] } {
+  const program = join(ROOT, 'scripts', 'check-documents.mjs');
+  const { status, stderr } = spawnSync(process.execPath, [program, directory], { encoding: 'utf8' });
+  return { status, faults: stderr.split('\n').filter((line) => line !== '') };
+}
+
+function documents(files: Record<string, string>): string {
+  const directory = temporaryDirectory();
+  spawnSync('git', ['init', '-q', directory]);
+  mkdirSync(join(directory, 'docs'));
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text);
+  return directory;
+}
+
+test('links, anchors, width and words of our documents', () => {
+  expect(check(ROOT)).toEqual({ status: 0, faults: [] });
+});
+
+test('what is right passes', () => {
+  const long = `| ${'x '.repeat(80)} |\n`;
+  const directory = documents({
+    'README.md': `# Title\n\n[other](docs/other.md#two-words) [here](#title) [\`code\`](docs/) \`told\`\n\n${long}`,
+    'docs/other.md': '# Two, `words`\n\n```js\n# [not a link](nowhere.md) somebody\n```\n\n[up](../README.md)\n',
+  });
+  expect(check(directory)).toEqual({ status: 0, faults: [] });
+});
+
+const inside = '```\n# hidden\n```';
+test.each([
+  ['a file that is missing', '[a](docs/none.md)', 'README.md:1: docs/none.md leads nowhere'],
+  ['a heading that is missing', '[a](docs/other.md#none)', 'README.md:1: docs/other.md#none leads nowhere'],
+  ['a heading within code', `${inside}\n[a](#hidden)`, 'README.md:4: #hidden leads nowhere'],
+  ['a file outside the repository', '[a](../README.md)', 'README.md:1: ../README.md leads nowhere'],
+  ['a link definition', '[a]: none.md', 'README.md:1: none.md leads nowhere'],
+  ['a line of 101 columns', `${'x'.repeat(99)} y`, 'README.md:1: 101 columns, of at most 100'],
+  ['an actor without a name', 'Somebody closes it.', 'README.md:1: "Somebody": name the actor'],
+])('%s is found', (_, text, fault) => {
+  const directory = documents({ 'README.md': `${text}\n`, 'docs/other.md': '# Other\n' });
+  expect(check(directory)).toEqual({ status: 1, faults: [fault] });
+});
