@@ -1,4 +1,4 @@
-// Ten lines that kill Node: a file mapped by calling mmap(2) directly, and then the file is truncated by somebody.
+// Ten lines that kill Node: a file mapped by calling mmap(2) directly, and then another process truncates the file.
 import koffi from 'koffi';
 import { openSync } from 'node:fs';
 const libc = koffi.load('libc.so.6');

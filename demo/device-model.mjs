@@ -1,4 +1,4 @@
-// A device for a worker of its own: a screen that is drawn where somebody looks, and a frame counter in a register.
+// A device for a worker of its own: a screen that is drawn where a thread looks, and a frame counter in a register.
 export const SIDE = 256; // pixels of four bytes: a page holds four lines
 
 export const colour = (x, y) => ((x << 16) | (y << 8) | (x ^ y)) >>> 0;

@@ -1,9 +1,8 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import Table from 'cli-table3';
 import { Device } from 'revocable-mmap/device';
-import { claim, say } from './story.mjs';
+import { claim, printTable, say } from './story.mjs';
 
 const PAGE = 4096;
 const PAGES = 64;
@@ -98,6 +97,7 @@ export async function removal() {
   const after = { ...calls.count };
 
   printUsers(seen, called);
+  console.log();
   printOps(before, resolved, after);
   say.line(`unplug() took ${took} µs; ${report.mappings} mappings, ${report.files} files, ${report.abandonedOps} ops abandoned`);
   const mappings = users.filter(({ mapping }) => mapping !== undefined).length;
@@ -105,23 +105,13 @@ export async function removal() {
 }
 
 function printUsers(seen, called) {
-  const table = new Table({
-    head: ['user', 'uses before', 'what ended it', 'µs after the call'],
-    style: { head: ['bold'], compact: true },
-    colAligns: ['left', 'right', 'left', 'right'],
-  });
-  for (const { name, uses, code, at } of seen) table.push([name, uses, code, String((at - called) / 1000n)]);
-  console.log(table.toString().replace(/^/gm, '  '));
+  const cells = seen.map(({ name, uses, code, at }) => [name, uses, code, (at - called) / 1000n]);
+  printTable(['user', '>uses before', 'what ended it', '>µs after'], cells);
 }
 
 function printOps(before, resolved, after) {
-  const table = new Table({
-    head: ['op', 'before unplug()', 'until it resolved', `${QUIET_MS} ms after`],
-    style: { head: ['bold'], compact: true },
-    colAligns: ['left', 'right', 'right', 'right'],
-  });
-  for (const op of OPS) table.push([op, before[op], resolved[op] - before[op], after[op] - resolved[op]]);
-  console.log(table.toString().replace(/^/gm, '  '));
+  const cells = OPS.map((op) => [op, before[op], resolved[op] - before[op], after[op] - resolved[op]]);
+  printTable(['op', '>before unplug()', '>until it resolved', `>${QUIET_MS} ms after`], cells);
 }
 
 function check({ seen, before, resolved, after, calls, report, mappings, files }) {
@@ -131,7 +121,7 @@ function check({ seen, before, resolved, after, calls, report, mappings, files }
     before.fault > 200 && before.readRegister > 200 && before.read === files,
   );
   claim(
-    'everybody who used the device, or waited for it, got an error that says that it is gone',
+    'every user of the device, also one that waited, got an error that it is gone',
     seen.every(({ code }) => code === 'ERR_MAPPING_REVOKED' || code === 'ENODEV'),
   );
   claim(

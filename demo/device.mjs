@@ -6,7 +6,7 @@ import { claim, say } from './story.mjs';
 const PAGE = 4096;
 const PAGES = (SIDE * SIDE * 4) / PAGE;
 
-/** Its ops run in this thread: whoever waits for a page must let the thread answer. */
+/** Its ops run in this thread: a call that waits for a page must let this thread answer. */
 async function drawnHere() {
   const device = new Device({
     name: 'canvas',

@@ -2,9 +2,8 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import cliProgress from 'cli-progress';
 import { MemoryObject } from 'revocable-mmap';
-import { claim, ended, nextLine, say, start, truncateElsewhere } from './story.mjs';
+import { claim, ended, nextLine, say, start, startProgress, truncateElsewhere } from './story.mjs';
 
 const LINE = 53;
 
@@ -25,12 +24,8 @@ export async function log() {
   const writer = start('log-writer.mjs', [path], { stdio: ['pipe', 'pipe', 'inherit'] });
   const writerEnd = ended(writer);
   await nextLine(writer);
-  const bar = new cliProgress.SingleBar(
-    { format: '  reading the log |{bar}| {value} lines', clearOnComplete: true },
-    cliProgress.Presets.rect,
-  );
+  const bar = startProgress('  reading the log |{bar}| {value} lines', 40_000);
   const seen = { right: 0, wrong: 0 };
-  bar.start(40_000, 0);
   try {
     const file = MemoryObject.openFile(path);
     const mapping = file.map({ length: 64 << 20 }); // longer than the file: it grows into the mapping

@@ -1,16 +1,15 @@
-// The main job of revocable-mmap on real memory, told in six scenes. Exits with 0 only when every claim it prints was checked.
-import pc from 'picocolors';
+// The main job of revocable-mmap on real memory, in six scenes. Exits with 0 only when every claim it prints was checked.
 import { before } from './before.mjs';
 import { log } from './log.mjs';
 import { unplug } from './unplug.mjs';
 import { comeBack } from './come-back.mjs';
 import { device } from './device.mjs';
 import { removal } from './device-removal.mjs';
-import { claims, say } from './story.mjs';
+import { claims, colours, say } from './story.mjs';
 
 say.title('revocable-mmap: memory that survives the device going away');
 
-say.scene('a. Before: a file is mapped with a plain mmap, and somebody truncates it');
+say.scene('a. Before: a file is mapped with a plain mmap, and another process truncates it');
 await before();
 
 say.scene('b. The same with revocable-mmap: a growing log, truncated under its reader');
@@ -30,11 +29,11 @@ await removal();
 
 const failed = claims.filter((claim) => !claim.holds);
 console.log();
-for (const claim of claims) console.log(`  ${claim.holds ? pc.green('✔') : pc.red('✘')} ${claim.text}`);
+claims.forEach(say.claim);
 console.log();
 console.log(
   failed.length === 0
-    ? pc.bold(pc.green(`All ${claims.length} claims were checked and hold.`))
-    : pc.bold(pc.red(`${failed.length} of ${claims.length} claims do not hold.`)),
+    ? colours.bold(colours.green(`All ${claims.length} claims were checked and hold.`))
+    : colours.bold(colours.red(`${failed.length} of ${claims.length} claims do not hold.`)),
 );
 process.exitCode = failed.length === 0 ? 0 : 1;

@@ -1,7 +1,13 @@
-// How the demo talks: titles, sentences, claims, and processes that do the acting.
+// How the demo prints: titles, sentences, tables, claims; and the processes that act in it.
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import cliProgress from 'cli-progress';
 import pc from 'picocolors';
+
+const COLUMNS = 80;
+/** Escape codes are for terminals, and for users who have not set NO_COLOR (no-color.org). */
+const ESCAPES = process.stdout.isTTY === true && !process.env.NO_COLOR;
+export const colours = pc.createColors(ESCAPES);
 
 /** Everything the demo asserts; the exit status says whether all of it holds. */
 export const claims = [];
@@ -10,11 +16,47 @@ export function claim(text, holds) {
   claims.push({ text, holds: Boolean(holds) });
 }
 
+/** The text in lines of at most 80 columns, the first after `first` and the others after as many spaces. */
+function wrapped(text, first) {
+  const lines = [first.trimEnd()];
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1);
+    const space = line.length < first.length ? first.length - line.length : Math.min(line.length, 1);
+    const longer = line + ' '.repeat(space) + word;
+    if (longer.length <= COLUMNS || line.trim() === '') lines[lines.length - 1] = longer;
+    else lines.push(' '.repeat(first.length) + word);
+  }
+  return lines.join('\n');
+}
+
 export const say = {
-  title: (text) => console.log(`\n${pc.bold(text)}`),
-  scene: (text) => console.log(`\n${pc.bold(pc.cyan(text))}`),
-  line: (text) => console.log(`  ${text}`),
+  title: (text) => console.log(`\n${colours.bold(wrapped(text, ''))}`),
+  scene: (text) => console.log(`\n${colours.bold(colours.cyan(wrapped(text, '')))}`),
+  line: (text) => console.log(wrapped(text, '  ')),
+  claim: ({ text, holds }) => {
+    const mark = holds ? '✔' : '✘';
+    console.log(wrapped(text, `  ${mark} `).replace(mark, holds ? colours.green(mark) : colours.red(mark)));
+  },
 };
+
+/** Columns that begin with `>` are aligned to the right. */
+export function printTable(head, rows) {
+  const titles = head.map((title) => title.replace('>', ''));
+  const cells = [titles, ...rows.map((row) => row.map(String))];
+  const widths = head.map((_, column) => Math.max(...cells.map((row) => row[column].length)));
+  const inColumn = (cell, column) => (head[column].startsWith('>') ? cell.padStart(widths[column]) : cell.padEnd(widths[column]));
+  const [first, ...others] = cells.map((row) => row.map(inColumn).join('  ').trimEnd());
+  console.log(`  ${colours.bold(first)}`);
+  for (const line of others) console.log(`  ${line}`);
+}
+
+/** A bar while something is under way, on terminals: it moves the cursor. */
+export function startProgress(format, total, payload) {
+  const bar = new cliProgress.SingleBar({ format, clearOnComplete: true }, cliProgress.Presets.rect);
+  if (!ESCAPES) return { update: () => undefined, stop: () => undefined };
+  bar.start(total, 0, payload);
+  return bar;
+}
 
 /** Starts `node demo/NAME` without core dumps. */
 export function start(name, args = [], options = {}) {

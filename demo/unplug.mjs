@@ -2,11 +2,9 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import cliProgress from 'cli-progress';
-import Table from 'cli-table3';
 import { MemoryObject } from 'revocable-mmap';
 import { consume, CONTROL, CONTROL_BYTES, RING_BYTES } from './ring.mjs';
-import { claim, ended, nextLine, say, start } from './story.mjs';
+import { claim, ended, nextLine, printTable, say, start, startProgress } from './story.mjs';
 
 const UNPLUG_AFTER_MS = 4000;
 
@@ -48,18 +46,14 @@ export async function unplug() {
   const raw = device.map({ access: 'r', fill: 'ones' });
 
   const holders = [
-    { name: 'producer process (writes)', end: await startProcess('producer', 0, device, controlObject) },
-    { name: 'child process', end: await startProcess('consumer', 1, device, controlObject) },
+    { name: 'producer', end: await startProcess('producer', 0, device, controlObject) },
+    { name: 'consumer', end: await startProcess('consumer', 1, device, controlObject) },
     { name: 'worker 1', end: await startWorker(2, shared, control) },
     { name: 'worker 2', end: await startWorker(3, shared, control) },
   ];
   say.line(`a ring of 1 MiB, written by another process, read by this thread, two workers and a child process`);
 
-  const bar = new cliProgress.SingleBar(
-    { format: '  under load |{bar}| {reads} slots checked', clearOnComplete: true },
-    cliProgress.Presets.rect,
-  );
-  bar.start(UNPLUG_AFTER_MS, 0, { reads: 0 });
+  const bar = startProgress('  under load |{bar}| {reads} slots checked', UNPLUG_AFTER_MS, { reads: 0 });
   const main = { count: 0, torn: 0, after: 0 };
   const begin = performance.now();
   while (performance.now() - begin < UNPLUG_AFTER_MS) {
@@ -76,7 +70,7 @@ export async function unplug() {
   const returned = process.hrtime.bigint();
   control.write32(CONTROL.unplugged, 1);
   const tombstone = mappedAt(mine.address);
-  // Before anybody touches them here: what the kernel has put in the place of each.
+  // Before any thread touches them here: what the kernel has put in the place of each.
   const now = new Map([mine, shared, raw].map((mapping) => [mapping, mappedAt(mapping.address) ?? '']));
   const last = consume(mine, control, 4);
   Object.assign(main, { after: main.after + last.after, code: last.error?.code, at: last.at, state: mine.state });
@@ -91,7 +85,7 @@ export async function unplug() {
 
   const rows = [
     { name: 'main thread', ...main, now: now.get(mine) },
-    { name: 'main thread, raw view', ...rawRow, now: now.get(raw) },
+    { name: 'raw view', ...rawRow, now: now.get(raw) },
   ];
   for (const { name, end } of holders) rows.push({ name, now: now.get(shared), ...(await end()) });
   print(rows, called);
@@ -103,32 +97,29 @@ export async function unplug() {
 }
 
 /**
- * A process of its own counts the faults that told it. In this one the kernel's list of mappings shows the tombstone, or private
+ * A process of its own counts its faults. In this one the kernel's list of mappings shows the tombstone, or private
  * memory, the fill, where a thread ran into the truncation before its mapping had been replaced.
  */
 function means(row) {
-  if (row.faults !== undefined) return row.faults > 0 ? 'truncation, SIGBUS there' : 'none';
+  if (row.faults !== undefined) return row.faults > 0 ? 'truncation' : 'none';
   if (row.now.includes('/memfd:revoked')) return 'tombstone';
-  return / r.-p 00000000 00:00 0/.test(row.now) ? 'truncation, then fill' : 'none';
+  return / r.-p 00000000 00:00 0/.test(row.now) ? 'truncation' : 'none';
 }
 
 function print(rows, called) {
-  const table = new Table({
-    head: ['holder', 'slots before', 'what it saw', 'µs after the call', 'by which means', 'stale', 'torn'],
-    style: { head: ['bold'], compact: true },
-    colAligns: ['left', 'right', 'left', 'right', 'left', 'right', 'right'],
+  const head = ['holder', '>slots', 'what it saw', '>µs after', 'means', '>stale', '>torn'];
+  const cells = rows.map((row) => {
+    const after = row.at === undefined ? '–' : (row.at - called) / 1000n;
+    return [row.name, row.count, row.died ?? row.code ?? 'nothing', after, means(row), row.after, row.torn];
   });
-  for (const row of rows) {
-    const after = row.at === undefined ? '–' : String((row.at - called) / 1000n);
-    table.push([row.name, String(row.count), row.died ?? row.code ?? 'nothing', after, means(row), row.after, row.torn]);
-  }
-  console.log(table.toString().replace(/^/gm, '  '));
+  printTable(head, cells);
+  say.line('slots: read before the unplug. µs after: from the call to the error. truncation: the fault came first.');
 }
 
 function check(rows, report, tombstone) {
-  const checked = rows.filter((row) => row.name !== 'main thread, raw view');
+  const checked = rows.filter((row) => row.name !== 'raw view');
   claim(
-    'nobody died',
+    'no process died',
     rows.every((row) => row.died === undefined),
   );
   claim(
@@ -141,11 +132,11 @@ function check(rows, report, tombstone) {
     checked.every((row) => row.count > 1000),
   );
   claim(
-    'nobody read anything after the unplug had returned',
+    'no holder read anything after the unplug had returned',
     rows.every((row) => row.after === 0),
   );
   claim(
-    'nobody read a torn value',
+    'no holder read a torn value',
     rows.every((row) => row.torn === 0),
   );
   claim(
@@ -153,7 +144,7 @@ function check(rows, report, tombstone) {
     rows.every((row) => row.state === 'revoked'),
   );
   claim(
-    'everybody was reached by the means in the table',
+    'every holder was reached by the means in the table',
     rows.every((row) => means(row) !== 'none'),
   );
   claim(
