@@ -1,4 +1,4 @@
-/** What `npm run docs:check` finds in documents with planted faults, and that ours have none. */
+/** What `npm run docs:check` and `npm run spell` find in documents with planted faults, and that ours pass the first. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -45,4 +45,11 @@ test.each([
 ])('%s is found', (_, text, fault) => {
   const directory = documents({ 'README.md': `${text}\n`, 'docs/other.md': '# Other\n' });
   expect(check(directory)).toEqual({ status: 1, faults: [fault] });
+});
+
+test('a misspelt word is found, and a word within code is not', () => {
+  const argv = ['node_modules/cspell/bin.mjs', 'lint', '--no-progress', '--no-summary', '--words-only', 'stdin://planted.md'];
+  const input = 'A mapping is revokked, by `revokked`.\n\n```sh\nrevokked\n```\n';
+  const { status, stdout } = spawnSync(process.execPath, argv, { cwd: ROOT, input, encoding: 'utf8' });
+  expect({ status, stdout }).toEqual({ status: 1, stdout: 'revokked\n' });
 });
