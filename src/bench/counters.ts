@@ -1,8 +1,8 @@
 /** What the kernel counts for the calling thread. */
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, invalidValue, systemError } from '../errors.js';
-import { unwrap } from '../loop.js';
-import { isFailure, native } from '../native.js';
+import { unwrap } from '../thread/wakeups.js';
+import { isFailure, native } from '../native/native.js';
 
 /** Of the calling thread, since it began: getrusage(2) with RUSAGE_THREAD. */
 export interface ThreadUsage {

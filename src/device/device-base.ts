@@ -5,12 +5,12 @@ import { integer, options as checkOptions, requiredString } from '../arguments.j
 import { branded, requireConstruct } from '../brands.js';
 import { codedRangeError, invalidValue, MappingSuspendedError, systemError } from '../errors.js';
 import type { MemoryObject } from '../memory/memory-object.js';
-import type { RevokeReport } from '../memory/report.js';
-import { native } from '../native.js';
-import { later } from '../turns.js';
+import type { RevokeReport } from '../memory/revoke-report.js';
+import { native } from '../native/native.js';
+import { later } from '../thread/emit-later.js';
 import type { DeviceFile } from './device-file.js';
 import type { OpCounts } from './op-counts.js';
-import type { DeviceRegion } from './region.js';
+import type { DeviceRegion } from './device-region.js';
 import { Trace, type TraceOptions } from './trace.js';
 
 const DEFAULT_CAPACITY = 2 ** 20;

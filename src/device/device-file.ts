@@ -5,14 +5,14 @@ import { inspect } from 'node:util';
 import { abortSignal, asBytes, bytesView, integer, oneOf, options as checkOptions } from '../arguments.js';
 import { branded, requireConstruct } from '../brands.js';
 import { invalidType, outOfRange, shortened, systemError } from '../errors.js';
-import { unwrap } from '../loop.js';
+import { unwrap } from '../thread/wakeups.js';
 import type { Mapping } from '../memory/mapping.js';
 import type { MapOptions } from '../memory/memory-object.js';
-import { native } from '../native.js';
-import { later } from '../turns.js';
+import { native } from '../native/native.js';
+import { later } from '../thread/emit-later.js';
 import { goneError, type DeviceBase } from './device-base.js';
 import { InterruptQueue, type Interrupts } from './interrupts.js';
-import { POLL } from './ops.js';
+import { POLL } from './device-ops.js';
 
 export interface DeviceMapOptions extends Omit<MapOptions, 'private'> {
   /** Name or number. Default 0, the first. */

@@ -4,18 +4,18 @@ import { Worker } from 'node:worker_threads';
 import { integer, options as checkOptions } from '../arguments.js';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { DeviceOpError, invalidType, invalidValue, MappingClosedError } from '../errors.js';
-import { prepare } from '../loop.js';
+import { prepare } from '../thread/wakeups.js';
 import { MemoryObject } from '../memory/memory-object.js';
-import { native } from '../native.js';
-import { callElsewhere } from './calls.js';
+import { native } from '../native/native.js';
+import { callElsewhere } from './remote-calls.js';
 import { DeviceBase, goneError, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
-import { hasCode, isA, isError, messageOf, warnOfOp } from './op-errors.js';
-import { drainsElsewhere } from './link.js';
+import { hasCode, isA, isError, messageOf, warnOfOp } from './device-errors.js';
+import { drainsElsewhere } from './backing.js';
 import { Listeners } from './listeners.js';
-import { noticeIn, revivedError, type ErrorNotice, type Notice, type Request, type SpawnData } from './messages.js';
+import { noticeIn, revivedError, type ErrorNotice, type Notice, type Request, type SpawnData } from './worker-messages.js';
 import { viewOf, type OpCounts } from './op-counts.js';
-import { DeviceRegion } from './region.js';
+import { DeviceRegion } from './device-region.js';
 import { within } from './within.js';
 
 export interface SpawnOptions {
@@ -84,7 +84,7 @@ export class SpawnedDevice extends DeviceBase {
       throw invalidType('model', 'of type string or an instance of URL', model);
     prepare();
     const workerData: SpawnData = { model: model instanceof URL ? model.href : pathToFileURL(model).href, data };
-    const worker = cloning('options.data', data, () => new Worker(join(__dirname, 'spawned.js'), { workerData }));
+    const worker = cloning('options.data', data, () => new Worker(join(__dirname, 'device-worker.js'), { workerData }));
     return deviceIn(worker, workerData.model, (ready) => SpawnedDevice.#of(worker, ready));
   }
 

@@ -3,11 +3,11 @@ import { inspect } from 'node:util';
 import { constants as osConstants } from 'node:os';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, systemError } from '../errors.js';
-import { lookWhenRung } from '../loop.js';
-import { isFailure, native, TRACE_FLAGS, TRACE_HEAD, TRACE_NUMBERS } from '../native.js';
+import { lookWhenRung } from '../thread/wakeups.js';
+import { isFailure, native, TRACE_FLAGS, TRACE_HEAD, TRACE_NUMBERS } from '../native/native.js';
 import type { DeviceBase } from './device-base.js';
 import { valueOf } from './register-value.js';
-import { LineWriter, type AccessWidth, type LineOptions } from './trace-lines.js';
+import { LineWriter, type AccessWidth, type LineOptions } from './trace-text.js';
 
 export interface TraceOptions {
   /** How many accesses may wait to be read; what comes when so many wait is lost, and counted. Default 2 ** 20. 48 bytes each, once used. */

@@ -21,7 +21,7 @@ import {
   type BackingFaultCause,
   type RegisterAccessCause,
 } from '../errors.js';
-import { knownMappingOf } from '../known.js';
+import { knownMappingOf } from '../thread/identities.js';
 import {
   CAUSES,
   CLOSED_SLOT,
@@ -37,10 +37,10 @@ import {
   VERDICTS,
   type MappingDescription,
   type PartialCopy,
-} from '../native.js';
-import { completionOf, unwrap } from '../loop.js';
-import type { RegisterPort } from '../device/link.js';
-import type { MappingEvents } from './events.js';
+} from '../native/native.js';
+import { completionOf, unwrap } from '../thread/wakeups.js';
+import type { RegisterPort } from '../device/backing.js';
+import type { MappingEvents } from './mapping-events.js';
 import type { MemoryObject, MemoryState } from './memory-object.js';
 import type { WasmMemory } from './wasm-memory.js';
 

@@ -16,8 +16,8 @@ import {
   systemError,
   type BackingFaultCause,
 } from '../errors.js';
-import { forgetMapping, rememberMapping, type Known } from '../known.js';
-import { prepare, unwrap } from '../loop.js';
+import { forgetMapping, rememberMapping, type Known } from '../thread/identities.js';
+import { prepare, unwrap } from '../thread/wakeups.js';
 import {
   ACCESS,
   CAUSES,
@@ -29,14 +29,14 @@ import {
   takeDescription,
   type Failure,
   type MappingDescription,
-} from '../native.js';
-import { later } from '../turns.js';
-import { holdBuffer, letGo, markShared, type Hold } from './holds.js';
+} from '../native/native.js';
+import { later } from '../thread/emit-later.js';
+import { holdBuffer, letGo, markShared, type Hold } from './keep-alive.js';
 import { CheckedAccess, requireMapping } from './checked-access.js';
-import type { FaultInfo } from './events.js';
+import type { FaultInfo } from './mapping-events.js';
 import { MemoryObject } from './memory-object.js';
 import { bufferOf, type WasmMemory } from './wasm-memory.js';
-import { validateWait, waitAsync, waitSync, type WaitOptions, type WaitResult } from './waits.js';
+import { validateWait, waitAsync, waitSync, type WaitOptions, type WaitResult } from './futex-waits.js';
 
 /** Whole pages of a mapping; the last one may be cut off by the mapping's end. */
 export interface PageRange {

@@ -29,8 +29,8 @@ import {
   RawRegistersError,
   systemError,
 } from '../errors.js';
-import { forgetObject, knownObject, MappingList, rememberObject } from '../known.js';
-import { completionOf, prepare, unwrap } from '../loop.js';
+import { forgetObject, knownObject, MappingList, rememberObject } from '../thread/identities.js';
+import { completionOf, prepare, unwrap } from '../thread/wakeups.js';
 import {
   CAUSES,
   FILLS,
@@ -43,12 +43,12 @@ import {
   takeDescription,
   takeReport,
   type Failure,
-} from '../native.js';
-import { later, laterEach } from '../turns.js';
-import type { FaultInfo } from './events.js';
-import { linkOf, type DeviceLink } from '../device/link.js';
+} from '../native/native.js';
+import { later, laterEach } from '../thread/emit-later.js';
+import type { FaultInfo } from './mapping-events.js';
+import { linkOf, type DeviceLink } from '../device/backing.js';
 import { mappingOf, type Mapping } from './mapping.js';
-import { toReport, type RevokeReport } from './report.js';
+import { toReport, type RevokeReport } from './revoke-report.js';
 import { fixedSharedBuffer, type WasmMemory } from './wasm-memory.js';
 
 /** Live; suspended for a while; revoked for ever; closed. */

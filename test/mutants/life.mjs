@@ -1,7 +1,7 @@
 /** Defects of what lives how long, of events and of arguments: L1 to L5, I1. See revocation.mjs. */
 const MAPPING = 'src/memory/mapping.ts';
 const OBJECT = 'src/memory/memory-object.ts';
-const HOLDS = 'src/memory/holds.ts';
+const HOLDS = 'src/memory/keep-alive.ts';
 const RING = 'native/core/event_ring.cc';
 const SERVICE = 'native/core/service.cc';
 const ENV = 'native/binding/env_state.cc';
@@ -187,7 +187,7 @@ export const LIFE = [
   {
     title: 'L5 events are emitted within the call that caused them',
     harm: 'a listener runs in the middle of its own code',
-    changes: [['src/turns.ts', '  queue.push(emit);\n  schedule();\n', '  queue.push(emit);\n  emitSome();\n']],
+    changes: [['src/thread/emit-later.ts', '  queue.push(emit);\n  schedule();\n', '  queue.push(emit);\n  emitSome();\n']],
     tests: [{ jest: 'test/rules/l5-one-terminal-event.test.ts' }],
   },
   {
@@ -199,7 +199,7 @@ export const LIFE = [
   {
     title: 'L5 a listener that throws ends the queue of events',
     harm: 'other listeners are never called',
-    changes: [['src/turns.ts', '    } else {\n      schedule();\n    }\n', '    }\n']],
+    changes: [['src/thread/emit-later.ts', '    } else {\n      schedule();\n    }\n', '    }\n']],
     tests: [{ jest: 'test/rules/l5-one-terminal-event.test.ts' }, { jest: 'test/observability.test.ts' }],
   },
   {
@@ -260,7 +260,7 @@ export const LIFE = [
     harm: "'revoked' never comes",
     changes: [
       [
-        'src/loop.ts',
+        'src/thread/wakeups.ts',
         '  if (dropped > 0) for (const known of allKnown()) known._synchronize();\n',
         '  void dropped;\n  void allKnown;\n',
       ],
@@ -270,7 +270,7 @@ export const LIFE = [
   {
     title: 'L5 the last events of a program are not emitted',
     harm: 'a program ends before its event is emitted',
-    changes: [['src/loop.ts', "  process.on('beforeExit', drain);\n", '']],
+    changes: [['src/thread/wakeups.ts', "  process.on('beforeExit', drain);\n", '']],
     tests: [{ jest: 'test/observability.test.ts' }, { jest: 'test/rules/l4-idle.test.ts' }],
   },
   {

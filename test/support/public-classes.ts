@@ -32,7 +32,7 @@ function isClass(value: unknown): value is Class {
 export function exportedClasses(): Class[] {
   const found = new Set<Class>();
   for (const file of readdirSync(DIST, { recursive: true, encoding: 'utf8' })) {
-    if (!file.endsWith('.js') || file.endsWith('spawned.js')) continue;
+    if (!file.endsWith('.js') || file.endsWith('device-worker.js')) continue;
     const module = require(join(DIST, file)) as Record<string, unknown>;
     for (const value of Object.values(module)) if (isClass(value)) found.add(value);
   }

@@ -2,11 +2,11 @@
 import { asBytes, bytesView, integer, memoryName, multipleOf, oneOf, requiredObject } from '../arguments.js';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, invalidValue } from '../errors.js';
-import { unwrap } from '../loop.js';
+import { unwrap } from '../thread/wakeups.js';
 import type { Mapping } from '../memory/mapping.js';
 import { MemoryObject } from '../memory/memory-object.js';
-import { native, SUPPLIES } from '../native.js';
-import type { DeviceOps, PageSupply, RegionOptions, RegisterModel } from './ops.js';
+import { native, SUPPLIES } from '../native/native.js';
+import type { DeviceOps, PageSupply, RegionOptions, RegisterModel } from './device-ops.js';
 import { RegisterFile } from './register-file.js';
 
 /** A part of a device that can be mapped. All of it works in every thread that has the device. */

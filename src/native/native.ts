@@ -448,7 +448,7 @@ export const REVOKE_DONE = 0x80;
 /** The slot whose word is `closed` for ever. */
 export const CLOSED_SLOT = 0;
 
-const ROOT = join(__dirname, '..');
+const ROOT = join(__dirname, '..', '..');
 const CANDIDATES = [join(ROOT, 'prebuilds', `linux-${process.arch}.node`), join(ROOT, 'build', 'Release', 'revocable_mmap.node')];
 
 function load(): Native {
@@ -480,7 +480,7 @@ interface Shared {
   started: boolean;
   /** What {@link onceInThread} has done. */
   done: Set<string>;
-  /** Registries of `known.ts` and `loop.ts`, by name. */
+  /** Registries of `thread/identities.ts` and `thread/wakeups.ts`, by name. */
   registries: Map<string, Map<number, unknown>>;
 }
 

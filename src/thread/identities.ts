@@ -1,9 +1,9 @@
 /**
  * The objects and mappings this thread knows, by their native ids, held weakly: who gets which event.
  */
-import type { Mapping } from './memory/mapping.js';
-import type { MemoryObject } from './memory/memory-object.js';
-import { sharedRegistry } from './native.js';
+import type { Mapping } from '../memory/mapping.js';
+import type { MemoryObject } from '../memory/memory-object.js';
+import { sharedRegistry } from '../native/native.js';
 
 const objects = sharedRegistry<WeakRef<MemoryObject>>('objects');
 

@@ -2,8 +2,8 @@
 import { constants as osConstants } from 'node:os';
 import { abortSignal, integer, multipleOf, options as checkOptions } from '../arguments.js';
 import { outOfRange, invalidType, systemError } from '../errors.js';
-import { completionOf, unwrap } from '../loop.js';
-import { native, WAIT_RESULTS } from '../native.js';
+import { completionOf, unwrap } from '../thread/wakeups.js';
+import { native, WAIT_RESULTS } from '../native/native.js';
 
 /** As Atomics.wait has them. */
 export type WaitResult = 'ok' | 'not-equal' | 'timed-out';

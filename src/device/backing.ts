@@ -2,8 +2,8 @@
  * How a memory object reaches the simulated device whose region it is: from this thread, where the device's ops may run, or from
  * another one.
  */
-import { native, sharedRegistry } from '../native.js';
-import { registersFromElsewhere, registersInNativeCode } from './calls.js';
+import { native, sharedRegistry } from '../native/native.js';
+import { registersFromElsewhere, registersInNativeCode } from './remote-calls.js';
 
 /** The model of a device's registers. Offsets are of the region. */
 export interface RegisterPort {

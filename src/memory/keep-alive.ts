@@ -6,8 +6,8 @@
  * (structuredClone), and drops it only after the native handle has been given back.
  */
 import { isSharedBuffer } from '../arguments.js';
-import { forgetMapping, type Known } from '../known.js';
-import { native } from '../native.js';
+import { forgetMapping, type Known } from '../thread/identities.js';
+import { native } from '../native/native.js';
 import type { WasmMemory } from './wasm-memory.js';
 
 /** One thread's handle on a mapping. */

@@ -1,6 +1,6 @@
 /** The asynchronous ops of one device that are under way. */
-import { awaitOp, callingOps, runOp } from './calling-ops.js';
-import { propertyOf } from './op-errors.js';
+import { awaitOp, callingOps, runOp } from './ops-on-stack.js';
+import { propertyOf } from './device-errors.js';
 
 /** Something that happens once. The promise is made when it is asked for. */
 class Moment {

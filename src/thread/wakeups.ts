@@ -2,8 +2,8 @@
  * The meeting point of native code and this thread's event loop: promises of work done on other threads, and events.
  */
 import { isMainThread } from 'node:worker_threads';
-import { systemError } from './errors.js';
-import { allKnown, knownMappings, knownObject } from './known.js';
+import { systemError } from '../errors.js';
+import { allKnown, knownMappings, knownObject } from './identities.js';
 import {
   CAUSES,
   EVENT_KINDS,
@@ -15,7 +15,7 @@ import {
   type Completion,
   type Failure,
   type NativeEvent,
-} from './native.js';
+} from '../native/native.js';
 
 const pending = sharedRegistry<(completion: Completion) => void>('pending');
 
