@@ -1,4 +1,4 @@
-import { native } from './native/native.js';
+import { native } from './native/load.js';
 
 /** Counts over all threads, since the process started. */
 export interface Stats {

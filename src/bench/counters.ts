@@ -2,7 +2,8 @@
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, invalidValue, systemError } from '../errors.js';
 import { unwrap } from '../thread/wakeups.js';
-import { isFailure, native } from '../native/native.js';
+import { isFailure } from '../native/functions.js';
+import { native } from '../native/load.js';
 
 /** Of the calling thread, since it began: getrusage(2) with RUSAGE_THREAD. */
 export interface ThreadUsage {

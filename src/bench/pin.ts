@@ -2,7 +2,7 @@
 import { integer } from '../arguments.js';
 import { invalidType, systemError } from '../errors.js';
 import { unwrap } from '../thread/wakeups.js';
-import { native } from '../native/native.js';
+import { native } from '../native/load.js';
 
 const MAX_PROCESSOR = 8191;
 

@@ -3,7 +3,7 @@ import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 import { boolean, integer, multipleOf, oneOf, options as checkOptions } from '../arguments.js';
 import { invalidType, invalidValue, outOfRange, ReadOnlyMappingError } from '../errors.js';
 import { Mapping } from '../memory/mapping.js';
-import { native } from '../native/native.js';
+import { native } from '../native/load.js';
 import { threadUsage, type ThreadUsage } from './counters.js';
 
 /** What {@link touch} touches, and how. */

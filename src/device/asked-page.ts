@@ -1,5 +1,5 @@
 import { branded, requireConstruct } from '../brands.js';
-import { native } from '../native/native.js';
+import { native } from '../native/load.js';
 import type { DeviceFaultInfo } from './device-base.js';
 import type { FaultedPage } from './device-ops.js';
 import type { RunningOp } from './running-ops.js';

@@ -2,7 +2,8 @@
  * How a memory object reaches the simulated device whose region it is: from this thread, where the device's ops may run, or from
  * another one.
  */
-import { native, sharedRegistry } from '../native/native.js';
+import { native } from '../native/load.js';
+import { sharedRegistry } from '../native/shared-state.js';
 import { registersFromElsewhere, registersInNativeCode } from './remote-calls.js';
 
 /** The model of a device's registers. Offsets are of the region. */

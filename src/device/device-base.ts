@@ -6,7 +6,7 @@ import { branded, requireConstruct } from '../brands.js';
 import { codedRangeError, invalidValue, MappingSuspendedError, systemError } from '../errors.js';
 import type { MemoryObject } from '../memory/memory-object.js';
 import type { RevokeReport } from '../memory/revoke-report.js';
-import { native } from '../native/native.js';
+import { native } from '../native/load.js';
 import { later } from '../thread/emit-later.js';
 import type { DeviceFile } from './device-file.js';
 import type { OpCounts } from './op-counts.js';

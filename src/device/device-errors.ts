@@ -2,7 +2,7 @@
 import { constants as osConstants } from 'node:os';
 import { types } from 'node:util';
 import { DeviceOpError, errnoName, systemError, textOf } from '../errors.js';
-import type { Failure } from '../native/native.js';
+import type { Failure } from '../native/functions.js';
 
 /** `instanceof`, also of a proxy that does not say. */
 export function isA<T>(value: unknown, kind: abstract new (...args: never[]) => T): value is T {

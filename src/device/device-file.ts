@@ -8,7 +8,7 @@ import { invalidType, outOfRange, shortened, systemError } from '../errors.js';
 import { unwrap } from '../thread/wakeups.js';
 import type { Mapping } from '../memory/mapping.js';
 import type { MapOptions } from '../memory/memory-object.js';
-import { native } from '../native/native.js';
+import { native } from '../native/load.js';
 import { later } from '../thread/emit-later.js';
 import { goneError, type DeviceBase } from './device-base.js';
 import { InterruptQueue, type Interrupts } from './interrupts.js';

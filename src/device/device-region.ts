@@ -5,7 +5,8 @@ import { invalidType, invalidValue } from '../errors.js';
 import { unwrap } from '../thread/wakeups.js';
 import type { Mapping } from '../memory/mapping.js';
 import { MemoryObject } from '../memory/memory-object.js';
-import { native, SUPPLIES } from '../native/native.js';
+import { SUPPLIES } from '../native/enums.js';
+import { native } from '../native/load.js';
 import type { DeviceOps, PageSupply, RegionOptions, RegisterModel } from './device-ops.js';
 import { RegisterFile } from './register-file.js';
 

@@ -3,7 +3,9 @@ import { asBytes, integer, isIntact, notEmpty, options as checkOptions, required
 import { branded, CONSTRUCT } from '../brands.js';
 import { answerText, DeviceOpError, invalidType, systemError } from '../errors.js';
 import { lookWhenRung, prepare } from '../thread/wakeups.js';
-import { FAULT_ANSWERS, native, onceInThread, status, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native/native.js';
+import { FAULT_ANSWERS, TRACE_FLAGS, WORK_KINDS, WORK_NUMBERS } from '../native/enums.js';
+import { native } from '../native/load.js';
+import { onceInThread, status } from '../native/shared-state.js';
 import { AskedPage, placeOf } from './asked-page.js';
 import { CALLS, type CallName } from './remote-calls.js';
 import { DeviceBase, goneError, type DeviceFaultInfo, type RemovalReport } from './device-base.js';

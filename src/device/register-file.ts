@@ -2,7 +2,8 @@
 import { bigintOf64Bits, integer, multipleOf, oneOf, options as checkOptions, requiredObject } from '../arguments.js';
 import { branded } from '../brands.js';
 import { invalidType, invalidValue } from '../errors.js';
-import { ASKS_READS, ASKS_WRITES, native, REGISTER_KINDS } from '../native/native.js';
+import { ASKS_READS, ASKS_WRITES, REGISTER_KINDS } from '../native/enums.js';
+import { native } from '../native/load.js';
 import type { RegisterModel } from './device-ops.js';
 import { halvesOf, valueOf } from './register-value.js';
 

@@ -1,6 +1,7 @@
 /** Calling a device's ops from a thread where they do not run: the caller blocks until the owner answers, or the device is gone. */
 import { DeviceOpError, systemError } from '../errors.js';
-import { CALL_RESULTS, native } from '../native/native.js';
+import { CALL_RESULTS } from '../native/enums.js';
+import { native } from '../native/load.js';
 import type { RegisterPort } from './backing.js';
 import { halvesOf, valueOf } from './register-value.js';
 

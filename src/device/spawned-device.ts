@@ -6,7 +6,7 @@ import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { DeviceOpError, invalidType, invalidValue, MappingClosedError } from '../errors.js';
 import { prepare } from '../thread/wakeups.js';
 import { MemoryObject } from '../memory/memory-object.js';
-import { native } from '../native/native.js';
+import { native } from '../native/load.js';
 import { callElsewhere } from './remote-calls.js';
 import { DeviceBase, goneError, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';

@@ -22,22 +22,10 @@ import {
   type RegisterAccessCause,
 } from '../errors.js';
 import { knownMappingOf } from '../thread/identities.js';
-import {
-  CAUSES,
-  CLOSED_SLOT,
-  FILLS,
-  native,
-  orderCopy,
-  STATES,
-  status as sharedStatus,
-  status64 as sharedStatus64,
-  STATUS_MARKED,
-  STATUS_SPECIAL,
-  STATUS_STATE,
-  VERDICTS,
-  type MappingDescription,
-  type PartialCopy,
-} from '../native/native.js';
+import { CAUSES, CLOSED_SLOT, FILLS, STATES, STATUS_MARKED, STATUS_SPECIAL, STATUS_STATE, VERDICTS } from '../native/enums.js';
+import type { MappingDescription, PartialCopy } from '../native/functions.js';
+import { native } from '../native/load.js';
+import { orderCopy, status as sharedStatus, status64 as sharedStatus64 } from '../native/shared-state.js';
 import { completionOf, unwrap } from '../thread/wakeups.js';
 import type { RegisterPort } from '../device/backing.js';
 import type { MappingEvents } from './mapping-events.js';

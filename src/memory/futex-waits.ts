@@ -3,7 +3,8 @@ import { constants as osConstants } from 'node:os';
 import { abortSignal, integer, multipleOf, options as checkOptions } from '../arguments.js';
 import { outOfRange, invalidType, systemError } from '../errors.js';
 import { completionOf, unwrap } from '../thread/wakeups.js';
-import { native, WAIT_RESULTS } from '../native/native.js';
+import { WAIT_RESULTS } from '../native/enums.js';
+import { native } from '../native/load.js';
 
 /** As Atomics.wait has them. */
 export type WaitResult = 'ok' | 'not-equal' | 'timed-out';

@@ -7,7 +7,7 @@
  */
 import { isSharedBuffer } from '../arguments.js';
 import { forgetMapping, type Known } from '../thread/identities.js';
-import { native } from '../native/native.js';
+import { native } from '../native/load.js';
 import type { WasmMemory } from './wasm-memory.js';
 
 /** One thread's handle on a mapping. */

@@ -18,18 +18,10 @@ import {
 } from '../errors.js';
 import { forgetMapping, rememberMapping, type Known } from '../thread/identities.js';
 import { prepare, unwrap } from '../thread/wakeups.js';
-import {
-  ACCESS,
-  CAUSES,
-  CLOSED_SLOT,
-  FILLS,
-  native,
-  status,
-  STATUS_MARKED,
-  takeDescription,
-  type Failure,
-  type MappingDescription,
-} from '../native/native.js';
+import { ACCESS, CAUSES, CLOSED_SLOT, FILLS, STATUS_MARKED } from '../native/enums.js';
+import type { Failure, MappingDescription } from '../native/functions.js';
+import { native } from '../native/load.js';
+import { status, takeDescription } from '../native/shared-state.js';
 import { later } from '../thread/emit-later.js';
 import { holdBuffer, letGo, markShared, type Hold } from './keep-alive.js';
 import { CheckedAccess, requireMapping } from './checked-access.js';

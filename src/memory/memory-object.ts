@@ -31,19 +31,10 @@ import {
 } from '../errors.js';
 import { forgetObject, knownObject, MappingList, rememberObject } from '../thread/identities.js';
 import { completionOf, prepare, unwrap } from '../thread/wakeups.js';
-import {
-  CAUSES,
-  FILLS,
-  isFailure,
-  native,
-  REVOKE_DONE,
-  SEALS,
-  STATES,
-  STATUS_STATE,
-  takeDescription,
-  takeReport,
-  type Failure,
-} from '../native/native.js';
+import { CAUSES, FILLS, REVOKE_DONE, SEALS, STATES, STATUS_STATE } from '../native/enums.js';
+import { isFailure, type Failure } from '../native/functions.js';
+import { native } from '../native/load.js';
+import { takeDescription, takeReport } from '../native/shared-state.js';
 import { later, laterEach } from '../thread/emit-later.js';
 import type { FaultInfo } from './mapping-events.js';
 import { linkOf, type DeviceLink } from '../device/backing.js';

@@ -1,4 +1,4 @@
-import type { NativeReport } from '../native/native.js';
+import type { NativeReport } from '../native/functions.js';
 
 /** What a revocation or suspension did. */
 export interface RevokeReport {

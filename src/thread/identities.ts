@@ -3,7 +3,7 @@
  */
 import type { Mapping } from '../memory/mapping.js';
 import type { MemoryObject } from '../memory/memory-object.js';
-import { sharedRegistry } from '../native/native.js';
+import { sharedRegistry } from '../native/shared-state.js';
 
 const objects = sharedRegistry<WeakRef<MemoryObject>>('objects');
 

@@ -4,18 +4,10 @@
 import { isMainThread } from 'node:worker_threads';
 import { systemError } from '../errors.js';
 import { allKnown, knownMappings, knownObject } from './identities.js';
-import {
-  CAUSES,
-  EVENT_KINDS,
-  isFailure,
-  native,
-  onceInThread,
-  sharedRegistry,
-  start,
-  type Completion,
-  type Failure,
-  type NativeEvent,
-} from '../native/native.js';
+import { CAUSES, EVENT_KINDS } from '../native/enums.js';
+import { isFailure, type Completion, type Failure, type NativeEvent } from '../native/functions.js';
+import { native } from '../native/load.js';
+import { onceInThread, sharedRegistry, start } from '../native/shared-state.js';
 
 const pending = sharedRegistry<(completion: Completion) => void>('pending');
 

@@ -2,7 +2,7 @@
 
 function barrierOf(root) {
   const { completionOf, prepare } = require(`${root}/dist/thread/wakeups.js`);
-  const { native } = require(`${root}/dist/native/native.js`);
+  const { native } = require(`${root}/dist/native/load.js`);
   const { later } = require(`${root}/dist/thread/emit-later.js`);
   return async () => {
     prepare();
