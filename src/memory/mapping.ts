@@ -16,7 +16,8 @@ import {
   systemError,
   type BackingFaultCause,
 } from '../errors.js';
-import { forgetMapping, rememberMapping, type Known } from '../thread/identities.js';
+import { forgetMapping, rememberMapping } from '../thread/identities.js';
+import type { MappingEntry } from '../thread/mapping-list.js';
 import { prepare, unwrap } from '../thread/wakeups.js';
 import { ACCESS, CAUSES, CLOSED_SLOT, FILLS, STATUS_MARKED } from '../native/enums.js';
 import type { Failure, MappingDescription } from '../native/functions.js';
@@ -91,7 +92,7 @@ export class Mapping extends CheckedAccess implements Disposable {
   readonly #private: boolean;
   readonly #creator: boolean;
   readonly #hold: Hold;
-  readonly #known: Known;
+  readonly #entry: MappingEntry<Mapping>;
   #revokedTold = false;
   #closeTold = false;
   #faultsAtClose = 0;
@@ -113,8 +114,8 @@ export class Mapping extends CheckedAccess implements Disposable {
     this.memory = memory;
     this.#private = description.private;
     this.#creator = creator;
-    this.#known = rememberMapping(this._id, this, object._mappings);
-    this.#hold = holdBuffer(this.#known, buffer, memory);
+    this.#entry = rememberMapping(this._id, this, object._mappings);
+    this.#hold = holdBuffer(this.#entry, buffer, memory);
   }
 
   /**
@@ -435,7 +436,7 @@ export class Mapping extends CheckedAccess implements Disposable {
     this.#faultsAtClose = native.faults(this._id);
     this._endAccess();
     letGo(this.#hold, explicit && this.#creator);
-    forgetMapping(this.#known);
+    forgetMapping(this.#entry);
     publish('close', () => ({ mapping: this, object: this.object }));
     later(() => {
       this.#closeEmitted = true;

@@ -29,7 +29,8 @@ import {
   RawRegistersError,
   systemError,
 } from '../errors.js';
-import { forgetObject, knownObject, MappingList, rememberObject } from '../thread/identities.js';
+import { forgetObject, knownObject, rememberObject } from '../thread/identities.js';
+import { MappingList } from '../thread/mapping-list.js';
 import { completionOf, prepare, unwrap } from '../thread/wakeups.js';
 import { CAUSES, FILLS, REVOKE_DONE, SEALS, STATES, STATUS_STATE } from '../native/enums.js';
 import { isFailure, type Failure } from '../native/functions.js';
@@ -170,7 +171,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   readonly #pageSize: number;
   readonly #sized: boolean;
   /** @internal Of this thread. */
-  readonly _mappings = new MappingList();
+  readonly _mappings = new MappingList<Mapping>();
   #lastSize: number;
   #announced: MemoryState = 'live';
   #reason: unknown;
@@ -269,7 +270,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
 
   /** @internal The object behind a mapping that another thread made. */
   static _attach(id: number): MemoryObject {
-    const known = knownObject(id);
+    const known = knownObject(id) as MemoryObject | undefined; // perhaps made by another copy of the library
     if (known !== undefined) return known;
     if (!native.objectAcquire(id)) throw new MappingClosedError({ object: 'object' });
     return new MemoryObject(CONSTRUCT, id);

@@ -39,7 +39,7 @@ export const LIFE = [
   {
     title: 'L2 close() does not give the native handle back',
     harm: 'addresses, a descriptor and a record leak with every mapping',
-    changes: [[HOLDS, '  native.release(hold.known.id, close);\n', '  if (close) native.release(hold.known.id, close);\n']],
+    changes: [[HOLDS, '  native.release(hold.entry.id, close);\n', '  if (close) native.release(hold.entry.id, close);\n']],
     tests: [{ jest: 'test/rules/l2-leaks.test.ts' }],
   },
   {
@@ -87,8 +87,8 @@ export const LIFE = [
     changes: [
       [
         HOLDS,
-        'if (hold.shared && !native.attached(hold.known.id)) onTheirWay.add(hold);',
-        'if (hold.shared && native.attached(hold.known.id)) onTheirWay.add(hold);',
+        'if (hold.shared && !native.attached(hold.entry.id)) onTheirWay.add(hold);',
+        'if (hold.shared && native.attached(hold.entry.id)) onTheirWay.add(hold);',
       ],
     ],
     tests: [{ jest: 'test/memory/share.test.ts' }, { jest: 'test/rules/l2-leaks.test.ts' }],

@@ -14,9 +14,9 @@ export type Class = abstract new (...args: never[]) => object;
 /** Classes that only the library's own code has objects of. */
 export const INTERNAL = [
   'InterruptQueue',
-  'Known',
   'LineWriter',
   'Listeners',
+  'MappingEntry',
   'MappingList',
   'PushIterator',
   'Queue',
