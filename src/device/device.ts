@@ -10,7 +10,8 @@ import { AskedPage, placeOf } from './asked-page.js';
 import { CALLS, type CallName } from './remote-calls.js';
 import { DeviceBase, goneError, type DeviceFaultInfo, type RemovalReport } from './device-base.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
-import { devicesHere, type LinkedHere, type RegisterPort } from './backing.js';
+import type { RegisterPort } from '../memory/backing-provider.js';
+import { devicesHere, type RegionOwner } from './backing.js';
 import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile } from './device-ops.js';
 import { Listeners } from './listeners.js';
 import { newOpCounts, OP_INDEX, OP_NAMES, viewOf, type OpCounts } from './op-counts.js';
@@ -80,7 +81,7 @@ class Opened implements OpenFile {
  * await device.unplug();
  * ```
  */
-export class Device extends DeviceBase implements LinkedHere {
+export class Device extends DeviceBase implements RegionOwner {
   readonly regions: readonly DeviceRegion[];
   readonly opTimeout: number;
 

@@ -2,7 +2,7 @@
 import { DeviceOpError, systemError } from '../errors.js';
 import { CALL_RESULTS } from '../native/enums.js';
 import { native } from '../native/load.js';
-import type { RegisterPort } from './backing.js';
+import type { RegisterPort } from '../memory/backing-provider.js';
 import { halvesOf, valueOf } from './register-value.js';
 
 /** What can be called that way. The seven numbers of a call are the op, its arguments, and last the thread that calls. */

@@ -228,7 +228,7 @@ export class Mapping extends CheckedAccess implements Disposable {
    */
   remapPages(range: PageRange & { objectOffset: number }): void {
     requiredObject('range', range);
-    if (this.object._device?.registers !== undefined) throw systemError({ errno: -osConstants.errno.ENOTSUP, syscall: 'mmap' });
+    if (this.object._backing?.registers !== undefined) throw systemError({ errno: -osConstants.errno.ENOTSUP, syscall: 'mmap' });
     const { offset, length } = this.#pages(range);
     const objectOffset = integer('range.objectOffset', range.objectOffset, 0, Number.MAX_SAFE_INTEGER - length);
     multipleOf('range.objectOffset', objectOffset, this.#pageSize);
@@ -259,7 +259,7 @@ export class Mapping extends CheckedAccess implements Disposable {
     if (write && !this._writable) throw new ReadOnlyMappingError(this._place(offset));
     const populates = write || name === 'populate-read';
     if (populates) this.#throwIfMarked(offset, length, write);
-    if (populates && this.object._device?.supplied === true) return this.#populate(name, offset, length);
+    if (populates && this.object._backing?.supplied === true) return this.#populate(name, offset, length);
     const failure = native.advise(this._id, offset, length, native.advice[name]);
     if (populates) this.#explainTouch(failure, offset, length, write);
     else this.#explain(failure, offset);
@@ -309,7 +309,7 @@ export class Mapping extends CheckedAccess implements Disposable {
   prefetch(range?: PageRange): void {
     const { offset, length } = this.#liveRange(range);
     this.#throwIfMarked(offset, length, false);
-    if (this.object._device?.supplied !== true) {
+    if (this.object._backing?.supplied !== true) {
       return this.#explainTouch(native.prefetch(this._id, offset, length), offset, length, false);
     }
     for (let at = offset; at < offset + length; at += this.#pageSize) this.read8(at);
@@ -489,7 +489,7 @@ export class Mapping extends CheckedAccess implements Disposable {
 
   #throwUnlessWaitable(offset: number): void {
     this._throwUnlessLive(offset);
-    if (this.object._device?.registers !== undefined) throw systemError({ errno: -osConstants.errno.EFAULT, syscall: 'futex' });
+    if (this.object._backing?.registers !== undefined) throw systemError({ errno: -osConstants.errno.EFAULT, syscall: 'futex' });
   }
 
   /** A wait ended because the mapping went, or its word could not be read: throws why, unless that is over. */
@@ -501,7 +501,7 @@ export class Mapping extends CheckedAccess implements Disposable {
 
   /** The same, and holds up nothing here: the device that supplies the page may be this thread's own. */
   async #lookAgainAsync(offset: number, why: 'gone' | 'faulted', last: boolean): Promise<void> {
-    const asks = why === 'faulted' && this.object._device?.supplied === true;
+    const asks = why === 'faulted' && this.object._backing?.supplied === true;
     if (!asks) return this.#lookAgain(offset, why, last);
     await this.readAsync(offset, new Uint8Array(4));
     this.#throwIfGone(offset, why, last);
@@ -539,8 +539,8 @@ export function mappingOf(
   creator: boolean,
   memory: WasmMemory | undefined,
 ): Mapping {
-  const device = object._device;
-  const apart = device?.registers !== undefined || device?.servedHere === true || FILLS[description.fill] === 'signal';
+  const backing = object._backing;
+  const apart = backing?.registers !== undefined || backing?.servedHere === true || FILLS[description.fill] === 'signal';
   const Made = apart ? MappingApart : Mapping;
   return new Made(CONSTRUCT, object, description, buffer, creator, memory);
 }

@@ -38,7 +38,7 @@ import { native } from '../native/load.js';
 import { takeDescription, takeReport } from '../native/shared-state.js';
 import { later, laterEach } from '../thread/emit-later.js';
 import type { FaultInfo } from './mapping-events.js';
-import { linkOf, type DeviceLink } from '../device/backing.js';
+import { backingOf, type Backing } from './backing-provider.js';
 import { mappingOf, type Mapping } from './mapping.js';
 import { toReport, type RevokeReport } from './revoke-report.js';
 import { fixedSharedBuffer, type WasmMemory } from './wasm-memory.js';
@@ -198,7 +198,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     this.#sized = sized;
     const size = native.objectSize(id);
     this.#lastSize = isFailure(size) ? 0 : size;
-    this._device = linkOf(id);
+    this._backing = backingOf(id);
     rememberObject(id, this);
     collected.register(this, id);
   }
@@ -353,7 +353,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const writable = oneOf('options.access', given.access, ['r', 'rw'], this.#writable ? 'rw' : 'r') === 'rw';
     const shared = boolean('options.shared', given.shared, true);
     const priv = boolean('options.private', given.private, false);
-    if (priv && this._device !== undefined) throw invalidValue('options.private', "must be false for a device's memory", priv);
+    if (priv && this._backing !== undefined) throw invalidValue('options.private', "must be false for a device's memory", priv);
     const fill = FILLS.indexOf(oneOf('options.fill', given.fill, FILLS, 'zeros'));
     const required = given.populate === 'required';
     const populate = !required && populateOption(given.populate);
@@ -364,7 +364,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     if (isFailure(mapped)) throw this.#mapError(mapped, length, place, writable, priv);
     const mapping = mappingOf(this, takeDescription(), mapped, true, place?.memory);
     if (required) orClose(mapping, () => mapping.advise(writable && !priv ? 'populate-write' : 'populate-read'));
-    else if (populate && this._device?.supplied === true && !forDevice) orClose(mapping, () => mapping.prefetch());
+    else if (populate && this._backing?.supplied === true && !forDevice) orClose(mapping, () => mapping.prefetch());
     publish('map', () => ({ mapping, object: this }));
     return mapping;
   }
@@ -379,7 +379,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
    * @param reason becomes the `cause` of this thread's MappingRevokedErrors.
    */
   async revoke(reason?: unknown): Promise<RevokeReport> {
-    const drained = this._device?.drain();
+    const drained = this._backing?.drain();
     const report = await this._revokeOnly(reason);
     await drained?.();
     return report;
@@ -452,8 +452,8 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     this.close();
   }
 
-  /** @internal Of the simulated device whose region it is. */
-  readonly _device: DeviceLink | undefined;
+  /** @internal Undefined for ordinary memory. */
+  readonly _backing: Backing | undefined;
 
   /** @internal */
   get _id(): number {
@@ -573,7 +573,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     }
     const buffer = fixedSharedBuffer('options.memory', memory);
     if (given.shared === false) throw invalidValue('options.shared', 'must be true with options.memory', false);
-    if (this._device?.registers?.raw === false) throw new RawRegistersError(this.name);
+    if (this._backing?.registers?.raw === false) throw new RawRegistersError(this.name);
     if (this.#pageSize !== native.pageSize)
       throw invalidValue('options.memory', `must not be given for pages of ${this.#pageSize} bytes`, memory);
     const offset = integer('options.memoryOffset', memoryOffset, 0, Number.MAX_SAFE_INTEGER);
