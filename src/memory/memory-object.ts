@@ -32,7 +32,7 @@ import {
 import { forgetObject, knownObject, rememberObject } from '../thread/identities.js';
 import { MappingList } from '../thread/mapping-list.js';
 import { completionOf, prepare, unwrap } from '../thread/wakeups.js';
-import { CAUSES, FILLS, REVOKE_DONE, SEALS, STATES, STATUS_STATE } from '../native/enums.js';
+import { CAUSES, FILLS, REVOKE_DONE, SCOPES, SEALS, STATES, STATUS_STATE } from '../native/enums.js';
 import { isFailure, type Failure } from '../native/functions.js';
 import { native } from '../native/load.js';
 import { takeDescription, takeReport } from '../native/shared-state.js';
@@ -715,8 +715,7 @@ function toPath(path: string | URL): string {
 }
 
 function toScope(value: 'page' | 'object' | undefined): number {
-  if (value === undefined) return 0;
-  return oneOf('options.onBackingFault', value, ['page', 'object']) === 'page' ? 1 : 2;
+  return SCOPES.indexOf(value === undefined ? 'by-cause' : oneOf('options.onBackingFault', value, ['page', 'object']));
 }
 
 /** hugetlbfs reserves at mmap time and says ENOMEM; this says what to do about it. */
