@@ -25,7 +25,8 @@ import { native } from '../native/load.js';
 import { status, takeDescription } from '../native/shared-state.js';
 import { later } from '../thread/emit-later.js';
 import { holdBuffer, letGo, markShared, type Hold } from './keep-alive.js';
-import { CheckedAccess, requireMapping } from './checked-access.js';
+import { AccessState, requireMapping } from './access-state.js';
+import { CheckedCopies } from './checked-copies.js';
 import type { FaultInfo } from './mapping-events.js';
 import { MemoryObject } from './memory-object.js';
 import { bufferOf, type WasmMemory } from './wasm-memory.js';
@@ -84,7 +85,7 @@ export type Advice =
  * }
  * ```
  */
-export class Mapping extends CheckedAccess implements Disposable {
+export class Mapping extends CheckedCopies implements Disposable {
   /** The WebAssembly.Memory that it is mapped inside, if in one; also in a thread that has attached. */
   readonly memory: WasmMemory | undefined;
   #bytes: Uint8Array | undefined;
@@ -98,7 +99,7 @@ export class Mapping extends CheckedAccess implements Disposable {
   #faultsAtClose = 0;
 
   static {
-    branded('Mapping', this.prototype, (value) => CheckedAccess._is(value), { inline: ['bytes', 'view', 'faults'] });
+    branded('Mapping', this.prototype, (value) => AccessState._is(value), { inline: ['bytes', 'view', 'faults'] });
   }
 
   /** @internal Mappings are made by {@link MemoryObject.map} and {@link Mapping.attach}, through {@link mappingOf}. */
@@ -196,10 +197,10 @@ export class Mapping extends CheckedAccess implements Disposable {
 
   #throwIfLost(from: number, to: number): void {
     while ((status[this._slot] & STATUS_MARKED) !== 0 && from < to) {
-      const { verdict, cause, at } = this._judge(from, to - from, false);
+      const judgement = this._judge(from, to - from, false);
+      const { verdict, at } = judgement;
       if (verdict === 'fine') return;
-      if (verdict === 'lost') throw new BackingFaultError(this._place(at), cause as BackingFaultCause);
-      if (verdict === 'unsettled') throw this._unsettledError(this._place(at));
+      if (verdict === 'lost' || verdict === 'unsettled') throw this._errorOf(judgement)!;
       from = Math.floor(at / this.#pageSize + 1) * this.#pageSize;
     }
   }
