@@ -4,7 +4,9 @@
  * @packageDocumentation
  */
 export { MemoryObject, revokeMappings } from './memory/memory-object.js';
-export type { CreateOptions, MapOptions, MemoryState, OpenOptions, Seal } from './memory/memory-object.js';
+export type { MemoryState } from './memory/memory-object.js';
+export type { CreateOptions, OpenOptions, Seal } from './memory/object-options.js';
+export type { MapOptions } from './memory/map-options.js';
 
 export { Mapping } from './memory/mapping.js';
 export type { FaultInfo } from './memory/mapping-events.js';

@@ -7,7 +7,7 @@ import { branded, requireConstruct } from '../brands.js';
 import { invalidType, outOfRange, shortened, systemError } from '../errors.js';
 import { unwrap } from '../thread/wakeups.js';
 import type { Mapping } from '../memory/mapping.js';
-import type { MapOptions } from '../memory/memory-object.js';
+import type { MapOptions } from '../memory/map-options.js';
 import { native } from '../native/load.js';
 import { later } from '../thread/emit-later.js';
 import { goneError, type DeviceBase } from './device-base.js';

@@ -319,7 +319,11 @@ export const LIFE = [
     title: 'I1 a length beyond the end of owned memory passes',
     harm: 'a mapping that faults although no file was cut',
     changes: [
-      [OBJECT, "integer('options.length', given.length, 1, size - offset)", "integer('options.length', given.length, 1, size)"],
+      [
+        'src/memory/map-options.ts',
+        "integer('options.length', given.length, 1, size - offset)",
+        "integer('options.length', given.length, 1, size)",
+      ],
     ],
     tests: [{ jest: 'test/rules/i1-arguments.test.ts' }],
   },
