@@ -1,6 +1,6 @@
 import { branded, requireConstruct } from '../brands.js';
 import { native } from '../native/load.js';
-import type { DeviceFaultInfo } from './device-base.js';
+import type { DeviceFaultInfo } from './device-types.js';
 import type { FaultedPage } from './device-ops.js';
 import type { RunningOp } from './running-ops.js';
 

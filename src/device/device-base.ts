@@ -1,60 +1,20 @@
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
-import { constants as osConstants } from 'node:os';
-import { integer, options as checkOptions, requiredString } from '../arguments.js';
+import { integer, options as checkOptions } from '../arguments.js';
 import { branded, requireConstruct } from '../brands.js';
-import { codedRangeError, invalidValue, MappingSuspendedError, systemError } from '../errors.js';
+import { codedRangeError, MappingSuspendedError } from '../errors.js';
 import type { MemoryObject } from '../memory/memory-object.js';
-import type { RevokeReport } from '../memory/revoke-report.js';
 import { native } from '../native/load.js';
 import { later } from '../thread/emit-later.js';
+import { goneError } from './device-errors.js';
 import type { DeviceFile } from './device-file.js';
 import type { OpCounts } from './op-counts.js';
 import type { DeviceRegion } from './device-region.js';
+import type { DeviceEvents, DeviceState, RemovalReport } from './device-types.js';
 import { Trace, type TraceOptions } from './trace.js';
 
 const DEFAULT_CAPACITY = 2 ** 20;
 const MOST_CAPACITY = 2 ** 30;
-
-export type DeviceState = 'live' | 'suspended' | 'removed';
-
-/** What a removal did. */
-export interface RemovalReport {
-  /** Name of the device. */
-  device: string;
-  /** Whether this call removed it. */
-  removedByThisCall: boolean;
-  /** Of each region, in order. */
-  regions: RevokeReport[];
-  /** Mappings that were open. */
-  mappings: number;
-  /** Files that were open. */
-  files: number;
-  /** Ops that had not settled when their time was up: what they answer is discarded. */
-  abandonedOps: number;
-}
-
-/** A fault op, or another op without a caller, that did not do its work. */
-export interface DeviceFaultInfo {
-  op: string;
-  /** `'failed'`: it threw `error`. `'no-answer'`: its time was up. `'refused'`: it answered `'sigbus'`. */
-  cause: 'failed' | 'no-answer' | 'refused';
-  error?: unknown;
-  /** The page, where it was asked for one. */
-  region?: number;
-  index?: number;
-  thread?: number;
-}
-
-export interface DeviceEvents {
-  /** `remove()` was called: let go of files and mappings. */
-  'remove-requested': [];
-  suspended: [];
-  resumed: [];
-  fault: [info: DeviceFaultInfo];
-  /** It is gone. Once, and nothing after. */
-  removed: [report: RemovalReport];
-}
 
 /** What a device is to those who use it, in whichever thread its ops run. */
 export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements AsyncDisposable {
@@ -286,25 +246,4 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
 
 function isThere({ state }: MemoryObject): boolean {
   return state === 'live' || state === 'suspended';
-}
-
-/** What every operation on a device that is gone gives: `ENODEV`. */
-export function goneError(syscall: string): NodeJS.ErrnoException {
-  return systemError({ errno: -osConstants.errno.ENODEV, syscall });
-}
-
-/**
- * A system error for an op to throw.
- *
- * @throws TypeError (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`) on a code that names no error, or a `syscall` that is no string.
- *
- * @example
- * ```js
- * open(file) { if (busy) throw deviceError('EBUSY', 'open'); }
- * ```
- */
-export function deviceError(code: keyof typeof osConstants.errno, syscall: string): NodeJS.ErrnoException {
-  const known = requiredString('code', code);
-  if (!Object.hasOwn(osConstants.errno, known)) throw invalidValue('code', "must name an error, as 'EBUSY' does", known);
-  return systemError({ errno: -osConstants.errno[code], syscall: requiredString('syscall', syscall) });
 }

@@ -1,7 +1,8 @@
 /** What ops throw, and what their callers are told of it. Anything can be thrown, also what throws when it is looked at. */
 import { constants as osConstants } from 'node:os';
 import { types } from 'node:util';
-import { DeviceOpError, errnoName, systemError, textOf } from '../errors.js';
+import { requiredString } from '../arguments.js';
+import { DeviceOpError, errnoName, invalidValue, systemError, textOf } from '../errors.js';
 import type { Failure } from '../native/functions.js';
 
 /** `instanceof`, also of a proxy that does not say. */
@@ -75,4 +76,25 @@ export function unreadableAnswer(device: string, op: string, failure: Failure): 
     return new DeviceOpError(device, op, 'answered with a page that it would have to supply itself');
   }
   return new DeviceOpError(device, op, 'answered with bytes that cannot be copied', undefined, systemError(failure));
+}
+
+/** What every operation on a device that is gone gives: `ENODEV`. */
+export function goneError(syscall: string): NodeJS.ErrnoException {
+  return systemError({ errno: -osConstants.errno.ENODEV, syscall });
+}
+
+/**
+ * A system error for an op to throw.
+ *
+ * @throws TypeError (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`) on a code that names no error, or a `syscall` that is no string.
+ *
+ * @example
+ * ```js
+ * open(file) { if (busy) throw deviceError('EBUSY', 'open'); }
+ * ```
+ */
+export function deviceError(code: keyof typeof osConstants.errno, syscall: string): NodeJS.ErrnoException {
+  const known = requiredString('code', code);
+  if (!Object.hasOwn(osConstants.errno, known)) throw invalidValue('code', "must name an error, as 'EBUSY' does", known);
+  return systemError({ errno: -osConstants.errno[code], syscall: requiredString('syscall', syscall) });
 }

@@ -10,7 +10,8 @@ import type { Mapping } from '../memory/mapping.js';
 import type { MapOptions } from '../memory/map-options.js';
 import { native } from '../native/load.js';
 import { later } from '../thread/emit-later.js';
-import { goneError, type DeviceBase } from './device-base.js';
+import type { DeviceBase } from './device-base.js';
+import { goneError } from './device-errors.js';
 import { InterruptQueue, type Interrupts } from './interrupts.js';
 import { POLL } from './device-ops.js';
 

@@ -8,14 +8,15 @@ import { native } from '../native/load.js';
 import { onceInThread, status } from '../native/shared-state.js';
 import { AskedPage, placeOf } from './asked-page.js';
 import { CALLS, type CallName } from './remote-calls.js';
-import { DeviceBase, goneError, type DeviceFaultInfo, type RemovalReport } from './device-base.js';
+import { DeviceBase } from './device-base.js';
+import type { DeviceClient, DeviceFaultInfo, RemovalReport } from './device-types.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
 import type { RegisterPort } from '../memory/backing-provider.js';
 import { devicesHere, type RegionOwner } from './backing.js';
 import type { DeviceOps, DeviceOptions, FaultAnswer, FaultedPage, OpenFile } from './device-ops.js';
 import { Listeners } from './listeners.js';
 import { newOpCounts, OP_INDEX, OP_NAMES, viewOf, type OpCounts } from './op-counts.js';
-import { bareMessage, hasCode, isA, isError, isSystemError, syscallOf, unreadableAnswer, warnOfOp } from './device-errors.js';
+import { bareMessage, goneError, hasCode, isA, isError, isSystemError, syscallOf, unreadableAnswer, warnOfOp } from './device-errors.js';
 import { startPager } from './pager.js';
 import { within } from './within.js';
 import { checkRegions, makeRegions, type DeviceRegion } from './device-region.js';
@@ -33,18 +34,6 @@ const MOST_READY = 0xffff;
 const [CONTENT, AS_IT_IS, REFUSED, FAILED] = (['content', 'as-it-is', 'refused', 'failed'] as const).map((kind) =>
   FAULT_ANSWERS.indexOf(kind),
 );
-
-/** What another thread that uses the device is notified of. */
-export interface DeviceClient {
-  raise(vector: number): void;
-  notify(): void;
-  removeRequested(): void;
-  fault(info: DeviceFaultInfo): void;
-  /** The gate has been shut. */
-  gone(): void;
-  /** The removal is complete: the last notification. */
-  removed(report: RemovalReport): void;
-}
 
 /** A removal under way, or done. */
 interface Removal {

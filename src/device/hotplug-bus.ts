@@ -4,7 +4,8 @@ import { abortSignal, boolean, notEmpty, options as checkOptions, string } from 
 import { branded } from '../brands.js';
 import { invalidType, invalidValue } from '../errors.js';
 import { later } from '../thread/emit-later.js';
-import { DeviceBase, type RemovalReport } from './device-base.js';
+import { DeviceBase } from './device-base.js';
+import type { RemovalReport } from './device-types.js';
 import { PushIterator } from './push-iterator.js';
 
 export type HotplugAction = 'add' | 'change' | 'remove';
