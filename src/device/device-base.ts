@@ -220,7 +220,7 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
   }
 
   /** @internal Emits the last event; `then` is called also if a listener throws. */
-  protected _removed(report: RemovalReport, then?: () => void): void {
+  _removed(report: RemovalReport, then?: () => void): void {
     this._later(() => {
       this.#over = true;
       try {

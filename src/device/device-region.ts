@@ -1,14 +1,13 @@
-/** The regions of a device. */
-import { asBytes, bytesView, integer, memoryName, multipleOf, oneOf, requiredObject } from '../arguments.js';
-import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
-import { invalidType, invalidValue } from '../errors.js';
-import { unwrap } from '../thread/wakeups.js';
+/** A region of a device, in every thread that has the device. */
+import { integer, multipleOf, requiredObject } from '../arguments.js';
+import { branded, requireConstruct } from '../brands.js';
+import { invalidValue } from '../errors.js';
 import type { Mapping } from '../memory/mapping.js';
-import { MemoryObject } from '../memory/memory-object.js';
-import { SUPPLIES } from '../native/enums.js';
+import type { MemoryObject } from '../memory/memory-object.js';
 import { native } from '../native/load.js';
-import type { DeviceOps, PageSupply, RegionOptions, RegisterModel } from './device-ops.js';
-import { RegisterFile } from './register-file.js';
+import { unwrap } from '../thread/wakeups.js';
+import type { RegisterModel } from './device-ops.js';
+import type { RegisterFile } from './register-file.js';
 
 /** A part of a device that can be mapped. All of it works in every thread that has the device. */
 export class DeviceRegion {
@@ -106,118 +105,11 @@ export class DeviceRegion {
 }
 
 /** What a region is in every thread, and what answers for it in the device's. */
-interface DescribedRegion {
+export interface DescribedRegion {
   name: string;
   size: number;
   kind: 'memory' | 'registers';
   model?: RegisterModel | undefined;
   /** That of the model, if it is one. */
   file?: RegisterFile | undefined;
-}
-
-export interface CheckedRegion extends DescribedRegion {
-  /** Index into SUPPLIES, or -1. */
-  supply: number;
-  content: Uint8Array | undefined;
-  seed: number;
-  around: number;
-  askBeforeWrite: boolean;
-}
-
-export function checkRegions(device: string, regions: unknown, ops: DeviceOps): CheckedRegion[] {
-  if (!Array.isArray(regions)) throw invalidType('options.regions', 'an instance of Array', regions);
-  if (regions.length === 0) throw invalidValue('options.regions', 'must have at least one region', '[]');
-  // Not map(): it would leave holes as they are.
-  const checked = Array.from(regions, (region: RegionOptions, index) =>
-    checkRegion(`${device}/${index}`, `options.regions[${index}]`, region, ops),
-  );
-  for (const [index, { file }] of checked.entries()) {
-    const first = checked.findIndex((other) => other.file === file);
-    if (file === undefined || first === index) continue;
-    throw invalidValue(`options.regions[${index}].model`, `must not be that of options.regions[${first}]`, file);
-  }
-  return checked;
-}
-
-function checkRegion(fallback: string, at: string, region: RegionOptions, ops: DeviceOps): CheckedRegion {
-  requiredObject(at, region);
-  const name = region.name === undefined ? memoryName('options.name', fallback, '') : memoryName(`${at}.name`, region.name, '');
-  const size = integer(`${at}.size`, region.size, 1, Number.MAX_SAFE_INTEGER);
-  const kind = oneOf(`${at}.kind`, region.kind, ['memory', 'registers'], 'memory');
-  const around = integer(`${at}.around`, region.around === undefined ? 1 : region.around, 1, 512);
-  if (kind === 'registers') {
-    if (region.pages !== undefined) throw invalidValue(`${at}.pages`, 'must be left out for registers', region.pages);
-    const model = checkModel(at, region.model, size);
-    return { name, size, kind, ...model, supply: -1, content: undefined, seed: 0, around, askBeforeWrite: false };
-  }
-  if (region.model !== undefined) throw invalidValue(`${at}.model`, "must be left out but for kind: 'registers'", region.model);
-  const byOps = ops.fault !== undefined ? 'ask' : ops.pageMkwrite !== undefined ? 'zeros' : undefined;
-  const pages = region.pages === undefined ? byOps : region.pages;
-  if (pages === 'ask' && ops.fault === undefined) throw invalidValue(`${at}.pages`, "needs a fault op for 'ask'", pages);
-  return {
-    name,
-    size,
-    kind,
-    model: undefined,
-    file: undefined,
-    around,
-    askBeforeWrite: ops.pageMkwrite !== undefined,
-    ...checkSupply(`${at}.pages`, pages, around),
-  };
-}
-
-function checkModel(at: string, model: unknown, size: number): Pick<CheckedRegion, 'model' | 'file'> {
-  if (RegisterFile._is(model)) {
-    model._check(at, size);
-    return { model: model._model, file: model };
-  }
-  if (model === undefined || native.isRegisterModel(model)) return { model: model as RegisterModel | undefined, file: undefined };
-  throw invalidType(
-    `${at}.model`,
-    'an instance of RegisterFile, or a model that an addon has made (revocable-mmap/register-model.h)',
-    model,
-  );
-}
-
-function checkSupply(
-  at: string,
-  pages: PageSupply | undefined,
-  around: number,
-): Pick<CheckedRegion, 'supply' | 'content' | 'seed'> {
-  const nothing = { content: undefined, seed: 0 };
-  if (pages === undefined) return { supply: -1, ...nothing };
-  if (typeof pages === 'string') return { supply: SUPPLIES.indexOf(oneOf(at, pages, ['ask', 'zeros'])), ...nothing };
-  requiredObject(at, pages);
-  if ('constant' in pages) {
-    const byte = integer(`${at}.constant`, pages.constant, 0, 255);
-    return { supply: SUPPLIES.indexOf('constant'), content: new Uint8Array(around * native.pageSize).fill(byte), seed: 0 };
-  }
-  if ('image' in pages) {
-    if (!(pages.image instanceof Uint8Array) && !ArrayBuffer.isView(pages.image))
-      throw invalidType(`${at}.image`, 'an instance of Uint8Array', pages.image);
-    return { supply: SUPPLIES.indexOf('image'), content: asBytes(bytesView(`${at}.image`, pages.image)), seed: 0 };
-  }
-  const model = oneOf(`${at}.model`, pages.model, ['offsets', 'random']);
-  const seed = integer(`${at}.seed`, pages.seed === undefined ? 0 : pages.seed, 0, Number.MAX_SAFE_INTEGER);
-  return { supply: SUPPLIES.indexOf(model), content: undefined, seed };
-}
-
-/** Makes all of them or none. */
-export function makeRegions(device: number, regions: CheckedRegion[]): DeviceRegion[] {
-  const made: DeviceRegion[] = [];
-  try {
-    for (const [index, region] of regions.entries()) made.push(makeRegion(device, index, region));
-    return made;
-  } catch (error) {
-    for (const region of made) region._undo();
-    throw error;
-  }
-}
-
-function makeRegion(device: number, index: number, region: CheckedRegion): DeviceRegion {
-  const { name, size, kind, model, supply, content, seed, around, askBeforeWrite } = region;
-  const id = unwrap(
-    native.deviceRegion(device, index, size, name, kind === 'registers', supply, content, seed, around, askBeforeWrite, model),
-  );
-  return new DeviceRegion(CONSTRUCT, index, region, MemoryObject._ofDevice(id));
 }

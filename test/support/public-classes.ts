@@ -18,8 +18,13 @@ export const INTERNAL = [
   'Listeners',
   'MappingEntry',
   'MappingList',
+  'OpCalls',
+  'OpenFiles',
+  'PageRequests',
   'PushIterator',
   'Queue',
+  'RegisterRequests',
+  'Removal',
   'RunningOp',
   'RunningOps',
 ];
