@@ -3,7 +3,7 @@ import { closeSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { inspect } from 'node:util';
 import { abortSignal, asBytes, bytesView, integer, oneOf, options as checkOptions } from '../arguments.js';
-import { branded, requireConstruct } from '../brands.js';
+import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, outOfRange, shortened, systemError } from '../errors.js';
 import { unwrap } from '../thread/wakeups.js';
 import type { Mapping } from '../memory/mapping.js';
@@ -78,14 +78,19 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     branded('DeviceFile', this.prototype, (value) => #backend in value, { iterables: ['interrupts'] });
   }
 
-  /** @internal Files are made by {@link DeviceBase.open}. */
-  constructor(key: symbol, device: DeviceBase, id: number, backend: FileBackend) {
+  /** Files are made by {@link DeviceBase.open}. */
+  private constructor(key: symbol, device: DeviceBase, id: number, backend: FileBackend) {
     super();
     requireConstruct(key);
     this.device = device;
     this.#id = id;
     this.#backend = backend;
     device._files.add(this);
+  }
+
+  /** @internal {@link DeviceBase.open}, once the `open` op has answered. */
+  static _of(device: DeviceBase, id: number, backend: FileBackend): DeviceFile {
+    return new DeviceFile(CONSTRUCT, device, id, backend);
   }
 
   get state(): 'open' | 'closed' | 'gone' {

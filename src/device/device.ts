@@ -6,7 +6,7 @@ import { WORK_KINDS, WORK_NUMBERS } from '../native/enums.js';
 import { native } from '../native/load.js';
 import { onceInThread } from '../native/shared-state.js';
 import { lookWhenRung, prepare } from '../thread/wakeups.js';
-import { devicesHere, type RegionOwner } from './backing.js';
+import { devicesHere } from './backing.js';
 import { DeviceBase } from './device-base.js';
 import { bareMessage, isError, isSystemError, warnOfOp } from './device-errors.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
@@ -49,7 +49,7 @@ const LONGEST_MS = 0x7fff_ffff;
  * await device.unplug();
  * ```
  */
-export class Device extends DeviceBase implements RegionOwner {
+export class Device extends DeviceBase {
   readonly regions: readonly DeviceRegion[];
   readonly opTimeout: number;
 
@@ -135,7 +135,7 @@ export class Device extends DeviceBase implements RegionOwner {
     } finally {
       this._throwIfGone('open'); // the op may have removed it: what it answers, or throws, is discarded
     }
-    return new DeviceFile(CONSTRUCT, this, id, this._backend);
+    return DeviceFile._of(this, id, this._backend);
   }
 
   raise(vector = 0): void {

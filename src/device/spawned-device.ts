@@ -93,7 +93,7 @@ export class SpawnedDevice extends DeviceBase {
     this._throwIfGone('open');
     const id = native.token();
     if (callElsewhere(this._id, this.name, 'open', id) === undefined) throw goneError('open');
-    return new DeviceFile(CONSTRUCT, this, id, this.#backend);
+    return DeviceFile._of(this, id, this.#backend);
   }
 
   raise(vector = 0): void {

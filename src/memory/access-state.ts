@@ -190,6 +190,7 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
     this.#slot = CLOSED_SLOT;
   }
 
+  /** @internal */
   protected _place(offset: number | undefined, bytesTransferred?: number): AccessPlace {
     const object = this.object.name;
     if (offset === undefined) return { object, bytesTransferred };
@@ -222,7 +223,7 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
   }
 
   /**
-   * {@link #whyNotLive}, after an access that began while the mapping was live: it may have met the very fault that revoked the object,
+   * @internal {@link #whyNotLive}, after an access that began while the mapping was live: it may have met the very fault that revoked the object,
    * and then that is its error.
    */
   protected _whyNoLonger(offset: number, bytesTransferred?: number): Error | undefined {
@@ -232,11 +233,13 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
     return judgement.verdict === 'lost' ? this._errorOf(judgement, bytesTransferred) : error;
   }
 
+  /** @internal */
   protected _throwUnlessStillLive(offset: number, bytesTransferred?: number): void {
     const error = this._whyNoLonger(offset, bytesTransferred);
     if (error !== undefined) throw error;
   }
 
+  /** @internal */
   protected _judge(offset: number, width: number, write: boolean): Judgement {
     native.judge(this.#id, offset, width, write, judged);
     return { verdict: VERDICTS[judged[0]], cause: CAUSES[judged[1]], at: judged[2] };
@@ -265,13 +268,14 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
     return judgement.verdict === 'stray' ? 'stray' : this._errorOf(judgement);
   }
 
-  /** Throws what the marks of the pages say. False for `'stray'`. */
+  /** @internal Throws what the marks of the pages say. False for `'stray'`. */
   protected _marksAllow(offset: number, width: number, write: boolean): boolean {
     const refusal = this._refusalOfMarks(offset, width, write);
     if (refusal instanceof Error) throw refusal;
     return refusal === undefined;
   }
 
+  /** @internal */
   protected _checkPlace(offset: number, width: number): void {
     integer('offset', offset, 0, this.length < width ? Number.MAX_SAFE_INTEGER : this.length - width);
     if (width > this.length) throw outOfRange('offset', `in a mapping of at least ${width} bytes, not ${this.length}`, offset);
@@ -279,7 +283,7 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
   }
 
   /**
-   * Throws what forbids the access; else the status word. The same word after an access says that it was to the object's own page.
+   * @internal Throws what forbids the access; else the status word. The same word after an access says that it was to the object's own page.
    * Undefined when a diverted page has just been put back.
    */
   protected _wordIfAllowed(offset: number, width: number, write: boolean): number | undefined {
@@ -288,23 +292,24 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
     return this._allowed(offset, width, write) ? word : undefined;
   }
 
-  /** Whether the status word is, after an access, what it was before. */
+  /** @internal Whether the status word is, after an access, what it was before. */
   protected _isSame(word: number): boolean {
     if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
     return Atomics.load(status, this.#slot) === word;
   }
 
+  /** @internal */
   protected _allowed(offset: number, width: number, write: boolean): boolean {
     this._throwUnlessLive(offset);
     return this._marksAllow(offset, width, write);
   }
 
-  /** Whether nothing has happened since, but that pages may have been marked: of those that were accessed, the marks say so. */
+  /** @internal Whether nothing has happened since, but that pages may have been marked: of those that were accessed, the marks say so. */
   protected _isUnmoved(word: number): boolean {
     return ((Atomics.load(status, this.#slot) ^ word) & ~STATUS_MARKED) === 0;
   }
 
-  /** The registers went while their model was being asked: before the mapping does, and perhaps they are back by now. */
+  /** @internal The registers went while their model was being asked: before the mapping does, and perhaps they are back by now. */
   protected _throwGone(offset: number | undefined, bytesTransferred?: number): never {
     this._throwUnlessLive(offset, bytesTransferred);
     const place = this._place(offset, bytesTransferred);
@@ -314,11 +319,12 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
     throw new MappingSuspendedError(place);
   }
 
-  /** Only this thread's own touches count there, where it supplies the pages: the difference is the last access's. */
+  /** @internal Only this thread's own touches count there, where it supplies the pages: the difference is the last access's. */
   protected _selfFaults(): number {
     return this.#servedHere ? native.selfFaults(this.#id) : 0;
   }
 
+  /** @internal */
   protected _selfFaultSince(before: number, offset: number | undefined, bytesTransferred?: number): SelfFaultError | undefined {
     if (!this.#servedHere) return undefined;
     const now = native.selfFaults(this.#id);
@@ -327,17 +333,18 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
     return new SelfFaultError(this._place(offset, bytesTransferred));
   }
 
+  /** @internal */
   protected _throwIfSelfFaultedSince(before: number, offset: number | undefined, bytesTransferred?: number): void {
     const error = this._selfFaultSince(before, offset, bytesTransferred);
     if (error !== undefined) throw error;
   }
 
-  /** Raw accesses have, since this was last asked or a checked one has. */
+  /** @internal Raw accesses have, since this was last asked or a checked one has. */
   protected _throwIfSelfFaulted(): void {
     if (this.#servedHere && this.#slot !== CLOSED_SLOT) this._throwIfSelfFaultedSince(this.#selfFaultsReported, undefined);
   }
 
-  /** Raw accesses to registers have not reached the model, since this was last asked. */
+  /** @internal Raw accesses to registers have not reached the model, since this was last asked. */
   protected _throwIfRawFailed(): void {
     if (this.#registers === undefined || this.#slot === CLOSED_SLOT) return;
     const failures = native.rawFailures(this.#id, judged);
@@ -356,6 +363,7 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
       : faultError(copied.done, copied.mapping ? this._place(offset + copied.done) : {});
   }
 
+  /** @internal */
   protected _throwIfClosed(offset: number): void {
     if (this.#slot === CLOSED_SLOT || this.state === 'closed') {
       throw new MappingClosedError(this._place(typeof offset === 'number' && Number.isInteger(offset) ? offset : undefined));

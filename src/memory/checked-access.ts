@@ -42,7 +42,7 @@ const ALWAYS_LIVE = new Uint8Array(new ArrayBuffer(1));
  * Whether all 32-bit reads of this thread have found such mappings, and words within them. V8 compiles the value in, and begins anew when
  * it changes: what the first failure teaches V8 about the accesses above stays out of the code that runs from then on.
  */
-const untroubled = { yes: true };
+const onlyLive = { yes: true };
 
 /** Whether a processor makes a thread's loads visible in program order, as x86 does and ARM does not. */
 const LOADS_IN_ORDER = process.arch === 'x64';
@@ -139,7 +139,7 @@ export abstract class CheckedAccess extends AccessState {
     // Nothing but array accesses, whose bounds are the checks: V8 then leaves the compiled code where one fails, and a loop around it
     // has no branch and no call that would keep it from doing once what is the same each time. Comparisons would (the next method
     // has them) at three times the price. An offset that is no multiple of 4, or no number, has no element either.
-    if (untroubled.yes) {
+    if (onlyLive.yes) {
       const gate = this.#gate;
       if (ALWAYS_LIVE[status[gate]] !== undefined) {
         // The order of the next lines is the product: the handler sets the status word before it lets a faulting load complete,
@@ -152,11 +152,11 @@ export abstract class CheckedAccess extends AccessState {
           status[SINK] = value;
           if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
           if (ALWAYS_LIVE[status[gate]] !== undefined) return value;
-          untroubled.yes = false;
+          onlyLive.yes = false;
           return this.#read32AfterLoad(offset);
         }
       }
-      untroubled.yes = false; // the other way says why, or reads it after all
+      onlyLive.yes = false; // the other way says why, or reads it after all
     }
     return this._read32Compared(offset);
   }
@@ -168,7 +168,7 @@ export abstract class CheckedAccess extends AccessState {
     return this.#readSlow(offset, 4) as number;
   }
 
-  /** {@link read32} after a failure, and of mappings that stay out of `untroubled` (`mappingOf`). */
+  /** @internal {@link read32} after a failure, and of mappings that stay out of `onlyLive` (SlowPathMapping). */
   protected _read32Compared(offset: number): number {
     const gate = this.#gate;
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);

@@ -102,8 +102,8 @@ export class Mapping extends CheckedCopies implements Disposable {
     branded('Mapping', this.prototype, (value) => AccessState._is(value), { inline: ['bytes', 'view', 'faults'] });
   }
 
-  /** @internal Mappings are made by {@link MemoryObject.map} and {@link Mapping.attach}, through {@link mappingOf}. */
-  constructor(
+  /** Mappings are made by {@link MemoryObject.map} and {@link Mapping.attach}. */
+  private constructor(
     key: symbol,
     object: MemoryObject,
     description: MappingDescription,
@@ -117,6 +117,31 @@ export class Mapping extends CheckedCopies implements Disposable {
     this.#creator = creator;
     this.#entry = rememberMapping(this._id, this, object._mappings);
     this.#hold = holdBuffer(this.#entry, buffer, memory);
+  }
+
+  /**
+   * A separate class for mappings whose checked accesses often fail, or never touch memory by themselves: registers, pages that this thread
+   * itself supplies, the fill `'signal'`. Its read32 is a method of its own, so that its failures do not deoptimise that of other mappings.
+   */
+  static readonly #SlowPathMapping = class SlowPathMapping extends Mapping {
+    override read32(offset: number): number {
+      requireMapping(this);
+      return this._read32Compared(offset);
+    }
+  };
+
+  /** @internal A Mapping of the kind that its memory needs. */
+  static _of(
+    object: MemoryObject,
+    description: MappingDescription,
+    buffer: SharedArrayBuffer | ArrayBuffer,
+    creator: boolean,
+    memory: WasmMemory | undefined,
+  ): Mapping {
+    const backing = object._backing;
+    const slow = backing?.registers !== undefined || backing?.servedHere === true || FILLS[description.fill] === 'signal';
+    const Made = slow ? Mapping.#SlowPathMapping : Mapping;
+    return new Made(CONSTRUCT, object, description, buffer, creator, memory);
   }
 
   /**
@@ -143,7 +168,7 @@ export class Mapping extends CheckedCopies implements Disposable {
     const found = unwrap(native.attach(id, wholeOf(buffer), wholeOf(memoryBuffer)));
     if (!found) throw new MappingClosedError({ object: 'shared mapping' });
     const description = takeDescription();
-    return mappingOf(MemoryObject._attach(description.objectId), description, buffer, false, memory);
+    return Mapping._of(MemoryObject._attach(description.objectId), description, buffer, false, memory);
   }
 
   /** How many faults on it the library has handled, in all threads. */
@@ -520,31 +545,6 @@ export class Mapping extends CheckedCopies implements Disposable {
 
 /** Where {@link Native.firstUnbacked} puts its answer. */
 const unbacked = new Float64Array(2);
-
-/**
- * Of what checked accesses often find in another state than live, or never touch by themselves: registers, pages that this thread itself
- * supplies, the fill `'signal'`. Its read32 is a method of its own, so that V8 learns nothing from it about all other mappings'.
- */
-class MappingApart extends Mapping {
-  override read32(offset: number): number {
-    requireMapping(this);
-    return this._read32Compared(offset);
-  }
-}
-
-/** @internal A Mapping of the kind that its memory needs. */
-export function mappingOf(
-  object: MemoryObject,
-  description: MappingDescription,
-  buffer: SharedArrayBuffer | ArrayBuffer,
-  creator: boolean,
-  memory: WasmMemory | undefined,
-): Mapping {
-  const backing = object._backing;
-  const apart = backing?.registers !== undefined || backing?.servedHere === true || FILLS[description.fill] === 'signal';
-  const Made = apart ? MappingApart : Mapping;
-  return new Made(CONSTRUCT, object, description, buffer, creator, memory);
-}
 
 function wholeOf(buffer: SharedArrayBuffer): Uint8Array {
   return new Uint8Array(buffer, 0, buffer.byteLength);

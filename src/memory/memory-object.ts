@@ -26,7 +26,7 @@ import { completionOf, prepare, unwrap } from '../thread/wakeups.js';
 import { backingOf, type Backing } from './backing-provider.js';
 import { checkMapOptions, inFreeRange, rangeOf, roundUp, type MapOptions, type MapRequest, type Range } from './map-options.js';
 import type { FaultInfo } from './mapping-events.js';
-import { mappingOf, type Mapping } from './mapping.js';
+import { Mapping } from './mapping.js';
 import {
   contentOption,
   HUGE_PAGE,
@@ -103,8 +103,8 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return MemoryObject.#isOne(value);
   }
 
-  /** @internal Objects are made by the static functions. */
-  constructor(key: symbol, id: number) {
+  /** Objects are made by the static functions. */
+  private constructor(key: symbol, id: number) {
     super();
     requireConstruct(key);
     const { name, owned, writable, fd, pageSize, sized } = native.objectInfo(id);
@@ -275,7 +275,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
       ? this.#mapShared(request, deviceFile, forDevice)
       : native.mapExternal(this.#id, offset, length, writable, request.private, fill, populate, deviceFile, forDevice);
     if (isFailure(mapped)) throw this.#mapError(mapped, request);
-    const mapping = mappingOf(this, takeDescription(), mapped, true, request.place?.memory);
+    const mapping = Mapping._of(this, takeDescription(), mapped, true, request.place?.memory);
     if (request.populate === 'required') {
       orClose(mapping, () => mapping.advise(writable && !request.private ? 'populate-write' : 'populate-read'));
     } else if (populate && this._backing?.supplied === true && !forDevice) {

@@ -9,7 +9,11 @@ import { temporaryDirectory } from './temporary.js';
 const DIST = join(__dirname, '..', '..', 'dist');
 const PAGE = 4096;
 
-export type Class = abstract new (...args: never[]) => object;
+/** Constructors may be private. */
+export interface Class {
+  readonly name: string;
+  readonly prototype: object;
+}
 
 /** Classes that only the library's own code has objects of. */
 export const INTERNAL = [
