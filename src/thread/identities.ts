@@ -50,7 +50,7 @@ export function forgetObject(id: number): void {
 export function rememberMapping<M extends EventMapping>(id: number, mapping: M, list: MappingList<M>): MappingEntry<M> {
   const entry = new MappingEntry(mapping, id, list);
   (entry as Entry).sameId = mappings.get(id);
-  mappings.set(id, entry as Entry);
+  mappings.set(id, entry);
   list.add(entry);
   return entry;
 }
@@ -79,7 +79,7 @@ export function forgetMapping<M extends EventMapping>(entry: MappingEntry<M>): v
   const first = mappings.get(entry.id);
   if (first === entry) {
     if (entry.sameId === undefined) mappings.delete(entry.id);
-    else mappings.set(entry.id, entry.sameId as Entry);
+    else mappings.set(entry.id, entry.sameId);
     return;
   }
   for (let before = first; before !== undefined; before = before.sameId) {

@@ -53,7 +53,7 @@ export function classesOf(object: object): Class[] {
   const found: Class[] = [];
   for (let proto = Object.getPrototypeOf(object) as object | null; proto !== null; proto = Object.getPrototypeOf(proto)) {
     if (proto === EventEmitter.prototype || proto === Object.prototype) break;
-    found.push(proto.constructor as Class);
+    found.push(proto.constructor);
   }
   return found;
 }
