@@ -16,7 +16,7 @@ import { Trace, type TraceOptions } from './trace.js';
 const DEFAULT_CAPACITY = 2 ** 20;
 const MOST_CAPACITY = 2 ** 30;
 
-/** What a device is to those who use it, in whichever thread its ops run. */
+/** A device as its users have it, in whichever thread its ops run. */
 export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements AsyncDisposable {
   readonly name: string;
   abstract readonly regions: readonly DeviceRegion[];
@@ -29,7 +29,7 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
 
   static readonly #isOne = branded('Device', this.prototype, (value) => #controller in value);
 
-  /** @internal Whether it is a device of this copy of the library. */
+  /** @internal True if it is a device of this copy of the library. */
   static _is(value: unknown): value is DeviceBase {
     return DeviceBase.#isOne(value);
   }
@@ -69,7 +69,7 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
   abstract open(): DeviceFile;
 
   /**
-   * Surprise removal: from the first instant nothing is opened, mapped or called any more; every region is revoked, whoever waits is
+   * Surprise removal: from the first instant nothing is opened, mapped or called any more; every region is revoked, waiters are
    * woken with an error, running ops are waited for (at most `opTimeout`), `close` is called once for each mapping and then `release`
    * once for each file. When the promise resolves none of the device's ops runs or will run. Only if one of them calls this, or awaits
    * what does, its promise does not wait for it, nor for other ops that have done so: see `docs/devices.md`.
@@ -188,7 +188,7 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
     throw (failed as PromiseRejectedResult).reason;
   }
 
-  /** @internal Those that have not been revoked or closed by themselves. */
+  /** @internal The regions that have not been revoked or closed by themselves. */
   _regionsThere(): DeviceRegion[] {
     return this.regions.filter(({ object }) => isThere(object));
   }

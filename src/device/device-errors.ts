@@ -1,4 +1,4 @@
-/** What ops throw, and what their callers are told of it. Anything can be thrown, also what throws when it is looked at. */
+/** What ops throw, and the errors that their callers get for it. Anything can be thrown, also what throws when it is looked at. */
 import { constants as osConstants } from 'node:os';
 import { types } from 'node:util';
 import { requiredString } from '../arguments.js';
@@ -41,7 +41,7 @@ export function syscallOf(error: NodeJS.ErrnoException, fallback: string): strin
   return typeof syscall === 'string' ? syscall : fallback;
 }
 
-/** Whether `error` has a `code` that programs can compare. */
+/** True if `error` has a `code` that programs can compare. */
 export function hasCode(error: Error): boolean {
   return typeof propertyOf(error, 'code') === 'string';
 }
@@ -52,7 +52,7 @@ export function messageOf(error: unknown): string {
   return message === undefined ? textOf(error) : textOf(message);
 }
 
-/** An op that nobody waits for has failed, and nobody listens to the device's faults. */
+/** Warns that an op without a caller has failed, where the device has no listener for `'fault'`. */
 export function warnOfOp(device: string, op: string, error: unknown): void {
   const stack = isError(error) ? propertyOf(error, 'stack') : undefined;
   process.emitWarning(isA(error, DeviceOpError) ? error.message : `${device}: ${op}: ${bareMessage(error)}`, {
@@ -62,7 +62,7 @@ export function warnOfOp(device: string, op: string, error: unknown): void {
   });
 }
 
-/** Of a DeviceOpError: what its own constructor will say again in another thread. */
+/** The message; of a DeviceOpError without the prefix that its constructor adds again in another thread. */
 export function bareMessage(error: unknown): string {
   if (!isA(error, DeviceOpError)) return messageOf(error) || 'failed';
   const said = error.cause === undefined ? error.message : messageOf(error.cause);
@@ -78,7 +78,7 @@ export function unreadableAnswer(device: string, op: string, failure: Failure): 
   return new DeviceOpError(device, op, 'answered with bytes that cannot be copied', undefined, systemError(failure));
 }
 
-/** What every operation on a device that is gone gives: `ENODEV`. */
+/** The error of every operation on a device that is gone: `ENODEV`. */
 export function goneError(syscall: string): NodeJS.ErrnoException {
   return systemError({ errno: -osConstants.errno.ENODEV, syscall });
 }

@@ -21,7 +21,7 @@ export interface DeviceMapOptions extends Omit<MapOptions, 'private'> {
 }
 
 export interface CallOptions {
-  /** Ends the call, which then rejects with the signal's reason. The op is told by its own signal. */
+  /** Ends the call, which then rejects with the signal's reason. The op's own signal is aborted. */
   signal?: AbortSignal;
 }
 
@@ -200,7 +200,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     }
   }
 
-  /** Of readiness, from now on; or that there is no reason to wait for one any longer. */
+  /** A promise of a change of readiness, from now on; or of news that there is no reason to wait for one any longer. */
   #nextChange(end: number, ended: AbortSignal): { happened: Promise<void>; stop: () => void } {
     let happen!: () => void;
     const happened = new Promise<void>((resolve) => (happen = resolve));
@@ -219,7 +219,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   /**
    * The interrupts raised from now on, in order: `for await (const vector of file.interrupts())`. The iteration ends by throwing
    * `ENODEV` when the device goes, `EBADF` when the file is closed, the signal's reason when that aborts; on bad arguments its first step
-   * throws. What nobody takes waits, up to 65,536 interrupts; what comes then may be merged, and is counted in `lost`.
+   * throws. Interrupts wait until they are taken, up to 65,536; what comes then may be merged, and is counted in `lost`.
    */
   interrupts(options?: CallOptions): Interrupts {
     const signal = abortSignal('options.signal', checkOptions<CallOptions>('options', options).signal);
@@ -334,7 +334,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   }
 }
 
-/** Closes the descriptors of files that nobody has closed. */
+/** Closes the descriptors of files that were collected open. */
 const collected = new FinalizationRegistry(closeAll);
 
 function closeAll(descriptors: Map<number, number>): void {

@@ -7,9 +7,9 @@ export type DeviceState = 'live' | 'suspended' | 'removed';
 export interface RemovalReport {
   /** Name of the device. */
   device: string;
-  /** Whether this call removed it. */
+  /** True if this call removed it. */
   removedByThisCall: boolean;
-  /** Of each region, in order. */
+  /** One for each region, in order. */
   regions: RevokeReport[];
   /** Mappings that were open. */
   mappings: number;

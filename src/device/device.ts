@@ -200,12 +200,12 @@ export class Device extends DeviceBase {
     return this.#files.backend;
   }
 
-  /** @internal Of each op, by OP_INDEX. */
+  /** @internal How often each op has been called, by OP_INDEX. */
   get _counts(): Float64Array {
     return this.#calls.counts;
   }
 
-  /** @internal Whether its removal has begun. */
+  /** @internal True if its removal has begun. */
   get _removing(): boolean {
     return this.#removal.hasBegun;
   }

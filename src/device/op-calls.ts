@@ -17,7 +17,7 @@ export interface OpOwner {
 
 export class OpCalls {
   readonly running = new RunningOps();
-  /** Of each op, by OP_INDEX. */
+  /** How often each op has been called, by OP_INDEX. */
   readonly counts = newOpCounts();
 
   constructor(

@@ -20,7 +20,7 @@ class Opened implements OpenFile {
 
 interface FileOwner extends OpOwner {
   readonly _id: number;
-  /** Whether its removal has begun. */
+  /** True if its removal has begun. */
   readonly _removing: boolean;
 }
 
@@ -127,7 +127,7 @@ export class OpenFiles {
     for (const file of [...this.#opened.values()]) this.#release(file);
   }
 
-  /** Whether every file has been released: of one that is closed, this thread may have to hear yet that its last mapping has gone. */
+  /** True if every file has been released: of one that is closed, this thread may have to hear yet that its last mapping has gone. */
   get #unused(): boolean {
     return this.#opened.size === 0 && native.deviceMappings(this.device._id) === 0;
   }

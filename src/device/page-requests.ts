@@ -90,7 +90,7 @@ export class PageRequests {
     queueMicrotask(() => this.#pages.delete(token));
   }
 
-  /** Of the region, to the end of its last page. */
+  /** Bytes of the region, to the end of its last page. */
   #bytesFrom(page: AskedPage): number {
     const { size } = this.device.regions[page.region];
     return Math.ceil(size / native.pageSize) * native.pageSize - page.offset;

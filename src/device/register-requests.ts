@@ -89,7 +89,7 @@ export class RegisterRequests {
     throw new DeviceOpError(this.device.name, 'readRegister', `answered ${answerText(value)}, not an integer or a bigint`);
   }
 
-  /** Of an access that is of a register with a callback. */
+  /** An access to a register with a callback. */
   #readFile(file: RegisterFile, region: number, offset: number, width: number): number | bigint {
     for (const { onRead, ...register } of file._calling(offset, width)) {
       if (onRead === undefined) continue;

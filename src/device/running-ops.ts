@@ -67,7 +67,7 @@ export class RunningOp {
     this.#controller?.abort(reason);
   }
 
-  /** Whether it failed with no more than its signal's reason: it was aborted, and has obeyed. */
+  /** True if it failed with no more than its signal's reason: it was aborted, and has obeyed. */
   hasObeyed(error: unknown): boolean {
     if (this.#aborted === undefined) return false;
     if (error === this.#aborted.reason) return true;

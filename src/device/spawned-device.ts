@@ -180,7 +180,7 @@ export class SpawnedDevice extends DeviceBase {
 
   #waiters = 0;
 
-  /** @internal The process stays alive while anybody waits. */
+  /** @internal The process stays alive while a call of this thread waits. */
   override _waiting(change: 1 | -1): void {
     this.#waiters += change;
     if (this.#waiters > 0) this.#worker.ref();
@@ -230,7 +230,7 @@ export class SpawnedDevice extends DeviceBase {
     });
   }
 
-  /** An exception that nobody caught in the worker: it ends, and the device with it. */
+  /** An uncaught exception in the worker: it ends, and the device with it. */
   #failed(error: unknown): void {
     const failure = asError(this.name, error);
     this._later(() => {

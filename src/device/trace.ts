@@ -68,7 +68,7 @@ export class Trace implements AsyncIterable<DeviceAccess>, Disposable {
   readonly #device: DeviceBase;
   readonly #token: number;
   readonly #numbers = new Float64Array(TRACE_HEAD + MOST_IN_BATCH * TRACE_NUMBERS);
-  /** Those who wait for an access, or for the end. */
+  /** Waiters for an access, or for the end. */
   readonly #waiters = new Set<() => void>();
   /** Once it is closed: how many were lost in all. */
   #lostInAll: number | undefined;

@@ -44,7 +44,7 @@ const judged = new Float64Array(3);
 /** The word of this thread that orders an access and the look at the status word that follows: see `read32`. */
 const SINK = native.sink;
 
-/** Whether a processor makes a thread's loads visible in program order, as x86 does and ARM does not. */
+/** True if a processor makes a thread's loads visible in program order, as x86 does and ARM does not. */
 const LOADS_IN_ORDER = process.arch === 'x64';
 
 /** Maximum number of retries for transient faults. */
@@ -77,7 +77,7 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
   #selfFaultsReported = 0;
   #rawFailuresReported = 0;
 
-  /** Of the status table; CLOSED_SLOT once closed. */
+  /** Index in the status table; CLOSED_SLOT once closed. */
   #slot: number;
   readonly #fill: (typeof FILLS)[number];
   readonly #id: number;
@@ -87,7 +87,7 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
 
   static readonly #isOne = branded('Mapping', this.prototype, (value) => #slot in value, { inline: ['buffer', 'state'] });
 
-  /** @internal Whether it is a mapping of this copy of the library. Its fastest methods do the same, at no cost, by themselves. */
+  /** @internal True if it is a mapping of this copy of the library. Its fastest methods do the same, at no cost, by themselves. */
   static _is(value: unknown): value is AccessState {
     return AccessState.#isOne(value);
   }
@@ -131,7 +131,7 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
     return this.#buffer;
   }
 
-  /** @internal Whether byte `at` of `buffer` is its memory: several mappings may lie in one WebAssembly memory. */
+  /** @internal True if byte `at` of `buffer` is its memory: several mappings may lie in one WebAssembly memory. */
   _has(buffer: ArrayBufferLike, at: number): boolean {
     if (at < this.#start || at >= this.#start + this._span) return false;
     return buffer === this.#buffer || buffer === this.memory?.buffer;
@@ -262,7 +262,7 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
     }
   }
 
-  /** @internal What the marks of the pages say. `'stray'` when a diverted page had to be put back: what was read there was not real. */
+  /** @internal What the marks of the pages say. `'stray'` when a diverted page had to be put back: what was read there was not valid. */
   protected _refusalOfMarks(offset: number, width: number, write: boolean): Error | 'stray' | undefined {
     const judgement = this._judge(offset, width, write);
     return judgement.verdict === 'stray' ? 'stray' : this._errorOf(judgement);
@@ -292,7 +292,7 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
     return this._allowed(offset, width, write) ? word : undefined;
   }
 
-  /** @internal Whether the status word is, after an access, what it was before. */
+  /** @internal True if the status word is, after an access, what it was before. */
   protected _isSame(word: number): boolean {
     if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
     return Atomics.load(status, this.#slot) === word;
@@ -304,7 +304,7 @@ export abstract class AccessState extends EventEmitter<MappingEvents> {
     return this._marksAllow(offset, width, write);
   }
 
-  /** @internal Whether nothing has happened since, but that pages may have been marked: of those that were accessed, the marks say so. */
+  /** @internal True if nothing has happened since, but that pages may have been marked: of those that were accessed, the marks say so. */
   protected _isUnmoved(word: number): boolean {
     return ((Atomics.load(status, this.#slot) ^ word) & ~STATUS_MARKED) === 0;
   }

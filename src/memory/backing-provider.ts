@@ -7,7 +7,7 @@
 export interface RegisterPort {
   /** Raw accesses reach it too. */
   raw: boolean;
-  /** Whether the device has been removed. */
+  /** True if the device has been removed. */
   gone(): boolean;
   /** Undefined when the device is gone. */
   read(offset: number, width: number): number | bigint | undefined;

@@ -39,12 +39,12 @@ const SINK64 = native.sink / 2 + 1;
 const ALWAYS_LIVE = new Uint8Array(new ArrayBuffer(1));
 
 /**
- * Whether all 32-bit reads of this thread have found such mappings, and words within them. V8 compiles the value in, and begins anew when
+ * True if all 32-bit reads of this thread have found such mappings, and words within them. V8 compiles the value in, and begins anew when
  * it changes: what the first failure teaches V8 about the accesses above stays out of the code that runs from then on.
  */
 const onlyLive = { yes: true };
 
-/** Whether a processor makes a thread's loads visible in program order, as x86 does and ARM does not. */
+/** True if a processor makes a thread's loads visible in program order, as x86 does and ARM does not. */
 const LOADS_IN_ORDER = process.arch === 'x64';
 
 /** The part of {@link Mapping} that reads and writes words. */

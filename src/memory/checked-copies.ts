@@ -26,8 +26,7 @@ function movedOn(error: unknown, done: number): unknown {
 }
 
 /**
- * Where something in the mapping changes all the time, nobody could say of a copy that takes longer than that that it was real: after
- * so many attempts it is made of pieces, and these of pages.
+ * If the mapping keeps changing, a long copy cannot be validated: after so many attempts it is made in pieces, and these by pages.
  */
 const WHOLE_ATTEMPTS = 3;
 const PIECE = 64 << 10;
@@ -37,7 +36,7 @@ function pieceOf(bytes: number): number {
   return bytes > PIECE ? PIECE : PAGE;
 }
 
-/** Of an error of a copy. */
+/** How many bytes had been copied before the error. */
 function bytesTransferredBefore(error: unknown): number {
   return (error as { bytesTransferred?: number }).bytesTransferred ?? 0;
 }
@@ -51,7 +50,7 @@ async function failureOf(copy: Promise<unknown>): Promise<Error | undefined> {
   }
 }
 
-function bufferOf(bytes: number): Uint8Array {
+function allocate(bytes: number): Uint8Array {
   try {
     return new Uint8Array(bytes);
   } catch (cause) {
@@ -115,7 +114,7 @@ export abstract class CheckedCopies extends CheckedAccess {
     if (bytes === 0) return 0;
     if (this._registers !== undefined) return this.#copyRegisters(this._registers, offset, target, false);
     if (!native.overlaps(this._id, offset, target)) return this.#copyAsync(offset, asBytes(target), false);
-    const taken = bufferOf(bytes);
+    const taken = allocate(bytes);
     const failure = await failureOf(this.#copyAsync(offset, taken, false));
     const part = asBytes(target);
     throwIfShortened(part, bytes);
@@ -143,7 +142,7 @@ export abstract class CheckedCopies extends CheckedAccess {
       const at = this.#placeOf(source);
       if (at !== undefined) return this.#takeChecked(at, source.byteLength);
     }
-    const taken = bufferOf(source.byteLength);
+    const taken = allocate(source.byteLength);
     for (let failures = 0; ; failures++) {
       const partial = native.takeBytes(source, taken, failures);
       if (partial === undefined) return { taken };
@@ -168,7 +167,7 @@ export abstract class CheckedCopies extends CheckedAccess {
 
   /** What the mapping holds, up to where it cannot be read; and why it cannot. */
   #takeChecked(offset: number, bytes: number): { taken: Uint8Array; error?: Error } {
-    const taken = bufferOf(bytes);
+    const taken = allocate(bytes);
     try {
       this.#copy(offset, taken, false);
       return { taken };
@@ -347,7 +346,7 @@ export abstract class CheckedCopies extends CheckedAccess {
     return bytes;
   }
 
-  /** Whether all that was copied was the memory's; throws why not, unless it is to be copied again. */
+  /** True if all that was copied was the memory's; throws why not, unless it is to be copied again. */
   #isWhole(copied: Copied, offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, word: number): boolean {
     const after = this.#bytesAllowed(offset, bytes, write);
     if (copied === bytes && after.limit === bytes && this._isUnmoved(word)) return true;
@@ -355,7 +354,7 @@ export abstract class CheckedCopies extends CheckedAccess {
     return false;
   }
 
-  /** Throws why not all was copied, or not all of it was real; returns where there is no reason any more. */
+  /** Throws why not all was copied, or not all of it was valid; returns where there is no reason any more. */
   #throwForPartial(copied: Copied, offset: number, other: NodeJS.ArrayBufferView, write: boolean): void {
     if (typeof copied === 'number' || copied.mapping) {
       return this.#throwForCopy(offset, typeof copied === 'number' ? copied : copied.done, other.byteLength, write);
@@ -380,7 +379,7 @@ export abstract class CheckedCopies extends CheckedAccess {
     return copied ?? undefined;
   }
 
-  /** How many bytes from `offset` on may be copied, and the status word that says so: the same after the copy, and all was real. */
+  /** How many bytes from `offset` on may be copied, and the status word that says so: the same after the copy, and all was valid. */
   #bytesAllowed(offset: number, bytes: number, write: boolean): { limit: number; word: number } {
     for (;;) {
       const word = Atomics.load(status, this._slot);

@@ -115,7 +115,7 @@ async function waitOnce(
   }
 }
 
-/** Whether `step` has come to its end in so many milliseconds; rejects with what it rejects with, or the signal's reason. */
+/** True if `step` has come to its end in so many milliseconds; rejects with what it rejects with, or the signal's reason. */
 async function within(step: Promise<void>, milliseconds: number, signal: AbortSignal | undefined): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   let stop: () => void = () => undefined;

@@ -1,5 +1,5 @@
 /**
- * What keeps a mapping's addresses valid, and what closes it when its user forgets to.
+ * Keeps a mapping's addresses valid, and closes a mapping that was forgotten.
  *
  * V8 unmaps a SharedArrayBuffer's memory when the last one of it is gone, in any thread. The registry must never hold a range
  * that has been unmapped, so each thread that has a handle also has a *keeper*, a second SharedArrayBuffer of the same memory
@@ -26,7 +26,7 @@ export interface Hold {
 
 const collected = new FinalizationRegistry(forgotten);
 
-/** Shared by a thread that has forgotten them since, and not attached by anybody yet: the handle may still be on its way. */
+/** Shared by a thread that has forgotten them since, and attached by no thread yet: the handle may still be on its way. */
 const onTheirWay = new Set<Hold>();
 
 /**

@@ -29,7 +29,7 @@ import { AccessState, requireMapping } from './access-state.js';
 import { CheckedCopies } from './checked-copies.js';
 import type { FaultInfo } from './mapping-events.js';
 import { MemoryObject } from './memory-object.js';
-import { bufferOf, type WasmMemory } from './wasm-memory.js';
+import { bufferOfMemory, type WasmMemory } from './wasm-memory.js';
 import { validateWait, waitAsync, waitSync, type WaitOptions, type WaitResult } from './futex-waits.js';
 
 /** Whole pages of a mapping; the last one may be cut off by the mapping's end. */
@@ -45,7 +45,7 @@ export interface MappingHandle {
   readonly type: 'revocable-mmap.MappingHandle';
   readonly id: number;
   readonly buffer: SharedArrayBuffer;
-  /** Of a mapping inside the memory of a WebAssembly program. */
+  /** The memory that the mapping is inside, where it is in that of a WebAssembly program. */
   readonly memory?: WasmMemory;
 }
 
@@ -94,8 +94,8 @@ export class Mapping extends CheckedCopies implements Disposable {
   readonly #creator: boolean;
   readonly #hold: Hold;
   readonly #entry: MappingEntry<Mapping>;
-  #revokedTold = false;
-  #closeTold = false;
+  #revokedEmitted = false;
+  #closing = false;
   #faultsAtClose = 0;
 
   static {
@@ -156,12 +156,12 @@ export class Mapping extends CheckedCopies implements Disposable {
    * ```
    */
   static attach(handle: MappingHandle): Mapping {
-    // Once each: an accessor could give another value to whoever looks again.
+    // Read once each: an accessor could give another value the second time.
     const { type, id, buffer, memory } = requiredObject('handle', handle);
     if (type !== 'revocable-mmap.MappingHandle') throw invalidType('handle', 'a MappingHandle from mapping.share()', handle);
     integer('handle.id', id, 0, Number.MAX_SAFE_INTEGER);
     if (!isSharedBuffer(buffer)) throw invalidType('handle.buffer', 'a SharedArrayBuffer', buffer);
-    const memoryBuffer = memory === undefined ? buffer : bufferOf(memory);
+    const memoryBuffer = memory === undefined ? buffer : bufferOfMemory(memory);
     if (!isSharedBuffer(memoryBuffer)) throw invalidType('handle.memory', 'an instance of WebAssembly.Memory', memory);
     prepare();
     // Native code looks whether it is the mapping's memory; where there are two buffers, they are of the same.
@@ -201,7 +201,7 @@ export class Mapping extends CheckedCopies implements Disposable {
 
   /**
    * Throws what a checked access would throw now: for code that has used the raw views, or given them to a system call, and wants
-   * to know whether all of it was real. A page counts that was lost since the mapping was made, and one that is past the end of its
+   * to know whether all of it was valid. A page counts that was lost since the mapping was made, and one that is past the end of its
    * file now; bytes within the file's last page count that the file had when the mapping was made, or at an earlier `check()`, and has
    * no more. And, once, that this thread touched pages raw that only it could have supplied (SelfFaultError), or that raw accesses to
    * registers did not reach the device's model (RegisterAccessError). Reads nothing of the memory.
@@ -351,7 +351,7 @@ export class Mapping extends CheckedCopies implements Disposable {
   }
 
   /**
-   * Waits until somebody wakes the 32-bit word at `offset`, in any thread or process: futex(2). `'not-equal'` when the word is not
+   * Waits for a wake of the 32-bit word at `offset`, in any thread or process: futex(2). `'not-equal'` when the word is not
    * `expected` to begin with. Occupies no thread of libuv's pool; keeps this thread's event loop alive. A page that a simulated device has
    * yet to supply is asked for first.
    *
@@ -390,7 +390,7 @@ export class Mapping extends CheckedCopies implements Disposable {
 
   /**
    * A handle for another thread of this process, to be sent by `postMessage` and attached there. Posting `buffer` alone would not keep the
-   * mapping live. The mapping then lasts until this thread closes it or ends, or, once a thread has attached, until nobody has it.
+   * mapping live. The mapping then lasts until this thread closes it or ends, or, once a thread has attached, until no thread has it.
    *
    * @throws TypeError `ERR_INVALID_ARG_VALUE` for a mapping with `shared: false`; MappingClosedError, MappingRevokedError, ….
    */
@@ -434,15 +434,15 @@ export class Mapping extends CheckedCopies implements Disposable {
 
   /** @internal Emits it, once. On a turn for events. */
   _announceRevocation(error: MappingRevokedError): void {
-    if (this.#revokedTold || this.state !== 'revoked') return;
-    this.#revokedTold = true;
+    if (this.#revokedEmitted || this.state !== 'revoked') return;
+    this.#revokedEmitted = true;
     this.emit('revoked', error);
   }
 
   /** @internal A fault that the handler has settled. */
   _faulted(info: FaultInfo): void {
     publish('fault', () => ({ mapping: this, ...info }));
-    if (info.kind === 'revoked' || this.#closeTold) return;
+    if (info.kind === 'revoked' || this.#closing) return;
     later(() => {
       if (this.#closeEmitted) return;
       this.emit('fault', info);
@@ -457,8 +457,8 @@ export class Mapping extends CheckedCopies implements Disposable {
   }
 
   #closeHere(explicit: boolean): void {
-    if (this.#closeTold) return;
-    this.#closeTold = true;
+    if (this.#closing) return;
+    this.#closing = true;
     this.#faultsAtClose = native.faults(this._id);
     this._endAccess();
     letGo(this.#hold, explicit && this.#creator);

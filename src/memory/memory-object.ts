@@ -81,7 +81,7 @@ const collected = new FinalizationRegistry((id: number) => {
 export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposable {
   /** For errors and inspection: the name given, the path, or `fd N`. */
   readonly name: string;
-  /** Whether the library created the memory, so that revoking it reaches every process. */
+  /** True if the library created the memory, so that revoking it reaches every process. */
   readonly owned: boolean;
 
   readonly #id: number;
@@ -89,7 +89,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   readonly #writable: boolean;
   readonly #pageSize: number;
   readonly #sized: boolean;
-  /** @internal Of this thread. */
+  /** @internal Mappings of this thread. */
   readonly _mappings = new MappingList<Mapping>();
   #lastSize: number;
   #announced: MemoryState = 'live';
@@ -98,7 +98,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
 
   static readonly #isOne = branded('MemoryObject', this.prototype, (value) => #id in value, { inline: ['state'] });
 
-  /** @internal Whether it is an object of this copy of the library. */
+  /** @internal True if it is an object of this copy of the library. */
   static _is(value: unknown): value is MemoryObject {
     return MemoryObject.#isOne(value);
   }
@@ -123,7 +123,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   }
 
   /**
-   * New memory, zeroed: a memfd sealed so that only its owner can take it away, and nobody can give it back.
+   * New memory, zeroed: a memfd sealed so that only its owner can take it away, and no process can give it back.
    *
    * @throws RangeError `ERR_OUT_OF_RANGE`, TypeError `ERR_INVALID_ARG_TYPE` on bad options; a system error with `code` (`ENOMEM`
    *   where no 2 MiB pages are reserved, `EMFILE`, …).
@@ -231,7 +231,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return this.#controller.signal;
   }
 
-  /** Whether it was opened for writing. */
+  /** True if it was opened for writing. */
   get writable(): boolean {
     return this.#writable;
   }
@@ -264,7 +264,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return this._map(options, 0, false);
   }
 
-  /** @internal {@link map}, through an open file of a device; or as the device's own view, which asks nobody for pages. */
+  /** @internal {@link map}, through an open file of a device; or as the device's own view, for whose pages no op is called. */
   _map(options: MapOptions | undefined, deviceFile: number, forDevice: boolean): Mapping {
     const given = checkOptions('options', options);
     if (!forDevice || this.state !== 'suspended') this.#refuseUnlessLive();
@@ -381,7 +381,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return this.#pageSize;
   }
 
-  /** @internal Whether it has a size: a regular file, memfd or block device. */
+  /** @internal True if it has a size: a regular file, memfd or block device. */
   get _sized(): boolean {
     return this.#sized;
   }
@@ -391,7 +391,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return this.#sized && !this.owned ? this.size : undefined;
   }
 
-  /** @internal Whether another process that owns the memory has revoked it: then it is revoked here too. */
+  /** @internal True if another process that owns the memory has revoked it: then it is revoked here too. */
   _isRevokedByOwner(): boolean {
     if (this.owned || !native.objectRevokedByOwner(this.#id)) return false;
     this.revokeSync();
@@ -407,7 +407,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   _synchronize(): void {
     const now = this.state;
     if (now === this.#announced || this.#announced === 'closed') return;
-    // Between the gate and the last mapping there is nothing to tell yet; whoever finishes the revocation says so.
+    // Between the gate and the last mapping there is nothing to announce yet: the thread that finishes the revocation does.
     if (now === 'revoked' && (native.objectState(this.#id) & REVOKE_DONE) === 0) return;
     this.#announced = now;
     if (now === 'closed') this.#announceClose();
@@ -441,7 +441,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
       this.#controller?.abort(error);
       this.emit('revoked', error);
     });
-    laterEach(this._mappings.later(), announceRevocation, error);
+    laterEach(this._mappings.forLoop(), announceRevocation, error);
   }
 
   #announceClose(): void {

@@ -34,18 +34,18 @@ export interface DeviceFunctions {
   deviceMappings(deviceId: number): number;
   /** What there is to do, {@link WORK_NUMBERS} numbers each: {@link WORK_KINDS}, token, and what the kind says. */
   takeDeviceWork(deviceId: number, numbers: Float64Array): number;
-  /** Whether a page that was asked for is still waited for. */
+  /** True if a page that was asked for is still waited for. */
   faultIsAsked(token: number): boolean;
   accessIsAsked(token: number): boolean;
   /**
-   * Answers a fault: an index into {@link FAULT_ANSWERS}, and content, of which `most` bytes are wanted. False when nobody waits for it any
+   * Answers a fault: an index into {@link FAULT_ANSWERS}, and content, of which `most` bytes are wanted. False when no thread waits for it any
    * more. Nothing is answered where the content cannot be read: `EDEADLK` where this thread would have to supply it itself.
    */
   answerFault(token: number, kind: number, content?: Uint8Array, most?: number): boolean | Failure;
   selfFaults(id: number): number;
   /** Asks the device's owner, with seven numbers; a token to wait with, or 0 when the device is gone. */
   deviceCall(deviceId: number, numbers: Float64Array): number;
-  /** Whether it has been settled. */
+  /** True if it has been settled. */
   deviceCallWait(token: number, milliseconds: number): boolean;
   /**
    * Waits no longer. The message of an error that has no errno; `numbers` gets an index into {@link CALL_RESULTS}, errno and the value's
@@ -103,14 +103,14 @@ export interface DeviceFunctions {
   registerFile(numbers: Float64Array, ones: boolean): object;
   /** Gets or sets the value of one of its registers, without the effects of an access; low and high 32 bits in `numbers`. */
   registerValue(model: object, index: number, numbers: Float64Array, set: boolean): void;
-  /** Whether it is an External of include/revocable-mmap/register-model.h. */
+  /** True if it is an External of include/revocable-mmap/register-model.h. */
   isRegisterModel(value: unknown): boolean;
   /**
    * What a raw access that reads and writes puts where the model has just read a value: its low and high 32 bits in `numbers`. False
    * when it puts nothing.
    */
   combineAccess(deviceId: number, token: number, low: number, high: number, numbers: Float64Array): boolean;
-  /** The model's answer to a raw access. False when nobody waits for it any more. */
+  /** The model's answer to a raw access. False when no thread waits for it any more. */
   answerAccess(deviceId: number, token: number, failed: boolean, low: number, high: number): boolean;
   /**
    * One access to a register whose model is native code; its value's low and high 32 bits are in `numbers`. False when it is gone; null

@@ -60,7 +60,7 @@ export interface NativeEvent {
   write: boolean;
   region: number;
   object: number;
-  /** Of the faulting byte in the mapping. */
+  /** The faulting byte, from the start of the mapping. */
   offset: number;
 }
 
@@ -109,7 +109,7 @@ export type NativeStats = Record<
 export interface Native extends DeviceFunctions {
   readonly pageSize: number;
   readonly statusBytes: number;
-  /** Index in {@link status} of a word that is this thread's alone and that nobody reads. */
+  /** Index in {@link status} of a word that only this thread writes and that no thread reads. */
   readonly sink: number;
   readonly advice: Readonly<Record<string, number>>;
 
@@ -182,13 +182,13 @@ export interface Native extends DeviceFunctions {
    */
   readonly readBytes: (target: NodeJS.ArrayBufferView) => PartialCopy | undefined | false | null;
   readonly writeBytes: (source: NodeJS.ArrayBufferView) => PartialCopy | undefined | false | null;
-  /** Whether `view` shows a part of the memory that as many bytes of the mapping from `offset` on are. */
+  /** True if `view` shows a part of the memory that as many bytes of the mapping from `offset` on are. */
   overlaps(id: number, offset: number, view: NodeJS.ArrayBufferView): boolean;
   /** Copies from one buffer to another, either of which may be a view of a mapping. */
   takeBytes(source: Uint8Array, target: Uint8Array, failures: number): PartialCopy | undefined;
   /** One attempt on another thread, out of the mapping or, with `source`, into it; the completion carries the token. */
   copyAsync(id: number, offset: number, bytes: number, source: Uint8Array | undefined, failures: number): number | Failure;
-  /** Undefined when all has been copied and was real; what was read goes to `target`. */
+  /** Undefined when all has been copied and was valid; what was read goes to `target`. */
   copyEnd(token: number, target?: Uint8Array): PartialCopy | undefined;
   /** One guarded load of 1, 2, 4 or 8 bytes; undefined when it faulted. `failures`: how often it has before. */
   load(id: number, offset: number, width: number, failures: number): number | bigint | undefined;
@@ -210,7 +210,7 @@ export interface Native extends DeviceFunctions {
   residency(id: number, firstByte: number, bytes: number, target: Uint8Array): Failure | null;
   prefetch(id: number, firstByte: number, bytes: number): Failure | null;
   /**
-   * Whether a touch of the range would be a backing fault now; `result` becomes the byte and an index into {@link CAUSES}. Brings in what
+   * True if a touch of the range would be a backing fault now; `result` becomes the byte and an index into {@link CAUSES}. Brings in what
    * is there, and marks nothing as lost.
    */
   firstUnbacked(id: number, firstByte: number, bytes: number, write: boolean, result: Float64Array): boolean;
@@ -265,7 +265,7 @@ export interface Native extends DeviceFunctions {
   ): number;
   /** What timing nothing costs. */
   clockNs(): number;
-  /** Of the calling thread: faults minor and major, context switches voluntary and not, microseconds of user and system time. */
+  /** The calling thread's use: faults minor and major, context switches voluntary and not, microseconds of user and system time. */
   threadUsage(result: Float64Array): void;
   perfOpen(type: number, config: number): { fd: number; userOnly: boolean } | Failure;
   perfRead(fd: number): number | Failure;

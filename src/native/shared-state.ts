@@ -61,7 +61,7 @@ export function takeDescription(): MappingDescription {
   };
 }
 
-/** Of the revocation that native code has just made, and whether it was this call that made it. */
+/** The report of the revocation that native code has just made, and whether it was this call that made it. */
 export function takeReport(): NativeReport & { mine: boolean } {
   const d = described;
   return {

@@ -23,7 +23,7 @@ export interface SettledFault {
 /** A mapping, as far as events and copies from its raw views concern it. */
 export interface EventMapping extends EventObject {
   _faulted(fault: SettledFault): void;
-  /** Whether byte `at` of `buffer` is its memory. */
+  /** True if byte `at` of `buffer` is its memory. */
   _has(buffer: ArrayBufferLike, at: number): boolean;
   /** Why a copy failed whose other buffer is a view of this mapping. */
   _viewError(view: NodeJS.ArrayBufferView, done: number, write: boolean): Error | undefined;

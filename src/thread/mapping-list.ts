@@ -40,16 +40,16 @@ export class MappingList<M extends object> {
   }
 
   /**
-   * Those there are now, for a loop that may take many turns of the event loop. The first thousand cannot be collected meanwhile.
+   * The mappings there are now, for a loop that may take many turns of the event loop. The first thousand cannot be collected meanwhile.
    * Neither is the list copied nor all of its WeakRefs looked at in one turn: with tens of thousands that would stall the loop.
    */
-  later(): RemainingMappings<M> {
+  forLoop(): RemainingMappings<M> {
     const remaining = new RemainingMappings(this.#first, this.#last, this.#loops);
     this.#loops.add(remaining);
     return remaining;
   }
 
-  /** Those there are now. */
+  /** The mappings there are now. */
   all(): M[] {
     return portion(this.#first, Infinity).mappings;
   }

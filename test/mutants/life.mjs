@@ -148,7 +148,7 @@ export const LIFE = [
   {
     title: "L5 'revoked' comes twice",
     harm: 'a program cleans up twice',
-    changes: [[MAPPING, '    this.#revokedTold = true;\n', '']],
+    changes: [[MAPPING, '    this.#revokedEmitted = true;\n', '']],
     tests: [{ jest: 'test/rules/l5-one-terminal-event.test.ts' }],
   },
   {
@@ -167,7 +167,7 @@ export const LIFE = [
     title: "L5 'close' comes twice",
     harm: 'a program counts one too many',
     changes: [
-      [MAPPING, '    if (this.#closeTold) return;\n', ''],
+      [MAPPING, '    if (this.#closing) return;\n', ''],
       [MAPPING, '    if (this._slot === CLOSED_SLOT) return;\n    this.#closeHere(true);', '    this.#closeHere(true);'],
     ],
     tests: [{ jest: 'test/rules/l5-one-terminal-event.test.ts' }],
@@ -175,7 +175,7 @@ export const LIFE = [
   {
     title: "L5 'revoked' comes after 'close'",
     harm: 'a program uses what it has cleaned up',
-    changes: [[MAPPING, "if (this.#revokedTold || this.state !== 'revoked') return;", 'if (this.#revokedTold) return;']],
+    changes: [[MAPPING, "if (this.#revokedEmitted || this.state !== 'revoked') return;", 'if (this.#revokedEmitted) return;']],
     tests: [{ jest: 'test/rules/l5-one-terminal-event.test.ts' }],
   },
   {
