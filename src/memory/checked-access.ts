@@ -55,7 +55,7 @@ export abstract class CheckedAccess extends AccessState {
   #u16 = NO_VIEWS.u16;
   #u32 = NO_VIEWS.u32;
   #u64 = NO_VIEWS.u64;
-  /** The same as `_writable`, where each call counts. */
+  /** What AccessState has too: its getter would be felt. */
   readonly #writable: boolean;
 
   static {

@@ -4,7 +4,7 @@ import { asBytes, bytesView, integer } from '../arguments.js';
 import { branded } from '../brands.js';
 import { outOfRange, ReadOnlyMappingError, shortened, systemError } from '../errors.js';
 import { STATUS_MARKED, STATUS_SPECIAL, STATUS_STATE } from '../native/enums.js';
-import type { PartialCopy } from '../native/functions.js';
+import type { MappingDescription, PartialCopy } from '../native/functions.js';
 import { native } from '../native/load.js';
 import { orderCopy, status as sharedStatus } from '../native/shared-state.js';
 import { knownMappingOf } from '../thread/identities.js';
@@ -12,6 +12,7 @@ import { completionOf, unwrap } from '../thread/wakeups.js';
 import { faultError, requireMapping } from './access-state.js';
 import type { RegisterPort } from './backing-provider.js';
 import { CheckedAccess } from './checked-access.js';
+import type { MemoryObject } from './memory-object.js';
 
 type Copied = number | PartialCopy;
 // Looked up once: V8 does not fold what is read of another module's exports each time.
@@ -76,8 +77,22 @@ function* pieces(offset: number, whole: Uint8Array, size: number): Generator<{ d
 
 /** The part of {@link Mapping} that copies. */
 export abstract class CheckedCopies extends CheckedAccess {
+  // What AccessState has too: its getters would cost a copy of few bytes a twentieth.
+  readonly #number: number;
+  readonly #mayWrite: boolean;
+  /** A device supplies its pages in this thread, or answers for its registers. */
+  readonly #fromDevice: boolean;
+
   static {
     branded('Mapping', this.prototype, (value) => CheckedAccess._is(value), { inline: ['read', 'write'] });
+  }
+
+  /** @internal */
+  constructor(key: symbol, object: MemoryObject, description: MappingDescription, buffer: SharedArrayBuffer | ArrayBuffer) {
+    super(key, object, description, buffer);
+    this.#number = description.id;
+    this.#mayWrite = description.writable;
+    this.#fromDevice = this._servedHere || this._registers !== undefined;
   }
 
   /**
@@ -266,7 +281,7 @@ export abstract class CheckedCopies extends CheckedAccess {
 
   #copy(offset: number, other: NodeJS.ArrayBufferView, write: boolean): number {
     const bytes = other.byteLength;
-    if (this._servedHere || this._registers !== undefined) return this.#copyFromDevice(offset, other, write);
+    if (this.#fromDevice) return this.#copyFromDevice(offset, other, write);
     // Nothing marked, nothing gone, and nothing has been meanwhile: what was copied is the memory's.
     const word = status[this._slot];
     if (
@@ -275,7 +290,7 @@ export abstract class CheckedCopies extends CheckedAccess {
       bytes <= this.length - offset &&
       (word & STATUS_SPECIAL) === 0 &&
       bytes > 0 &&
-      (this._writable || !write)
+      (this.#mayWrite || !write)
     ) {
       const copied = this.#transfer(offset, other, bytes, write);
       if (copied === bytes && status[this._slot] === word) return bytes;
@@ -372,7 +387,7 @@ export abstract class CheckedCopies extends CheckedAccess {
 
   /** Undefined, and nothing copied, when the two sides overlap. */
   #transfer(offset: number, other: NodeJS.ArrayBufferView, bytes: number, write: boolean, failures = 0): Copied | undefined {
-    orderCopy(this._id, offset, bytes, failures);
+    orderCopy(this.#number, offset, bytes, failures);
     const copied = write ? writeBytes(other) : readBytes(other);
     if (copied === undefined) return bytes;
     if (copied === false) throw outOfRange(write ? 'source' : 'target', 'as long as its byteLength says', bytes);
