@@ -82,7 +82,7 @@ export function bytesView(name: string, value: unknown): NodeJS.ArrayBufferView 
   return value as NodeJS.ArrayBufferView;
 }
 
-/** Of a DataView that is no longer within its buffer every property throws; a typed array is empty then. */
+/** False for a DataView that is no longer within its buffer: every property of it throws. A typed array is empty then. */
 export function hasBytes(view: ArrayBufferView): boolean {
   try {
     return view.byteLength >= 0;
@@ -91,7 +91,7 @@ export function hasBytes(view: ArrayBufferView): boolean {
   }
 }
 
-/** Whether a view lies in its buffer, which has been neither detached nor shortened to before the view's end. */
+/** True if a view lies in its buffer, which has been neither detached nor shortened to before the view's end. */
 export function isIntact(view: ArrayBufferView): boolean {
   if (!hasBytes(view)) return false;
   if (view.byteLength > 0 || view instanceof DataView) return true;
@@ -104,10 +104,10 @@ export function isIntact(view: ArrayBufferView): boolean {
   }
 }
 
-/** Of a view that has bytes: see {@link hasBytes}. */
+/** The bytes of a view that has some: see {@link hasBytes}. */
 export function asBytes(view: NodeJS.ArrayBufferView): Uint8Array {
   const byteLength = byteLengthOf(view);
-  // Of a buffer that has been detached not even an empty view can be made.
+  // A buffer that has been detached cannot have even an empty view.
   if (byteLength === 0) return new Uint8Array(0);
   return new Uint8Array(bufferOf(view), byteOffsetOf(view), byteLength);
 }

@@ -1,5 +1,5 @@
 /**
- * What the library tells about itself: four diagnostics channels, and `NODE_DEBUG=revocable-mmap`, which prints them.
+ * Observation of the library: four diagnostics channels, and `NODE_DEBUG=revocable-mmap`, which prints them.
  */
 import diagnosticsChannel from 'node:diagnostics_channel';
 import { debuglog } from 'node:util';
@@ -13,7 +13,7 @@ const channels = {
   close: diagnosticsChannel.channel('revocable-mmap:close'),
 };
 
-/** Publishes `message()` on a channel, composed only when somebody listens. */
+/** Publishes `message()` on a channel, composed only when there is a subscriber. */
 export function publish(channel: keyof typeof channels, message: () => object): void {
   if (debug.enabled) debug('%s %o', channel, message());
   if (channels[channel].hasSubscribers) channels[channel].publish(message());

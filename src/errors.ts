@@ -1,7 +1,7 @@
 /** Every error the library throws, and how the errors of system calls get Node's shape. */
 import { constants as osConstants } from 'node:os';
 import { getSystemErrorMap, inspect } from 'node:util';
-import type { Failure } from './native.js';
+import type { Failure } from './native/functions.js';
 
 /** Where an access failed. */
 export interface AccessPlace {
@@ -13,7 +13,7 @@ export interface AccessPlace {
   objectOffset?: number | undefined;
   /** The same byte, as an address in this process. */
   address?: bigint | undefined;
-  /** Of a bulk copy: how many bytes were transferred before it failed. */
+  /** Bytes that a bulk copy had transferred before it failed. */
   bytesTransferred?: number | undefined;
 }
 
@@ -29,7 +29,7 @@ export abstract class AccessError extends Error {
   declare readonly objectOffset?: number;
   /** The same byte, as an address in this process. */
   declare readonly address?: bigint;
-  /** Of a bulk copy: how many bytes were transferred before it failed, exactly. */
+  /** Bytes that a bulk copy had transferred before it failed, exactly. */
   declare readonly bytesTransferred?: number;
 
   constructor(what: string, place: AccessPlace, cause?: unknown) {
@@ -96,7 +96,7 @@ const BACKING_FAULTS: Record<BackingFaultCause, string> = {
   'no-answer': "the device's fault op did not answer in time",
 };
 
-/** The kernel could not supply a page of a mapping that nobody revoked. The page stays lost, even when its file grows back. */
+/** The kernel could not supply a page of a mapping that was not revoked. The page stays lost, even when its file grows back. */
 export class BackingFaultError extends AccessError {
   readonly code = 'ERR_BACKING_FAULT';
   /** What is known of the reason. */
@@ -131,8 +131,7 @@ export class SelfFaultError extends AccessError {
   readonly code = 'ERR_DEVICE_SELF_FAULT';
   constructor(place: AccessPlace) {
     super(
-      'the op that would have had to supply the page, or to answer for the register, runs in this very thread: run the device in a ' +
-        'worker (Device.spawn), touch it in another thread, or use readAsync and writeAsync; accessed',
+      "this thread runs the device's ops, so it cannot wait for them: use Device.spawn(), or readAsync() and writeAsync(); accessed",
       place,
     );
   }
@@ -142,12 +141,12 @@ export class SelfFaultError extends AccessError {
 export type RegisterAccessCause = 'refused' | 'failed' | 'no-answer';
 
 const REGISTER_FAILURES: Record<RegisterAccessCause, string> = {
-  refused: 'a raw access was not wholly within the registers, or made by an instruction that cannot be delivered; it is',
+  refused: 'unsupported raw register access (not within the registers, unaligned, or by an instruction that cannot be decoded)',
   failed: "the device's register op failed for a raw access",
   'no-answer': "the device's register op did not answer a raw access in time",
 };
 
-/** Raw accesses to a device's registers did not reach its model: they read the fill, and what they wrote reached nobody. */
+/** Raw accesses to a device's registers did not reach its model: they read the fill, and what they wrote was discarded. */
 export class RegisterAccessError extends AccessError {
   readonly code = 'ERR_DEVICE_REGISTER_ACCESS';
   override readonly cause: RegisterAccessCause;
@@ -207,7 +206,7 @@ export class TraceLineError extends Error {
 }
 
 /**
- * Whether `error` is a {@link MappingRevokedError}, also one of another copy of the library or from another realm, where
+ * True if `error` is a {@link MappingRevokedError}, also one of another copy of the library or from another realm, where
  * `instanceof` says no.
  *
  * @example
@@ -289,7 +288,7 @@ export function outOfRange(name: string, range: string, value: unknown): RangeEr
   return codedRangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${textOf(value)}`);
 }
 
-/** Of a buffer that has become shorter than the `bytes` it had when the call began. */
+/** The error of a buffer that has become shorter than the `bytes` it had when the call began. */
 export function shortened(name: string, bytes: number, now: number, bytesTransferred: number): RangeError {
   const error = outOfRange(name, `of ${bytes} bytes as when the call began: it was detached or shortened`, now);
   return Object.assign(error, { bytesTransferred });

@@ -4,14 +4,16 @@
  * @packageDocumentation
  */
 export { MemoryObject, revokeMappings } from './memory/memory-object.js';
-export type { CreateOptions, MapOptions, MemoryState, OpenOptions, Seal } from './memory/memory-object.js';
+export type { MemoryState } from './memory/memory-object.js';
+export type { CreateOptions, OpenOptions, Seal } from './memory/object-options.js';
+export type { MapOptions } from './memory/map-options.js';
 
 export { Mapping } from './memory/mapping.js';
-export type { FaultInfo } from './memory/events.js';
+export type { FaultInfo } from './memory/mapping-events.js';
 export type { Advice, MappingHandle, PageRange } from './memory/mapping.js';
-export type { RevokeReport } from './memory/report.js';
+export type { RevokeReport } from './memory/revoke-report.js';
 export type { WasmMemory } from './memory/wasm-memory.js';
-export type { WaitOptions, WaitResult } from './memory/waits.js';
+export type { WaitOptions, WaitResult } from './memory/futex-waits.js';
 
 export {
   AccessError,

@@ -1,4 +1,4 @@
-import { native } from './native.js';
+import { native } from './native/load.js';
 
 /** Counts over all threads, since the process started. */
 export interface Stats {
@@ -11,21 +11,21 @@ export interface Stats {
   faults: { revoked: number; suspended: number; backing: number; protection: number; checked: number };
   /** How often an access got a fill: mapped, or as the value of its load. */
   fills: number;
-  /** Signals passed on to who had SIGBUS or SIGSEGV before, because they were not ours. */
+  /** Signals passed on to the handler that had SIGBUS or SIGSEGV before, because they were not ours. */
   foreignSignals: number;
-  /** Events that came faster than a thread took them; the states they told of were looked up instead. */
+  /** Events that came faster than a thread took them; the states were looked up instead. */
   eventsDropped: number;
-  /** How often somebody took the signal handler away, and it was put back. */
+  /** How often another part of the process took the signal handler away, and it was put back. */
   handlerDisplacements: number;
   /** Pages of simulated devices. */
   devices: {
-    /** Brought into a mapping, whoever knew their content. */
+    /** Brought into a mapping, by ops or by native code. */
     pagesSupplied: number;
     /** How often a `fault` or `pageMkwrite` op was to be called. */
     pagesAsked: number;
     /** Touches by the thread that would have had to supply the page. */
     selfFaults: number;
-    /** What ops answered when nobody waited for it any more. */
+    /** Answers of ops that came too late: no thread waited for them. */
     answersDiscarded: number;
     /** Raw accesses to registers that were not delivered. */
     accessesRefused: number;

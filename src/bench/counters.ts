@@ -1,10 +1,11 @@
 /** What the kernel counts for the calling thread. */
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, invalidValue, systemError } from '../errors.js';
-import { unwrap } from '../loop.js';
-import { isFailure, native } from '../native.js';
+import { unwrap } from '../thread/wakeups.js';
+import { isFailure } from '../native/functions.js';
+import { native } from '../native/load.js';
 
-/** Of the calling thread, since it began: getrusage(2) with RUSAGE_THREAD. */
+/** Use of the calling thread, since it began: getrusage(2) with RUSAGE_THREAD. */
 export interface ThreadUsage {
   /** Faults settled without reading from a device: first touches, most of them. */
   minorFaults: number;
@@ -12,7 +13,7 @@ export interface ThreadUsage {
   majorFaults: number;
   /** Context switches because the thread waited. */
   voluntarySwitches: number;
-  /** Context switches because its time was up, or somebody was more urgent. */
+  /** Context switches because its time was up, or another thread was more urgent. */
   involuntarySwitches: number;
   /** Microseconds on a processor, in user mode. */
   userUs: number;

@@ -1,8 +1,8 @@
 /** Where the calling thread may run. */
 import { integer } from '../arguments.js';
 import { invalidType, systemError } from '../errors.js';
-import { unwrap } from '../loop.js';
-import { native } from '../native.js';
+import { unwrap } from '../thread/wakeups.js';
+import { native } from '../native/load.js';
 
 const MAX_PROCESSOR = 8191;
 

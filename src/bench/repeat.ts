@@ -2,7 +2,7 @@
 import { integer, options as checkOptions } from '../arguments.js';
 import { invalidType } from '../errors.js';
 
-/** Of repeated measurements. */
+/** Statistics of repeated measurements. */
 export interface Summary {
   median: number;
   /** Between these two lies the true median, with a probability of 99 %. */
@@ -28,7 +28,7 @@ export interface Repeated extends Summary {
 export interface Compared {
   a: Repeated;
   b: Repeated;
-  /** Of the ratios of neighbours, a ÷ b: what disturbed one disturbed the other. */
+  /** Statistics of the ratios of neighbours, a ÷ b: what disturbed one disturbed the other. */
   ratio: Repeated;
 }
 

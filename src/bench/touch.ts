@@ -3,7 +3,7 @@ import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 import { boolean, integer, multipleOf, oneOf, options as checkOptions } from '../arguments.js';
 import { invalidType, invalidValue, outOfRange, ReadOnlyMappingError } from '../errors.js';
 import { Mapping } from '../memory/mapping.js';
-import { native } from '../native.js';
+import { native } from '../native/load.js';
 import { threadUsage, type ThreadUsage } from './counters.js';
 
 /** What {@link touch} touches, and how. */
@@ -18,7 +18,7 @@ export interface TouchOptions {
   width?: 1 | 2 | 4 | 8;
   /** `'sequential'` (default) is ascending; `'random'` visits each place once too, in an order that `seed` decides. */
   order?: 'sequential' | 'random';
-  /** Of the random order. Default 1. */
+  /** Seed of the random order. Default 1. */
   seed?: number;
   /** Store zeros instead of loading. What was there is lost. Default false. */
   write?: boolean;

@@ -1,8 +1,8 @@
 import { branded, requireConstruct } from '../brands.js';
-import { native } from '../native.js';
-import type { DeviceFaultInfo } from './device-base.js';
-import type { FaultedPage } from './ops.js';
-import type { RunningOp } from './running.js';
+import { native } from '../native/load.js';
+import type { DeviceFaultInfo } from './device-types.js';
+import type { FaultedPage } from './device-ops.js';
+import type { RunningOp } from './running-ops.js';
 
 /** A page that the device is asked for. */
 export class AskedPage implements FaultedPage {

@@ -1,62 +1,22 @@
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
-import { constants as osConstants } from 'node:os';
-import { integer, options as checkOptions, requiredString } from '../arguments.js';
+import { integer, options as checkOptions } from '../arguments.js';
 import { branded, requireConstruct } from '../brands.js';
-import { codedRangeError, invalidValue, MappingSuspendedError, systemError } from '../errors.js';
+import { codedRangeError, MappingSuspendedError } from '../errors.js';
 import type { MemoryObject } from '../memory/memory-object.js';
-import type { RevokeReport } from '../memory/report.js';
-import { native } from '../native.js';
-import { later } from '../turns.js';
+import { native } from '../native/load.js';
+import { later } from '../thread/emit-later.js';
+import { goneError } from './device-errors.js';
 import type { DeviceFile } from './device-file.js';
 import type { OpCounts } from './op-counts.js';
-import type { DeviceRegion } from './region.js';
+import type { DeviceRegion } from './device-region.js';
+import type { DeviceEvents, DeviceState, RemovalReport } from './device-types.js';
 import { Trace, type TraceOptions } from './trace.js';
 
 const DEFAULT_CAPACITY = 2 ** 20;
 const MOST_CAPACITY = 2 ** 30;
 
-export type DeviceState = 'live' | 'suspended' | 'removed';
-
-/** What a removal did. */
-export interface RemovalReport {
-  /** Name of the device. */
-  device: string;
-  /** Whether this call removed it. */
-  removedByThisCall: boolean;
-  /** Of each region, in order. */
-  regions: RevokeReport[];
-  /** Mappings that were open. */
-  mappings: number;
-  /** Files that were open. */
-  files: number;
-  /** Ops that had not settled when their time was up: what they answer is discarded. */
-  abandonedOps: number;
-}
-
-/** A fault op, or another op without a caller, that did not do its work. */
-export interface DeviceFaultInfo {
-  op: string;
-  /** `'failed'`: it threw `error`. `'no-answer'`: its time was up. `'refused'`: it answered `'sigbus'`. */
-  cause: 'failed' | 'no-answer' | 'refused';
-  error?: unknown;
-  /** The page, where it was asked for one. */
-  region?: number;
-  index?: number;
-  thread?: number;
-}
-
-export interface DeviceEvents {
-  /** `remove()` was called: let go of files and mappings. */
-  'remove-requested': [];
-  suspended: [];
-  resumed: [];
-  fault: [info: DeviceFaultInfo];
-  /** It is gone. Once, and nothing after. */
-  removed: [report: RemovalReport];
-}
-
-/** What a device is to those who use it, in whichever thread its ops run. */
+/** A device as its users have it, in whichever thread its ops run. */
 export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements AsyncDisposable {
   readonly name: string;
   abstract readonly regions: readonly DeviceRegion[];
@@ -69,7 +29,7 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
 
   static readonly #isOne = branded('Device', this.prototype, (value) => #controller in value);
 
-  /** @internal Whether it is a device of this copy of the library. */
+  /** @internal True if it is a device of this copy of the library. */
   static _is(value: unknown): value is DeviceBase {
     return DeviceBase.#isOne(value);
   }
@@ -109,7 +69,7 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
   abstract open(): DeviceFile;
 
   /**
-   * Surprise removal: from the first instant nothing is opened, mapped or called any more; every region is revoked, whoever waits is
+   * Surprise removal: from the first instant nothing is opened, mapped or called any more; every region is revoked, waiters are
    * woken with an error, running ops are waited for (at most `opTimeout`), `close` is called once for each mapping and then `release`
    * once for each file. When the promise resolves none of the device's ops runs or will run. Only if one of them calls this, or awaits
    * what does, its promise does not wait for it, nor for other ops that have done so: see `docs/reference/devices.md`.
@@ -228,7 +188,7 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
     throw (failed as PromiseRejectedResult).reason;
   }
 
-  /** @internal Those that have not been revoked or closed by themselves. */
+  /** @internal The regions that have not been revoked or closed by themselves. */
   _regionsThere(): DeviceRegion[] {
     return this.regions.filter(({ object }) => isThere(object));
   }
@@ -260,7 +220,7 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
   }
 
   /** @internal Emits the last event; `then` is called also if a listener throws. */
-  protected _removed(report: RemovalReport, then?: () => void): void {
+  _removed(report: RemovalReport, then?: () => void): void {
     this._later(() => {
       this.#over = true;
       try {
@@ -286,25 +246,4 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
 
 function isThere({ state }: MemoryObject): boolean {
   return state === 'live' || state === 'suspended';
-}
-
-/** What every operation on a device that is gone gives: `ENODEV`. */
-export function goneError(syscall: string): NodeJS.ErrnoException {
-  return systemError({ errno: -osConstants.errno.ENODEV, syscall });
-}
-
-/**
- * A system error for an op to throw.
- *
- * @throws TypeError (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`) on a code that names no error, or a `syscall` that is no string.
- *
- * @example
- * ```js
- * open(file) { if (busy) throw deviceError('EBUSY', 'open'); }
- * ```
- */
-export function deviceError(code: keyof typeof osConstants.errno, syscall: string): NodeJS.ErrnoException {
-  const known = requiredString('code', code);
-  if (!Object.hasOwn(osConstants.errno, known)) throw invalidValue('code', "must name an error, as 'EBUSY' does", known);
-  return systemError({ errno: -osConstants.errno[code], syscall: requiredString('syscall', syscall) });
 }

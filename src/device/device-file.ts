@@ -3,16 +3,17 @@ import { closeSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { inspect } from 'node:util';
 import { abortSignal, asBytes, bytesView, integer, oneOf, options as checkOptions } from '../arguments.js';
-import { branded, requireConstruct } from '../brands.js';
+import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, outOfRange, shortened, systemError } from '../errors.js';
-import { unwrap } from '../loop.js';
+import { unwrap } from '../thread/wakeups.js';
 import type { Mapping } from '../memory/mapping.js';
-import type { MapOptions } from '../memory/memory-object.js';
-import { native } from '../native.js';
-import { later } from '../turns.js';
-import { goneError, type DeviceBase } from './device-base.js';
+import type { MapOptions } from '../memory/map-options.js';
+import { native } from '../native/load.js';
+import { later } from '../thread/emit-later.js';
+import type { DeviceBase } from './device-base.js';
+import { goneError } from './device-errors.js';
 import { InterruptQueue, type Interrupts } from './interrupts.js';
-import { POLL } from './ops.js';
+import { POLL } from './device-ops.js';
 
 export interface DeviceMapOptions extends Omit<MapOptions, 'private'> {
   /** Name or number. Default 0, the first. */
@@ -20,7 +21,7 @@ export interface DeviceMapOptions extends Omit<MapOptions, 'private'> {
 }
 
 export interface CallOptions {
-  /** Ends the call, which then rejects with the signal's reason. The op is told by its own signal. */
+  /** Ends the call, which then rejects with the signal's reason. The op's own signal is aborted. */
   signal?: AbortSignal;
 }
 
@@ -77,14 +78,19 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     branded('DeviceFile', this.prototype, (value) => #backend in value, { iterables: ['interrupts'] });
   }
 
-  /** @internal Files are made by {@link DeviceBase.open}. */
-  constructor(key: symbol, device: DeviceBase, id: number, backend: FileBackend) {
+  /** Files are made by {@link DeviceBase.open}. */
+  private constructor(key: symbol, device: DeviceBase, id: number, backend: FileBackend) {
     super();
     requireConstruct(key);
     this.device = device;
     this.#id = id;
     this.#backend = backend;
     device._files.add(this);
+  }
+
+  /** @internal {@link DeviceBase.open}, once the `open` op has answered. */
+  static _of(device: DeviceBase, id: number, backend: FileBackend): DeviceFile {
+    return new DeviceFile(CONSTRUCT, device, id, backend);
   }
 
   get state(): 'open' | 'closed' | 'gone' {
@@ -194,7 +200,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
     }
   }
 
-  /** Of readiness, from now on; or that there is no reason to wait for one any longer. */
+  /** A promise of a change of readiness, from now on; or of news that there is no reason to wait for one any longer. */
   #nextChange(end: number, ended: AbortSignal): { happened: Promise<void>; stop: () => void } {
     let happen!: () => void;
     const happened = new Promise<void>((resolve) => (happen = resolve));
@@ -213,7 +219,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   /**
    * The interrupts raised from now on, in order: `for await (const vector of file.interrupts())`. The iteration ends by throwing
    * `ENODEV` when the device goes, `EBADF` when the file is closed, the signal's reason when that aborts; on bad arguments its first step
-   * throws. What nobody takes waits, up to 65,536 interrupts; what comes then may be merged, and is counted in `lost`.
+   * throws. Interrupts wait until they are taken, up to 65,536; what comes then may be merged, and is counted in `lost`.
    */
   interrupts(options?: CallOptions): Interrupts {
     const signal = abortSignal('options.signal', checkOptions<CallOptions>('options', options).signal);
@@ -328,7 +334,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   }
 }
 
-/** Closes the descriptors of files that nobody has closed. */
+/** Closes the descriptors of files that were collected open. */
 const collected = new FinalizationRegistry(closeAll);
 
 function closeAll(descriptors: Map<number, number>): void {

@@ -3,17 +3,18 @@
  *
  * @packageDocumentation
  */
-export { Bus } from './bus.js';
-export type { HotplugAction, HotplugEvent } from './bus.js';
+export { Bus } from './hotplug-bus.js';
+export type { HotplugAction, HotplugEvent } from './hotplug-bus.js';
 export { Device } from './device.js';
 export type { OpCounts } from './op-counts.js';
-export type { DeviceRegion } from './region.js';
-export { DeviceBase, deviceError } from './device-base.js';
-export type { DeviceEvents, DeviceFaultInfo, DeviceState, RemovalReport } from './device-base.js';
+export type { DeviceRegion } from './device-region.js';
+export { DeviceBase } from './device-base.js';
+export { deviceError } from './device-errors.js';
+export type { DeviceEvents, DeviceFaultInfo, DeviceState, RemovalReport } from './device-types.js';
 export { DeviceFile } from './device-file.js';
 export type { CallOptions, DeviceMapOptions, PollOptions } from './device-file.js';
 export type { Interrupts } from './interrupts.js';
-export { POLL } from './ops.js';
+export { POLL } from './device-ops.js';
 export type {
   DeviceMappingInfo,
   DeviceOps,
@@ -26,12 +27,12 @@ export type {
   PageSupply,
   RegionOptions,
   RegisterModel,
-} from './ops.js';
+} from './device-ops.js';
 export { RegisterFile } from './register-file.js';
 export type { RegisterFileOptions, RegisterKind, RegisterSpec } from './register-file.js';
 export type { SpawnedDevice, SpawnOptions } from './spawned-device.js';
 export { Trace } from './trace.js';
 export type { DeviceAccess, TraceOptions } from './trace.js';
-export { parseAccess } from './trace-lines.js';
-export type { AccessLine, AccessWidth, LineOptions } from './trace-lines.js';
+export { parseAccess } from './trace-text.js';
+export type { AccessLine, AccessWidth, LineOptions } from './trace-text.js';
 export { DeviceOpError, RawRegistersError, RegisterAccessError, SelfFaultError, TraceLineError } from '../errors.js';

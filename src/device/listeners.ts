@@ -1,8 +1,8 @@
-/** Those who want to know of something, each until it no longer does. */
+/** A set of callbacks. */
 export class Listeners {
   readonly #all = new Set<() => void>();
 
-  /** Returns what takes it out again. */
+  /** Returns an unsubscribe function. */
   add(listener: () => void): () => void {
     this.#all.add(listener);
     return () => this.#all.delete(listener);

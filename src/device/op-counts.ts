@@ -1,7 +1,7 @@
 /** How often each op of a device has been called: numbers in memory that threads share. */
 import { inspect } from 'node:util';
-import { status } from '../native.js';
-import type { DeviceOps } from './ops.js';
+import { status } from '../native/shared-state.js';
+import type { DeviceOps } from './device-ops.js';
 
 export type OpCounts = Record<keyof DeviceOps, number>;
 

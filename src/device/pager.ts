@@ -1,6 +1,6 @@
 /** The thread that supplies pages, and why there may be none. */
 import { systemError } from '../errors.js';
-import { native } from '../native.js';
+import { native } from '../native/load.js';
 
 const WITHOUT_USERFAULTFD: Record<string, string> = {
   EPERM: 'a sandbox (seccomp) forbids userfaultfd(2): allow it, or give the device no fault and pageMkwrite ops',

@@ -2,8 +2,9 @@
 import { bigintOf64Bits, integer, multipleOf, oneOf, options as checkOptions, requiredObject } from '../arguments.js';
 import { branded } from '../brands.js';
 import { invalidType, invalidValue } from '../errors.js';
-import { ASKS_READS, ASKS_WRITES, native, REGISTER_KINDS } from '../native.js';
-import type { RegisterModel } from './ops.js';
+import { ASKS_READS, ASKS_WRITES, REGISTER_KINDS } from '../native/enums.js';
+import { native } from '../native/load.js';
+import type { RegisterModel } from './device-ops.js';
 import { halvesOf, valueOf } from './register-value.js';
 
 /**
@@ -87,7 +88,7 @@ export class RegisterFile {
   /** @internal */
   readonly _model: RegisterModel;
   readonly #registers = new Map<number, Register>();
-  /** Those with callbacks, by offset. */
+  /** Registers with callbacks, by offset. */
   readonly #calling: CallingRegister[] = [];
   /** One past the last byte of a register. */
   #end = 0;
@@ -96,7 +97,7 @@ export class RegisterFile {
 
   static readonly #isOne = branded('RegisterFile', this.prototype, (value) => #registers in value);
 
-  /** @internal Whether it is one of this copy of the library. */
+  /** @internal True if it is one of this copy of the library. */
   static _is(value: unknown): value is RegisterFile {
     return RegisterFile.#isOne(value);
   }
@@ -142,7 +143,7 @@ export class RegisterFile {
   }
 
   /**
-   * Sets what the register at that offset holds, whatever its kind. Waits for nobody.
+   * Sets what the register at that offset holds, whatever its kind. Does not block.
    *
    * @throws what {@link get} throws; RangeError (`ERR_OUT_OF_RANGE`) for a value that does not fit, TypeError (`ERR_INVALID_ARG_TYPE`) for
    * one that is no integer, or no bigint for 8 bytes.
@@ -158,7 +159,7 @@ export class RegisterFile {
     return this.#calling.filter((register) => register.offset < offset + width && offset < register.offset + register.width);
   }
 
-  /** @internal Whether it may be behind a region of so many bytes. */
+  /** @internal True if it may be behind a region of so many bytes. */
   _check(at: string, size: number): void {
     if (this.#behind) throw invalidValue(`${at}.model`, 'must not be behind another region', this);
     if (this.#end > size) throw invalidValue(`${at}.size`, `must have room for the model's ${this.#end} bytes`, size);

@@ -4,18 +4,19 @@ import { Worker } from 'node:worker_threads';
 import { integer, options as checkOptions } from '../arguments.js';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { DeviceOpError, invalidType, invalidValue, MappingClosedError } from '../errors.js';
-import { prepare } from '../loop.js';
+import { prepare } from '../thread/wakeups.js';
 import { MemoryObject } from '../memory/memory-object.js';
-import { native } from '../native.js';
-import { callElsewhere } from './calls.js';
-import { DeviceBase, goneError, type RemovalReport } from './device-base.js';
+import { native } from '../native/load.js';
+import { callElsewhere } from './remote-calls.js';
+import { DeviceBase } from './device-base.js';
+import type { RemovalReport } from './device-types.js';
 import { DeviceFile, type FileBackend } from './device-file.js';
-import { hasCode, isA, isError, messageOf, warnOfOp } from './op-errors.js';
-import { drainsElsewhere } from './link.js';
+import { goneError, hasCode, isA, isError, messageOf, warnOfOp } from './device-errors.js';
+import { drainsElsewhere } from './backing.js';
 import { Listeners } from './listeners.js';
-import { noticeIn, revivedError, type ErrorNotice, type Notice, type Request, type SpawnData } from './messages.js';
+import { noticeIn, revivedError, type ErrorNotice, type Notice, type Request, type SpawnData } from './worker-messages.js';
 import { viewOf, type OpCounts } from './op-counts.js';
-import { DeviceRegion } from './region.js';
+import { DeviceRegion } from './device-region.js';
 import { within } from './within.js';
 
 export interface SpawnOptions {
@@ -84,7 +85,7 @@ export class SpawnedDevice extends DeviceBase {
       throw invalidType('model', 'of type string or an instance of URL', model);
     prepare();
     const workerData: SpawnData = { model: model instanceof URL ? model.href : pathToFileURL(model).href, data };
-    const worker = cloning('options.data', data, () => new Worker(join(__dirname, 'spawned.js'), { workerData }));
+    const worker = cloning('options.data', data, () => new Worker(join(__dirname, 'device-worker.js'), { workerData }));
     return deviceIn(worker, workerData.model, (ready) => SpawnedDevice.#of(worker, ready));
   }
 
@@ -92,7 +93,7 @@ export class SpawnedDevice extends DeviceBase {
     this._throwIfGone('open');
     const id = native.token();
     if (callElsewhere(this._id, this.name, 'open', id) === undefined) throw goneError('open');
-    return new DeviceFile(CONSTRUCT, this, id, this.#backend);
+    return DeviceFile._of(this, id, this.#backend);
   }
 
   raise(vector = 0): void {
@@ -179,7 +180,7 @@ export class SpawnedDevice extends DeviceBase {
 
   #waiters = 0;
 
-  /** @internal The process stays alive while anybody waits. */
+  /** @internal The process stays alive while a call of this thread waits. */
   override _waiting(change: 1 | -1): void {
     this.#waiters += change;
     if (this.#waiters > 0) this.#worker.ref();
@@ -229,7 +230,7 @@ export class SpawnedDevice extends DeviceBase {
     });
   }
 
-  /** An exception that nobody caught in the worker: it ends, and the device with it. */
+  /** An uncaught exception in the worker: it ends, and the device with it. */
   #failed(error: unknown): void {
     const failure = asError(this.name, error);
     this._later(() => {

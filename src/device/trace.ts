@@ -3,11 +3,13 @@ import { inspect } from 'node:util';
 import { constants as osConstants } from 'node:os';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, systemError } from '../errors.js';
-import { lookWhenRung } from '../loop.js';
-import { isFailure, native, TRACE_FLAGS, TRACE_HEAD, TRACE_NUMBERS } from '../native.js';
+import { lookWhenRung } from '../thread/wakeups.js';
+import { TRACE_FLAGS, TRACE_HEAD, TRACE_NUMBERS } from '../native/enums.js';
+import { isFailure } from '../native/functions.js';
+import { native } from '../native/load.js';
 import type { DeviceBase } from './device-base.js';
 import { valueOf } from './register-value.js';
-import { LineWriter, type AccessWidth, type LineOptions } from './trace-lines.js';
+import { LineWriter, type AccessWidth, type LineOptions } from './trace-text.js';
 
 export interface TraceOptions {
   /** How many accesses may wait to be read; what comes when so many wait is lost, and counted. Default 2 ** 20. 48 bytes each, once used. */
@@ -66,7 +68,7 @@ export class Trace implements AsyncIterable<DeviceAccess>, Disposable {
   readonly #device: DeviceBase;
   readonly #token: number;
   readonly #numbers = new Float64Array(TRACE_HEAD + MOST_IN_BATCH * TRACE_NUMBERS);
-  /** Those who wait for an access, or for the end. */
+  /** Waiters for an access, or for the end. */
   readonly #waiters = new Set<() => void>();
   /** Once it is closed: how many were lost in all. */
   #lostInAll: number | undefined;

@@ -16,27 +16,21 @@ import {
   systemError,
   type BackingFaultCause,
 } from '../errors.js';
-import { forgetMapping, rememberMapping, type Known } from '../known.js';
-import { prepare, unwrap } from '../loop.js';
-import {
-  ACCESS,
-  CAUSES,
-  CLOSED_SLOT,
-  FILLS,
-  native,
-  status,
-  STATUS_MARKED,
-  takeDescription,
-  type Failure,
-  type MappingDescription,
-} from '../native.js';
-import { later } from '../turns.js';
-import { holdBuffer, letGo, markShared, type Hold } from './holds.js';
-import { CheckedAccess, requireMapping } from './checked-access.js';
-import type { FaultInfo } from './events.js';
+import { forgetMapping, rememberMapping } from '../thread/identities.js';
+import type { MappingEntry } from '../thread/mapping-list.js';
+import { prepare, unwrap } from '../thread/wakeups.js';
+import { ACCESS, CAUSES, CLOSED_SLOT, FILLS, STATUS_MARKED } from '../native/enums.js';
+import type { Failure, MappingDescription } from '../native/functions.js';
+import { native } from '../native/load.js';
+import { status, takeDescription } from '../native/shared-state.js';
+import { later } from '../thread/emit-later.js';
+import { holdBuffer, letGo, markShared, type Hold } from './keep-alive.js';
+import { AccessState, requireMapping } from './access-state.js';
+import { CheckedCopies } from './checked-copies.js';
+import type { FaultInfo } from './mapping-events.js';
 import { MemoryObject } from './memory-object.js';
-import { bufferOf, type WasmMemory } from './wasm-memory.js';
-import { validateWait, waitAsync, waitSync, type WaitOptions, type WaitResult } from './waits.js';
+import { bufferOfMemory, type WasmMemory } from './wasm-memory.js';
+import { validateWait, waitAsync, waitSync, type WaitOptions, type WaitResult } from './futex-waits.js';
 
 /** Whole pages of a mapping; the last one may be cut off by the mapping's end. */
 export interface PageRange {
@@ -51,7 +45,7 @@ export interface MappingHandle {
   readonly type: 'revocable-mmap.MappingHandle';
   readonly id: number;
   readonly buffer: SharedArrayBuffer;
-  /** Of a mapping inside the memory of a WebAssembly program. */
+  /** The memory that the mapping is inside, where it is in that of a WebAssembly program. */
   readonly memory?: WasmMemory;
 }
 
@@ -91,7 +85,7 @@ export type Advice =
  * }
  * ```
  */
-export class Mapping extends CheckedAccess implements Disposable {
+export class Mapping extends CheckedCopies implements Disposable {
   /** The WebAssembly.Memory that it is mapped inside, if in one; also in a thread that has attached. */
   readonly memory: WasmMemory | undefined;
   #bytes: Uint8Array | undefined;
@@ -99,17 +93,17 @@ export class Mapping extends CheckedAccess implements Disposable {
   readonly #private: boolean;
   readonly #creator: boolean;
   readonly #hold: Hold;
-  readonly #known: Known;
-  #revokedTold = false;
-  #closeTold = false;
+  readonly #entry: MappingEntry<Mapping>;
+  #revokedEmitted = false;
+  #closing = false;
   #faultsAtClose = 0;
 
   static {
-    branded('Mapping', this.prototype, (value) => CheckedAccess._is(value), { inline: ['bytes', 'view', 'faults'] });
+    branded('Mapping', this.prototype, (value) => AccessState._is(value), { inline: ['bytes', 'view', 'faults'] });
   }
 
-  /** @internal Mappings are made by {@link MemoryObject.map} and {@link Mapping.attach}, through {@link mappingOf}. */
-  constructor(
+  /** Mappings are made by {@link MemoryObject.map} and {@link Mapping.attach}. */
+  private constructor(
     key: symbol,
     object: MemoryObject,
     description: MappingDescription,
@@ -121,8 +115,33 @@ export class Mapping extends CheckedAccess implements Disposable {
     this.memory = memory;
     this.#private = description.private;
     this.#creator = creator;
-    this.#known = rememberMapping(this._id, this, object._mappings);
-    this.#hold = holdBuffer(this.#known, buffer, memory);
+    this.#entry = rememberMapping(this._id, this, object._mappings);
+    this.#hold = holdBuffer(this.#entry, buffer, memory);
+  }
+
+  /**
+   * A separate class for mappings whose checked accesses often fail, or never touch memory by themselves: registers, pages that this thread
+   * itself supplies, the fill `'signal'`. Its read32 is a method of its own, so that its failures do not deoptimise that of other mappings.
+   */
+  static readonly #SlowPathMapping = class SlowPathMapping extends Mapping {
+    override read32(offset: number): number {
+      requireMapping(this);
+      return this._read32Compared(offset);
+    }
+  };
+
+  /** @internal A Mapping of the kind that its memory needs. */
+  static _of(
+    object: MemoryObject,
+    description: MappingDescription,
+    buffer: SharedArrayBuffer | ArrayBuffer,
+    creator: boolean,
+    memory: WasmMemory | undefined,
+  ): Mapping {
+    const backing = object._backing;
+    const slow = backing?.registers !== undefined || backing?.servedHere === true || FILLS[description.fill] === 'signal';
+    const Made = slow ? Mapping.#SlowPathMapping : Mapping;
+    return new Made(CONSTRUCT, object, description, buffer, creator, memory);
   }
 
   /**
@@ -137,19 +156,19 @@ export class Mapping extends CheckedAccess implements Disposable {
    * ```
    */
   static attach(handle: MappingHandle): Mapping {
-    // Once each: an accessor could give another value to whoever looks again.
+    // Read once each: an accessor could give another value the second time.
     const { type, id, buffer, memory } = requiredObject('handle', handle);
     if (type !== 'revocable-mmap.MappingHandle') throw invalidType('handle', 'a MappingHandle from mapping.share()', handle);
     integer('handle.id', id, 0, Number.MAX_SAFE_INTEGER);
     if (!isSharedBuffer(buffer)) throw invalidType('handle.buffer', 'a SharedArrayBuffer', buffer);
-    const memoryBuffer = memory === undefined ? buffer : bufferOf(memory);
+    const memoryBuffer = memory === undefined ? buffer : bufferOfMemory(memory);
     if (!isSharedBuffer(memoryBuffer)) throw invalidType('handle.memory', 'an instance of WebAssembly.Memory', memory);
     prepare();
     // Native code looks whether it is the mapping's memory; where there are two buffers, they are of the same.
     const found = unwrap(native.attach(id, wholeOf(buffer), wholeOf(memoryBuffer)));
     if (!found) throw new MappingClosedError({ object: 'shared mapping' });
     const description = takeDescription();
-    return mappingOf(MemoryObject._attach(description.objectId), description, buffer, false, memory);
+    return Mapping._of(MemoryObject._attach(description.objectId), description, buffer, false, memory);
   }
 
   /** How many faults on it the library has handled, in all threads. */
@@ -182,7 +201,7 @@ export class Mapping extends CheckedAccess implements Disposable {
 
   /**
    * Throws what a checked access would throw now: for code that has used the raw views, or given them to a system call, and wants
-   * to know whether all of it was real. A page counts that was lost since the mapping was made, and one that is past the end of its
+   * to know whether all of it was valid. A page counts that was lost since the mapping was made, and one that is past the end of its
    * file now; bytes within the file's last page count that the file had when the mapping was made, or at an earlier `check()`, and has
    * no more. And, once, that this thread touched pages raw that only it could have supplied (SelfFaultError), or that raw accesses to
    * registers did not reach the device's model (RegisterAccessError). Reads nothing of the memory.
@@ -203,10 +222,10 @@ export class Mapping extends CheckedAccess implements Disposable {
 
   #throwIfLost(from: number, to: number): void {
     while ((status[this._slot] & STATUS_MARKED) !== 0 && from < to) {
-      const { verdict, cause, at } = this._judge(from, to - from, false);
+      const judgement = this._judge(from, to - from, false);
+      const { verdict, at } = judgement;
       if (verdict === 'fine') return;
-      if (verdict === 'lost') throw new BackingFaultError(this._place(at), cause as BackingFaultCause);
-      if (verdict === 'unsettled') throw this._unsettledError(this._place(at));
+      if (verdict === 'lost' || verdict === 'unsettled') throw this._errorOf(judgement)!;
       from = Math.floor(at / this.#pageSize + 1) * this.#pageSize;
     }
   }
@@ -235,7 +254,7 @@ export class Mapping extends CheckedAccess implements Disposable {
    */
   remapPages(range: PageRange & { objectOffset: number }): void {
     requiredObject('range', range);
-    if (this.object._device?.registers !== undefined) throw systemError({ errno: -osConstants.errno.ENOTSUP, syscall: 'mmap' });
+    if (this.object._backing?.registers !== undefined) throw systemError({ errno: -osConstants.errno.ENOTSUP, syscall: 'mmap' });
     const { offset, length } = this.#pages(range);
     const objectOffset = integer('range.objectOffset', range.objectOffset, 0, Number.MAX_SAFE_INTEGER - length);
     multipleOf('range.objectOffset', objectOffset, this.#pageSize);
@@ -266,7 +285,7 @@ export class Mapping extends CheckedAccess implements Disposable {
     if (write && !this._writable) throw new ReadOnlyMappingError(this._place(offset));
     const populates = write || name === 'populate-read';
     if (populates) this.#throwIfMarked(offset, length, write);
-    if (populates && this.object._device?.supplied === true) return this.#populate(name, offset, length);
+    if (populates && this.object._backing?.supplied === true) return this.#populate(name, offset, length);
     const failure = native.advise(this._id, offset, length, native.advice[name]);
     if (populates) this.#explainTouch(failure, offset, length, write);
     else this.#explain(failure, offset);
@@ -316,7 +335,7 @@ export class Mapping extends CheckedAccess implements Disposable {
   prefetch(range?: PageRange): void {
     const { offset, length } = this.#liveRange(range);
     this.#throwIfMarked(offset, length, false);
-    if (this.object._device?.supplied !== true) {
+    if (this.object._backing?.supplied !== true) {
       return this.#explainTouch(native.prefetch(this._id, offset, length), offset, length, false);
     }
     for (let at = offset; at < offset + length; at += this.#pageSize) this.read8(at);
@@ -332,7 +351,7 @@ export class Mapping extends CheckedAccess implements Disposable {
   }
 
   /**
-   * Waits until somebody wakes the 32-bit word at `offset`, in any thread or process: futex(2). `'not-equal'` when the word is not
+   * Waits for a wake of the 32-bit word at `offset`, in any thread or process: futex(2). `'not-equal'` when the word is not
    * `expected` to begin with. Occupies no thread of libuv's pool; keeps this thread's event loop alive. A page that a simulated device has
    * yet to supply is asked for first.
    *
@@ -371,7 +390,7 @@ export class Mapping extends CheckedAccess implements Disposable {
 
   /**
    * A handle for another thread of this process, to be sent by `postMessage` and attached there. Posting `buffer` alone would not keep the
-   * mapping live. The mapping then lasts until this thread closes it or ends, or, once a thread has attached, until nobody has it.
+   * mapping live. The mapping then lasts until this thread closes it or ends, or, once a thread has attached, until no thread has it.
    *
    * @throws TypeError `ERR_INVALID_ARG_VALUE` for a mapping with `shared: false`; MappingClosedError, MappingRevokedError, ….
    */
@@ -415,15 +434,15 @@ export class Mapping extends CheckedAccess implements Disposable {
 
   /** @internal Emits it, once. On a turn for events. */
   _announceRevocation(error: MappingRevokedError): void {
-    if (this.#revokedTold || this.state !== 'revoked') return;
-    this.#revokedTold = true;
+    if (this.#revokedEmitted || this.state !== 'revoked') return;
+    this.#revokedEmitted = true;
     this.emit('revoked', error);
   }
 
   /** @internal A fault that the handler has settled. */
   _faulted(info: FaultInfo): void {
     publish('fault', () => ({ mapping: this, ...info }));
-    if (info.kind === 'revoked' || this.#closeTold) return;
+    if (info.kind === 'revoked' || this.#closing) return;
     later(() => {
       if (this.#closeEmitted) return;
       this.emit('fault', info);
@@ -438,12 +457,12 @@ export class Mapping extends CheckedAccess implements Disposable {
   }
 
   #closeHere(explicit: boolean): void {
-    if (this.#closeTold) return;
-    this.#closeTold = true;
+    if (this.#closing) return;
+    this.#closing = true;
     this.#faultsAtClose = native.faults(this._id);
     this._endAccess();
     letGo(this.#hold, explicit && this.#creator);
-    forgetMapping(this.#known);
+    forgetMapping(this.#entry);
     publish('close', () => ({ mapping: this, object: this.object }));
     later(() => {
       this.#closeEmitted = true;
@@ -496,7 +515,7 @@ export class Mapping extends CheckedAccess implements Disposable {
 
   #throwUnlessWaitable(offset: number): void {
     this._throwUnlessLive(offset);
-    if (this.object._device?.registers !== undefined) throw systemError({ errno: -osConstants.errno.EFAULT, syscall: 'futex' });
+    if (this.object._backing?.registers !== undefined) throw systemError({ errno: -osConstants.errno.EFAULT, syscall: 'futex' });
   }
 
   /** A wait ended because the mapping went, or its word could not be read: throws why, unless that is over. */
@@ -508,7 +527,7 @@ export class Mapping extends CheckedAccess implements Disposable {
 
   /** The same, and holds up nothing here: the device that supplies the page may be this thread's own. */
   async #lookAgainAsync(offset: number, why: 'gone' | 'faulted', last: boolean): Promise<void> {
-    const asks = why === 'faulted' && this.object._device?.supplied === true;
+    const asks = why === 'faulted' && this.object._backing?.supplied === true;
     if (!asks) return this.#lookAgain(offset, why, last);
     await this.readAsync(offset, new Uint8Array(4));
     this.#throwIfGone(offset, why, last);
@@ -526,31 +545,6 @@ export class Mapping extends CheckedAccess implements Disposable {
 
 /** Where {@link Native.firstUnbacked} puts its answer. */
 const unbacked = new Float64Array(2);
-
-/**
- * Of what checked accesses often find in another state than live, or never touch by themselves: registers, pages that this thread itself
- * supplies, the fill `'signal'`. Its read32 is a method of its own, so that V8 learns nothing from it about all other mappings'.
- */
-class MappingApart extends Mapping {
-  override read32(offset: number): number {
-    requireMapping(this);
-    return this._read32Compared(offset);
-  }
-}
-
-/** @internal A Mapping of the kind that its memory needs. */
-export function mappingOf(
-  object: MemoryObject,
-  description: MappingDescription,
-  buffer: SharedArrayBuffer | ArrayBuffer,
-  creator: boolean,
-  memory: WasmMemory | undefined,
-): Mapping {
-  const device = object._device;
-  const apart = device?.registers !== undefined || device?.servedHere === true || FILLS[description.fill] === 'signal';
-  const Made = apart ? MappingApart : Mapping;
-  return new Made(CONSTRUCT, object, description, buffer, creator, memory);
-}
 
 function wholeOf(buffer: SharedArrayBuffer): Uint8Array {
   return new Uint8Array(buffer, 0, buffer.byteLength);

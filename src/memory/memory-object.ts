@@ -1,20 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { constants as osConstants } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import { inspect } from 'node:util';
-import { readFileSync } from 'node:fs';
-import {
-  asBytes,
-  boolean,
-  bytesView,
-  integer,
-  memoryName,
-  multipleOf,
-  oneOf,
-  options as checkOptions,
-  requiredObject,
-  string,
-} from '../arguments.js';
+import { boolean, integer, memoryName, multipleOf, options as checkOptions, requiredObject, string } from '../arguments.js';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { publish } from '../diagnostics.js';
 import {
@@ -26,114 +13,38 @@ import {
   MappingRevokedError,
   MappingSuspendedError,
   outOfRange,
-  RawRegistersError,
   systemError,
 } from '../errors.js';
-import { forgetObject, knownObject, MappingList, rememberObject } from '../known.js';
-import { completionOf, prepare, unwrap } from '../loop.js';
+import { CAUSES, REVOKE_DONE, SEALS, STATES, STATUS_STATE } from '../native/enums.js';
+import { isFailure, type Failure } from '../native/functions.js';
+import { native } from '../native/load.js';
+import { takeDescription, takeReport } from '../native/shared-state.js';
+import { later, laterEach } from '../thread/emit-later.js';
+import { forgetObject, knownObject, rememberObject } from '../thread/identities.js';
+import { MappingList } from '../thread/mapping-list.js';
+import { completionOf, prepare, unwrap } from '../thread/wakeups.js';
+import { backingOf, type Backing } from './backing-provider.js';
+import { checkMapOptions, inFreeRange, rangeOf, roundUp, type MapOptions, type MapRequest, type Range } from './map-options.js';
+import type { FaultInfo } from './mapping-events.js';
+import { Mapping } from './mapping.js';
 import {
-  CAUSES,
-  FILLS,
-  isFailure,
-  native,
-  REVOKE_DONE,
-  SEALS,
-  STATES,
-  STATUS_STATE,
-  takeDescription,
-  takeReport,
-  type Failure,
-} from '../native.js';
-import { later, laterEach } from '../turns.js';
-import type { FaultInfo } from './events.js';
-import { linkOf, type DeviceLink } from '../device/link.js';
-import { mappingOf, type Mapping } from './mapping.js';
-import { toReport, type RevokeReport } from './report.js';
-import { fixedSharedBuffer, type WasmMemory } from './wasm-memory.js';
+  contentOption,
+  HUGE_PAGE,
+  NO_SUCH_SEAL,
+  requireHugePages,
+  SEAL_NAMES,
+  sealBits,
+  SEALED_AGAINST_WRITING,
+  toPath,
+  toScope,
+  type CreateOptions,
+  type OpenOptions,
+  type Seal,
+} from './object-options.js';
+import { toReport, type RevokeReport } from './revoke-report.js';
 
 /** Live; suspended for a while; revoked for ever; closed. */
 export type MemoryState = 'live' | 'suspended' | 'revoked' | 'closed';
-
-export interface CreateOptions {
-  /** Bytes, at least 1. With `hugePages` a multiple of 2 MiB. */
-  size: number;
-  /** Shown in errors, in `/proc/PID/maps` and by `util.inspect`. Default `'revocable'`. */
-  name?: string;
-  /** 2 MiB pages from the system's reserved pool. Default false. */
-  hugePages?: boolean;
-  /** What it holds at first, at most `size` bytes; zeros behind that. Copied. Not with `hugePages`. Default nothing but zeros. */
-  content?: Uint8Array;
-  /**
-   * What no process can do to it any more, its maker included, besides `'grow'` and `'seal'`, which are always among them. Default none.
-   *
-   * `'write'` and `'future-write'`: it is memory to be read only, by all; `content` is the one way to put something into it.
-   *
-   * `'shrink'`: no process with its descriptor can take the memory from another. So the library cannot either: a revocation replaces the
-   * mappings of this process, its report says `truncated: false`, and other processes keep theirs until they are given notice and revoke
-   * for themselves.
-   */
-  seals?: readonly Seal[];
-}
-
-/** A seal of memory, by its name in fcntl(2): `'shrink'` is F_SEAL_SHRINK. */
-export type Seal = keyof typeof SEALS;
-
-export interface OpenOptions {
-  /** Open for writing too. Default false. */
-  writable?: boolean;
-  /**
-   * What one lost page takes away: only itself, or the whole object, which is then revoked. Default: by cause. Past the end of
-   * the file, no space and broken memory take the page; anything else takes the object, because pages that are still cached
-   * would go on swallowing writes.
-   */
-  onBackingFault?: 'page' | 'object';
-}
-
-/**
- * How to map.
- *
- * @example
- * ```js
- * // Into the memory of a WebAssembly program, which reaches the object with plain loads and stores.
- * const memory = new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });
- * const mapping = MemoryObject.create({ size: 4096 }).map({ memory, memoryOffset: 65536 });
- * const { exports } = new WebAssembly.Instance(driver, { env: { memory } });
- * ```
- */
-export interface MapOptions {
-  /** First byte of the object, a multiple of the page size. Default 0. */
-  offset?: number;
-  /**
-   * Bytes. Default: from `offset` to the end of the object. Required where the object is empty, or has no size, such as a character
-   * device.
-   */
-  length?: number;
-  /** Default `'rw'` where the object is writable, else `'r'`. */
-  access?: 'r' | 'rw';
-  /** A SharedArrayBuffer (default), or an ArrayBuffer for APIs that refuse shared memory or misread it, as `fetch` does: `docs/how-to/choose-a-buffer.md`. */
-  shared?: boolean;
-  /** MAP_PRIVATE: writes stay in this mapping. Default false. */
-  private?: boolean;
-  /** What raw views read after revocation; `'signal'` leaves SIGBUS deadly. Default `'zeros'`. */
-  fill?: 'zeros' | 'ones' | 'signal';
-  /**
-   * Bring all pages in now: of a mapping that can be written, as writes of them would, so that a file with holes gets its space. With
-   * `true` as far as the kernel can, and without an error where it cannot. With `'required'` all of them: where one cannot be had, `map()`
-   * throws what `advise('populate-write')` throws, of read-only and private mappings `advise('populate-read')`, and nothing stays mapped.
-   * Default false.
-   */
-  populate?: boolean | 'required';
-  /** A shared WebAssembly.Memory, with its maximum as its length: map inside it, instead of in a buffer of the mapping's own. */
-  memory?: WasmMemory;
-  /** Where in `memory`: a multiple of the page size. What the program had there is gone. Required with `memory`. */
-  memoryOffset?: number;
-}
-
-interface PlaceInMemory {
-  memory: WasmMemory;
-  buffer: SharedArrayBuffer;
-  offset: number;
-}
 
 interface ObjectEvents {
   /** It has been revoked. Once. */
@@ -170,7 +81,7 @@ const collected = new FinalizationRegistry((id: number) => {
 export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposable {
   /** For errors and inspection: the name given, the path, or `fd N`. */
   readonly name: string;
-  /** Whether the library created the memory, so that revoking it reaches every process. */
+  /** True if the library created the memory, so that revoking it reaches every process. */
   readonly owned: boolean;
 
   readonly #id: number;
@@ -178,8 +89,8 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   readonly #writable: boolean;
   readonly #pageSize: number;
   readonly #sized: boolean;
-  /** @internal Of this thread. */
-  readonly _mappings = new MappingList();
+  /** @internal Mappings of this thread. */
+  readonly _mappings = new MappingList<Mapping>();
   #lastSize: number;
   #announced: MemoryState = 'live';
   #reason: unknown;
@@ -187,13 +98,13 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
 
   static readonly #isOne = branded('MemoryObject', this.prototype, (value) => #id in value, { inline: ['state'] });
 
-  /** @internal Whether it is an object of this copy of the library. */
+  /** @internal True if it is an object of this copy of the library. */
   static _is(value: unknown): value is MemoryObject {
     return MemoryObject.#isOne(value);
   }
 
-  /** @internal Objects are made by the static functions. */
-  constructor(key: symbol, id: number) {
+  /** Objects are made by the static functions. */
+  private constructor(key: symbol, id: number) {
     super();
     requireConstruct(key);
     const { name, owned, writable, fd, pageSize, sized } = native.objectInfo(id);
@@ -206,13 +117,13 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     this.#sized = sized;
     const size = native.objectSize(id);
     this.#lastSize = isFailure(size) ? 0 : size;
-    this._device = linkOf(id);
+    this._backing = backingOf(id);
     rememberObject(id, this);
     collected.register(this, id);
   }
 
   /**
-   * New memory, zeroed: a memfd sealed so that only its owner can take it away, and nobody can give it back.
+   * New memory, zeroed: a memfd sealed so that only its owner can take it away, and no process can give it back.
    *
    * @throws RangeError `ERR_OUT_OF_RANGE`, TypeError `ERR_INVALID_ARG_TYPE` on bad options; a system error with `code` (`ENOMEM`
    *   where no 2 MiB pages are reserved, `EMFILE`, …).
@@ -278,7 +189,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
 
   /** @internal The object behind a mapping that another thread made. */
   static _attach(id: number): MemoryObject {
-    const known = knownObject(id);
+    const known = knownObject(id) as MemoryObject | undefined; // perhaps made by another copy of the library
     if (known !== undefined) return known;
     if (!native.objectAcquire(id)) throw new MappingClosedError({ object: 'object' });
     return new MemoryObject(CONSTRUCT, id);
@@ -320,7 +231,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return this.#controller.signal;
   }
 
-  /** Whether it was opened for writing. */
+  /** True if it was opened for writing. */
   get writable(): boolean {
     return this.#writable;
   }
@@ -353,26 +264,23 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return this._map(options, 0, false);
   }
 
-  /** @internal {@link map}, through an open file of a device; or as the device's own view, which asks nobody for pages. */
+  /** @internal {@link map}, through an open file of a device; or as the device's own view, for whose pages no op is called. */
   _map(options: MapOptions | undefined, deviceFile: number, forDevice: boolean): Mapping {
     const given = checkOptions('options', options);
     if (!forDevice || this.state !== 'suspended') this.#refuseUnlessLive();
-    const { offset, length } = this.#rangeWhileLive(given);
-    const writable = oneOf('options.access', given.access, ['r', 'rw'], this.#writable ? 'rw' : 'r') === 'rw';
-    const shared = boolean('options.shared', given.shared, true);
-    const priv = boolean('options.private', given.private, false);
-    if (priv && this._device !== undefined) throw invalidValue('options.private', "must be false for a device's memory", priv);
-    const fill = FILLS.indexOf(oneOf('options.fill', given.fill, FILLS, 'zeros'));
-    const required = given.populate === 'required';
-    const populate = !required && populateOption(given.populate);
-    const place = this.#placeInMemory(given, length);
-    const mapped = shared
-      ? this.#mapShared(place, offset, length, writable, priv, fill, populate, deviceFile, forDevice)
-      : native.mapExternal(this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice);
-    if (isFailure(mapped)) throw this.#mapError(mapped, length, place, writable, priv);
-    const mapping = mappingOf(this, takeDescription(), mapped, true, place?.memory);
-    if (required) orClose(mapping, () => mapping.advise(writable && !priv ? 'populate-write' : 'populate-read'));
-    else if (populate && this._device?.supplied === true && !forDevice) orClose(mapping, () => mapping.prefetch());
+    const request = checkMapOptions(this, given, this.#rangeWhileLive(given));
+    const { offset, length, writable, fill } = request;
+    const populate = request.populate === true;
+    const mapped = request.shared
+      ? this.#mapShared(request, deviceFile, forDevice)
+      : native.mapExternal(this.#id, offset, length, writable, request.private, fill, populate, deviceFile, forDevice);
+    if (isFailure(mapped)) throw this.#mapError(mapped, request);
+    const mapping = Mapping._of(this, takeDescription(), mapped, true, request.place?.memory);
+    if (request.populate === 'required') {
+      orClose(mapping, () => mapping.advise(writable && !request.private ? 'populate-write' : 'populate-read'));
+    } else if (populate && this._backing?.supplied === true && !forDevice) {
+      orClose(mapping, () => mapping.prefetch());
+    }
     publish('map', () => ({ mapping, object: this }));
     return mapping;
   }
@@ -387,7 +295,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
    * @param reason becomes the `cause` of this thread's MappingRevokedErrors.
    */
   async revoke(reason?: unknown): Promise<RevokeReport> {
-    const drained = this._device?.drain();
+    const drained = this._backing?.drain();
     const report = await this._revokeOnly(reason);
     await drained?.();
     return report;
@@ -460,16 +368,22 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     this.close();
   }
 
-  /** @internal Of the simulated device whose region it is. */
-  readonly _device: DeviceLink | undefined;
+  /** @internal Undefined for ordinary memory. */
+  readonly _backing: Backing | undefined;
 
   /** @internal */
   get _id(): number {
     return this.#id;
   }
+
   /** @internal */
   get _pageSize(): number {
     return this.#pageSize;
+  }
+
+  /** @internal True if it has a size: a regular file, memfd or block device. */
+  get _sized(): boolean {
+    return this.#sized;
   }
 
   /** @internal Bytes of the file now; undefined where the object is none that may be cut. */
@@ -477,7 +391,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return this.#sized && !this.owned ? this.size : undefined;
   }
 
-  /** @internal Whether another process that owns the memory has revoked it: then it is revoked here too. */
+  /** @internal True if another process that owns the memory has revoked it: then it is revoked here too. */
   _isRevokedByOwner(): boolean {
     if (this.owned || !native.objectRevokedByOwner(this.#id)) return false;
     this.revokeSync();
@@ -493,7 +407,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   _synchronize(): void {
     const now = this.state;
     if (now === this.#announced || this.#announced === 'closed') return;
-    // Between the gate and the last mapping there is nothing to tell yet; whoever finishes the revocation says so.
+    // Between the gate and the last mapping there is nothing to announce yet: the thread that finishes the revocation does.
     if (now === 'revoked' && (native.objectState(this.#id) & REVOKE_DONE) === 0) return;
     this.#announced = now;
     if (now === 'closed') this.#announceClose();
@@ -527,7 +441,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
       this.#controller?.abort(error);
       this.emit('revoked', error);
     });
-    laterEach(this._mappings.later(), announceRevocation, error);
+    laterEach(this._mappings.forLoop(), announceRevocation, error);
   }
 
   #announceClose(): void {
@@ -554,7 +468,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return systemError(failure, failure.errno === -osConstants.errno.EBUSY && hint !== undefined ? { hint } : {});
   }
 
-  #mapError(failure: Failure, length: number, place: PlaceInMemory | undefined, writable: boolean, priv: boolean): Error {
+  #mapError(failure: Failure, { length, place, writable, private: priv }: MapRequest): Error {
     try {
       this.#refuseUnlessLive();
     } catch (error) {
@@ -572,48 +486,14 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return systemError(failure);
   }
 
-  /** Where in the memory of a WebAssembly program it is to be mapped, if in one. */
-  #placeInMemory(given: Partial<MapOptions>, length: number): PlaceInMemory | undefined {
-    const { memory, memoryOffset } = given;
-    if (memory === undefined) {
-      if (memoryOffset === undefined) return undefined;
-      throw invalidValue('options.memoryOffset', 'must not be given without options.memory', memoryOffset);
-    }
-    const buffer = fixedSharedBuffer('options.memory', memory);
-    if (given.shared === false) throw invalidValue('options.shared', 'must be true with options.memory', false);
-    if (this._device?.registers?.raw === false) throw new RawRegistersError(this.name);
-    if (this.#pageSize !== native.pageSize)
-      throw invalidValue('options.memory', `must not be given for pages of ${this.#pageSize} bytes`, memory);
-    const offset = integer('options.memoryOffset', memoryOffset, 0, Number.MAX_SAFE_INTEGER);
-    multipleOf('options.memoryOffset', offset, native.pageSize);
-    const last = buffer.byteLength - roundUp(length, native.pageSize);
-    if (last < 0) throw outOfRange('options.length', `at most ${buffer.byteLength}, the length of options.memory`, length);
-    if (offset > last) throw outOfRange('options.memoryOffset', `<= ${last}, so that the pages lie in options.memory`, offset);
-    return { memory, buffer, offset };
-  }
-
-  /** {@link #range}; of memory that has just gone, the error says that it has, and nothing of its size. */
-  #rangeWhileLive(given: Partial<MapOptions>): { offset: number; length: number } {
+  /** The bytes to map; of memory that has just gone, the error says that it has, and nothing of its size. */
+  #rangeWhileLive(given: Partial<MapOptions>): Range {
     try {
-      return this.#range(given);
+      return rangeOf(this, given);
     } catch (error) {
       this.#refuseUnlessLive();
       throw error;
     }
-  }
-
-  /** The bytes to map. Memory the library created ends where it ends; a file may grow, or be shorter than the mapping. */
-  #range(given: Partial<MapOptions>): { offset: number; length: number } {
-    const offset = given.offset === undefined ? 0 : integer('options.offset', given.offset, 0, Number.MAX_SAFE_INTEGER);
-    multipleOf('options.offset', offset, this.#pageSize);
-    const size = given.length === undefined || this.owned ? this.size : Number.MAX_SAFE_INTEGER;
-    if (given.length === undefined && size === 0) {
-      const why = this.#sized ? 'which is empty' : 'which has no size';
-      throw invalidValue('options.length', `must be given for ${this.name}, ${why}`, undefined);
-    }
-    if (offset >= size) throw outOfRange('options.offset', `< ${size}, the size of ${this.name}`, offset);
-    const length = given.length === undefined ? size - offset : integer('options.length', given.length, 1, size - offset);
-    return { offset, length };
   }
 
   #zapRange(range: { offset: number; length: number }): { offset: number; length: number } {
@@ -622,17 +502,9 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return { offset, length: multipleOf('range.length', length, this.#pageSize) };
   }
 
-  #mapShared(
-    place: PlaceInMemory | undefined,
-    offset: number,
-    length: number,
-    writable: boolean,
-    priv: boolean,
-    fill: number,
-    populate: boolean,
-    deviceFile: number,
-    forDevice: boolean,
-  ): SharedArrayBuffer | Failure {
+  #mapShared(request: MapRequest, deviceFile: number, forDevice: boolean): SharedArrayBuffer | Failure {
+    const { offset, length, writable, private: priv, fill, place } = request;
+    const populate = request.populate === true;
     const mapOver = (buffer: SharedArrayBuffer, at: number): Failure | null => {
       const bytes = new Uint8Array(buffer, 0, buffer.byteLength);
       return native.map(bytes, at, this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice);
@@ -644,68 +516,6 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
   }
 }
 
-function announceRevocation(mapping: Mapping, error: MappingRevokedError): void {
-  mapping._announceRevocation(error);
-}
-
-const HUGE_PAGE = 2 * 1024 * 1024;
-
-function roundUp(value: number, unit: number): number {
-  return Math.ceil(value / unit) * unit;
-}
-
-/** How many ranges are tried. */
-const MOST_RANGES = 100;
-
-/**
- * Maps over a range from V8. One that is not what V8 made it (`EEXIST`) is passed over, and kept until another one has been found, so that
- * V8 cannot give it again: another part of the program has unmapped addresses that it did not own, or mapped over them.
- */
-function inFreeRange(bytes: number, map: (buffer: SharedArrayBuffer) => Failure | null): SharedArrayBuffer | Failure {
-  const tried: SharedArrayBuffer[] = [];
-  for (;;) {
-    const buffer = allocate(bytes);
-    tried.push(buffer);
-    const failure = map(buffer);
-    if (failure === null) return buffer;
-    if (failure.errno !== -osConstants.errno.EEXIST || tried.length === MOST_RANGES) return failure;
-  }
-}
-
-/** Address space from V8, whole pages, which the object's memory is then mapped over (docs/decisions/001-buffers.md). */
-function allocate(bytes: number): SharedArrayBuffer {
-  try {
-    return new SharedArrayBuffer(bytes, { maxByteLength: bytes });
-  } catch {
-    throw outOfRange('options.length', 'no more than a SharedArrayBuffer of this version of Node can hold', bytes);
-  }
-}
-
-const SEAL_NAMES = Object.keys(SEALS) as Seal[];
-const NO_SUCH_SEAL = 'this kernel does not know one of options.seals';
-const SEALED_AGAINST_WRITING =
-  "the memory is sealed against writing (F_SEAL_WRITE or F_SEAL_FUTURE_WRITE): it can be mapped with access: 'r' or private: true";
-
-function sealBits(seals: unknown): number {
-  if (seals === undefined) return 0;
-  if (!Array.isArray(seals)) throw invalidType('options.seals', 'an instance of Array', seals);
-  const checked = Array.from(seals, (seal: unknown, i) => oneOf(`options.seals[${i}]`, seal, SEAL_NAMES));
-  return checked.reduce((bits, seal) => bits | SEALS[seal], 0);
-}
-
-function contentOption(content: unknown, size: number): Uint8Array | undefined {
-  if (content === undefined) return undefined;
-  const bytes = asBytes(bytesView('options.content', content));
-  if (bytes.byteLength > size)
-    throw outOfRange('options.content', `at most ${size} bytes long, as options.size`, bytes.byteLength);
-  return bytes;
-}
-
-function populateOption(value: unknown): boolean {
-  if (typeof value === 'string') throw invalidValue('options.populate', "must be true, false or 'required'", value);
-  return boolean('options.populate', value, false);
-}
-
 function orClose(mapping: Mapping, populate: () => void): void {
   try {
     populate();
@@ -715,32 +525,8 @@ function orClose(mapping: Mapping, populate: () => void): void {
   }
 }
 
-function toPath(path: string | URL): string {
-  if (path instanceof URL || (typeof path === 'object' && path !== null && 'href' in path)) return toPath(fileURLToPath(path));
-  if (typeof path !== 'string') throw invalidType('path', 'of type string or an instance of URL', path);
-  if (path.includes('\0')) throw invalidValue('path', 'must be a string without null bytes', JSON.stringify(path));
-  return path;
-}
-
-function toScope(value: 'page' | 'object' | undefined): number {
-  if (value === undefined) return 0;
-  return oneOf('options.onBackingFault', value, ['page', 'object']) === 'page' ? 1 : 2;
-}
-
-/** hugetlbfs reserves at mmap time and says ENOMEM; this says what to do about it. */
-function requireHugePages(size: number): void {
-  let free = 0;
-  try {
-    free = Number(readFileSync('/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages', 'utf8'));
-  } catch {
-    // No such pages on this kernel: none free.
-  }
-  const needed = size / HUGE_PAGE;
-  if (free >= needed) return;
-  throw systemError(
-    { errno: -osConstants.errno.ENOMEM, syscall: 'mmap' },
-    { hint: `${needed} pages of 2 MiB needed, ${free} free: reserve them with "sysctl vm.nr_hugepages=${needed}"` },
-  );
+function announceRevocation(mapping: Mapping, error: MappingRevokedError): void {
+  mapping._announceRevocation(error);
 }
 
 /** {@link MemoryObject.revoke} as a function: `revoke_mappings(mapping)`. */

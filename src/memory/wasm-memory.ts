@@ -16,7 +16,7 @@ interface WebAssemblyNamespace {
 
 const PAGE = 65_536;
 
-/** Those known to have their maximum as their length. */
+/** Memories known to have their maximum as their length. */
 const fixed = new WeakSet<WasmMemory>();
 
 /**
@@ -24,7 +24,7 @@ const fixed = new WeakSet<WasmMemory>();
  * writable, from its first byte on (docs/explanation/unsafe.md, "WebAssembly memory that grows").
  */
 export function fixedSharedBuffer(name: string, memory: unknown): SharedArrayBuffer {
-  const buffer = bufferOf(memory);
+  const buffer = bufferOfMemory(memory);
   if (buffer === undefined) throw invalidType(name, 'an instance of WebAssembly.Memory', memory);
   if (!isSharedBuffer(buffer)) {
     throw invalidValue(name, 'must be made with shared: true, as V8 may free the buffer of any other while it is mapped', memory);
@@ -43,7 +43,7 @@ export function fixedSharedBuffer(name: string, memory: unknown): SharedArrayBuf
 }
 
 /** Undefined for what is no memory; those of other realms are. */
-export function bufferOf(memory: unknown): ArrayBufferLike | undefined {
+export function bufferOfMemory(memory: unknown): ArrayBufferLike | undefined {
   try {
     return Reflect.get(webAssembly()!.Memory.prototype, 'buffer', memory);
   } catch {
@@ -63,7 +63,7 @@ const LIMITS_32 = 3;
 const LIMITS_64 = 7;
 
 /**
- * Whether a module that imports a memory of at most so many pages takes this one. JavaScript cannot read a memory's maximum, but
+ * True if a module that imports a memory of at most so many pages takes this one. JavaScript cannot read a memory's maximum, but
  * linking compares it: https://webassembly.github.io/spec/core/valid/matching.html#memories.
  */
 function canBeImported(memory: WasmMemory, limits: number, pages: number): boolean {

@@ -7,7 +7,7 @@ const { Worker, isMainThread, parentPort, workerData } = require('node:worker_th
 const { once } = require('node:events');
 const fs = require('node:fs');
 const { MemoryObject } = require('revocable-mmap');
-const { native } = require('../../dist/native.js');
+const { native } = require('../../dist/native/load.js');
 
 const PAGE = 4096;
 const THREADS = 3;

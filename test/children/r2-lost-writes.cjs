@@ -3,7 +3,7 @@
 // The first fault maps the fill and lets its write land there. A second fill by another thread would wipe it.
 const { Worker, isMainThread, workerData } = require('node:worker_threads');
 const { MemoryObject, stats } = require('revocable-mmap');
-const { native } = require('../../dist/native.js');
+const { native } = require('../../dist/native/load.js');
 
 const ROUNDS = Number(process.argv[2]);
 const BATCH = 500;

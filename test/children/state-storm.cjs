@@ -8,7 +8,7 @@ const { Worker, isMainThread, parentPort, workerData } = require('node:worker_th
 const { once } = require('node:events');
 const fs = require('node:fs');
 const { Device, MemoryObject, Mapping } = require('revocable-mmap');
-const { native } = require('../../dist/native.js');
+const { native } = require('../../dist/native/load.js');
 const { random, seedFrom, spin } = require('./random.cjs');
 
 const PAGE = 4096;

@@ -1,6 +1,8 @@
 /** Defects of accesses, A1 to A9. See revocation.mjs. */
 const HANDLER = 'native/fault/handler_inside.cc';
+const STATE = 'src/memory/access-state.ts';
 const CHECKED = 'src/memory/checked-access.ts';
+const COPIES = 'src/memory/checked-copies.ts';
 const COPY = 'native/fault/guarded_copy.cc';
 const CHAIN = 'native/fault/chain.cc';
 const INSTALL = 'native/fault/handler_install.cc';
@@ -46,7 +48,7 @@ export const ACCESS = [
   {
     title: 'A1 a slow access does not look at the status word again',
     harm: 'a checked read returns the fill of a suspension as data',
-    changes: [[CHECKED, '      if (this.#isSame(word)) return value;', '      if (word >= 0) return value;']],
+    changes: [[CHECKED, '      if (this._isSame(word)) return value;', '      if (word >= 0) return value;']],
     tests: [
       { jest: 'test/rules/a1-checked-accessors-throw.test.ts' },
       { jest: 'test/rules/r9-permanent-or-temporary.test.ts' },
@@ -75,9 +77,7 @@ export const ACCESS = [
   {
     title: 'A1 an error has the offset in the object for the one in the mapping',
     harm: 'a program looks at the wrong place',
-    changes: [
-      [CHECKED, '    return { object, offset, objectOffset,', '    return { object, offset: objectOffset, objectOffset,'],
-    ],
+    changes: [[STATE, '    return { object, offset, objectOffset,', '    return { object, offset: objectOffset, objectOffset,']],
     tests: [{ jest: 'test/rules/a1-checked-accessors-throw.test.ts' }],
   },
   {
@@ -291,8 +291,8 @@ export const ACCESS = [
     harm: 'bytes of a suspension pass for data',
     changes: [
       [
-        CHECKED,
-        '    if (copied === bytes && after.limit === bytes && this.#isUnmoved(word)) return true;\n',
+        COPIES,
+        '    if (copied === bytes && after.limit === bytes && this._isUnmoved(word)) return true;\n',
         '    if (copied === bytes && after.limit === bytes) return true;\n',
       ],
     ],
@@ -309,7 +309,7 @@ export const ACCESS = [
     harm: 'bytesTransferred is too small',
     changes: [
       [
-        CHECKED,
+        COPIES,
         "  if (typeof partial.bytesTransferred === 'number') partial.bytesTransferred += done;\n",
         "  if (typeof partial.bytesTransferred === 'number') partial.bytesTransferred += 0 * done;\n",
       ],

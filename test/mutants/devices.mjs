@@ -1,8 +1,8 @@
 /** Defects of simulated devices. See revocation.mjs. */
 const PAGER = 'native/core/pager.cc';
-const DEVICE = 'src/device/device.ts';
+const REMOVAL = 'src/device/removal.ts';
 const FILE = 'src/device/device-file.ts';
-const BUS = 'src/device/bus.ts';
+const BUS = 'src/device/hotplug-bus.ts';
 const PORT = 'native/core/register_bus.cc';
 const TRAP = 'native/fault/register_trap.cc';
 const REGISTERS = 'native/core/register_file.cc';
@@ -215,13 +215,13 @@ export const DEVICES = [
   {
     title: 'device: unplug() does not wait for the ops that run',
     harm: 'an op runs after the promise has resolved',
-    changes: [[DEVICE, '    await this.#running.drain(end);\n', '']],
+    changes: [[REMOVAL, '    await running.drain(end);\n', '']],
     tests: [{ jest: 'test/device/removal.test.ts' }],
   },
   {
     title: 'device: files that are open are not released by a removal',
     harm: 'the release op is never called',
-    changes: [[DEVICE, '    for (const file of [...this.#opened.values()]) this.#release(file);\n', '']],
+    changes: [[REMOVAL, '    files.releaseAll();\n', '']],
     tests: [{ jest: 'test/device/removal.test.ts' }],
   },
   {
@@ -229,9 +229,9 @@ export const DEVICES = [
     harm: 'the release op comes before the close op',
     changes: [
       [
-        DEVICE,
-        'if (!file.closed || file.mappings > 0 || this.#removal !== undefined) return;',
-        'if (!file.closed || this.#removal !== undefined) return;',
+        'src/device/open-files.ts',
+        'if (!file.closed || file.mappings > 0 || this.device._removing) return;',
+        'if (!file.closed || this.device._removing) return;',
       ],
     ],
     tests: [

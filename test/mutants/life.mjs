@@ -1,7 +1,7 @@
 /** Defects of what lives how long, of events and of arguments: L1 to L5, I1. See revocation.mjs. */
 const MAPPING = 'src/memory/mapping.ts';
 const OBJECT = 'src/memory/memory-object.ts';
-const HOLDS = 'src/memory/holds.ts';
+const HOLDS = 'src/memory/keep-alive.ts';
 const RING = 'native/core/event_ring.cc';
 const SERVICE = 'native/core/service.cc';
 const ENV = 'native/binding/env_state.cc';
@@ -39,7 +39,7 @@ export const LIFE = [
   {
     title: 'L2 close() does not give the native handle back',
     harm: 'addresses, a descriptor and a record leak with every mapping',
-    changes: [[HOLDS, '  native.release(hold.known.id, close);\n', '  if (close) native.release(hold.known.id, close);\n']],
+    changes: [[HOLDS, '  native.release(hold.entry.id, close);\n', '  if (close) native.release(hold.entry.id, close);\n']],
     tests: [{ jest: 'test/rules/l2-leaks.test.ts' }],
   },
   {
@@ -87,8 +87,8 @@ export const LIFE = [
     changes: [
       [
         HOLDS,
-        'if (hold.shared && !native.attached(hold.known.id)) onTheirWay.add(hold);',
-        'if (hold.shared && native.attached(hold.known.id)) onTheirWay.add(hold);',
+        'if (hold.shared && !native.attached(hold.entry.id)) onTheirWay.add(hold);',
+        'if (hold.shared && native.attached(hold.entry.id)) onTheirWay.add(hold);',
       ],
     ],
     tests: [{ jest: 'test/memory/share.test.ts' }, { jest: 'test/rules/l2-leaks.test.ts' }],
@@ -148,7 +148,7 @@ export const LIFE = [
   {
     title: "L5 'revoked' comes twice",
     harm: 'a program cleans up twice',
-    changes: [[MAPPING, '    this.#revokedTold = true;\n', '']],
+    changes: [[MAPPING, '    this.#revokedEmitted = true;\n', '']],
     tests: [{ jest: 'test/rules/l5-one-terminal-event.test.ts' }],
   },
   {
@@ -167,7 +167,7 @@ export const LIFE = [
     title: "L5 'close' comes twice",
     harm: 'a program counts one too many',
     changes: [
-      [MAPPING, '    if (this.#closeTold) return;\n', ''],
+      [MAPPING, '    if (this.#closing) return;\n', ''],
       [MAPPING, '    if (this._slot === CLOSED_SLOT) return;\n    this.#closeHere(true);', '    this.#closeHere(true);'],
     ],
     tests: [{ jest: 'test/rules/l5-one-terminal-event.test.ts' }],
@@ -175,7 +175,7 @@ export const LIFE = [
   {
     title: "L5 'revoked' comes after 'close'",
     harm: 'a program uses what it has cleaned up',
-    changes: [[MAPPING, "if (this.#revokedTold || this.state !== 'revoked') return;", 'if (this.#revokedTold) return;']],
+    changes: [[MAPPING, "if (this.#revokedEmitted || this.state !== 'revoked') return;", 'if (this.#revokedEmitted) return;']],
     tests: [{ jest: 'test/rules/l5-one-terminal-event.test.ts' }],
   },
   {
@@ -187,7 +187,7 @@ export const LIFE = [
   {
     title: 'L5 events are emitted within the call that caused them',
     harm: 'a listener runs in the middle of its own code',
-    changes: [['src/turns.ts', '  queue.push(emit);\n  schedule();\n', '  queue.push(emit);\n  emitSome();\n']],
+    changes: [['src/thread/emit-later.ts', '  queue.push(emit);\n  schedule();\n', '  queue.push(emit);\n  emitSome();\n']],
     tests: [{ jest: 'test/rules/l5-one-terminal-event.test.ts' }],
   },
   {
@@ -199,7 +199,7 @@ export const LIFE = [
   {
     title: 'L5 a listener that throws ends the queue of events',
     harm: 'other listeners are never called',
-    changes: [['src/turns.ts', '    } else {\n      schedule();\n    }\n', '    }\n']],
+    changes: [['src/thread/emit-later.ts', '    } else {\n      schedule();\n    }\n', '    }\n']],
     tests: [{ jest: 'test/rules/l5-one-terminal-event.test.ts' }, { jest: 'test/observability.test.ts' }],
   },
   {
@@ -260,7 +260,7 @@ export const LIFE = [
     harm: "'revoked' never comes",
     changes: [
       [
-        'src/loop.ts',
+        'src/thread/wakeups.ts',
         '  if (dropped > 0) for (const known of allKnown()) known._synchronize();\n',
         '  void dropped;\n  void allKnown;\n',
       ],
@@ -270,7 +270,7 @@ export const LIFE = [
   {
     title: 'L5 the last events of a program are not emitted',
     harm: 'a program ends before its event is emitted',
-    changes: [['src/loop.ts', "  process.on('beforeExit', drain);\n", '']],
+    changes: [['src/thread/wakeups.ts', "  process.on('beforeExit', drain);\n", '']],
     tests: [{ jest: 'test/observability.test.ts' }, { jest: 'test/rules/l4-idle.test.ts' }],
   },
   {
@@ -319,7 +319,11 @@ export const LIFE = [
     title: 'I1 a length beyond the end of owned memory passes',
     harm: 'a mapping that faults although no file was cut',
     changes: [
-      [OBJECT, "integer('options.length', given.length, 1, size - offset)", "integer('options.length', given.length, 1, size)"],
+      [
+        'src/memory/map-options.ts',
+        "integer('options.length', given.length, 1, size - offset)",
+        "integer('options.length', given.length, 1, size)",
+      ],
     ],
     tests: [{ jest: 'test/rules/i1-arguments.test.ts' }],
   },

@@ -548,13 +548,13 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R11 the abort listener of a wait stays',
     harm: 'a leak on a signal that lives long',
-    changes: [['src/memory/waits.ts', "    signal?.removeEventListener('abort', cancel);\n", '']],
+    changes: [['src/memory/futex-waits.ts', "    signal?.removeEventListener('abort', cancel);\n", '']],
     tests: [{ jest: 'test/memory/wait-listeners.test.ts' }],
   },
   {
     title: 'R11 the abort listener of a wait for a page stays',
     harm: 'a leak on a signal that lives long',
-    changes: [['src/memory/waits.ts', "    signal?.removeEventListener('abort', stop);\n", '']],
+    changes: [['src/memory/futex-waits.ts', "    signal?.removeEventListener('abort', stop);\n", '']],
     tests: [{ jest: 'test/memory/wait-listeners.test.ts' }],
   },
   {

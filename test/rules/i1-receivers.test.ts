@@ -27,7 +27,7 @@ afterAll(() => made.end());
 
 const isError = (kind: Class): boolean => kind.prototype instanceof Error;
 const publicKeys = (kind: Class): PropertyKey[] =>
-  Reflect.ownKeys(kind.prototype as object).filter((key) => key !== 'constructor' && !String(key).startsWith('_'));
+  Reflect.ownKeys(kind.prototype).filter((key) => key !== 'constructor' && !String(key).startsWith('_'));
 
 /** What looks like an object of `kind` and is none. */
 function impostors(kind: Class): [what: string, value: unknown][] {
@@ -41,7 +41,7 @@ function impostors(kind: Class): [what: string, value: unknown][] {
     ['an object', {}],
     ['a function', () => 0],
     ['the prototype', kind.prototype],
-    ['an object with a borrowed prototype', Object.create(kind.prototype as object)],
+    ['an object with a borrowed prototype', Object.create(kind.prototype)],
     ['an object of a subclass whose constructor did not run', Object.create(Heir.prototype)],
     ['an heir of an object', Object.create(original)],
     ['a proxy', new Proxy(original, {})],
@@ -128,7 +128,7 @@ describe('I1 receivers', () => {
     expect([MemoryObject.prototype.map.name, MemoryObject.prototype.map.length]).toEqual(['map', 1]);
     expect([Mapping.prototype.wait.name, Mapping.prototype.wait.length]).toEqual(['wait', 3]);
     for (const kind of classes) {
-      for (const key of Reflect.ownKeys(kind.prototype as object)) {
+      for (const key of Reflect.ownKeys(kind.prototype)) {
         expect([key, Object.getOwnPropertyDescriptor(kind.prototype, key)!.enumerable]).toEqual([key, false]);
       }
     }

@@ -1,9 +1,9 @@
 // "Nothing more comes": see barrier.d.cts.
 
 function barrierOf(root) {
-  const { completionOf, prepare } = require(`${root}/dist/loop.js`);
-  const { native } = require(`${root}/dist/native.js`);
-  const { later } = require(`${root}/dist/turns.js`);
+  const { completionOf, prepare } = require(`${root}/dist/thread/wakeups.js`);
+  const { native } = require(`${root}/dist/native/load.js`);
+  const { later } = require(`${root}/dist/thread/emit-later.js`);
   return async () => {
     prepare();
     await completionOf(native.barrier());

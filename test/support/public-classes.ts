@@ -9,17 +9,26 @@ import { temporaryDirectory } from './temporary.js';
 const DIST = join(__dirname, '..', '..', 'dist');
 const PAGE = 4096;
 
-export type Class = abstract new (...args: never[]) => object;
+/** Constructors may be private. */
+export interface Class {
+  readonly name: string;
+  readonly prototype: object;
+}
 
 /** Classes that only the library's own code has objects of. */
 export const INTERNAL = [
   'InterruptQueue',
-  'Known',
   'LineWriter',
   'Listeners',
+  'MappingEntry',
   'MappingList',
+  'OpCalls',
+  'OpenFiles',
+  'PageRequests',
   'PushIterator',
   'Queue',
+  'RegisterRequests',
+  'Removal',
   'RunningOp',
   'RunningOps',
 ];
@@ -32,7 +41,7 @@ function isClass(value: unknown): value is Class {
 export function exportedClasses(): Class[] {
   const found = new Set<Class>();
   for (const file of readdirSync(DIST, { recursive: true, encoding: 'utf8' })) {
-    if (!file.endsWith('.js') || file.endsWith('spawned.js')) continue;
+    if (!file.endsWith('.js') || file.endsWith('device-worker.js')) continue;
     const module = require(join(DIST, file)) as Record<string, unknown>;
     for (const value of Object.values(module)) if (isClass(value)) found.add(value);
   }
@@ -44,7 +53,7 @@ export function classesOf(object: object): Class[] {
   const found: Class[] = [];
   for (let proto = Object.getPrototypeOf(object) as object | null; proto !== null; proto = Object.getPrototypeOf(proto)) {
     if (proto === EventEmitter.prototype || proto === Object.prototype) break;
-    found.push(proto.constructor as Class);
+    found.push(proto.constructor);
   }
   return found;
 }

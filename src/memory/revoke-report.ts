@@ -1,4 +1,4 @@
-import type { NativeReport } from '../native.js';
+import type { NativeReport } from '../native/functions.js';
 
 /** What a revocation or suspension did. */
 export interface RevokeReport {
@@ -17,7 +17,7 @@ export interface RevokeReport {
     replaced: number;
     /** Mappings of which the kernel allowed only PROT_NONE or guard pages, or that the truncation alone had to reach. */
     protected: number;
-    /** Mappings that still reach the object: sealed by somebody, not ours, on a kernel without guard pages. */
+    /** Mappings that still reach the object: sealed by other code, not ours, on a kernel without guard pages. */
     failed: number;
   };
 }

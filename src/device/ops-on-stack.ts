@@ -6,8 +6,8 @@
  * event or a timer on a later turn, a promise that the op has started and does not await) has no such name there. An AsyncLocalStorage
  * would follow all of these (docs/decisions/008-the-op-that-removes.md).
  */
-import { native } from '../native.js';
-import type { RunningOp } from './running.js';
+import { native } from '../native/load.js';
+import type { RunningOp } from './running-ops.js';
 
 /** Awaits the answers of ops, one at a time. */
 interface Waiter {

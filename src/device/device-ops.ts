@@ -27,7 +27,7 @@ export interface RegionOptions {
    * Default `'memory'`.
    */
   kind?: 'memory' | 'registers';
-  /** Of registers: native code that answers instead of the ops, in whichever thread the access is made. */
+  /** Registers only: native code that answers instead of the ops, in whichever thread the access is made. */
   model?: RegisterFile | RegisterModel;
   /**
    * Where the pages of memory come from at their first touch. All but `'ask'` are supplied by native code. Default: `'ask'` where the
@@ -112,7 +112,7 @@ export interface OpContext {
  */
 export interface DeviceOps {
   /**
-   * The device is there, and not yet known to anybody: what `probe` is to a driver. Here a model learns which device it is, for `raise`,
+   * The device is there, and no other code knows it yet: what `probe` is to a driver. Here a model learns which device it is, for `raise`,
    * `notify`, `signal` and its regions. Called once, at the end of the constructor, which throws what it throws.
    *
    * @example

@@ -1,8 +1,9 @@
-/** What ops throw, and what their callers are told of it. Anything can be thrown, also what throws when it is looked at. */
+/** What ops throw, and the errors that their callers get for it. Anything can be thrown, also what throws when it is looked at. */
 import { constants as osConstants } from 'node:os';
 import { types } from 'node:util';
-import { DeviceOpError, errnoName, systemError, textOf } from '../errors.js';
-import type { Failure } from '../native.js';
+import { requiredString } from '../arguments.js';
+import { DeviceOpError, errnoName, invalidValue, systemError, textOf } from '../errors.js';
+import type { Failure } from '../native/functions.js';
 
 /** `instanceof`, also of a proxy that does not say. */
 export function isA<T>(value: unknown, kind: abstract new (...args: never[]) => T): value is T {
@@ -40,7 +41,7 @@ export function syscallOf(error: NodeJS.ErrnoException, fallback: string): strin
   return typeof syscall === 'string' ? syscall : fallback;
 }
 
-/** Whether `error` has a `code` that programs can compare. */
+/** True if `error` has a `code` that programs can compare. */
 export function hasCode(error: Error): boolean {
   return typeof propertyOf(error, 'code') === 'string';
 }
@@ -51,7 +52,7 @@ export function messageOf(error: unknown): string {
   return message === undefined ? textOf(error) : textOf(message);
 }
 
-/** An op that nobody waits for has failed, and nobody listens to the device's faults. */
+/** Warns that an op without a caller has failed, where the device has no listener for `'fault'`. */
 export function warnOfOp(device: string, op: string, error: unknown): void {
   const stack = isError(error) ? propertyOf(error, 'stack') : undefined;
   process.emitWarning(isA(error, DeviceOpError) ? error.message : `${device}: ${op}: ${bareMessage(error)}`, {
@@ -61,7 +62,7 @@ export function warnOfOp(device: string, op: string, error: unknown): void {
   });
 }
 
-/** Of a DeviceOpError: what its own constructor will say again in another thread. */
+/** The message; of a DeviceOpError without the prefix that its constructor adds again in another thread. */
 export function bareMessage(error: unknown): string {
   if (!isA(error, DeviceOpError)) return messageOf(error) || 'failed';
   const said = error.cause === undefined ? error.message : messageOf(error.cause);
@@ -75,4 +76,25 @@ export function unreadableAnswer(device: string, op: string, failure: Failure): 
     return new DeviceOpError(device, op, 'answered with a page that it would have to supply itself');
   }
   return new DeviceOpError(device, op, 'answered with bytes that cannot be copied', undefined, systemError(failure));
+}
+
+/** The error of every operation on a device that is gone: `ENODEV`. */
+export function goneError(syscall: string): NodeJS.ErrnoException {
+  return systemError({ errno: -osConstants.errno.ENODEV, syscall });
+}
+
+/**
+ * A system error for an op to throw.
+ *
+ * @throws TypeError (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`) on a code that names no error, or a `syscall` that is no string.
+ *
+ * @example
+ * ```js
+ * open(file) { if (busy) throw deviceError('EBUSY', 'open'); }
+ * ```
+ */
+export function deviceError(code: keyof typeof osConstants.errno, syscall: string): NodeJS.ErrnoException {
+  const known = requiredString('code', code);
+  if (!Object.hasOwn(osConstants.errno, known)) throw invalidValue('code', "must name an error, as 'EBUSY' does", known);
+  return systemError({ errno: -osConstants.errno[code], syscall: requiredString('syscall', syscall) });
 }

@@ -2,8 +2,9 @@
 import { constants as osConstants } from 'node:os';
 import { abortSignal, integer, multipleOf, options as checkOptions } from '../arguments.js';
 import { outOfRange, invalidType, systemError } from '../errors.js';
-import { completionOf, unwrap } from '../loop.js';
-import { native, WAIT_RESULTS } from '../native.js';
+import { completionOf, unwrap } from '../thread/wakeups.js';
+import { WAIT_RESULTS } from '../native/enums.js';
+import { native } from '../native/load.js';
 
 /** As Atomics.wait has them. */
 export type WaitResult = 'ok' | 'not-equal' | 'timed-out';
@@ -114,7 +115,7 @@ async function waitOnce(
   }
 }
 
-/** Whether `step` has come to its end in so many milliseconds; rejects with what it rejects with, or the signal's reason. */
+/** True if `step` has come to its end in so many milliseconds; rejects with what it rejects with, or the signal's reason. */
 async function within(step: Promise<void>, milliseconds: number, signal: AbortSignal | undefined): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   let stop: () => void = () => undefined;

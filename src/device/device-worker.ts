@@ -1,8 +1,8 @@
 /** The worker of a spawned device: loads the model, and answers for its device until that is removed. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { Device } from './device.js';
-import { describeError, tagged, type Notice, type Request, type SpawnData } from './messages.js';
-import type { DeviceOptions } from './ops.js';
+import { describeError, tagged, type Notice, type Request, type SpawnData } from './worker-messages.js';
+import type { DeviceOptions } from './device-ops.js';
 
 const port = parentPort!;
 const cancels = new Map<number, AbortController>();

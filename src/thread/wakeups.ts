@@ -2,20 +2,12 @@
  * The meeting point of native code and this thread's event loop: promises of work done on other threads, and events.
  */
 import { isMainThread } from 'node:worker_threads';
-import { systemError } from './errors.js';
-import { allKnown, knownMappings, knownObject } from './known.js';
-import {
-  CAUSES,
-  EVENT_KINDS,
-  isFailure,
-  native,
-  onceInThread,
-  sharedRegistry,
-  start,
-  type Completion,
-  type Failure,
-  type NativeEvent,
-} from './native.js';
+import { systemError } from '../errors.js';
+import { allKnown, knownMappings, knownObject } from './identities.js';
+import { CAUSES, EVENT_KINDS } from '../native/enums.js';
+import { isFailure, type Completion, type Failure, type NativeEvent } from '../native/functions.js';
+import { native } from '../native/load.js';
+import { onceInThread, sharedRegistry, start } from '../native/shared-state.js';
 
 const pending = sharedRegistry<(completion: Completion) => void>('pending');
 
@@ -26,13 +18,13 @@ export async function completionOf(token: number): Promise<Completion> {
 
 let prepared = false;
 
-/** What else is to be looked at when native code rings: the work of this thread's simulated devices, by id, and traces, by -token. */
-const looks = sharedRegistry<() => void>('looks');
+/** Callbacks for when native code rings: the work of this thread's simulated devices, by id, and traces, by -token. */
+const callbacks = sharedRegistry<() => void>('ring callbacks');
 
 /** `look` is called whenever native code may have something for `id`. */
 export function lookWhenRung(id: number, look: (() => void) | undefined): void {
-  if (look === undefined) looks.delete(id);
-  else looks.set(id, look);
+  if (look === undefined) callbacks.delete(id);
+  else callbacks.set(id, look);
 }
 
 /** Prepares this thread for mappings, once. Throws a system error when the process cannot have what the library needs. */
@@ -50,7 +42,7 @@ export function prepare(): void {
 }
 
 /**
- * Somebody who listens to one of these takes the handler away, and puts the default action in place when done. Node starts
+ * A listener for one of these takes the handler away, and its removal puts the default action in place. Node starts
  * and stops its own watcher before these listeners are called, so looking now is not too early.
  */
 function watchSignalListeners(): void {
@@ -67,12 +59,12 @@ function drain(): void {
     pending.delete(completion.token);
     resolve?.(completion);
   }
-  for (const look of looks.values()) look();
+  for (const look of callbacks.values()) look();
   const taken = native.takeEvents();
   if (taken === null) return;
   const { events, dropped } = taken;
   for (const event of events) dispatch(event);
-  // States matter more than the list of what happened: whoever missed something compares what it knows.
+  // Events were lost. States matter more than the list of what happened: objects and mappings compare theirs.
   if (dropped > 0) for (const known of allKnown()) known._synchronize();
 }
 
@@ -95,7 +87,7 @@ function dispatch(event: NativeEvent): void {
   }
 }
 
-/** Once a process: every thread is told, one warns. */
+/** Warns once in a process: every thread is notified, one warns. */
 function warnOfDisplacement(): void {
   if (!native.claimWarning()) return;
   process.emitWarning(

@@ -1,7 +1,8 @@
 /** Calling a device's ops from a thread where they do not run: the caller blocks until the owner answers, or the device is gone. */
 import { DeviceOpError, systemError } from '../errors.js';
-import { CALL_RESULTS, native } from '../native.js';
-import type { RegisterPort } from './link.js';
+import { CALL_RESULTS } from '../native/enums.js';
+import { native } from '../native/load.js';
+import type { RegisterPort } from '../memory/backing-provider.js';
 import { halvesOf, valueOf } from './register-value.js';
 
 /** What can be called that way. The seven numbers of a call are the op, its arguments, and last the thread that calls. */

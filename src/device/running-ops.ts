@@ -1,6 +1,6 @@
 /** The asynchronous ops of one device that are under way. */
-import { awaitOp, callingOps, runOp } from './calling-ops.js';
-import { propertyOf } from './op-errors.js';
+import { awaitOp, callingOps, runOp } from './ops-on-stack.js';
+import { propertyOf } from './device-errors.js';
 
 /** Something that happens once. The promise is made when it is asked for. */
 class Moment {
@@ -67,7 +67,7 @@ export class RunningOp {
     this.#controller?.abort(reason);
   }
 
-  /** Whether it failed with no more than its signal's reason: it was aborted, and has obeyed. */
+  /** True if it failed with no more than its signal's reason: it was aborted, and has obeyed. */
   hasObeyed(error: unknown): boolean {
     if (this.#aborted === undefined) return false;
     if (error === this.#aborted.reason) return true;

@@ -20,7 +20,7 @@ interface Items<T> {
  * times: V8 would throw its code away for every other closure, and compile it anew on threads that compete with this one for the
  * processors. That was most of what the event loop stalled for.
  */
-class Each<T, What> {
+class EmitEach<T, What> {
   readonly #items: Items<T>;
   readonly #emit: (item: T, what: What) => void;
   readonly #what: What;
@@ -31,7 +31,7 @@ class Each<T, What> {
     this.#what = what;
   }
 
-  /** Whether that were all. */
+  /** True if that were all. */
   emitUntil(end: number): boolean {
     for (let item = this.#items.next(); item !== undefined; item = this.#items.next()) {
       this.#emit(item, this.#what);
@@ -45,7 +45,7 @@ class Each<T, What> {
   }
 }
 
-let queue: ((() => void) | Each<unknown, unknown> | undefined)[] = [];
+let queue: ((() => void) | EmitEach<unknown, unknown> | undefined)[] = [];
 let head = 0;
 let scheduled = false;
 
@@ -57,7 +57,7 @@ export function later(emit: () => void): void {
 
 /** Calls `emit` for each of `items` and `what`, on as many later turns as that takes. `emit` is not to be a closure. */
 export function laterEach<T, What>(items: Items<T>, emit: (item: T, what: What) => void, what: What): void {
-  queue.push(new Each(items, emit, what) as Each<unknown, unknown>);
+  queue.push(new EmitEach(items, emit, what) as EmitEach<unknown, unknown>);
   schedule();
 }
 
@@ -85,7 +85,7 @@ function emitSome(): void {
 
 function emitNext(end: number): void {
   const next = queue[head];
-  if (next instanceof Each) {
+  if (next instanceof EmitEach) {
     if (!next.emitUntil(end)) return;
     next.end();
     queue[head++] = undefined;

@@ -1,7 +1,7 @@
 /** What a spawned device's worker and the thread that spawned it say to each other. */
 import { DeviceOpError, systemError } from '../errors.js';
-import type { DeviceFaultInfo, RemovalReport } from './device-base.js';
-import { bareMessage, isSystemError, messageOf, syscallOf } from './op-errors.js';
+import type { DeviceFaultInfo, RemovalReport } from './device-types.js';
+import { bareMessage, isSystemError, messageOf, syscallOf } from './device-errors.js';
 
 export interface SpawnData {
   model: string;

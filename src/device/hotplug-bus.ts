@@ -3,8 +3,9 @@ import { inspect } from 'node:util';
 import { abortSignal, boolean, notEmpty, options as checkOptions, string } from '../arguments.js';
 import { branded } from '../brands.js';
 import { invalidType, invalidValue } from '../errors.js';
-import { later } from '../turns.js';
-import { DeviceBase, type RemovalReport } from './device-base.js';
+import { later } from '../thread/emit-later.js';
+import { DeviceBase } from './device-base.js';
+import type { RemovalReport } from './device-types.js';
 import { PushIterator } from './push-iterator.js';
 
 export type HotplugAction = 'add' | 'change' | 'remove';
