@@ -13,7 +13,7 @@
 #include "core/region_table.h"
 #include "core/registry.h"
 #include "fault/guarded_copy.h"
-#include "fault/handler_inside.h"
+#include "fault/handler.h"
 
 namespace revocable::binding {
 namespace {

@@ -7,17 +7,17 @@
 #include <cstring>
 #include <memory>
 
+#include "base/linux_abi.h"
+#include "base/page.h"
 #include "binding/env_state.h"
-#include "core/device.h"
-#include "core/linux_abi.h"
 #include "core/mapping.h"
-#include "core/page.h"
-#include "core/pager.h"
 #include "core/region_table.h"
-#include "core/register_bus.h"
-#include "core/register_file.h"
+#include "device/device.h"
+#include "device/pager.h"
+#include "device/register_file.h"
+#include "device/register_port.h"
+#include "device/register_trap.h"
 #include "fault/guarded_copy.h"
-#include "fault/register_trap.h"
 
 namespace revocable::binding {
 namespace {

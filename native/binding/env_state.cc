@@ -3,9 +3,9 @@
 #include <sys/eventfd.h>
 
 #include "core/mapping.h"
-#include "core/pager.h"
 #include "core/service.h"
-#include "core/userfault.h"
+#include "device/pager.h"
+#include "device/userfault.h"
 
 namespace revocable::binding {
 namespace {

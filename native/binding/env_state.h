@@ -13,11 +13,11 @@
 #include <unordered_set>
 #include <vector>
 
-#include "core/device.h"
 #include "core/event_ring.h"
 #include "core/registry.h"
 #include "core/revoker.h"
 #include "core/wait_list.h"
+#include "device/device.h"
 #include "fault/guarded_copy.h"
 
 namespace revocable::binding {

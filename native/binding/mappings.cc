@@ -2,9 +2,9 @@
 
 #include <cerrno>
 
+#include "base/page.h"
 #include "binding/env_state.h"
 #include "core/mapping.h"
-#include "core/page.h"
 #include "core/region_table.h"
 #include "fault/handler_install.h"
 

@@ -6,13 +6,13 @@
 #include <memory>
 #include <new>
 
+#include "base/linux_abi.h"
+#include "base/page.h"
 #include "binding/env_state.h"
-#include "core/linux_abi.h"
-#include "core/page.h"
-#include "core/pager.h"
 #include "core/registry.h"
+#include "device/pager.h"
 #include "fault/guarded_copy.h"
-#include "fault/handler_inside.h"
+#include "fault/handler.h"
 
 namespace revocable::binding {
 namespace {

@@ -1,9 +1,9 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include "base/features.h"
+#include "base/page.h"
 #include "binding/env_state.h"
-#include "core/features.h"
-#include "core/page.h"
 #include "fault/handler_install.h"
 
 namespace revocable::binding {

@@ -9,19 +9,19 @@
 #include <memory>
 #include <new>
 
-#include "core/counters.h"
-#include "core/device.h"
+#include "base/counters.h"
+#include "base/features.h"
+#include "base/linux_abi.h"
+#include "base/map_file.h"
+#include "base/memfd.h"
+#include "base/page.h"
 #include "core/event_ring.h"
-#include "core/features.h"
-#include "core/linux_abi.h"
-#include "core/map_file_inside.h"
-#include "core/memfd.h"
-#include "core/page.h"
-#include "core/pager.h"
 #include "core/region_table.h"
 #include "core/registry.h"
 #include "core/revoker.h"
 #include "core/service.h"
+#include "device/device.h"
+#include "device/pager.h"
 
 namespace revocable {
 namespace {

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "core/failure.h"
+#include "base/failure.h"
 #include "core/region.h"
 #include "core/vma_reader.h"
 

@@ -16,8 +16,8 @@
 #include <string>
 #include <vector>
 
-#include "core/futex.h"
-#include "core/page.h"
+#include "base/futex.h"
+#include "base/page.h"
 #include "core/status_table.h"
 
 namespace revocable {
@@ -41,10 +41,10 @@ inline Access mark_access(PageMark mark) { return static_cast<Access>(mark & kMa
 inline Cause mark_cause(PageMark mark) { return static_cast<Cause>((mark & kMarkCauseMask) >> kMarkCauseShift); }
 
 struct Region;
-struct Device;         // device.h
-struct DeviceMapping;  // device.h
-struct RegisterBus;    // register_bus.h
-struct Supply;         // pager.h
+struct Device;         // device/device.h
+struct DeviceMapping;  // device/device.h
+struct RegisterBus;    // device/register_port.h
+struct Supply;         // device/pager.h
 
 struct RegionList {
   Region* first = nullptr;

@@ -9,10 +9,10 @@
 #include <deque>
 #include <vector>
 
-#include "core/device.h"
-#include "core/memfd.h"
-#include "core/page.h"
+#include "base/memfd.h"
+#include "base/page.h"
 #include "core/registry.h"
+#include "device/device.h"
 
 namespace revocable {
 

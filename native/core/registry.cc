@@ -15,14 +15,14 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/file_size.h"
+#include "base/linux_abi.h"
+#include "base/memfd.h"
+#include "base/page.h"
 #include "core/event_ring.h"
-#include "core/file_size.h"
-#include "core/linux_abi.h"
 #include "core/mapping.h"
-#include "core/memfd.h"
-#include "core/page.h"
-#include "core/register_bus.h"
 #include "core/service.h"
+#include "device/register_port.h"
 
 namespace revocable {
 namespace {

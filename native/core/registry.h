@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <mutex>
 
-#include "core/failure.h"
+#include "base/failure.h"
 #include "core/region.h"
 #include "core/service.h"
 

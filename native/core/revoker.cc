@@ -8,20 +8,20 @@
 #include <cerrno>
 #include <vector>
 
-#include "core/counters.h"
-#include "core/device.h"
+#include "base/counters.h"
+#include "base/features.h"
+#include "base/linux_abi.h"
+#include "base/memfd.h"
 #include "core/event_ring.h"
-#include "core/features.h"
 #include "core/handler_work.h"
-#include "core/linux_abi.h"
 #include "core/mapping.h"
-#include "core/memfd.h"
-#include "core/pager.h"
-#include "core/register_bus.h"
 #include "core/region_table.h"
 #include "core/registry.h"
 #include "core/service.h"
 #include "core/vma_reader.h"
+#include "device/device.h"
+#include "device/pager.h"
+#include "device/register_port.h"
 
 namespace revocable {
 namespace {

@@ -12,7 +12,7 @@
 
 #include <functional>
 
-#include "core/failure.h"
+#include "base/failure.h"
 #include "core/region.h"
 #include "core/service.h"
 

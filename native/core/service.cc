@@ -7,10 +7,10 @@
 #include <mutex>
 #include <vector>
 
-#include "core/counters.h"
-#include "core/futex.h"
+#include "base/counters.h"
+#include "base/futex.h"
+#include "base/thread.h"
 #include "core/revoker.h"
-#include "core/thread.h"
 
 namespace revocable {
 namespace {

@@ -7,7 +7,7 @@
 
 #include <functional>
 
-#include "core/failure.h"
+#include "base/failure.h"
 
 namespace revocable {
 

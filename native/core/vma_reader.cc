@@ -11,8 +11,8 @@
 #include <cstring>
 #include <iterator>
 
-#include "core/features.h"
-#include "core/linux_abi.h"
+#include "base/features.h"
+#include "base/linux_abi.h"
 #include "core/region_table.h"
 
 namespace revocable {

@@ -9,10 +9,10 @@
 #include <memory>
 #include <mutex>
 
-#include "core/features.h"
-#include "core/linux_abi.h"
+#include "base/features.h"
+#include "base/linux_abi.h"
+#include "base/thread.h"
 #include "core/registry.h"
-#include "core/thread.h"
 
 namespace revocable {
 namespace {

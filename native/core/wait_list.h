@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "core/failure.h"
+#include "base/failure.h"
 #include "core/region.h"
 
 namespace revocable {

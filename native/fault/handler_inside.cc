@@ -10,7 +10,7 @@
 //      thread would fault for ever.
 //
 // What runs in normal code and changes the same state holds the same claim (region.h) with asynchronous signals blocked.
-#include "fault/handler_inside.h"
+#include "fault/handler.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -25,25 +25,25 @@
 #include <cerrno>
 #include <cstring>
 
-#include "core/counters.h"
+#include "base/counters.h"
+#include "base/features.h"
+#include "base/file_size.h"
+#include "base/linux_abi.h"
+#include "base/map_file.h"
+#include "base/memfd.h"
+#include "base/page.h"
 #include "core/event_ring.h"
-#include "core/features.h"
-#include "core/file_size.h"
 #include "core/handler_work.h"
-#include "core/linux_abi.h"
-#include "core/map_file_inside.h"
-#include "core/memfd.h"
-#include "core/page.h"
 #include "core/region.h"
 #include "core/region_table.h"
 #include "core/registry.h"
 #include "core/service.h"
-#include "fault/chain.h"
+#include "device/register_trap.h"
 #include "fault/guarded_copy.h"
-#include "fault/instruction.h"
-#include "fault/machine_context.h"
-#include "fault/register_trap.h"
-#include "fault/vector_registers.h"
+#include "fault/signal_chain.h"
+#include "instruction/decode.h"
+#include "instruction/machine_context.h"
+#include "instruction/vector_registers.h"
 
 namespace revocable {
 

@@ -6,12 +6,12 @@
 #include <cstring>
 #include <mutex>
 
-#include "core/counters.h"
+#include "base/counters.h"
 #include "core/event_ring.h"
 #include "core/service.h"
-#include "fault/chain.h"
-#include "fault/handler_inside.h"
-#include "fault/register_trap.h"
+#include "device/register_trap.h"
+#include "fault/handler.h"
+#include "fault/signal_chain.h"
 
 namespace revocable {
 namespace {

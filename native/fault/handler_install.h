@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/failure.h"
+#include "base/failure.h"
 
 namespace revocable {
 

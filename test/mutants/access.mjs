@@ -1,8 +1,8 @@
 /** Defects of accesses, A1 to A9. See revocation.mjs. */
 const HANDLER = 'native/fault/handler_inside.cc';
 const CHECKED = 'src/memory/checked-access.ts';
-const COPY = 'native/fault/guarded_copy.cc';
-const CHAIN = 'native/fault/chain.cc';
+const COPY = 'native/fault/guarded_copy_inside.cc';
+const CHAIN = 'native/fault/signal_chain_inside.cc';
 const INSTALL = 'native/fault/handler_install.cc';
 const MAPPING = 'native/core/mapping.cc';
 const REVOKER = 'native/core/revoker.cc';

@@ -1,12 +1,12 @@
 /** Defects of simulated devices. See revocation.mjs. */
-const PAGER = 'native/core/pager.cc';
+const PAGER = 'native/device/pager.cc';
 const DEVICE = 'src/device/device.ts';
 const FILE = 'src/device/device-file.ts';
 const BUS = 'src/device/bus.ts';
-const PORT = 'native/core/register_bus.cc';
-const TRAP = 'native/fault/register_trap.cc';
-const REGISTERS = 'native/core/register_file.cc';
-const TRACE = 'native/core/access_trace.cc';
+const PORT = 'native/device/register_port.cc';
+const TRAP = 'native/device/register_trap_inside.cc';
+const REGISTERS = 'native/device/register_file.cc';
+const TRACE = 'native/device/access_trace.cc';
 
 export const DEVICES = [
   {
@@ -192,7 +192,7 @@ export const DEVICES = [
     harm: 'a thread waits for a device that is gone',
     changes: [
       [
-        'native/core/device.cc',
+        'native/device/device.cc',
         '    if (call->result == CallResult::pending) settle_call(*call, CallResult::gone);\n',
         '    (void)call;\n',
       ],
@@ -204,11 +204,11 @@ export const DEVICES = [
     harm: 'ops run after unplug() has resolved',
     changes: [
       [
-        'native/core/device.cc',
+        'native/device/device.cc',
         '  std::erase_if(device.work, [](const Work& work) { return work.kind != WorkKind::expired; });\n  return true;',
         '  return true;',
       ],
-      ['native/core/device.cc', '  const bool removed = device.removed.load();\n', '  const bool removed = false;\n'],
+      ['native/device/device.cc', '  const bool removed = device.removed.load();\n', '  const bool removed = false;\n'],
     ],
     tests: [{ jest: 'test/device/removal.test.ts' }, { jest: 'test/device/histories.test.ts' }],
   },

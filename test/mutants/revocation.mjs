@@ -1,5 +1,5 @@
 /** Defects of revocation, R1 to R12. Each: `changes`, of which the text to be found is in its file once, and tests of which one must fail. */
-const MEMFD = 'native/core/memfd.cc';
+const MEMFD = 'native/base/memfd.cc';
 const REVOKER = 'native/core/revoker.cc';
 const MAPPING = 'native/core/mapping.cc';
 const HANDLER = 'native/fault/handler_inside.cc';
@@ -210,7 +210,7 @@ RevokeCounts revoke_finish(`,
     harm: 'a page of a device that has been unplugged reaches its user',
     changes: [
       [
-        'native/core/pager.cc',
+        'native/device/pager.cc',
         'take_request(token, &request) && !request.device->removed.load() &&',
         'take_request(token, &request) &&',
       ],
@@ -222,7 +222,7 @@ RevokeCounts revoke_finish(`,
     harm: 'an answer lands in another mapping, which got the slot',
     changes: [
       [
-        'native/core/pager.cc',
+        'native/device/pager.cc',
         'if (region == nullptr || region->generation != request.generation) return false;',
         'if (region == nullptr) return false;',
       ],
@@ -234,7 +234,7 @@ RevokeCounts revoke_finish(`,
     harm: "the device's close op is called twice",
     changes: [
       [
-        'native/core/device.cc',
+        'native/device/device.cc',
         '    MappingEnd* end = mapping->end.release();\n',
         '    MappingEnd* end = new MappingEnd(*mapping->end);\n',
       ],
@@ -465,7 +465,7 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R11 threads that wait for a page are not woken when it is replaced',
     harm: 'they hang for ever',
-    changes: [['native/core/pager.cc', '  userfault_wake(region->start, region->end - region->start);\n', '']],
+    changes: [['native/device/pager.cc', '  userfault_wake(region->start, region->end - region->start);\n', '']],
     tests: [{ native: 'R11 a thread blocked in a page that never comes is released by revoke' }],
   },
   {

@@ -5,8 +5,8 @@
 
 #include <cstring>
 
-#include "core/counters.h"
-#include "core/features.h"
+#include "base/counters.h"
+#include "base/features.h"
 #include "core/status_table.h"
 #include "fixture.h"
 #include "instruction_run.h"

@@ -11,12 +11,12 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "core/counters.h"
+#include "base/counters.h"
+#include "base/memfd.h"
+#include "base/spin.h"
 #include "core/event_ring.h"
-#include "core/memfd.h"
-#include "core/spin.h"
 #include "fault/guarded_copy.h"
-#include "fault/handler_inside.h"
+#include "fault/handler.h"
 #include "fixture.h"
 #include "stepping.h"
 

@@ -4,7 +4,7 @@
 
 #include <cerrno>
 
-#include "core/counters.h"
+#include "base/counters.h"
 #include "core/region_table.h"
 #include "fault/guarded_copy.h"
 #include "fixture.h"

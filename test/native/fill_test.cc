@@ -7,9 +7,9 @@
 #include <barrier>
 #include <cstring>
 
-#include "core/counters.h"
+#include "base/counters.h"
+#include "base/memfd.h"
 #include "core/event_ring.h"
-#include "core/memfd.h"
 #include "fixture.h"
 
 using namespace revocable;

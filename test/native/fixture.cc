@@ -9,8 +9,8 @@
 #include <cstdio>
 #include <fstream>
 
-#include "core/linux_abi.h"
-#include "core/memfd.h"
+#include "base/linux_abi.h"
+#include "base/memfd.h"
 #include "core/registry.h"
 #include "core/status_table.h"
 #include "fault/handler_install.h"

@@ -5,10 +5,10 @@
 #include <thread>
 #include <vector>
 
+#include "base/failure.h"
+#include "base/page.h"
 #include "check.h"
-#include "core/failure.h"
 #include "core/mapping.h"
-#include "core/page.h"
 #include "core/region.h"
 #include "core/registry.h"
 #include "core/revoker.h"

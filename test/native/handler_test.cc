@@ -12,8 +12,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "core/counters.h"
-#include "core/memfd.h"
+#include "base/counters.h"
+#include "base/memfd.h"
 #include "fault/handler_install.h"
 #include "fixture.h"
 

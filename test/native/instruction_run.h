@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "fault/instruction.h"
+#include "instruction/decode.h"
 
 namespace revocable {
 

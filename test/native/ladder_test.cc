@@ -11,8 +11,8 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "core/features.h"
-#include "core/memfd.h"
+#include "base/features.h"
+#include "base/memfd.h"
 #include "fault/guarded_copy.h"
 #include "fixture.h"
 

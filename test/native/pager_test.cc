@@ -18,14 +18,14 @@
 #include <set>
 #include <utility>
 
-#include "core/counters.h"
-#include "core/device.h"
-#include "core/features.h"
-#include "core/linux_abi.h"
-#include "core/memfd.h"
-#include "core/pager.h"
+#include "base/counters.h"
+#include "base/features.h"
+#include "base/linux_abi.h"
+#include "base/memfd.h"
 #include "core/region_table.h"
-#include "core/userfault.h"
+#include "device/device.h"
+#include "device/pager.h"
+#include "device/userfault.h"
 #include "fault/guarded_copy.h"
 #include "fixture.h"
 #include "stepping.h"

@@ -9,11 +9,11 @@
 #include <utility>
 #include <vector>
 
-#include "core/access_trace.h"
-#include "core/features.h"
-#include "core/linux_abi.h"
-#include "core/register_file.h"
-#include "fault/machine_context.h"
+#include "base/features.h"
+#include "base/linux_abi.h"
+#include "device/access_trace.h"
+#include "device/register_file.h"
+#include "instruction/machine_context.h"
 #include "register_fixture.h"
 
 #if defined(__x86_64__)

@@ -1,10 +1,10 @@
 // A device of one region of registers with a model in C++, and a mapping of it.
 #pragma once
 
-#include "core/device.h"
-#include "core/register_bus.h"
+#include "device/device.h"
+#include "device/register_port.h"
+#include "device/register_trap.h"
 #include "fault/handler_install.h"
-#include "fault/register_trap.h"
 #include "fixture.h"
 
 namespace revocable {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "core/counters.h"
+#include "base/counters.h"
 #include "core/event_ring.h"
 #include "instruction_run.h"
 #include "register_fixture.h"

@@ -17,16 +17,16 @@
 #include <random>
 #include <vector>
 
-#include "core/counters.h"
-#include "core/device.h"
+#include "base/counters.h"
+#include "base/linux_abi.h"
 #include "core/event_ring.h"
-#include "core/linux_abi.h"
-#include "core/register_bus.h"
-#include "fault/handler_inside.h"
+#include "device/device.h"
+#include "device/register_port.h"
+#include "device/register_trap.h"
+#include "fault/handler.h"
 #include "fault/handler_install.h"
-#include "fault/machine_context.h"
-#include "fault/register_trap.h"
 #include "fixture.h"
+#include "instruction/machine_context.h"
 
 #if defined(__x86_64__)
 

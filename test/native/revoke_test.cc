@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "core/counters.h"
+#include "base/counters.h"
 #include "fixture.h"
 
 using namespace revocable;

@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <vector>
 
-#include "core/counters.h"
+#include "base/counters.h"
 #include "core/event_ring.h"
 #include "fault/guarded_copy.h"
 #include "fixture.h"

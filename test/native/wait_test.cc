@@ -10,7 +10,7 @@
 #include <chrono>
 #include <cstdlib>
 
-#include "core/features.h"
+#include "base/features.h"
 #include "fixture.h"
 
 using namespace revocable;

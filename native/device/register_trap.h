@@ -1,0 +1,51 @@
+// Raw accesses to the registers of a simulated device: the fault handler delivers each to the model. The page is never opened.
+//
+// The pages of such a mapping have no permissions, so every load and store faults. What the instruction does is decoded
+// (instruction/decode.h). One on general registers, or that moves a vector register, is completed in the handler. Any other is
+// *redirected*: what the model gave is put into a scratch page of this thread's, the register that addresses the operand is moved
+// there, and the instruction runs by itself, for one step; the trap behind it moves the register back and gives the model what
+// was written. So other threads' accesses find the page shut at every moment. docs/decisions/007-trapped-registers.md
+#pragma once
+
+#include <signal.h>
+
+#include <cstdint>
+
+#include "base/futex.h"
+#include "core/region.h"
+#include "core/region_table.h"
+#include "instruction/machine_context.h"
+
+namespace revocable {
+
+// Reserves the scratch pages. Normal code, before the first mapping of registers. False where accesses cannot be trapped.
+bool register_trap_reserve();
+
+enum class Delivery {
+  complete,        // the access is done, or stands before its step
+  not_understood,  // nothing has been done
+  deadly           // it is not delivered, and the mapping has no fill
+};
+
+// An access to a live mapping of registers. In the fault handler. Leaves the scope when it has to wait.
+Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machine, ReaderScope& scope);
+
+// For check(): an access to a mapping of registers has not reached the model. In the handler.
+void note_raw_failure(Region* region, uintptr_t address, Cause cause);
+
+// This thread was to make a step and has come to a fault that is not ours: its registers are as they were before. Should the
+// instruction begin again, it gets what the model has given already. In the handler.
+void abandon_step(MachineContext& machine);
+
+// Whether the handler below is in place. handlers_check (handler_install.h) puts it there when it is wanted.
+enum : uint32_t { kTrapHandlerUnasked, kTrapHandlerWanted, kTrapHandlerInPlace, kTrapHandlerRefused };
+extern FutexWord g_trap_handler;
+
+// Whether a trap comes behind an instruction that was to run by itself: some emulators and sandboxes run on. Normal code, once
+// the handler is in place.
+bool single_step_works();
+
+// For SIGTRAP.
+extern "C" __attribute__((visibility("default"))) void revocable_mmap_trap_handler(int signal, siginfo_t* info, void* context);
+
+}  // namespace revocable

@@ -1,0 +1,884 @@
+// Runs in the fault handler, and in that for SIGTRAP: see the rules at the top of handler_inside.cc.
+#include "device/register_trap.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+
+#include "base/counters.h"
+#include "base/features.h"
+#include "base/linux_abi.h"
+#include "base/spin.h"
+#include "core/event_ring.h"
+#include "core/service.h"
+#include "device/access_trace.h"
+#include "device/device.h"
+#include "device/register_port.h"
+#include "fault/handler.h"
+#include "fault/signal_chain.h"
+#include "instruction/decode.h"
+
+namespace revocable {
+
+FutexWord g_trap_handler{kTrapHandlerUnasked};
+
+namespace {
+
+// The thread that tries whether steps are possible, and what came of it.
+std::atomic<int> g_trying{0};
+std::atomic<bool> g_trapped{false};
+
+// That has the service thread.
+std::atomic<int> g_process{0};
+
+constexpr unsigned kWidest = 64;  // bytes of one access
+
+uint64_t low_bytes(uint64_t value, unsigned width) { return width == 8 ? value : value & ((uint64_t{1} << (8 * width)) - 1); }
+
+uint64_t now_ns() { return static_cast<uint64_t>(spin_clock_ns()); }
+
+// --- where an access goes -----------------------------------------------------------------------------------------------------
+
+enum class Verdict : uint8_t {
+  deliver,
+  gone,       // revoked, suspended or closed in this moment
+  forbidden,  // by the mapping's protection
+  refused     // not wholly within the registers
+};
+
+// All that is needed of a mapping once its record may be recycled.
+struct Target {
+  RegisterBus* bus = nullptr;
+  uint32_t incarnation = 0;  // of the bus, when the mapping was seen alive
+  uint64_t offset = 0;       // in the device's region
+  uintptr_t address = 0;     // the access's first byte that is the mapping's
+  Verdict verdict = Verdict::refused;
+  Fill fill = Fill::zeros;
+  uint32_t slot = 0, generation = 0;
+};
+
+bool permitted(const Region* region, uintptr_t address, const MemoryAccess& access) {
+  const int prot = prot_of(mark_access(region->mark_of(region->page_of(address))), *region);
+  return (!access.reads || (prot & PROT_READ) != 0) && (!access.writes || (prot & PROT_WRITE) != 0);
+}
+
+Verdict judge(const Region* region, const MemoryAccess& access) {
+  const uintptr_t last = access.address + access.width - 1;
+  if (access.address < region->start || last - region->start >= region->length) return Verdict::refused;
+  if (!permitted(region, access.address, access) || !permitted(region, last, access)) return Verdict::forbidden;
+  return region->state.load(std::memory_order_acquire) == State::live ? Verdict::deliver : Verdict::gone;
+}
+
+Target target_of(Region* region, const MemoryAccess& access) {
+  Target target;
+  target.bus = region->object->bus.load(std::memory_order_acquire);
+  target.incarnation = target.bus->incarnation.load(std::memory_order_acquire);
+  target.address = std::max(access.address, region->start);
+  target.verdict = judge(region, access);  // after it: a mapping that lives now has had that bus all the time
+  target.fill = region->fill;
+  target.slot = region->slot;
+  target.generation = region->generation;
+  target.offset = region->object_offset + (access.address - region->start);  // registers are not rearranged
+  return target;
+}
+
+// A mapping of registers that lives, or null.
+Region* trapped_region(uintptr_t address) {
+  Region* region = find_region(address);
+  return region != nullptr && region->trapped && region->state.load(std::memory_order_acquire) == State::live ? region : nullptr;
+}
+
+uint64_t fill_word(Fill fill) { return fill == Fill::ones ? ~uint64_t{0} : 0; }
+
+// --- telling ------------------------------------------------------------------------------------------------------------------
+
+void tell_of(const Target& target, bool write, EventKind kind, Cause cause) {
+  const ReaderScope scope;
+  Region* region = find_region(target.address);
+  if (region == nullptr || region->slot != target.slot || region->generation != target.generation) return;
+  DeviceMapping* mapping = region->device_mapping;
+  if (kind == EventKind::fault_self) {
+    mapping->self_faults.fetch_add(1);
+    bump(g_counters.self_faults);
+  } else if (kind != EventKind::fault_protection) {
+    note_raw_failure(region, target.address, cause);
+  }
+  tell_access(region, target.address, write, kind, cause);
+}
+
+// Where the mapping lives on, as after a suspension, nothing else would tell. Events come by the mapping's end.
+void note_gone(const Target& target) {
+  if (target.verdict != Verdict::deliver && target.verdict != Verdict::gone) return;
+  const ReaderScope scope;
+  Region* region = find_region(target.address);
+  if (region == nullptr || region->slot != target.slot || region->generation != target.generation) return;
+  note_raw_failure(region, target.address, Cause::none);
+}
+
+void tell_verdict(const Target& target, const MemoryAccess& access) {
+  if (target.verdict == Verdict::forbidden) {
+    tell_of(target, access.writes, EventKind::fault_protection, Cause::none);
+  } else if (target.verdict == Verdict::refused) {
+    bump(g_counters.accesses_refused);
+    tell_of(target, access.writes, EventKind::fault_refused, Cause::refused);
+  }
+}
+
+void tell_result(const Target& target, const MemoryAccess& access, AccessResult result) {
+  switch (result) {
+    case AccessResult::answered: return;
+    case AccessResult::gone: return note_gone(target);
+    case AccessResult::failed: return tell_of(target, access.writes, EventKind::fault_backing, Cause::failed);
+    case AccessResult::late: return tell_of(target, access.writes, EventKind::fault_backing, Cause::no_answer);
+    case AccessResult::self: return tell_of(target, access.writes, EventKind::fault_self, Cause::none);
+  }
+}
+
+// --- a model in C++ -----------------------------------------------------------------------------------------------------------
+
+void trace(RegisterBus* bus, uint64_t offset, unsigned width, uint64_t value, bool write, bool raw) {
+  TraceSet* traces = bus->traces.load(std::memory_order_relaxed);
+  if (!trace_active(traces)) return;
+  trace_access(traces, {.time_ns = now_ns(),
+                        .offset = offset,
+                        .value = value,
+                        .thread = static_cast<uint32_t>(abi::tid()),
+                        .region = bus->region.load(std::memory_order_relaxed),
+                        .width = static_cast<uint8_t>(width),
+                        .write = write,
+                        .raw = raw});
+}
+
+// Whether there still is what the access was for.
+bool is_behind(const Target& target) {
+  return target.bus->open.load() && target.bus->incarnation.load(std::memory_order_relaxed) == target.incarnation;
+}
+
+void read_pieces(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned bytes, void* into) {
+  for_each_piece(offset, bytes, [&](uint64_t at, unsigned width, unsigned done) {
+    const uint64_t value = model_read(bus, model, at, width, true);
+    memcpy(static_cast<char*>(into) + done, &value, width);
+    return true;
+  });
+}
+
+void write_pieces(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned bytes, const void* from) {
+  for_each_piece(offset, bytes, [&](uint64_t at, unsigned width, unsigned done) {
+    uint64_t value = 0;
+    memcpy(&value, static_cast<const char*>(from) + done, width);
+    model_write(bus, model, at, width, value, true);
+    return true;
+  });
+}
+
+// --- a model in JavaScript ----------------------------------------------------------------------------------------------------
+
+// How long an accessor looks before it sleeps: being woken costs more than most models take.
+constexpr uint32_t kSpinUs = 50;
+std::atomic<bool> g_may_spin{false};
+
+constexpr uint32_t kStateMask = (1u << AskedAccess::kStateBits) - 1;
+
+AskedAccess* take_slot(uint32_t* word) {
+  for (AskedAccess& slot : g_asked_accesses) {
+    uint32_t seen = slot.word.load(std::memory_order_relaxed);
+    if ((seen & kStateMask) != AskedAccess::kFree) continue;
+    *word = seen + AskedAccess::kFilling;
+    if (slot.word.compare_exchange_strong(seen, *word, std::memory_order_acquire)) return &slot;
+  }
+  return nullptr;
+}
+
+void fill_slot(AskedAccess* slot, RegisterBus* bus, const RegisterAccess& access, int thread) {
+  slot->bus.store(bus, std::memory_order_relaxed);
+  slot->offset = access.offset;
+  slot->width = access.width;
+  slot->reads = access.reads;
+  slot->writes = access.writes;
+  slot->thread = thread;
+  slot->value = access.value;
+  slot->combines = access.combination != nullptr;
+  if (slot->combines) slot->combination = *access.combination;
+}
+
+void leave_with_owner(RegisterBus* bus, AskedAccess* slot) {
+  const bool alone = bus_push(bus, slot);
+  // Shut meanwhile, and whoever shut it may have looked too early for this one.
+  if (!bus->open.load()) return bus_sweep(bus);
+  if (alone) bus_ring(bus);  // else whoever left the one before has rung, and the owner takes all
+}
+
+// Whether the slot has come to its end; gives it back then.
+bool collect(AskedAccess* slot, AccessResult* result, uint64_t* value) {
+  const uint32_t word = slot->word.load(std::memory_order_acquire);
+  const uint32_t state = word & kStateMask;
+  if (state != AskedAccess::kAnswered && state != AskedAccess::kGone) return false;
+  *value = slot->value;
+  *result = state == AskedAccess::kGone ? AccessResult::gone : slot->failed ? AccessResult::failed : AccessResult::answered;
+  slot->word.store(word - state + (1u << AskedAccess::kStateBits), std::memory_order_release);
+  return true;
+}
+
+// Nobody waits for it any more. False when it is being taken or answered in this moment.
+bool leave(AskedAccess* slot) {
+  uint32_t word = slot->word.load(std::memory_order_acquire);
+  const uint32_t state = word & kStateMask;
+  if (state == AskedAccess::kAsked) {  // still on the list: whoever takes it off gives it back
+    return slot->word.compare_exchange_strong(word, word - state + AskedAccess::kLeft, std::memory_order_acq_rel);
+  }
+  if (state != AskedAccess::kTaken) return false;
+  return slot->word.compare_exchange_strong(word, word - state + (1u << AskedAccess::kStateBits), std::memory_order_acq_rel);
+}
+
+AccessResult await_answer(RegisterBus* bus, AskedAccess* slot, uint64_t limit_ns, uint64_t* value) {
+  AccessResult result;
+  const uint64_t begun = now_ns();
+  while (g_may_spin.load(std::memory_order_relaxed) && now_ns() - begun < uint64_t{kSpinUs} * 1000) {
+    if (collect(slot, &result, value)) return result;
+    for (int i = 0; i < 8; ++i) relax_processor();
+  }
+  for (;;) {
+    const uint32_t word = slot->word.load(std::memory_order_acquire);
+    if (collect(slot, &result, value)) return result;
+    const uint64_t now = now_ns();
+    if (now - begun >= limit_ns && leave(slot)) {
+      bus_sweep(bus);  // or what has been left would use up the slots while the owner does not look
+      return AccessResult::late;
+    }
+    // While it is being taken or answered its word changes in a moment.
+    const uint64_t left = now - begun < limit_ns ? limit_ns - (now - begun) : 100'000;
+    const timespec limit{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
+    futex_wait_private(&slot->word, word, &limit);
+  }
+}
+
+}  // namespace
+
+AccessResult ask_for_access(RegisterBus* bus, uint32_t incarnation, const RegisterAccess& access, uint64_t* value) {
+  const int thread = abi::tid();
+  if (bus->owner_tid.load(std::memory_order_relaxed) == thread) return AccessResult::self;
+  const uint64_t limit_ns = uint64_t{bus->limit_ms.load(std::memory_order_relaxed)} * 1'000'000;
+  const uint64_t begun = now_ns();
+  uint32_t word = 0;
+  AskedAccess* slot;
+  while ((slot = take_slot(&word)) == nullptr) {  // more threads wait than there are slots
+    if (!bus->open.load()) return AccessResult::gone;
+    if (now_ns() - begun >= limit_ns) return AccessResult::late;
+    const timespec pause{0, 100'000};
+    syscall(SYS_nanosleep, &pause, nullptr);
+  }
+  fill_slot(slot, bus, access, thread);
+  slot->incarnation = incarnation;
+  slot->word.store(word - AskedAccess::kFilling + AskedAccess::kAsked, std::memory_order_release);
+  leave_with_owner(bus, slot);
+  return await_answer(bus, slot, limit_ns, value);
+}
+
+uint64_t model_read(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, bool raw) {
+  const uint64_t value = low_bytes(model.read(model.context, offset, width), width);
+  trace(bus, offset, width, value, false, raw);
+  return value;
+}
+
+void model_write(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, uint64_t value, bool raw) {
+  model.write(model.context, offset, width, low_bytes(value, width));
+  trace(bus, offset, width, low_bytes(value, width), true, raw);
+}
+
+namespace {
+
+AccessResult ask_for_bytes(const Target& target, uint64_t offset, unsigned bytes, bool write, char* at) {
+  AccessResult result = AccessResult::answered;
+  for_each_piece(offset, bytes, [&](uint64_t piece, unsigned width, unsigned done) {
+    RegisterAccess access{.offset = piece, .width = width, .reads = !write, .writes = write};
+    if (write) memcpy(&access.value, at + done, width);
+    uint64_t value = 0;
+    result = ask_for_access(target.bus, target.incarnation, access, &value);
+    if (!write) memcpy(at + done, &value, width);
+    return result == AccessResult::answered;
+  });
+  return result;
+}
+
+// Bytes one behind the other that an access touches: all of them, but under a mask. Ends early, and returns false, when
+// `each(at, bytes)` does; `at` counts from the access's first byte.
+template <typename Each>
+bool for_each_run(const MemoryAccess& access, Each each) {
+  for (unsigned at = 0; at < access.width;) {
+    const unsigned first = at + static_cast<unsigned>(std::countr_zero(access.enabled >> at));
+    const unsigned most = access.width - first;
+    const unsigned bytes = std::min(most, static_cast<unsigned>(std::countr_one(access.enabled >> first)));
+    if (!each(first, bytes)) return false;
+    at = first + bytes;
+  }
+  return true;
+}
+
+// Bytes from the model, or to it, piece by piece; without another thread's access in between where the model is C++. Those that
+// are not enabled stay as they are.
+AccessResult transfer(const Target& target, const MemoryAccess& access, bool write, char* bytes) {
+  {
+    const BusTurn turn(target.bus);
+    if (!is_behind(target)) return AccessResult::gone;
+    const RegisterModel* model = target.bus->model.load(std::memory_order_relaxed);
+    const bool answers = for_each_run(
+        access, [&](unsigned at, unsigned run) { return !bus_asks(target.bus, target.offset + at, run, !write, write); });
+    if (model != nullptr && answers) {
+      for_each_run(access, [&](unsigned at, unsigned run) {
+        if (write) write_pieces(target.bus, *model, target.offset + at, run, bytes + at);
+        else read_pieces(target.bus, *model, target.offset + at, run, bytes + at);
+        return true;
+      });
+      return AccessResult::answered;
+    }
+  }
+  AccessResult result = AccessResult::answered;
+  for_each_run(access, [&](unsigned at, unsigned run) {
+    result = ask_for_bytes(target, target.offset + at, run, write, bytes + at);
+    return result == AccessResult::answered;
+  });
+  return result;
+}
+
+// --- instructions on general registers: completed here ------------------------------------------------------------------------
+
+struct Emulation {
+  const Instruction& instruction;
+  const Operands operands;
+  const MemoryAccess& access() const { return instruction.access[0]; }
+  Effect effect(const uint64_t words[2]) const { return effect_of(instruction, operands, words[0], words[1]); }
+};
+
+AccessResult emulate_with_model(const Target& target, const RegisterModel& model, const Emulation& emulation, Effect* effect) {
+  uint64_t words[2] = {};
+  const unsigned bytes = emulation.access().width;
+  if (emulation.access().reads) read_pieces(target.bus, model, target.offset, bytes, words);
+  *effect = emulation.effect(words);
+  const uint64_t put[2] = {effect->memory, effect->memory_high};
+  if (effect->writes && emulation.access().writes) write_pieces(target.bus, model, target.offset, bytes, put);
+  return AccessResult::answered;
+}
+
+// What an indivisible access leaves in the slot for the device's thread.
+struct Combined {
+  Instruction instruction;
+  Operands operands;
+};
+static_assert(sizeof(Combined) <= sizeof(Combination::operands));
+
+bool put_combined(const void* operands, uint64_t old, uint64_t* value) {
+  Combined combined;
+  memcpy(static_cast<void*>(&combined), operands, sizeof combined);
+  const Effect effect = effect_of(combined.instruction, combined.operands, old, 0);
+  *value = effect.memory;
+  return effect.writes;
+}
+
+AccessResult ask_whole(const Target& target, const Emulation& emulation, Effect* effect) {
+  const MemoryAccess& of = emulation.access();
+  RegisterAccess access{.offset = target.offset, .width = of.width, .reads = of.reads, .writes = of.writes};
+  uint64_t words[2] = {};
+  if (!of.reads) access.value = emulation.effect(words).memory;
+  Combination combination;
+  if (of.reads && of.writes) {
+    const Combined combined{emulation.instruction, emulation.operands};
+    combination.put = put_combined;
+    memcpy(combination.operands.data(), static_cast<const void*>(&combined), sizeof combined);
+    access.combination = &combination;
+  }
+  const AccessResult result = ask_for_access(target.bus, target.incarnation, access, &words[0]);
+  *effect = emulation.effect(words);
+  return result;
+}
+
+AccessResult ask_in_pieces(const Target& target, const Emulation& emulation, Effect* effect) {
+  uint64_t words[2] = {};
+  const MemoryAccess& of = emulation.access();
+  AccessResult result = AccessResult::answered;
+  if (of.reads) result = ask_for_bytes(target, target.offset, of.width, false, reinterpret_cast<char*>(words));
+  if (result != AccessResult::answered) return result;
+  *effect = emulation.effect(words);
+  uint64_t put[2] = {effect->memory, effect->memory_high};
+  if (effect->writes && of.writes) result = ask_for_bytes(target, target.offset, of.width, true, reinterpret_cast<char*>(put));
+  return result;
+}
+
+AccessResult emulate_with_bus(const Target& target, const Emulation& emulation, Effect* effect) {
+  {
+    const BusTurn turn(target.bus);
+    if (!is_behind(target)) return AccessResult::gone;
+    const RegisterModel* model = target.bus->model.load(std::memory_order_relaxed);
+    const MemoryAccess& of = emulation.access();
+    const bool asks = bus_asks(target.bus, target.offset, of.width, of.reads, of.writes);
+    if (model != nullptr && !asks) return emulate_with_model(target, *model, emulation, effect);
+  }
+  const unsigned width = emulation.access().width;
+  const bool whole = width <= 8 && target.offset % width == 0;
+  return whole ? ask_whole(target, emulation, effect) : ask_in_pieces(target, emulation, effect);
+}
+
+// What makes a comparison with exchange find what it expects.
+void read_as_expected(const Emulation& emulation, uint64_t read[2]) {
+  const unsigned width = emulation.access().width;
+  const uint64_t accumulator = emulation.operands.accumulator, high = emulation.operands.accumulator_high;
+  if (emulation.instruction.operation == Operation::cmpxchg) {
+    read[0] = low_bytes(accumulator, width);
+  } else if (emulation.instruction.operation == Operation::cmpxchg_pair) {
+    read[0] = width == 8 ? low_bytes(accumulator, 4) | high << 32 : accumulator;
+    read[1] = high;
+  }
+}
+
+Delivery emulate(Region* region, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
+  Instruction allowed = instruction;
+  Target target = target_of(region, instruction.access[0]);
+  // Of one that may read and not write, the read is delivered: a loop of a load and a comparison with exchange, which is what
+  // V8 makes of Atomics.add, would otherwise load the value, compare with the fill, and never end.
+  const bool dropped = target.verdict == Verdict::forbidden && instruction.access[0].reads && target.fill != Fill::deadly;
+  if (dropped) {
+    allowed.access[0].writes = false;
+    const Target reading = target_of(region, allowed.access[0]);
+    if (reading.verdict == Verdict::deliver) target = reading;
+  }
+  const Emulation emulation{allowed, operands_of(instruction, machine)};
+  if (target.verdict != Verdict::deliver && target.fill == Fill::deadly) return Delivery::deadly;
+  scope.leave();
+  Effect effect;
+  AccessResult result = AccessResult::gone;
+  if (target.verdict == Verdict::deliver) result = emulate_with_bus(target, emulation, &effect);
+  if (result != AccessResult::answered) {
+    if (target.fill == Fill::deadly) return Delivery::deadly;
+    uint64_t read[2] = {fill_word(target.fill), fill_word(target.fill)};
+    // The model has failed at its write, while it goes on to answer reads: a loop of a load and a comparison with exchange would
+    // never end. It finds what it expects, and learns from check() that nothing was written.
+    const bool lost = result == AccessResult::failed || result == AccessResult::late;
+    if (lost) read_as_expected(emulation, read);
+    effect = emulation.effect(read);
+  }
+  apply_effect(machine, instruction, effect);
+  if (dropped) tell_of(target, instruction.access[0].writes, EventKind::fault_protection, Cause::none);
+  if (result == AccessResult::answered) return Delivery::complete;
+  if (!dropped) tell_verdict(target, emulation.access());
+  tell_result(target, emulation.access(), result);
+  return Delivery::complete;
+}
+
+// --- moves of vector registers: completed here too ----------------------------------------------------------------------------
+
+Delivery move_vector(Region* region, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
+  const MemoryAccess& access = instruction.access[0];
+  const Target target = target_of(region, access);
+  if (target.verdict != Verdict::deliver && target.fill == Fill::deadly) return Delivery::deadly;
+  scope.leave();
+  char bytes[kWidestVector] = {};
+  if (access.writes) store_vector(machine, instruction, bytes);
+  AccessResult result = AccessResult::gone;
+  if (target.verdict == Verdict::deliver) result = transfer(target, access, access.writes, bytes);
+  if (result != AccessResult::answered) {
+    if (target.fill == Fill::deadly) return Delivery::deadly;
+    memset(bytes, target.fill == Fill::ones ? 0xff : 0, access.width);
+  }
+  if (access.reads) load_vector(machine, instruction, bytes);
+  step_over(machine, instruction);
+  if (result == AccessResult::answered) return Delivery::complete;
+  tell_verdict(target, access);
+  tell_result(target, access, result);
+  return Delivery::complete;
+}
+
+// --- all others: redirected, and run for one step -----------------------------------------------------------------------------
+
+struct Moved {
+  MemoryAccess access;
+  Target target;
+  bool given = false;   // the model has answered what the instruction reads
+  uint64_t change = 0;  // of the mover
+  char* scratch = nullptr;
+};
+
+constexpr unsigned kMoved = 2;
+
+// A thread's step. Found by the thread's id, as there is no thread-local storage here; a thread has several where a handler
+// within one makes another.
+struct Step {
+  std::atomic<int> tid{0};  // negative: that thread has abandoned it, and whoever needs the record may take it
+  uintptr_t pc = 0, stack = 0;
+  sigset_t mask;
+  bool trap_flag = false;  // somebody else was stepping this thread
+  unsigned count = 0;
+  Moved moved[kMoved];
+};
+
+constexpr size_t kSteps = 64;
+// An access may begin anywhere in its page and end in the next.
+constexpr size_t kScratchPage = 4096, kScratchBytes = 2 * kScratchPage;
+std::array<Step, kSteps> g_steps;
+std::atomic<uint32_t> g_abandoned{0};  // steps; while there are none, nobody looks for one
+std::atomic<char*> g_scratch{nullptr};
+
+char* scratch_of(const Step* step, unsigned index) {
+  const size_t number = static_cast<size_t>(step - g_steps.data()) * kMoved + index;
+  return g_scratch.load(std::memory_order_relaxed) + number * kScratchBytes;
+}
+
+// The step is not to be interrupted by a handler that would see the registers moved. What the instruction itself may raise, and
+// the trap behind it, stay open: blocked, they would kill.
+sigset_t step_mask() {
+  sigset_t mask;
+  sigfillset(&mask);
+  for (const int signal : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGKILL, SIGSTOP}) sigdelset(&mask, signal);
+  return mask;
+}
+
+uintptr_t stack_of(const MachineContext& machine) {
+  constexpr unsigned kStackPointer = 4;
+  return machine.general(kStackPointer);
+}
+
+// Whether the interrupted code is in a step: no other has this mask. Its program counter says less, as the handler of a SIGFPE
+// may have moved that, and a call through a register goes anywhere.
+bool is_stepping(const MachineContext& machine) {
+  const sigset_t mask = machine.mask(), stepping = step_mask();
+  return machine.trap_flag() && memcmp(&mask, &stepping, MachineContext::kMaskBytes) == 0;
+}
+
+// Whether the interrupted code is a handler within that step of its thread, and has not jumped out of it.
+bool is_within(const Step& step, const MachineContext& machine) {
+  const sigset_t mask = machine.mask(), stepping = step_mask();
+  sigset_t both;
+  sigandset(&both, &mask, &stepping);
+  return memcmp(&both, &stepping, MachineContext::kMaskBytes) == 0 && stack_of(machine) < step.stack;
+}
+
+// Whose beginning is nearest on the stack: of those further out and those that were left behind, none is as near.
+Step* find_step(int tid, const MachineContext& machine) {
+  const auto distance = [&](const Step& step) {
+    const uintptr_t now = stack_of(machine);
+    return step.stack < now ? now - step.stack : step.stack - now;
+  };
+  Step* nearest = nullptr;
+  for (Step& step : g_steps) {
+    if (step.tid.load(std::memory_order_relaxed) != tid) continue;
+    if (nearest == nullptr || distance(step) < distance(*nearest)) nearest = &step;
+  }
+  return nearest;
+}
+
+// The caller's from then on. `of`: a thread; 0: any.
+Step* take_abandoned(int of, int tid) {
+  for (Step& step : g_steps) {
+    int left = step.tid.load(std::memory_order_relaxed);
+    if (left >= 0 || (of != 0 && left != -of)) continue;
+    if (!step.tid.compare_exchange_strong(left, tid, std::memory_order_acquire)) continue;
+    g_abandoned.fetch_sub(1, std::memory_order_relaxed);
+    return &step;
+  }
+  return nullptr;
+}
+
+// One that this thread has left behind (a handler jumped out of its step) is used again.
+Step* take_step(int tid, const MachineContext& machine) {
+  for (Step& step : g_steps) {
+    if (step.tid.load(std::memory_order_relaxed) == tid && !is_within(step, machine)) return &step;
+  }
+  for (Step& step : g_steps) {
+    int free = 0;
+    if (step.tid.compare_exchange_strong(free, tid, std::memory_order_acquire)) return &step;
+  }
+  return take_abandoned(0, tid);
+}
+
+// Threads whose handler of another signal jumped out of a step, and that have ended since.
+void forget_steps_of_the_dead() {
+  const int process = getpid();
+  for (Step& step : g_steps) {
+    int tid = step.tid.load(std::memory_order_relaxed);
+    if (tid > 0 && syscall(SYS_tgkill, process, tid, 0) != 0 && errno == ESRCH) step.tid.compare_exchange_strong(tid, 0);
+  }
+}
+
+// As the processor's registers are again what the program knows.
+void put_registers_back(const Step& step, MachineContext& machine, bool stepped) {
+  for (unsigned i = 0; i < step.count; ++i) {
+    const MemoryAccess& access = step.moved[i].access;
+    if (stepped && access.mover_overwritten) continue;
+    machine.set_general(access.mover, machine.general(access.mover) - step.moved[i].change);
+  }
+  machine.set_trap_flag(step.trap_flag);
+  machine.set_mask(step.mask);
+}
+
+// Which of the instruction's accesses are to registers. False when one of them cannot be moved.
+bool plan_moves(const Instruction& instruction, Moved* moved, unsigned* count) {
+  *count = 0;
+  for (unsigned i = 0; i < instruction.accesses; ++i) {
+    const MemoryAccess& access = instruction.access[i];
+    Region* region = trapped_region(access.address);
+    if (region == nullptr) region = trapped_region(access.address + access.width - 1);
+    if (region == nullptr) continue;
+    if (access.mover == kNoRegister || access.width > kWidest) return false;
+    if (*count == 1 && moved[0].access.mover == access.mover) return false;
+    moved[(*count)++] = {access, target_of(region, access)};
+  }
+  return *count != 0;
+}
+
+AccessResult read_for(const Moved& moved, char* bytes) {
+  const unsigned width = moved.access.width;
+  AccessResult result = AccessResult::gone;
+  if (moved.target.verdict == Verdict::deliver) {
+    result = AccessResult::answered;
+    if (moved.access.reads) result = transfer(moved.target, moved.access, false, bytes);
+  }
+  if (result != AccessResult::answered) memset(bytes, moved.target.fill == Fill::ones ? 0xff : 0, width);
+  return result;
+}
+
+// The step that this thread has abandoned, if that was the last it did with registers.
+Step* own_abandoned() {
+  if (g_abandoned.load(std::memory_order_relaxed) == 0) return nullptr;
+  const int tid = abi::tid();
+  return take_abandoned(tid, tid);
+}
+
+void forget_abandoned() {
+  if (Step* step = own_abandoned()) step->tid.store(0, std::memory_order_release);
+}
+
+bool is_same_access(const Moved& a, const Moved& b) {
+  return a.access.address == b.access.address && a.access.width == b.access.width && a.access.reads == b.access.reads &&
+         a.access.writes == b.access.writes && a.access.enabled == b.access.enabled && a.target.slot == b.target.slot &&
+         a.target.generation == b.target.generation && a.target.incarnation == b.target.incarnation;
+}
+
+// An instruction that begins again, as the other operand's fault was somebody's to mend: what the model has given is not asked
+// for twice.
+void take_up_abandoned(const MachineContext& machine, Moved* moved, unsigned count, char (*bytes)[kWidest]) {
+  Step* step = own_abandoned();
+  if (step == nullptr) return;
+  const bool again = step->pc == machine.pc() && step->stack == stack_of(machine);
+  for (unsigned i = 0; again && i < count; ++i) {
+    for (unsigned before = 0; before < step->count; ++before) {
+      const Moved& given = step->moved[before];
+      if (!given.given || !is_same_access(given, moved[i])) continue;
+      moved[i].given = moved[i].target.verdict == Verdict::deliver && is_behind(moved[i].target);
+      memcpy(bytes[i], given.scratch, given.access.width);
+    }
+  }
+  step->tid.store(0, std::memory_order_release);
+}
+
+void begin_step(Step* step, const Moved* moved, unsigned count, const char (*bytes)[kWidest], MachineContext& machine) {
+  step->count = count;
+  step->pc = machine.pc();
+  step->stack = stack_of(machine);
+  step->mask = machine.mask();
+  step->trap_flag = machine.trap_flag();
+  for (unsigned i = 0; i < count; ++i) {
+    Moved& at = step->moved[i] = moved[i];
+    at.scratch = scratch_of(step, i) + at.access.address % kScratchPage;
+    memcpy(at.scratch, bytes[i], at.access.width);
+    // A multiple of the page size, and so of every scale.
+    const intptr_t distance = static_cast<intptr_t>(reinterpret_cast<uintptr_t>(at.scratch) - at.access.address);
+    at.change = static_cast<uint64_t>(distance >> at.access.mover_shift);
+    machine.set_general(at.access.mover, machine.general(at.access.mover) + at.change);
+  }
+  machine.set_trap_flag(true);
+  machine.set_mask(step_mask());
+}
+
+// Most processes never need the handler for SIGTRAP, and so it is put in place for the first step: by the service thread, as that
+// is no work for a signal handler. Where it does not come for long (the process was stopped, or a debugger holds that thread)
+// this access is refused, and the next one waits again.
+bool trap_handler_ready() {
+  constexpr uint64_t kLongestNs = 5'000'000'000;
+  uint32_t unasked = kTrapHandlerUnasked, wanted = kTrapHandlerWanted;
+  if (g_trap_handler.compare_exchange_strong(unasked, kTrapHandlerWanted)) service_wake();
+  // The child of a fork has no service thread.
+  if (getpid() != g_process.load(std::memory_order_relaxed)) g_trap_handler.compare_exchange_strong(wanted, kTrapHandlerRefused);
+  for (const uint64_t begun = now_ns(); now_ns() - begun < kLongestNs;) {
+    if (g_trap_handler.load(std::memory_order_acquire) != kTrapHandlerWanted) break;
+    const timespec slice{0, 50'000'000};
+    futex_wait_private(&g_trap_handler, kTrapHandlerWanted, &slice);
+  }
+  return g_trap_handler.load(std::memory_order_acquire) == kTrapHandlerInPlace;
+}
+
+Delivery redirect(const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
+  Moved moved[kMoved];
+  unsigned count = 0;
+  if (!plan_moves(instruction, moved, &count)) return Delivery::not_understood;
+  const bool ready = g_trap_handler.load(std::memory_order_acquire) == kTrapHandlerInPlace || trap_handler_ready();
+  if (!ready) return Delivery::not_understood;
+  scope.leave();
+  char bytes[kMoved][kWidest] = {};
+  take_up_abandoned(machine, moved, count, bytes);
+  for (unsigned i = 0; i < count; ++i) {
+    const AccessResult result = moved[i].given ? AccessResult::answered : read_for(moved[i], bytes[i]);
+    moved[i].given = result == AccessResult::answered;
+    if (moved[i].given) continue;
+    if (moved[i].target.fill == Fill::deadly) return Delivery::deadly;
+    tell_verdict(moved[i].target, moved[i].access);
+    tell_result(moved[i].target, moved[i].access, result);
+    moved[i].access.writes = false;
+  }
+  Step* step = take_step(abi::tid(), machine);
+  for (unsigned tries = 1; step == nullptr; ++tries) {  // each of the others is one instruction long
+    syscall(SYS_sched_yield);
+    if (tries % 1024 == 0) forget_steps_of_the_dead();
+    step = take_step(abi::tid(), machine);
+  }
+  begin_step(step, moved, count, bytes, machine);
+  return Delivery::complete;
+}
+
+// Gives the model what the step has written.
+void deliver_written(const Moved& moved, const char* bytes) {
+  Target target;
+  {
+    const ReaderScope scope;
+    Region* region = trapped_region(moved.access.address);
+    if (region == nullptr || region->generation != moved.target.generation || region->slot != moved.target.slot) return;
+    target = target_of(region, moved.access);
+  }
+  if (target.verdict != Verdict::deliver) return note_gone(target);
+  char copy[kWidest];
+  memcpy(copy, bytes, moved.access.width);
+  tell_result(target, moved.access, transfer(target, moved.access, true, copy));
+}
+
+void end_step(Step* step, MachineContext& machine) {
+  put_registers_back(*step, machine, true);
+  const unsigned count = step->count;
+  Moved moved[kMoved];
+  char bytes[kMoved][kWidest];
+  for (unsigned i = 0; i < count; ++i) {
+    moved[i] = step->moved[i];
+    memcpy(bytes[i], moved[i].scratch, moved[i].access.width);
+  }
+  step->tid.store(0, std::memory_order_release);
+  for (unsigned i = 0; i < count; ++i) {
+    if (moved[i].access.writes) deliver_written(moved[i], bytes[i]);
+  }
+}
+
+bool touches(const Instruction& instruction, uintptr_t address) {
+  for (unsigned i = 0; i < instruction.accesses; ++i) {
+    // Which byte of an operand under a mask a fault is for, no manual says.
+    const MemoryAccess& access = instruction.access[i];
+    const uintptr_t first = access.address - access.before;
+    if (address >= first && address - first < access.before + access.width + access.behind) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void note_raw_failure(Region* region, uintptr_t address, Cause cause) {
+  DeviceMapping* mapping = region->device_mapping;
+  mapping->raw_failure.store(static_cast<uint64_t>(cause) << 56 | (address - region->start), std::memory_order_relaxed);
+  mapping->raw_failures.fetch_add(1, std::memory_order_release);
+}
+
+// The child of a fork has one thread: what the others held, nobody gives back there.
+static void free_after_fork() {
+  bus_after_fork();
+  trace_after_fork();
+}
+
+bool register_trap_reserve() {
+#if defined(__x86_64__)
+  if (!features().register_traps) return false;
+  static const bool noticed = pthread_atfork(nullptr, nullptr, free_after_fork) == 0;
+  if (!noticed) return false;
+  g_may_spin.store(spinning_helps(), std::memory_order_relaxed);
+  if (g_scratch.load() != nullptr) return true;
+  g_process.store(getpid());
+  void* at =
+      mmap(nullptr, kSteps * kMoved * kScratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED) return false;
+  char* none = nullptr;
+  if (!g_scratch.compare_exchange_strong(none, static_cast<char*>(at))) munmap(at, kSteps * kMoved * kScratchBytes);
+  return true;
+#else
+  return false;
+#endif
+}
+
+bool single_step_works() {
+#if defined(__x86_64__)
+  if (!features().single_step) return false;
+  sigset_t trap, before;
+  sigemptyset(&trap);
+  sigaddset(&trap, SIGTRAP);
+  if (pthread_sigmask(SIG_UNBLOCK, &trap, &before) != 0) return false;
+  g_trapped.store(false);
+  g_trying.store(abi::tid());
+  // The trap is behind the nop, and its handler takes the flag away; the rest is for where no trap comes. The stack pointer
+  // leaves the red zone alone.
+  asm volatile(
+      "lea -128(%%rsp), %%rsp\n\t"
+      "pushfq\n\t"
+      "orq $0x100, (%%rsp)\n\t"
+      "popfq\n\t"
+      "nop\n\t"
+      "pushfq\n\t"
+      "andq $~0x100, (%%rsp)\n\t"
+      "popfq\n\t"
+      "lea 128(%%rsp), %%rsp" ::
+          : "memory", "cc");
+  g_trying.store(0);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return g_trapped.load();
+#else
+  return false;
+#endif
+}
+
+Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machine, ReaderScope& scope) {
+  // A step that has come to registers which were none when it was planned: planned anew.
+  if (machine.trap_flag()) abandon_step(machine);
+  uint8_t code[kLongestInstruction];
+  const Instruction instruction = decode_instruction(code, read_code(machine.pc(), code), machine);
+  if (!instruction.known || !touches(instruction, address)) return Delivery::not_understood;
+  const bool completed = instruction.emulated || moves_vector(instruction, machine);  // here, at once
+  if (!completed) return redirect(instruction, machine, scope);
+  forget_abandoned();
+  return instruction.emulated ? emulate(region, instruction, machine, scope) : move_vector(region, instruction, machine, scope);
+}
+
+void abandon_step(MachineContext& machine) {
+  if (!is_stepping(machine)) return;
+  const int tid = abi::tid();
+  Step* step = find_step(tid, machine);
+  if (step == nullptr || step->pc != machine.pc()) return;
+  put_registers_back(*step, machine, false);
+  g_abandoned.fetch_add(1, std::memory_order_relaxed);
+  step->tid.store(-tid, std::memory_order_release);
+}
+
+extern "C" void revocable_mmap_trap_handler(int signal, siginfo_t* info, void* context) {
+  const int saved_errno = errno;
+  MachineContext machine(context);
+  Step* step = info->si_code == TRAP_TRACE && is_stepping(machine) ? find_step(abi::tid(), machine) : nullptr;
+  if (step != nullptr) {
+    end_step(step, machine);
+  } else if (info->si_code == TRAP_TRACE && g_trying.load() == abi::tid()) {
+    machine.set_trap_flag(false);
+    g_trapped.store(true);
+  } else {
+    bump(g_counters.foreign);
+    chain_signal(signal, info, context, MachineContext::delivered_by_kernel(info, context, __builtin_dwarf_cfa()));
+  }
+  errno = saved_errno;
+}
+
+}  // namespace revocable

@@ -1,0 +1,43 @@
+// The fault handler. See handler_inside.cc for the rules of everything that runs in it.
+#pragma once
+
+#include <signal.h>
+
+#include <cstdint>
+
+#include "core/event_ring.h"
+#include "core/region.h"
+#include "fault/guarded_copy.h"
+
+namespace revocable {
+
+// For SIGBUS and SIGSEGV. The name is exported so that another copy of the library in the process can recognise it (dladdr).
+extern "C" __attribute__((visibility("default"))) void revocable_mmap_fault_handler(int signal, siginfo_t* info, void* context);
+
+// Reserves what the handler needs when the kernel refuses every new mapping. Normal code, once, before the first mapping.
+bool handler_reserve();
+
+// The same decision the handler takes about a live mapping, for a checked access that ran into a SIGBUS and left it on its
+// landing pad: the page is marked, and filled unless its fill is deadly. `failures` is how often the access has been made before,
+// in vain: at first one to a page that is there again is only to be made once more. Normal code, without the registry lock.
+void absorb_backing_fault(Region* region, const AccessFault& fault, uint32_t failures);
+
+// Why the kernel could not bring a page of a live mapping that nothing has touched. Normal code, without the registry lock.
+Cause cause_of_missing_page(Region* region, size_t offset, bool write);
+
+// What a device's answer does to a page that a thread waits for (device/pager.cc); who waits is woken by the caller, after it.
+// Normal code with asynchronous signals blocked, under the claim; the region is live.
+//
+// The page is lost for `cause`, as if the kernel had said SIGBUS for it.
+void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t address, bool write);
+// The access goes to a page of fill, and what it means is told; the object's page is put back by the service thread.
+void divert_self_fault(Region* region, uintptr_t address, bool write);
+
+// For what else runs in the handler (device/register_trap_inside.cc).
+//
+// As many bytes of the instruction as can be read without a fault, at most kLongestInstruction.
+size_t read_code(uintptr_t pc, uint8_t* code);
+// Counts and tells an access that did not reach what is behind a live mapping. In a reader's scope.
+void tell_access(Region* region, uintptr_t address, bool write, EventKind kind, Cause cause);
+
+}  // namespace revocable
