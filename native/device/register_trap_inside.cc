@@ -25,6 +25,8 @@
 #include "fault/handler.h"
 #include "fault/signal_chain.h"
 #include "instruction/decode.h"
+#include "instruction/emulate.h"
+#include "instruction/vector.h"
 
 namespace revocable {
 

@@ -42,7 +42,9 @@
 #include "fault/guarded_copy.h"
 #include "fault/signal_chain.h"
 #include "instruction/decode.h"
+#include "instruction/emulate.h"
 #include "instruction/machine_context.h"
+#include "instruction/vector.h"
 #include "instruction/vector_registers.h"
 
 namespace revocable {

@@ -145,43 +145,4 @@ struct Instruction {
 // fault left them.
 Instruction decode_instruction(const uint8_t* code, size_t bytes, const MachineContext& machine);
 
-// All that the result of an emulated instruction depends on besides memory.
-struct Operands {
-  uint64_t flags = 0;
-  uint64_t source = 0, source_high = 0;
-  uint64_t accumulator = 0, accumulator_high = 0;
-};
-
-struct RegisterChange {
-  RegisterPart part;
-  uint64_t value = 0;
-};
-
-struct Effect {
-  bool writes = false;  // false also for a cmpxchg that found something else
-  uint64_t memory = 0, memory_high = 0;
-  RegisterChange changes[2];
-  uint64_t flags = 0;
-};
-
-Operands operands_of(const Instruction& instruction, const MachineContext& machine);
-
-// `read` is what the access read, whatever is above its width, and `read_high` the second eight bytes of 16. Neither matters
-// where it does not read.
-Effect effect_of(const Instruction& instruction, const Operands& operands, uint64_t read, uint64_t read_high);
-
-// Registers, flags and the program counter.
-void apply_effect(MachineContext& machine, const Instruction& instruction, const Effect& effect);
-
-// Whether load_vector() or store_vector() can do what the instruction does. Not where the frame lacks the registers, nor for
-// arithmetic whose exceptions would raise a signal.
-bool moves_vector(const Instruction& instruction, const MachineContext& machine);
-// From what the access read into the register.
-void load_vector(MachineContext& machine, const Instruction& instruction, const void* read);
-// What the access is to write.
-void store_vector(const MachineContext& machine, const Instruction& instruction, void* written);
-
-// The program counter, behind an instruction that has been completed.
-void step_over(MachineContext& machine, const Instruction& instruction);
-
 }  // namespace revocable

@@ -1,7 +1,7 @@
 // Runs in the fault handler: see the rules at the top of handler_inside.cc.
 //
 // What an operation does to its operands and to the flags is left to the processor: it runs on registers.
-#include "instruction/decode.h"
+#include "instruction/emulate.h"
 
 namespace revocable {
 

@@ -1,7 +1,7 @@
 // Runs in the fault handler: see the rules at the top of handler_inside.cc.
 #include <cstring>
 
-#include "instruction/decode.h"
+#include "instruction/vector.h"
 #include "instruction/vector_registers.h"
 
 namespace revocable {

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "instruction/decode.h"
+#include "instruction/emulate.h"
+#include "instruction/vector.h"
 
 namespace revocable {
 
