@@ -40,6 +40,7 @@
         "native/device/access_trace.cc",
         "native/device/access_trace_inside.cc",
         "native/device/device.cc",
+        "native/device/device_vm_ops.cc",
         "native/device/pager.cc",
         "native/device/register_file.cc",
         "native/device/register_port.cc",

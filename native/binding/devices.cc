@@ -77,16 +77,17 @@ Napi::Value is_register_model(const Napi::CallbackInfo& info) {
 }
 
 Failure begin_registers(EnvState& state, Object* object, const ObjectOptions& options, const RegisterModel* model) {
-  if (model != nullptr) state.shut_before_models(options.device);
+  const DeviceRef device = std::static_pointer_cast<Device>(options.backing);
+  if (model != nullptr) state.shut_before_models(device);
   const int bell = state.watch_registers();
   if (bell < 0) return {EMFILE, "eventfd"};
   bus_begin(object, {.model = model,
-                     .device = options.device.get(),
+                     .device = device.get(),
                      .region = options.device_region,
                      .bell = bell,
                      .trapped = register_trap_reserve()});
-  std::lock_guard guard(options.device->lock);
-  options.device->buses.push_back(object->bus.load());
+  std::lock_guard guard(device->lock);
+  device->buses.push_back(object->bus.load());
   return {};
 }
 
@@ -96,7 +97,7 @@ Napi::Value device_region(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::string name = info[3].As<Napi::String>();
   ObjectOptions options{.name = name.c_str(),
-                        .device = device_find(to_u64(info[0])),
+                        .backing = device_find(to_u64(info[0])),
                         .device_region = to_u32(info[1]),
                         .registers = to_bool(info[4])};
   const double kind = info[5].As<Napi::Number>().DoubleValue();
@@ -393,9 +394,9 @@ Napi::Value thread_id(const Napi::CallbackInfo& info) { return Napi::Number::New
 // objectDevice(objectId): { device, region, registers, native, asking, raw, supplied, asks } | null
 Napi::Value object_device(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[0]);
-  if (object == nullptr || object->device == nullptr) return info.Env().Null();
+  if (object == nullptr || object->backing == nullptr) return info.Env().Null();
   Napi::Object result = Napi::Object::New(info.Env());
-  result["device"] = Napi::Number::New(info.Env(), static_cast<double>(object->device->id));
+  result["device"] = Napi::Number::New(info.Env(), static_cast<double>(device_of(object).id));
   result["region"] = Napi::Number::New(info.Env(), object->device_region);
   result["registers"] = Napi::Boolean::New(info.Env(), object->registers);
   const RegisterBus* bus = object->registers ? object->bus.load() : nullptr;
@@ -421,7 +422,7 @@ void eventfd_signal(const Napi::CallbackInfo& info) { eventfd_write(info[0].As<N
 void abandon_device(const DeviceRef& device) {
   device_abandon(*device);
   pager_drop_device(*device);
-  revoke_regions_of(*device);
+  revoke_objects_of(*device);
   device_forget(*device);
 }
 

@@ -20,8 +20,7 @@
 #include "core/registry.h"
 #include "core/revoker.h"
 #include "core/service.h"
-#include "device/device.h"
-#include "device/pager.h"
+#include "core/vm_ops.h"
 
 namespace revocable {
 namespace {
@@ -51,9 +50,6 @@ bool is_anonymous(uintptr_t start, uintptr_t end, bool borrowed) {
 }
 
 int map_flags(const Region* region) { return MAP_NORESERVE | (region->private_copy ? MAP_PRIVATE : MAP_SHARED); }
-
-// Whether a device supplies its pages at their first touch.
-bool is_supplied(const Region* region) { return region->device_mapping != nullptr && region->device_mapping->pages != nullptr; }
 
 bool map_object(const Region* region, uintptr_t start, size_t bytes, int prot, uint64_t object_offset) {
   // Not MAP_NORESERVE for 2 MiB pages: the reservation is what makes a shortage an error here and not a SIGBUS later.
@@ -210,9 +206,8 @@ Failure map_object_pages(Region* region, uintptr_t start, size_t bytes, int prot
   if (region->trapped) prot = PROT_NONE;
   // Without permissions until it is registered: a touch before that would get a page nobody was asked for. It faults, and waits
   // for the claim.
-  if (!map_object(region, start, bytes, is_supplied(region) ? PROT_NONE : prot, object_offset))
-    return Failure::from_errno("mmap");
-  return is_supplied(region) ? pager_arm(region, start, bytes, prot) : Failure{};
+  if (!map_object(region, start, bytes, region->supplied ? PROT_NONE : prot, object_offset)) return Failure::from_errno("mmap");
+  return region->supplied ? region->ops->arm(region, start, bytes, prot) : Failure{};
 }
 
 void for_each_own_piece(const Region* region, const VmaReader& reader, const PieceVisitor& visit) {
@@ -258,7 +253,7 @@ static void undo_mapping(Region* region) {
     publish_state(region, State::closed);
     map_zeros(region->start, region->end - region->start, region);
   }
-  device_mapping_undo(region);
+  if (region->ops != nullptr) region->ops->ended(region, false);
   region->handles = 0;
   retire_region(region);
   reclaim();
@@ -289,11 +284,13 @@ Failure map_region(const MapRequest& request, Region** result) {
     region->writable = request.writable;
     region->private_copy = request.private_copy;
     region->borrowed = request.borrowed;
-    region->devices_own = object->device != nullptr && request.for_device;
+    region->devices_own = object->backing != nullptr && request.for_device;
     region->fill = request.fill;
     region->trapped = object->trapped && !request.for_device;
     region->seen_size.store(size);
-    if (object->device != nullptr && !request.for_device && !device_mapping_begin(region, request.device_file)) {
+    region->supplied = false;
+    region->ops = object->backing != nullptr && !request.for_device ? &object->backing->ops : nullptr;
+    if (region->ops != nullptr && !region->ops->begin(region, request.device_file)) {
       forget_region(region);
       return {ENOMEM, "mmap"};
     }
@@ -348,9 +345,8 @@ void close_region_locked(Region* region, bool others) {
     publish_state(region, State::closed);
     wake_waiters(region);
     leave_zeros(region);
-    pager_let_go(region);
+    if (region->ops != nullptr) region->ops->ended(region, true);
   }
-  device_mapping_ended(region);
   count_state(before, false);
   bump(g_counters.closed);
   list_region(region, nullptr);
@@ -452,7 +448,7 @@ Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_
   const std::unique_ptr<uint64_t[]> before(new (std::nothrow) uint64_t[count]);
   if (before == nullptr) return {ENOMEM, "mmap"};
   for (size_t i = 0; i < count; ++i) before[i] = region->object_offset_of(first + i);
-  pager_withdraw(region, first, count);
+  if (region->ops != nullptr) region->ops->withdraw(region, first, count);
   size_t moved = 0;
   Failure refused;
   for_each_access_run(region, first, first + count, [&](size_t page, size_t pages, int prot) {
@@ -481,10 +477,9 @@ Failure remap_pages(Region* region, size_t first, size_t count, uint64_t object_
 static bool put_back(Region* region, size_t page, int prot) {
   const uintptr_t address = region->page_address(page);
   if (region->has_own_copies()) return mprotect(reinterpret_cast<void*>(address), region->page_size(), prot) == 0;
-  const PageProgress asked = pager_progress(region, page);
-  if (map_object_pages(region, address, region->page_size(), prot, region->object_offset_of(page))) return false;
-  pager_put_back(region, page, asked);
-  return true;
+  const uint64_t offset = region->object_offset_of(page);
+  if (!region->supplied) return !map_object_pages(region, address, region->page_size(), prot, offset);
+  return map_object(region, address, region->page_size(), PROT_NONE, offset) && !region->ops->put_back(region, page, prot);
 }
 
 // How many pages from `page` on one mapping can bring: with the same access, all lost or none, of consecutive pages of the
@@ -507,7 +502,7 @@ static Failure map_run(Region* region, size_t page, size_t pages) {
 }
 
 static Failure restore_lost_run(Region* region, size_t first, size_t count) {
-  if (is_supplied(region)) {
+  if (region->supplied) {
     for (size_t page = first; page < first + count; ++page) {
       const PageMark mark = region->mark_of(page);
       if (!put_back(region, page, prot_of(mark_access(mark), *region))) return Failure::from_errno("mmap");

@@ -41,7 +41,8 @@ inline Access mark_access(PageMark mark) { return static_cast<Access>(mark & kMa
 inline Cause mark_cause(PageMark mark) { return static_cast<Cause>((mark & kMarkCauseMask) >> kMarkCauseShift); }
 
 struct Region;
-struct Device;         // device/device.h
+struct Backing;        // vm_ops.h
+struct VmOps;          // vm_ops.h
 struct DeviceMapping;  // device/device.h
 struct RegisterBus;    // device/register_port.h
 struct Supply;         // device/pager.h
@@ -77,11 +78,12 @@ struct Object {
   ino_t inode = 0;
   std::string name;
 
-  // Constant while it exists; neither for the handler. A region of a simulated device, and where its pages come from.
-  std::shared_ptr<Device> device;
+  // Constant while it exists; not for the handler. What stands behind it besides its file; null: shared memory as any other.
+  std::shared_ptr<Backing> backing;
+  // Of a region of a simulated device: read by device/ only.
   uint32_t device_region = 0;
   bool registers = false;                // accesses go to the device's model, not to memory
-  std::shared_ptr<const Supply> supply;  // null: shared memory as any other
+  std::shared_ptr<const Supply> supply;  // where its pages come from; null: shared memory as any other
   // Of registers: the way to their model. Stays with the record for ever.
   std::atomic<RegisterBus*> bus{nullptr};
   bool trapped = false;  // raw accesses to the registers are delivered
@@ -129,7 +131,9 @@ struct Region {
   bool borrowed = false;      // the range is in use as ordinary memory again once this is closed
   bool devices_own = false;   // a device's view of its own region: goes on while that is suspended
   Fill fill = Fill::zeros;
-  bool trapped = false;  // of registers: no page has permissions, and the handler delivers each access
+  bool trapped = false;        // of registers: no page has permissions, and the handler delivers each access
+  const VmOps* ops = nullptr;  // of what stands behind its object; null also for a device's own view
+  bool supplied = false;       // its pages come from there, at their first touch
 
   // The claim: whoever changes what is mapped in [start, end) holds it: the handler's fill, revoke, suspend, resume, zap,
   // protect, remap, close. 0 free, 1 held, 2 held with waiters. Its holder never touches the mapped memory, and normal code
@@ -178,7 +182,7 @@ struct Region {
   // Threads waiting for a futex word of this mapping, which revocation must wake through the status word.
   std::atomic<uint32_t> waiters{0};
 
-  // Of a device's region: what the device is told when this ends, and how far each page has come. Null for all others.
+  // Of a device's region, for device/ only: what the device is told when this ends, and how far each page has come.
   // Constant while published; its pages under the claim.
   DeviceMapping* device_mapping = nullptr;
 

@@ -12,7 +12,7 @@
 #include "base/memfd.h"
 #include "base/page.h"
 #include "core/registry.h"
-#include "device/device.h"
+#include "core/vm_ops.h"
 
 namespace revocable {
 
@@ -162,7 +162,8 @@ void recycle(Region* region) {
   delete region->pieces;
   region->pieces = nullptr;
   region->extent_count = 0;
-  device_mapping_free(region);
+  if (region->ops != nullptr) region->ops->recycled(region);
+  region->ops = nullptr;
   writer().free_slots.push_back(region->slot);
   --writer().slots_in_use;
 }

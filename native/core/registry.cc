@@ -22,7 +22,7 @@
 #include "core/event_ring.h"
 #include "core/mapping.h"
 #include "core/service.h"
-#include "device/register_port.h"
+#include "core/vm_ops.h"
 
 namespace revocable {
 namespace {
@@ -141,7 +141,7 @@ Failure adopt(int fd, const ObjectOptions& options, bool owned, Object** result)
   object->page_shift = probe.page_shift;
   object->file_dev = probe.file_dev;
   object->inode = probe.inode;
-  object->device = options.device;
+  object->backing = options.backing;
   object->device_region = options.device_region;
   object->registers = options.registers;
   object->supply = options.supply;
@@ -294,9 +294,9 @@ void object_release_locked(Object* object) {
   if (--object->references != 0) return;
   close_descriptor(object);
   set_gate_locked(object, State::closed);
-  bus_shut(object->bus.load());
+  if (object->backing != nullptr) object->backing->ops.shut(object);
   object->trapped = false;
-  object->device.reset();
+  object->backing.reset();
   object->supply.reset();
   registry().objects.erase(object->id);
   registry().unused.push_back(object);
@@ -314,18 +314,18 @@ Failure object_size(const Object* object, uint64_t* size) {
   return {};
 }
 
-void revoke_gates_of(const Device& device) {
+void revoke_gates_of(const Backing& backing) {
   RegistryLock lock;
   for (auto& [id, object] : registry().objects) {
-    if (object->device.get() == &device && object->gate.load() != State::closed) set_gate_locked(object, State::revoked);
+    if (object->backing.get() == &backing && object->gate.load() != State::closed) set_gate_locked(object, State::revoked);
   }
 }
 
-std::vector<Object*> objects_of(const Device& device) {
+std::vector<Object*> objects_of(const Backing& backing) {
   RegistryLock lock;
   std::vector<Object*> found;
   for (auto& [id, object] : registry().objects) {
-    if (object->device.get() != &device) continue;
+    if (object->backing.get() != &backing) continue;
     ++object->references;
     found.push_back(object);
   }
@@ -336,7 +336,7 @@ bool object_close(Object* object, int caller) {
   RegistryLock lock;
   if (object->gate.load() == State::closed) return false;
   set_gate_locked(object, State::closed);
-  bus_shut(object->bus.load());
+  if (object->backing != nullptr) object->backing->ops.shut(object);
   for (RegionList* list : {&object->live, &object->suspended, &object->dead}) {
     while (list->first != nullptr) {
       close_region_locked(list->first, list->first->handles > 1);

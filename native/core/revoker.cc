@@ -18,10 +18,8 @@
 #include "core/region_table.h"
 #include "core/registry.h"
 #include "core/service.h"
+#include "core/vm_ops.h"
 #include "core/vma_reader.h"
-#include "device/device.h"
-#include "device/pager.h"
-#include "device/register_port.h"
 
 namespace revocable {
 namespace {
@@ -52,6 +50,14 @@ void announce_change(const Object* object, int caller) {
   event.object = object->id;
   push_event(event);
   service_notify(caller);
+}
+
+void shut_backing(Object* object) {
+  if (object->backing != nullptr) object->backing->ops.shut(object);
+}
+
+void open_backing(Object* object) {
+  if (object->backing != nullptr) object->backing->ops.open(object);
 }
 
 enum class Means { replaced, protected_, failed };
@@ -123,9 +129,8 @@ void revoke_region(Region* region, const VmaReader& reader, RevokeCounts* counts
   const bool touched = region->state.load(std::memory_order_relaxed) != State::live;
   publish_state(region, State::revoked);
   count_means(counts, region->filled ? Means::replaced : replace_region(region, reader, counts->truncated, touched));
-  pager_let_go(region);
+  if (region->ops != nullptr) region->ops->ended(region, true);
   wake_waiters(region);
-  device_mapping_ended(region);
   drop(before == State::live ? g_counters.live : g_counters.suspended);
   bump(g_counters.revoked);
   list_region(region, &region->object->dead);
@@ -177,7 +182,7 @@ void suspend_region(Region* region, const VmaReader& reader, RevokeCounts* count
   note_pieces(region, reader);
   publish_state(region, State::suspended);
   count_means(counts, replace_region(region, reader, false));
-  pager_let_go(region);
+  if (region->ops != nullptr) region->ops->withdraw(region, 0, region->pages());
   wake_waiters(region);
   drop(g_counters.live);
   bump(g_counters.suspended);
@@ -261,7 +266,7 @@ Failure zap_region(Region* region, uint64_t offset, uint64_t length) {
   return for_each_run_shown(region, offset, length, [&](size_t first, size_t count) {
     const Failure failure = let_go_of_pages(region, first, count);
     if (failure) return failure;
-    pager_forget(region, first, count);
+    if (region->supplied) region->ops->forget(region, first, count);
     return restore_lost_pages(region, first, count);
   });
 }
@@ -314,7 +319,7 @@ RevokeCounts take_all_mappings(Object* object, Pace pace) {
 
 RevokeCounts revoke_finish(Object* object, bool mine, int caller) {
   if (!mine) return await_revocation(object);
-  bus_shut(object->bus.load());
+  shut_backing(object);
   const RevokeCounts counts = take_all_mappings(object, caller == kNobody ? Pace::polite : Pace::brisk);
   futex_wake_private(&object->revoke_done);
   std::vector<std::function<void(const RevokeCounts&)>> waiters;
@@ -328,8 +333,8 @@ RevokeCounts revoke_finish(Object* object, bool mine, int caller) {
   return counts;
 }
 
-void revoke_regions_of(const Device& device) {
-  for (Object* object : objects_of(device)) {
+void revoke_objects_of(const Backing& backing) {
+  for (Object* object : objects_of(backing)) {
     if (revoke_begin(object)) revoke_finish(object, true);
     object_release(object);
   }
@@ -358,7 +363,7 @@ Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call) {
   *by_this_call = before == State::live;
   if (!*by_this_call) return {};
   set_gate_locked(object, State::suspended);
-  bus_shut(object->bus.load());
+  shut_backing(object);
   // The lock is let go in between: a revoke or close that comes meanwhile does the rest.
   drain_list(&lock, object, &object->live, Pace::polite,
              [&](Region* region, const VmaReader& reader) { suspend_region(region, reader, counts); });
@@ -375,7 +380,7 @@ Failure resume(Object* object) {
   if (before == State::closed) return {EBADF, "mmap"};
   if (before == State::live) return {};
   Failure failure;
-  bus_open(object->bus.load());  // before the first mapping lives again
+  open_backing(object);  // before the first mapping lives again
   while (object->suspended.first != nullptr && !failure) {
     VmaReader reader;
     failure = reader.begin();
@@ -389,12 +394,12 @@ Failure resume(Object* object) {
   if (failure) {
     // All or nothing: those that were resumed go back.
     RevokeCounts ignored;
-    bus_shut(object->bus.load());
+    shut_backing(object);
     drain_list(&lock, object, &object->live, Pace::polite,
                [&](Region* region, const VmaReader& reader) { suspend_region(region, reader, &ignored); });
     return failure;
   }
-  bus_open(object->bus.load());  // first: a live object whose bus is shut is one whose device is going
+  open_backing(object);  // first: a live object whose backing is shut is one whose device is going
   set_gate_locked(object, State::live);
   bump(g_counters.resumes);
   announce_change(object, kNobody);

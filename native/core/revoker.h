@@ -30,8 +30,8 @@ RevokeCounts revoke_finish(Object* object, bool mine, int caller = kNobody);
 // must not wait for a revocation that may be queued behind it.
 void revoke_when_done(Object* object, std::function<void(const RevokeCounts&)> done);
 
-// Revokes every region of a device, in this call. Its gate has been shut.
-void revoke_regions_of(const Device& device);
+// Revokes every object that this stands behind, in this call. Their gates have been shut.
+void revoke_objects_of(const Backing& backing);
 
 // The temporary kind. EBUSY when a private mapping exists (its own copies would be lost), ENODEV, EBADF.
 // Suspending twice is fine.

@@ -9,6 +9,7 @@
 #include "base/linux_abi.h"
 #include "base/page.h"
 #include "core/registry.h"
+#include "device/device_vm_ops.h"
 #include "device/pager.h"
 #include "device/register_port.h"
 
@@ -40,6 +41,8 @@ void ring(Device& device) {
 }
 
 }  // namespace
+
+Device::Device() : Backing(kDeviceVmOps) {}
 
 DeviceRef device_create(const std::string& name, uint32_t limit_ms, std::function<void()> ring) {
   auto device = std::make_shared<Device>();
@@ -244,15 +247,17 @@ bool device_mapping_begin(Region* region, uint64_t file) {
                    region->length,
                    file};
   region->device_mapping = mapping;
-  std::lock_guard guard(object->device->lock);
-  ++object->device->open_mappings;
+  region->supplied = mapping->pages != nullptr;
+  Device& device = device_of(object);
+  std::lock_guard guard(device.lock);
+  ++device.open_mappings;
   return true;
 }
 
 void device_mapping_ended(Region* region) {
   DeviceMapping* mapping = region->device_mapping;
   if (mapping == nullptr || mapping->end == nullptr) return;
-  Device& device = *region->object->device;
+  Device& device = device_of(region->object);
   {
     std::lock_guard guard(device.lock);
     --device.open_mappings;
@@ -269,7 +274,7 @@ void device_mapping_ended(Region* region) {
 
 void device_mapping_undo(Region* region) {
   if (region->device_mapping == nullptr) return;
-  Device& device = *region->object->device;
+  Device& device = device_of(region->object);
   std::lock_guard guard(device.lock);
   --device.open_mappings;
   region->device_mapping->end.reset();

@@ -19,6 +19,7 @@
 
 #include "base/futex.h"
 #include "core/region.h"
+#include "core/vm_ops.h"
 #include "device/access_trace.h"
 #include "device/register_port.h"
 
@@ -72,8 +73,8 @@ struct DeviceCall {
   std::string message;
 };
 
-struct Device {
-  Device() = default;
+struct Device : Backing {
+  Device();
   ~Device() { trace_set_release(traces); }
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
@@ -104,6 +105,9 @@ struct Device {
 };
 
 using DeviceRef = std::shared_ptr<Device>;
+
+// What stands behind a region of a device.
+inline Device& device_of(const Object* object) { return static_cast<Device&>(*object->backing); }
 
 DeviceRef device_create(const std::string& name, uint32_t limit_ms, std::function<void()> ring);
 DeviceRef device_find(uint64_t id);  // null when there is none (any more)

@@ -161,7 +161,7 @@ void supply_natively(Region* region, size_t page) {
 // --- asking ---------------------------------------------------------------------------------------------------------------
 
 void ask(Region* region, size_t page, uint64_t flags, uint32_t tid) {
-  const DeviceRef& device = region->object->device;
+  const DeviceRef device = std::static_pointer_cast<Device>(region->object->backing);
   const bool write_fault = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
   const bool write = (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0;
   const uint64_t token = device_token();
@@ -184,7 +184,7 @@ void ask(Region* region, size_t page, uint64_t flags, uint32_t tid) {
                          (write ? 1u : 0u) | (present ? 2u : 0u)}});
 }
 
-bool is_owner(const Region* region, uint32_t tid) { return static_cast<int>(tid) == region->object->device->owner_tid; }
+bool is_owner(const Region* region, uint32_t tid) { return static_cast<int>(tid) == device_of(region->object).owner_tid; }
 
 bool is_waited_for(PageProgress now) { return now == PageProgress::asked || now == PageProgress::write_asked; }
 

@@ -14,30 +14,26 @@
 #include "base/futex.h"
 #include "core/region.h"
 #include "core/region_table.h"
+#include "core/vm_ops.h"
 #include "instruction/machine_context.h"
 
 namespace revocable {
 
-// Reserves the scratch pages. Normal code, before the first mapping of registers. False where accesses cannot be trapped.
+// Reserves the scratch pages, and registers the handler for SIGTRAP with the fault handler. Normal code, before the first mapping
+// of registers. False where accesses cannot be trapped.
 bool register_trap_reserve();
 
-enum class Delivery {
-  complete,        // the access is done, or stands before its step
-  not_understood,  // nothing has been done
-  deadly           // it is not delivered, and the mapping has no fill
-};
-
-// An access to a live mapping of registers. In the fault handler. Leaves the scope when it has to wait.
+// An access to a live mapping of registers: see VmOps::access.
 Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machine, ReaderScope& scope);
 
-// For check(): an access to a mapping of registers has not reached the model. In the handler.
+// For check(): an access to a mapping of registers has not reached the model. In the handler: see VmOps::missed.
 void note_raw_failure(Region* region, uintptr_t address, Cause cause);
 
 // This thread was to make a step and has come to a fault that is not ours: its registers are as they were before. Should the
-// instruction begin again, it gets what the model has given already. In the handler.
+// instruction begin again, it gets what the model has given already. In the handler: see StepHandler.
 void abandon_step(MachineContext& machine);
 
-// Whether the handler below is in place. handlers_check (handler_install.h) puts it there when it is wanted.
+// Whether the handler below is in place. The watchdog (handlers_check) puts it there when it is wanted.
 enum : uint32_t { kTrapHandlerUnasked, kTrapHandlerWanted, kTrapHandlerInPlace, kTrapHandlerRefused };
 extern FutexWord g_trap_handler;
 

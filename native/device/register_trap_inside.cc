@@ -796,9 +796,24 @@ static void free_after_fork() {
   trace_after_fork();
 }
 
+#if defined(__x86_64__)
+static constexpr StepHandler kStepHandler{
+    .handler = revocable_mmap_trap_handler,
+    .wanted = [] { return g_trap_handler.load() == kTrapHandlerWanted; },
+    .in_place = [] { return g_trap_handler.load() == kTrapHandlerInPlace; },
+    .installed =
+        [](bool done) {
+          g_trap_handler.store(done && single_step_works() ? kTrapHandlerInPlace : kTrapHandlerRefused);
+          futex_wake_private(&g_trap_handler);
+        },
+    .abandon = abandon_step,
+};
+#endif
+
 bool register_trap_reserve() {
 #if defined(__x86_64__)
   if (!features().register_traps) return false;
+  g_step_handler.store(&kStepHandler, std::memory_order_release);
   static const bool noticed = pthread_atfork(nullptr, nullptr, free_after_fork) == 0;
   if (!noticed) return false;
   g_may_spin.store(spinning_helps(), std::memory_order_relaxed);

@@ -3,11 +3,13 @@
 
 #include <signal.h>
 
+#include <atomic>
 #include <cstdint>
 
 #include "core/event_ring.h"
 #include "core/region.h"
 #include "fault/guarded_copy.h"
+#include "instruction/machine_context.h"
 
 namespace revocable {
 
@@ -32,6 +34,21 @@ Cause cause_of_missing_page(Region* region, size_t offset, bool write);
 void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t address, bool write);
 // The access goes to a page of fill, and what it means is told; the object's page is put back by the service thread.
 void divert_self_fault(Region* region, uintptr_t address, bool write);
+
+// The handler for SIGTRAP, which device/ has: it is put in place when a thread wants it, and then kept there as the two for
+// faults are.
+struct StepHandler {
+  void (*handler)(int signal, siginfo_t* info, void* context);
+  // Normal code, one thread at a time: whether a thread waits for it; whether it is in place; what came of putting it there.
+  bool (*wanted)();
+  bool (*in_place)();
+  void (*installed)(bool done);
+  // In the fault handler: this thread was to make a step, perhaps, and has come to a fault that is not ours. Its registers are to
+  // be as they were before.
+  void (*abandon)(MachineContext& machine);
+};
+// Null until device/ has registered it; constant from then on.
+extern std::atomic<const StepHandler*> g_step_handler;
 
 // For what else runs in the handler (device/register_trap_inside.cc).
 //

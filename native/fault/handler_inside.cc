@@ -38,7 +38,7 @@
 #include "core/region_table.h"
 #include "core/registry.h"
 #include "core/service.h"
-#include "device/register_trap.h"
+#include "core/vm_ops.h"
 #include "fault/guarded_copy.h"
 #include "fault/signal_chain.h"
 #include "instruction/decode.h"
@@ -50,6 +50,7 @@
 namespace revocable {
 
 HandlerWork g_handler_work;
+std::atomic<const StepHandler*> g_step_handler{nullptr};
 
 namespace {
 
@@ -602,7 +603,7 @@ Outcome protection_fault(Region* region, const Fault& fault) {
   if (region->fill == Fill::deadly || !ensure_marks(region)) return Outcome::foreign;
   if (region->trapped) {
     bump(g_counters.accesses_refused);
-    note_raw_failure(region, fault.address, Cause::refused);
+    region->ops->missed(region, fault.address, Cause::refused);
   }
   const EventKind kind = region->trapped ? EventKind::fault_refused : EventKind::fault_protection;
   return stray(region, page, fault, !region->trapped && (prot & PROT_READ) != 0, kind) ? Outcome::handled : Outcome::foreign;
@@ -653,7 +654,7 @@ bool is_register_access(const Region* region, const Fault& fault) {
 }
 
 Outcome register_access(Region* region, const Fault& fault, ReaderScope& scope) {
-  switch (deliver_access(region, fault.address, *fault.machine, scope)) {
+  switch (region->ops->access(region, fault.address, *fault.machine, scope)) {
     case Delivery::complete: return Outcome::handled;
     case Delivery::deadly: return Outcome::foreign;
     case Delivery::not_understood: break;
@@ -841,7 +842,7 @@ extern "C" void revocable_mmap_fault_handler(int signal, siginfo_t* info, void* 
   const int saved_errno = errno;
   MachineContext machine(context);
   if (resolve(signal, info, machine) == Outcome::foreign) {
-    abandon_step(machine);
+    if (const StepHandler* steps = g_step_handler.load(std::memory_order_acquire)) steps->abandon(machine);
     bump(g_counters.foreign);
     chain_signal(signal, info, context, MachineContext::delivered_by_kernel(info, context, __builtin_dwarf_cfa()));
   }

@@ -110,8 +110,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        'bool is_owner(const Region* region, uint32_t tid) { return static_cast<int>(tid) == region->object->device->owner_tid; }',
-        'bool is_owner(const Region* region, uint32_t tid) { return static_cast<int>(tid) == -region->object->device->owner_tid; }',
+        'bool is_owner(const Region* region, uint32_t tid) { return static_cast<int>(tid) == device_of(region->object).owner_tid; }',
+        'bool is_owner(const Region* region, uint32_t tid) { return static_cast<int>(tid) == -device_of(region->object).owner_tid; }',
       ],
     ],
     tests: [{ native: 'an owner that touches its own page' }],

@@ -125,7 +125,7 @@ Object* region_of(const DeviceRef& device, size_t pages, Supply supply = {}) {
   CHECK_OK(pager_start(supply.ask_before_write));
   Object* object = nullptr;
   const Failure failure = object_create({.size = pages * kPageSize},
-                                        {.device = device, .supply = std::make_shared<Supply>(std::move(supply))}, &object);
+                                        {.backing = device, .supply = std::make_shared<Supply>(std::move(supply))}, &object);
   CHECK_OK(failure);
   return object;
 }
@@ -609,7 +609,7 @@ TEST("R6 a mapping's end is told exactly once, by close or by revoke, and not of
   start_library();
   Model model([](const Work&) {});
   Object* object = nullptr;
-  REQUIRE_OK(object_create({.size = 4 * kPageSize}, {.device = model.device()}, &object));
+  REQUIRE_OK(object_create({.size = 4 * kPageSize}, {.backing = model.device()}, &object));
   View first = map(object), second = map(object), third = map(object);
   first.close();
   EVENTUALLY(model.ends() == 1);

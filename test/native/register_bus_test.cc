@@ -34,7 +34,7 @@ class AnsweringDevice {
     start_library();
     threads_.add([this, limit_ms] { serve(limit_ms); });
     ready_.wait(0);
-    ObjectOptions described{.name = "registers", .device = device, .registers = true};
+    ObjectOptions described{.name = "registers", .backing = device, .registers = true};
     CHECK_OK(object_create({.size = kPageSize}, described, &object));
     bus_begin(object, {.model = beside, .device = device.get(), .bell = bell_, .trapped = register_trap_reserve()});
     {

@@ -17,7 +17,7 @@ struct RegisterDevice {
   explicit RegisterDevice(const RegisterModel* model, const MapOptions& options = {}) {
     start_library();
     device = device_create("registers", 5000, [] {});
-    ObjectOptions described{.name = "registers", .device = device, .registers = true};
+    ObjectOptions described{.name = "registers", .backing = device, .registers = true};
     CHECK_OK(object_create({.size = kPageSize}, described, &object));
     bus_begin(object, {.model = model, .device = device.get(), .bell = -1, .trapped = register_trap_reserve()});
     device->buses.push_back(bus());

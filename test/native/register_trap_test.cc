@@ -93,7 +93,7 @@ struct Registers {
   Registers(const RegisterModel* behind, size_t bytes, const MapOptions& options = {}, uint32_t limit_ms = 5000) : model(behind) {
     start_library();
     device = device_create("registers", limit_ms, [] {});
-    ObjectOptions described{.name = "registers", .device = device, .registers = true};
+    ObjectOptions described{.name = "registers", .backing = device, .registers = true};
     CHECK_OK(object_create({.size = bytes}, described, &object));
     CHECK_OK(handlers_ensure());
     bus_begin(object, {.model = behind, .device = device.get(), .region = 0, .bell = -1, .trapped = register_trap_reserve()});
@@ -934,7 +934,7 @@ class Answering {
     start_library();
     thread_ = std::thread([this, limit_ms] { serve(limit_ms); });
     ready_.wait(0);
-    ObjectOptions described{.name = "registers", .device = device_, .registers = true};
+    ObjectOptions described{.name = "registers", .backing = device_, .registers = true};
     CHECK_OK(object_create({.size = 4096}, described, &object_));
     CHECK_OK(handlers_ensure());
     bus_begin(object_, {.device = device_.get(), .bell = bell_, .trapped = register_trap_reserve()});

@@ -12,17 +12,7 @@ import { fileURLToPath } from 'node:url';
 const LAYERS = [['base'], ['instruction'], ['core'], ['fault'], ['device', 'bench'], ['binding'], ['addon']];
 
 /** `including file -> included file`, and why it is still there. */
-const EXCEPTIONS = {
-  'core/mapping.cc -> device/device.h': 'begins and ends the mappings of devices, until vm_ops does',
-  'core/mapping.cc -> device/pager.h': 'arms and withdraws the pages of devices, until vm_ops does',
-  'core/region_table.cc -> device/device.h': 'frees what a device has of a mapping, until vm_ops does',
-  'core/registry.cc -> device/register_port.h': 'shuts the registers of an object, until vm_ops does',
-  'core/revoker.cc -> device/device.h': 'ends the mappings of devices, until vm_ops does',
-  'core/revoker.cc -> device/pager.h': 'lets go of the pages of devices, until vm_ops does',
-  'core/revoker.cc -> device/register_port.h': 'shuts and opens the registers of an object, until vm_ops does',
-  'fault/handler_inside.cc -> device/register_trap.h': 'delivers accesses to registers, until vm_ops does',
-  'fault/handler_install.cc -> device/register_trap.h': 'installs the handler for SIGTRAP, until it registers itself',
-};
+const EXCEPTIONS = {};
 
 const root = process.argv[2] ?? fileURLToPath(new URL('../../native', import.meta.url));
 
