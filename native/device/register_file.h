@@ -35,6 +35,9 @@ struct RegisterSpec {
   bool asks_reads = false, asks_writes = false;
 };
 
+// As many bytes of ones, at most 8.
+inline uint64_t ones(uint64_t bytes) { return bytes >= 8 ? ~uint64_t{0} : (uint64_t{1} << (8 * bytes)) - 1; }
+
 class RegisterFile {
  public:
   // Sorted by offset, and apart from each other. What none of them covers reads as `unlisted`, 0x00 or 0xff.

@@ -7,20 +7,13 @@
 #include "core/registry.h"
 #include "device/device.h"
 #include "device/register_file.h"
+#include "device/register_slots.h"
 
 namespace revocable {
-
-std::array<AskedAccess, kAskedAccesses> g_asked_accesses;
 
 namespace {
 
 std::atomic<RegisterBus*> g_newest_bus{nullptr};
-
-uint32_t state_of(uint32_t word) { return word & ((1u << AskedAccess::kStateBits) - 1); }
-uint32_t with_state(uint32_t word, AskedAccess::State state) { return word - state_of(word) + state; }
-
-// A slot that nobody uses any more: what still names it finds another generation.
-uint32_t freed(uint32_t word) { return with_state(word, AskedAccess::kFree) + (1u << AskedAccess::kStateBits); }
 
 uint64_t token_of(const AskedAccess* slot, uint32_t word) {
   return (uint64_t{word >> AskedAccess::kStateBits} * kAskedAccesses + static_cast<size_t>(slot - g_asked_accesses.data())) + 1;
@@ -33,86 +26,12 @@ uint32_t word_of(uint64_t token, AskedAccess::State state) {
   return (static_cast<uint32_t>((token - 1) / kAskedAccesses) << AskedAccess::kStateBits) + state;
 }
 
-// Only one changes a slot from `from`: whoever it is, is told so.
-bool move_on(AskedAccess* slot, uint32_t* word, AskedAccess::State to) {
-  const uint32_t next = with_state(*word, to);
-  if (!slot->word.compare_exchange_strong(*word, next, std::memory_order_acq_rel)) return false;
-  *word = next;
-  return true;
-}
-
-void finish(AskedAccess* slot, uint32_t word, AskedAccess::State state) {
-  slot->word.store(with_state(word, state), std::memory_order_release);
-  futex_wake_private(&slot->word);
-}
-
-// Nobody waits for it any more, and it is off the list.
-bool free_if_left(AskedAccess* slot) {
-  const uint32_t word = slot->word.load(std::memory_order_acquire);
-  if (state_of(word) != AskedAccess::kLeft) return false;
-  slot->word.store(freed(word), std::memory_order_release);
-  return true;
-}
-
-// Whoever waits for it goes on, and is told that it is gone. False when it has been left instead.
-bool end_asked(AskedAccess* slot) {
-  uint32_t word = slot->word.load(std::memory_order_acquire);
-  if (state_of(word) != AskedAccess::kAsked || !move_on(slot, &word, AskedAccess::kCopying)) return false;
-  finish(slot, word, AskedAccess::kGone);
-  return true;
-}
-
-// If its word still is this one: with the same generation, it is the same use of the slot.
-void end_taken(AskedAccess* slot, uint32_t word) {
-  if (move_on(slot, &word, AskedAccess::kAnswering)) finish(slot, word, AskedAccess::kGone);
-}
-
-// Oldest first.
-AskedAccess* take_all(RegisterBus* bus) {
-  AskedAccess* newest = bus->asked.exchange(nullptr, std::memory_order_acquire);
-  AskedAccess* oldest = nullptr;
-  while (newest != nullptr) {
-    AskedAccess* older = newest->next;
-    newest->next = oldest;
-    oldest = newest;
-    newest = older;
-  }
-  return oldest;
-}
-
 TakenAccess copy_of(const AskedAccess& slot, uint32_t word, uint32_t region) {
   return {token_of(&slot, word), slot.offset,   region,      slot.width, slot.reads,
           slot.writes,           slot.combines, slot.thread, slot.value, slot.combination};
 }
 
 }  // namespace
-
-void bus_let_go(RegisterBus* bus) {
-  for (AskedAccess* slot = take_all(bus); slot != nullptr;) {
-    AskedAccess* next = slot->next;
-    if (!end_asked(slot)) free_if_left(slot);
-    slot = next;
-  }
-  for (AskedAccess& slot : g_asked_accesses) {
-    // The word first: one that is the same at the end has belonged to this bus in between. Sequentially consistent, as the gate,
-    // which has been shut before: take_one looks the other way.
-    const uint32_t word = slot.word.load();
-    if (state_of(word) == AskedAccess::kTaken && slot.bus.load(std::memory_order_relaxed) == bus) end_taken(&slot, word);
-  }
-}
-
-void bus_sweep(RegisterBus* bus) {
-  do {
-    for (AskedAccess* slot = take_all(bus); slot != nullptr;) {
-      AskedAccess* next = slot->next;
-      const bool over = free_if_left(slot) || (!bus->open.load() && (end_asked(slot) || free_if_left(slot)));
-      if (!over) bus_push(bus, slot);
-      slot = next;
-    }
-    // Shut since: whoever shut it may have looked before what stands above put something back.
-  } while (!bus->open.load() && bus->asked.load() != nullptr);
-  bus_ring(bus);
-}
 
 // Off the list. Whoever has been waiting for it may have left it there.
 static void take_one(RegisterBus* bus, AskedAccess* slot, std::vector<TakenAccess>* taken) {
@@ -209,11 +128,6 @@ void bus_shut_of(RegisterBus* bus, uint64_t device) {
     bus->open.store(false);
   }
   bus_let_go(bus);
-}
-
-bool bus_asks(const RegisterBus* bus, uint64_t offset, unsigned bytes, bool reads, bool writes) {
-  const RegisterFile* file = bus->asking.load(std::memory_order_relaxed);
-  return file != nullptr && file->asks(offset, bytes, reads, writes);
 }
 
 BusAnswer bus_access(RegisterBus* bus, bool write, uint64_t offset, unsigned width, uint64_t* value) {

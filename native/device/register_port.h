@@ -75,6 +75,10 @@ class BusTurn {
   RegisterBus* bus_;
 };
 
+inline uint64_t low_bytes(uint64_t value, unsigned width) {
+  return width == 8 ? value : value & ((uint64_t{1} << (8 * width)) - 1);
+}
+
 // An access splits into naturally aligned pieces of at most 8 bytes, in ascending order: `each(offset, width, done)`, `done`
 // being how many bytes came before. Ends early, and returns false, when `each` does.
 template <typename Each>
@@ -92,7 +96,7 @@ bool for_each_piece(uint64_t offset, unsigned bytes, Each each) {
 bool bus_asks(const RegisterBus* bus, uint64_t offset, unsigned bytes, bool reads, bool writes);
 
 // One call of the model in C++, under the turn, and its record in the traces. `raw`: not by a checked accessor.
-// Async-signal-safe. (register_trap_inside.cc)
+// Async-signal-safe.
 uint64_t model_read(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, bool raw);
 void model_write(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, uint64_t value, bool raw);
 
@@ -121,7 +125,6 @@ enum class AccessResult : uint32_t {
 };
 
 // Leaves the access for the device's thread and waits for its answer, the value read. Async-signal-safe.
-// (register_trap_inside.cc)
 AccessResult ask_for_access(RegisterBus* bus, uint32_t incarnation, const RegisterAccess& access, uint64_t* value);
 
 // An access that a thread waits for. Slots are handed out by their state words, and never freed.
@@ -145,6 +148,9 @@ struct AskedAccess {
 
 inline constexpr size_t kAskedAccesses = 256;
 extern std::array<AskedAccess, kAskedAccesses> g_asked_accesses;
+
+// Whether threads that wait may look for a while before they sleep: where there is more than one processor.
+extern std::atomic<bool> g_register_waits_spin;
 
 // What the device's thread has taken to answer.
 struct TakenAccess {

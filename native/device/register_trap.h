@@ -9,6 +9,8 @@
 
 #include <signal.h>
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 #include "base/futex.h"
@@ -40,6 +42,17 @@ extern FutexWord g_trap_handler;
 // Whether a trap comes behind an instruction that was to run by itself: some emulators and sandboxes run on. Normal code, once
 // the handler is in place.
 bool single_step_works();
+
+// What register_trap.cc begins and the handlers use.
+struct TrapStart {
+  std::atomic<char*> scratch{nullptr};  // kTrapScratchBytes
+  std::atomic<int> process{0};          // that has the service thread
+  // The thread that tries whether steps are possible, and what came of it.
+  std::atomic<int> trying{0};
+  std::atomic<bool> trapped{false};
+};
+extern TrapStart g_trap_start;
+inline constexpr size_t kTrapScratchBytes = size_t{1} << 20;  // 64 steps, of two accesses, of two pages
 
 // For SIGTRAP.
 extern "C" __attribute__((visibility("default"))) void revocable_mmap_trap_handler(int signal, siginfo_t* info, void* context);

@@ -1,8 +1,6 @@
 // Runs in the fault handler, and in that for SIGTRAP: see the rules at the top of handler_inside.cc.
 #include "device/register_trap.h"
 
-#include <pthread.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,12 +12,10 @@
 #include <cstring>
 
 #include "base/counters.h"
-#include "base/features.h"
 #include "base/linux_abi.h"
 #include "base/spin.h"
 #include "core/event_ring.h"
 #include "core/service.h"
-#include "device/access_trace.h"
 #include "device/device.h"
 #include "device/register_port.h"
 #include "fault/handler.h"
@@ -31,19 +27,11 @@
 namespace revocable {
 
 FutexWord g_trap_handler{kTrapHandlerUnasked};
+TrapStart g_trap_start;
 
 namespace {
 
-// The thread that tries whether steps are possible, and what came of it.
-std::atomic<int> g_trying{0};
-std::atomic<bool> g_trapped{false};
-
-// That has the service thread.
-std::atomic<int> g_process{0};
-
 constexpr unsigned kWidest = 64;  // bytes of one access
-
-uint64_t low_bytes(uint64_t value, unsigned width) { return width == 8 ? value : value & ((uint64_t{1} << (8 * width)) - 1); }
 
 uint64_t now_ns() { return static_cast<uint64_t>(spin_clock_ns()); }
 
@@ -146,19 +134,6 @@ void tell_result(const Target& target, const MemoryAccess& access, AccessResult 
 
 // --- a model in C++ -----------------------------------------------------------------------------------------------------------
 
-void trace(RegisterBus* bus, uint64_t offset, unsigned width, uint64_t value, bool write, bool raw) {
-  TraceSet* traces = bus->traces.load(std::memory_order_relaxed);
-  if (!trace_active(traces)) return;
-  trace_access(traces, {.time_ns = now_ns(),
-                        .offset = offset,
-                        .value = value,
-                        .thread = static_cast<uint32_t>(abi::tid()),
-                        .region = bus->region.load(std::memory_order_relaxed),
-                        .width = static_cast<uint8_t>(width),
-                        .write = write,
-                        .raw = raw});
-}
-
 // Whether there still is what the access was for.
 bool is_behind(const Target& target) {
   return target.bus->open.load() && target.bus->incarnation.load(std::memory_order_relaxed) == target.incarnation;
@@ -182,120 +157,6 @@ void write_pieces(RegisterBus* bus, const RegisterModel& model, uint64_t offset,
 }
 
 // --- a model in JavaScript ----------------------------------------------------------------------------------------------------
-
-// How long an accessor looks before it sleeps: being woken costs more than most models take.
-constexpr uint32_t kSpinUs = 50;
-std::atomic<bool> g_may_spin{false};
-
-constexpr uint32_t kStateMask = (1u << AskedAccess::kStateBits) - 1;
-
-AskedAccess* take_slot(uint32_t* word) {
-  for (AskedAccess& slot : g_asked_accesses) {
-    uint32_t seen = slot.word.load(std::memory_order_relaxed);
-    if ((seen & kStateMask) != AskedAccess::kFree) continue;
-    *word = seen + AskedAccess::kFilling;
-    if (slot.word.compare_exchange_strong(seen, *word, std::memory_order_acquire)) return &slot;
-  }
-  return nullptr;
-}
-
-void fill_slot(AskedAccess* slot, RegisterBus* bus, const RegisterAccess& access, int thread) {
-  slot->bus.store(bus, std::memory_order_relaxed);
-  slot->offset = access.offset;
-  slot->width = access.width;
-  slot->reads = access.reads;
-  slot->writes = access.writes;
-  slot->thread = thread;
-  slot->value = access.value;
-  slot->combines = access.combination != nullptr;
-  if (slot->combines) slot->combination = *access.combination;
-}
-
-void leave_with_owner(RegisterBus* bus, AskedAccess* slot) {
-  const bool alone = bus_push(bus, slot);
-  // Shut meanwhile, and whoever shut it may have looked too early for this one.
-  if (!bus->open.load()) return bus_sweep(bus);
-  if (alone) bus_ring(bus);  // else whoever left the one before has rung, and the owner takes all
-}
-
-// Whether the slot has come to its end; gives it back then.
-bool collect(AskedAccess* slot, AccessResult* result, uint64_t* value) {
-  const uint32_t word = slot->word.load(std::memory_order_acquire);
-  const uint32_t state = word & kStateMask;
-  if (state != AskedAccess::kAnswered && state != AskedAccess::kGone) return false;
-  *value = slot->value;
-  *result = state == AskedAccess::kGone ? AccessResult::gone : slot->failed ? AccessResult::failed : AccessResult::answered;
-  slot->word.store(word - state + (1u << AskedAccess::kStateBits), std::memory_order_release);
-  return true;
-}
-
-// Nobody waits for it any more. False when it is being taken or answered in this moment.
-bool leave(AskedAccess* slot) {
-  uint32_t word = slot->word.load(std::memory_order_acquire);
-  const uint32_t state = word & kStateMask;
-  if (state == AskedAccess::kAsked) {  // still on the list: whoever takes it off gives it back
-    return slot->word.compare_exchange_strong(word, word - state + AskedAccess::kLeft, std::memory_order_acq_rel);
-  }
-  if (state != AskedAccess::kTaken) return false;
-  return slot->word.compare_exchange_strong(word, word - state + (1u << AskedAccess::kStateBits), std::memory_order_acq_rel);
-}
-
-AccessResult await_answer(RegisterBus* bus, AskedAccess* slot, uint64_t limit_ns, uint64_t* value) {
-  AccessResult result;
-  const uint64_t begun = now_ns();
-  while (g_may_spin.load(std::memory_order_relaxed) && now_ns() - begun < uint64_t{kSpinUs} * 1000) {
-    if (collect(slot, &result, value)) return result;
-    for (int i = 0; i < 8; ++i) relax_processor();
-  }
-  for (;;) {
-    const uint32_t word = slot->word.load(std::memory_order_acquire);
-    if (collect(slot, &result, value)) return result;
-    const uint64_t now = now_ns();
-    if (now - begun >= limit_ns && leave(slot)) {
-      bus_sweep(bus);  // or what has been left would use up the slots while the owner does not look
-      return AccessResult::late;
-    }
-    // While it is being taken or answered its word changes in a moment.
-    const uint64_t left = now - begun < limit_ns ? limit_ns - (now - begun) : 100'000;
-    const timespec limit{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
-    futex_wait_private(&slot->word, word, &limit);
-  }
-}
-
-}  // namespace
-
-AccessResult ask_for_access(RegisterBus* bus, uint32_t incarnation, const RegisterAccess& access, uint64_t* value) {
-  const int thread = abi::tid();
-  if (bus->owner_tid.load(std::memory_order_relaxed) == thread) return AccessResult::self;
-  const uint64_t limit_ns = uint64_t{bus->limit_ms.load(std::memory_order_relaxed)} * 1'000'000;
-  const uint64_t begun = now_ns();
-  uint32_t word = 0;
-  AskedAccess* slot;
-  while ((slot = take_slot(&word)) == nullptr) {  // more threads wait than there are slots
-    if (!bus->open.load()) return AccessResult::gone;
-    if (now_ns() - begun >= limit_ns) return AccessResult::late;
-    const timespec pause{0, 100'000};
-    syscall(SYS_nanosleep, &pause, nullptr);
-  }
-  fill_slot(slot, bus, access, thread);
-  slot->incarnation = incarnation;
-  slot->word.store(word - AskedAccess::kFilling + AskedAccess::kAsked, std::memory_order_release);
-  leave_with_owner(bus, slot);
-  return await_answer(bus, slot, limit_ns, value);
-}
-
-uint64_t model_read(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, bool raw) {
-  const uint64_t value = low_bytes(model.read(model.context, offset, width), width);
-  trace(bus, offset, width, value, false, raw);
-  return value;
-}
-
-void model_write(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, uint64_t value, bool raw) {
-  model.write(model.context, offset, width, low_bytes(value, width));
-  trace(bus, offset, width, low_bytes(value, width), true, raw);
-}
-
-namespace {
 
 AccessResult ask_for_bytes(const Target& target, uint64_t offset, unsigned bytes, bool write, char* at) {
   AccessResult result = AccessResult::answered;
@@ -519,16 +380,15 @@ struct Step {
   Moved moved[kMoved];
 };
 
-constexpr size_t kSteps = 64;
 // An access may begin anywhere in its page and end in the next.
 constexpr size_t kScratchPage = 4096, kScratchBytes = 2 * kScratchPage;
+constexpr size_t kSteps = kTrapScratchBytes / (kMoved * kScratchBytes);
 std::array<Step, kSteps> g_steps;
 std::atomic<uint32_t> g_abandoned{0};  // steps; while there are none, nobody looks for one
-std::atomic<char*> g_scratch{nullptr};
 
 char* scratch_of(const Step* step, unsigned index) {
   const size_t number = static_cast<size_t>(step - g_steps.data()) * kMoved + index;
-  return g_scratch.load(std::memory_order_relaxed) + number * kScratchBytes;
+  return g_trap_start.scratch.load(std::memory_order_relaxed) + number * kScratchBytes;
 }
 
 // The step is not to be interrupted by a handler that would see the registers moved. What the instruction itself may raise, and
@@ -705,7 +565,8 @@ bool trap_handler_ready() {
   uint32_t unasked = kTrapHandlerUnasked, wanted = kTrapHandlerWanted;
   if (g_trap_handler.compare_exchange_strong(unasked, kTrapHandlerWanted)) service_wake();
   // The child of a fork has no service thread.
-  if (getpid() != g_process.load(std::memory_order_relaxed)) g_trap_handler.compare_exchange_strong(wanted, kTrapHandlerRefused);
+  if (getpid() != g_trap_start.process.load(std::memory_order_relaxed))
+    g_trap_handler.compare_exchange_strong(wanted, kTrapHandlerRefused);
   for (const uint64_t begun = now_ns(); now_ns() - begun < kLongestNs;) {
     if (g_trap_handler.load(std::memory_order_acquire) != kTrapHandlerWanted) break;
     const timespec slice{0, 50'000'000};
@@ -790,76 +651,6 @@ void note_raw_failure(Region* region, uintptr_t address, Cause cause) {
   mapping->raw_failures.fetch_add(1, std::memory_order_release);
 }
 
-// The child of a fork has one thread: what the others held, nobody gives back there.
-static void free_after_fork() {
-  bus_after_fork();
-  trace_after_fork();
-}
-
-#if defined(__x86_64__)
-static constexpr StepHandler kStepHandler{
-    .handler = revocable_mmap_trap_handler,
-    .wanted = [] { return g_trap_handler.load() == kTrapHandlerWanted; },
-    .in_place = [] { return g_trap_handler.load() == kTrapHandlerInPlace; },
-    .installed =
-        [](bool done) {
-          g_trap_handler.store(done && single_step_works() ? kTrapHandlerInPlace : kTrapHandlerRefused);
-          futex_wake_private(&g_trap_handler);
-        },
-    .abandon = abandon_step,
-};
-#endif
-
-bool register_trap_reserve() {
-#if defined(__x86_64__)
-  if (!features().register_traps) return false;
-  g_step_handler.store(&kStepHandler, std::memory_order_release);
-  static const bool noticed = pthread_atfork(nullptr, nullptr, free_after_fork) == 0;
-  if (!noticed) return false;
-  g_may_spin.store(spinning_helps(), std::memory_order_relaxed);
-  if (g_scratch.load() != nullptr) return true;
-  g_process.store(getpid());
-  void* at =
-      mmap(nullptr, kSteps * kMoved * kScratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (at == MAP_FAILED) return false;
-  char* none = nullptr;
-  if (!g_scratch.compare_exchange_strong(none, static_cast<char*>(at))) munmap(at, kSteps * kMoved * kScratchBytes);
-  return true;
-#else
-  return false;
-#endif
-}
-
-bool single_step_works() {
-#if defined(__x86_64__)
-  if (!features().single_step) return false;
-  sigset_t trap, before;
-  sigemptyset(&trap);
-  sigaddset(&trap, SIGTRAP);
-  if (pthread_sigmask(SIG_UNBLOCK, &trap, &before) != 0) return false;
-  g_trapped.store(false);
-  g_trying.store(abi::tid());
-  // The trap is behind the nop, and its handler takes the flag away; the rest is for where no trap comes. The stack pointer
-  // leaves the red zone alone.
-  asm volatile(
-      "lea -128(%%rsp), %%rsp\n\t"
-      "pushfq\n\t"
-      "orq $0x100, (%%rsp)\n\t"
-      "popfq\n\t"
-      "nop\n\t"
-      "pushfq\n\t"
-      "andq $~0x100, (%%rsp)\n\t"
-      "popfq\n\t"
-      "lea 128(%%rsp), %%rsp" ::
-          : "memory", "cc");
-  g_trying.store(0);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return g_trapped.load();
-#else
-  return false;
-#endif
-}
-
 Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machine, ReaderScope& scope) {
   // A step that has come to registers which were none when it was planned: planned anew.
   if (machine.trap_flag()) abandon_step(machine);
@@ -888,9 +679,9 @@ extern "C" void revocable_mmap_trap_handler(int signal, siginfo_t* info, void* c
   Step* step = info->si_code == TRAP_TRACE && is_stepping(machine) ? find_step(abi::tid(), machine) : nullptr;
   if (step != nullptr) {
     end_step(step, machine);
-  } else if (info->si_code == TRAP_TRACE && g_trying.load() == abi::tid()) {
+  } else if (info->si_code == TRAP_TRACE && g_trap_start.trying.load() == abi::tid()) {
     machine.set_trap_flag(false);
-    g_trapped.store(true);
+    g_trap_start.trapped.store(true);
   } else {
     bump(g_counters.foreign);
     chain_signal(signal, info, context, MachineContext::delivered_by_kernel(info, context, __builtin_dwarf_cfa()));

@@ -5,7 +5,7 @@ const FILE = 'src/device/device-file.ts';
 const BUS = 'src/device/bus.ts';
 const PORT = 'native/device/register_port.cc';
 const TRAP = 'native/device/register_trap_inside.cc';
-const REGISTERS = 'native/device/register_file.cc';
+const REGISTERS = 'native/device/register_file_inside.cc';
 const TRACE = 'native/device/access_trace.cc';
 
 export const DEVICES = [
@@ -313,19 +313,9 @@ export const DEVICES = [
     harm: 'an access reads the value of another register',
     changes: [
       [
-        PORT,
+        'native/device/register_slots.h',
         'uint32_t freed(uint32_t word) { return with_state(word, AskedAccess::kFree) + (1u << AskedAccess::kStateBits); }',
         'uint32_t freed(uint32_t word) { return with_state(word, AskedAccess::kFree); }',
-      ],
-      [
-        TRAP,
-        '  slot->word.store(word - state + (1u << AskedAccess::kStateBits), std::memory_order_release);\n',
-        '  slot->word.store(word - state, std::memory_order_release);\n',
-      ],
-      [
-        TRAP,
-        '  if (state != AskedAccess::kTaken) return false;\n  return slot->word.compare_exchange_strong(word, word - state + (1u << AskedAccess::kStateBits), std::memory_order_acq_rel);',
-        '  if (state != AskedAccess::kTaken) return false;\n  return slot->word.compare_exchange_strong(word, word - state, std::memory_order_acq_rel);',
       ],
     ],
     tests: [{ native: 'registers: a model that fails' }, { native: 'registers' }],
@@ -334,7 +324,11 @@ export const DEVICES = [
     title: 'registers: an access that was left keeps its slot',
     harm: 'after 256 late answers no raw access reaches any device',
     changes: [
-      [TRAP, '      bus_sweep(bus);  // or what has been left would use up the slots while the owner does not look\n', ''],
+      [
+        'native/device/register_port_inside.cc',
+        '      bus_sweep(bus);  // or what has been left would use up the slots while the owner does not look\n',
+        '',
+      ],
     ],
     tests: [{ native: 'registers: what a stuck device' }],
   },

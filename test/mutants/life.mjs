@@ -207,9 +207,9 @@ export const LIFE = [
     harm: 'events come with the next ones, or never',
     changes: [
       [
-        SERVICE,
-        '  if (!g_announced.exchange(true)) service_wake();\n',
-        '  if (!g_announced.load()) service_wake();\n  g_announced.store(true);\n',
+        'native/core/service_inside.cc',
+        '  if (!g_service_bell.announced.exchange(true)) service_wake();\n',
+        '  if (!g_service_bell.announced.load()) service_wake();\n  g_service_bell.announced.store(true);\n',
       ],
     ],
     tests: [{ jest: 'test/observability.test.ts' }],
@@ -217,7 +217,13 @@ export const LIFE = [
   {
     title: 'L5 no thread says that it has looked at the events',
     harm: 'only the first events of a process wake a thread',
-    changes: [[SERVICE, 'void service_events_looked_at() { g_announced.store(false); }', 'void service_events_looked_at() {}']],
+    changes: [
+      [
+        SERVICE,
+        'void service_events_looked_at() { g_service_bell.announced.store(false); }',
+        'void service_events_looked_at() {}',
+      ],
+    ],
     tests: [{ jest: 'test/rules/l5-one-terminal-event.test.ts' }],
   },
   {

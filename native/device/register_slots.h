@@ -1,0 +1,63 @@
+// The slots in which raw accesses to registers wait for JavaScript, as register_port.cc and register_port_inside.cc change them.
+// Async-signal-safe.
+#pragma once
+
+#include "base/futex.h"
+#include "device/register_port.h"
+
+namespace revocable {
+
+inline uint32_t state_of(uint32_t word) { return word & ((1u << AskedAccess::kStateBits) - 1); }
+inline uint32_t with_state(uint32_t word, AskedAccess::State state) { return word - state_of(word) + state; }
+
+// A slot that nobody uses any more: what still names it finds another generation.
+inline uint32_t freed(uint32_t word) { return with_state(word, AskedAccess::kFree) + (1u << AskedAccess::kStateBits); }
+
+// Only one changes a slot from `from`: whoever it is, is told so.
+inline bool move_on(AskedAccess* slot, uint32_t* word, AskedAccess::State to) {
+  const uint32_t next = with_state(*word, to);
+  if (!slot->word.compare_exchange_strong(*word, next, std::memory_order_acq_rel)) return false;
+  *word = next;
+  return true;
+}
+
+inline void finish(AskedAccess* slot, uint32_t word, AskedAccess::State state) {
+  slot->word.store(with_state(word, state), std::memory_order_release);
+  futex_wake_private(&slot->word);
+}
+
+// Nobody waits for it any more, and it is off the list.
+inline bool free_if_left(AskedAccess* slot) {
+  const uint32_t word = slot->word.load(std::memory_order_acquire);
+  if (state_of(word) != AskedAccess::kLeft) return false;
+  slot->word.store(freed(word), std::memory_order_release);
+  return true;
+}
+
+// Whoever waits for it goes on, and is told that it is gone. False when it has been left instead.
+inline bool end_asked(AskedAccess* slot) {
+  uint32_t word = slot->word.load(std::memory_order_acquire);
+  if (state_of(word) != AskedAccess::kAsked || !move_on(slot, &word, AskedAccess::kCopying)) return false;
+  finish(slot, word, AskedAccess::kGone);
+  return true;
+}
+
+// If its word still is this one: with the same generation, it is the same use of the slot.
+inline void end_taken(AskedAccess* slot, uint32_t word) {
+  if (move_on(slot, &word, AskedAccess::kAnswering)) finish(slot, word, AskedAccess::kGone);
+}
+
+// Oldest first.
+inline AskedAccess* take_all(RegisterBus* bus) {
+  AskedAccess* newest = bus->asked.exchange(nullptr, std::memory_order_acquire);
+  AskedAccess* oldest = nullptr;
+  while (newest != nullptr) {
+    AskedAccess* older = newest->next;
+    newest->next = oldest;
+    oldest = newest;
+    newest = older;
+  }
+  return oldest;
+}
+
+}  // namespace revocable
