@@ -30,7 +30,7 @@
         "native/core/copy_thread.cc",
         "native/core/event_ring.cc",
         "native/core/mapping.cc",
-        "native/core/region_table.cc",
+        "native/core/mapping_table.cc",
         "native/core/registry.cc",
         "native/core/revoker.cc",
         "native/core/service.cc",

@@ -11,7 +11,7 @@
 #include "base/page.h"
 #include "binding/env_state.h"
 #include "core/mapping.h"
-#include "core/region_table.h"
+#include "core/mapping_table.h"
 #include "device/device.h"
 #include "device/pager.h"
 #include "device/register_file.h"
@@ -228,9 +228,9 @@ Napi::Value answer_fault(const Napi::CallbackInfo& info) {
 
 // selfFaults(id): touches of the mapping by the thread that would have had to answer
 Napi::Value self_faults(const Napi::CallbackInfo& info) {
-  const Region* region = EnvState::of(info.Env()).region(info[0]);
-  const DeviceMapping* mapping = region == nullptr ? nullptr : region->device_mapping;
-  return Napi::Number::New(info.Env(), mapping == nullptr ? 0 : mapping->self_faults.load());
+  const Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  const DeviceMapping* device_mapping = mapping == nullptr ? nullptr : mapping->device_mapping;
+  return Napi::Number::New(info.Env(), device_mapping == nullptr ? 0 : device_mapping->self_faults.load());
 }
 
 // deviceCall(deviceId, numbers): token, or 0 when the device is gone. `numbers`: seven arguments.
@@ -372,14 +372,14 @@ void register_access_asked(const Napi::CallbackInfo& info) {
 // still, and the mapping's state says nothing of it. A page that was diverted is back when this returns: whatever had the fill in
 // its place came before, and so is among what is told now.
 Napi::Value raw_failures(const Napi::CallbackInfo& info) {
-  Region* region = EnvState::of(info.Env()).region(info[0]);
-  const DeviceMapping* mapping = region == nullptr ? nullptr : region->device_mapping;
-  if (mapping == nullptr) return Napi::Number::New(info.Env(), 0);
-  const RegisterBus* bus = region->object->bus.load(std::memory_order_acquire);
+  Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  const DeviceMapping* device_mapping = mapping == nullptr ? nullptr : mapping->device_mapping;
+  if (device_mapping == nullptr) return Napi::Number::New(info.Env(), 0);
+  const RegisterBus* bus = mapping->object->bus.load(std::memory_order_acquire);
   if (bus != nullptr && !bus->open.load()) return Napi::Number::New(info.Env(), -1);
-  if ((status_words()[region->slot].load() & kStatusMarked) != 0) settle_strays(region);
-  const uint32_t count = mapping->raw_failures.load(std::memory_order_acquire);
-  const uint64_t last = mapping->raw_failure.load(std::memory_order_relaxed);
+  if ((status_words()[mapping->slot].load() & kStatusMarked) != 0) settle_strays(mapping);
+  const uint32_t count = device_mapping->raw_failures.load(std::memory_order_acquire);
+  const uint64_t last = device_mapping->raw_failure.load(std::memory_order_relaxed);
   auto numbers = info[1].As<Napi::Float64Array>();
   numbers[0] = static_cast<double>(last >> 56);
   numbers[1] = static_cast<double>(last & ((uint64_t{1} << 56) - 1));

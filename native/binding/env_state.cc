@@ -220,16 +220,17 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
     std::lock_guard guard(*threaded_waits.lock);
     for (auto& [token, waiter] : *threaded_waits.waiters) wait_cancel(waiter);
   }
-  for (auto& [id, held] : regions) {
-    for (uint32_t i = 0; i < held.handles; ++i) release_region_handle(held.region, held.creator && i == 0);
+  for (auto& [id, held] : mappings) {
+    for (uint32_t i = 0; i < held.handles; ++i) release_mapping_handle(held.mapping, held.creator && i == 0);
   }
   // V8 is about to unmap the buffers' memory. The copies have been woken, and end within their chunk.
   for (auto& [token, copy] : copies) {
-    const auto found = regions.find(static_cast<uint64_t>(region_id(copy->region)));
-    while (found != regions.end() && found->second.creator && copy->done.load() == 0) futex_wait_private(&copy->done, 0, nullptr);
+    const auto found = mappings.find(static_cast<uint64_t>(mapping_id(copy->mapping)));
+    while (found != mappings.end() && found->second.creator && copy->done.load() == 0)
+      futex_wait_private(&copy->done, 0, nullptr);
   }
   copies.clear();
-  regions.clear();
+  mappings.clear();
   for (auto& [id, held] : objects) object_release(held.object);
   objects.clear();
   notify.Reset();
@@ -251,14 +252,14 @@ Object* EnvState::object(const Napi::Value& id) const {
   return found == objects.end() ? nullptr : found->second.object;
 }
 
-Region* EnvState::region(const Napi::Value& id) const { return region(to_u64(id)); }
+Mapping* EnvState::mapping(const Napi::Value& id) const { return mapping(to_u64(id)); }
 
-Region* EnvState::region(uint64_t key) const {
-  if (key == last_id_) return last_region_;  // loops copy from one mapping
-  const auto found = regions.find(key);
-  if (found == regions.end()) return nullptr;
+Mapping* EnvState::mapping(uint64_t key) const {
+  if (key == last_id_) return last_mapping_;  // loops copy from one mapping
+  const auto found = mappings.find(key);
+  if (found == mappings.end()) return nullptr;
   last_id_ = key;
-  return last_region_ = found->second.region;
+  return last_mapping_ = found->second.mapping;
 }
 
 Napi::Value to_js(Napi::Env env, const Failure& failure) {

@@ -51,7 +51,7 @@ class Mailbox {
 };
 
 struct Held {
-  Region* region;
+  Mapping* mapping;
   uint32_t handles;  // Mapping objects of this environment, and pins
   bool creator;      // made here: it ends with the environment
 };
@@ -65,7 +65,7 @@ struct ThreadedWaits {
 
 // A copy on another thread, between the mapping and memory of its own.
 struct Copy {
-  Region* region;
+  Mapping* mapping;
   size_t offset;
   bool write;
   std::unique_ptr<char[]> memory;
@@ -93,8 +93,8 @@ class EnvState {
     uint32_t wrappers;  // MemoryObjects of this environment
   };
   std::unordered_map<uint64_t, HeldObject> objects;
-  std::unordered_map<uint64_t, Held> regions;  // by region id
-  std::unordered_set<Waiter*> waiting;         // synchronous waits under way
+  std::unordered_map<uint64_t, Held> mappings;  // by mapping id
+  std::unordered_set<Waiter*> waiting;          // synchronous waits under way
   ThreadedWaits threaded_waits;
   std::vector<DeviceRef> devices;  // owned by this thread
   // Devices with models of other addons, which go before this library does: shut first.
@@ -122,9 +122,9 @@ class EnvState {
 
   int subscription() const { return subscription_; }  // at the service, which need not tell this one of what it did itself
   Object* object(const Napi::Value& id) const;
-  Region* region(const Napi::Value& id) const;
-  Region* region(uint64_t id) const;
-  void forget_last() { last_id_ = 0, last_region_ = nullptr; }  // when a region is taken out of `regions`
+  Mapping* mapping(const Napi::Value& id) const;
+  Mapping* mapping(uint64_t id) const;
+  void forget_last() { last_id_ = 0, last_mapping_ = nullptr; }  // when a mapping is taken out of `mappings`
 
  private:
   Napi::Reference<Napi::Float64Array> described_holder_;
@@ -150,16 +150,18 @@ class EnvState {
   static void set_attentive(FaultWatch* watch, bool now);
   FaultWatch* faults_ = nullptr;
   int subscription_;
-  mutable uint64_t last_id_ = 0;  // no region's: generations begin at 1
-  mutable Region* last_region_ = nullptr;
+  mutable uint64_t last_id_ = 0;  // no mapping's: generations begin at 1
+  mutable Mapping* last_mapping_ = nullptr;
   int pending_ = 0;
 };
 
 // Its owner goes, and nobody can answer for it any more: to all others it has been unplugged. (devices.cc)
 void abandon_device(const DeviceRef& device);
 
-// A region's id as JavaScript sees it: generation * 2^20 + slot, exact in a double.
-inline double region_id(const Region* region) { return static_cast<double>(region->generation) * kStatusSlots + region->slot; }
+// A mapping's id as JavaScript sees it: generation * 2^20 + slot, exact in a double.
+inline double mapping_id(const Mapping* mapping) {
+  return static_cast<double>(mapping->generation) * kStatusSlots + mapping->slot;
+}
 
 // A Failure as { errno, syscall }, with Node's negative errno; null when there is none.
 Napi::Value to_js(Napi::Env env, const Failure& failure);

@@ -1,6 +1,6 @@
 #include "base/counters.h"
 #include "binding/env_state.h"
-#include "core/region_table.h"
+#include "core/mapping_table.h"
 #include "core/service.h"
 #include "device/pager.h"
 #include "fault/handler_install.h"

@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/region.h"
+#include "core/mapping_record.h"
 
 namespace revocable {
 

@@ -5,7 +5,7 @@
 #include <array>
 #include <atomic>
 
-#include "core/region.h"
+#include "core/mapping_record.h"
 
 namespace revocable {
 
@@ -15,7 +15,7 @@ namespace revocable {
 bool drop_ballast(size_t keep = 0);
 
 struct HandlerWork {
-  std::array<std::atomic<Region*>, 256> regions{};
+  std::array<std::atomic<Mapping*>, 256> mappings{};
   std::atomic<bool> overflowed{false};
 };
 extern HandlerWork g_handler_work;

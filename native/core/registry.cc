@@ -271,8 +271,8 @@ Object* object_acquire(uint64_t id) {
 
 // Linear in its mappings; a few nanoseconds each.
 static void settle_gate(Object* object) {
-  for (const RegionList* list : {&object->live, &object->suspended, &object->dead}) {
-    for (const Region* region = list->first; region != nullptr; region = region->next) follow_gate(region);
+  for (const MappingList* list : {&object->live, &object->suspended, &object->dead}) {
+    for (const Mapping* mapping = list->first; mapping != nullptr; mapping = mapping->next) follow_gate(mapping);
   }
   object->state.store(object->gate.load());
 }
@@ -337,9 +337,9 @@ bool object_close(Object* object, int caller) {
   if (object->gate.load() == State::closed) return false;
   set_gate_locked(object, State::closed);
   if (object->backing != nullptr) object->backing->ops.shut(object);
-  for (RegionList* list : {&object->live, &object->suspended, &object->dead}) {
+  for (MappingList* list : {&object->live, &object->suspended, &object->dead}) {
     while (list->first != nullptr) {
-      close_region_locked(list->first, list->first->handles > 1);
+      close_mapping_locked(list->first, list->first->handles > 1);
       if (list->count % 64 == 0) lock.yield();
     }
   }

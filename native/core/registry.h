@@ -1,4 +1,4 @@
-// The registry lock and the objects. One lock guards the lists of mappings, the region table's writers and every decision to
+// The registry lock and the objects. One lock guards the lists of mappings, the mapping table's writers and every decision to
 // map something over a range: what a range belongs to is looked up, and acted upon, without letting it go in between.
 #pragma once
 
@@ -8,7 +8,7 @@
 #include <mutex>
 
 #include "base/failure.h"
-#include "core/region.h"
+#include "core/mapping_record.h"
 #include "core/service.h"
 
 namespace revocable {

@@ -13,7 +13,7 @@
 #include <functional>
 
 #include "base/failure.h"
-#include "core/region.h"
+#include "core/mapping_record.h"
 #include "core/service.h"
 
 namespace revocable {
@@ -46,6 +46,6 @@ Failure zap(Object* object, uint64_t offset, uint64_t length);
 bool finish_handler_work();
 
 // Wakes threads that wait on futex words of this mapping. After its state was published.
-void wake_waiters(Region* region);
+void wake_waiters(Mapping* mapping);
 
 }  // namespace revocable

@@ -225,67 +225,67 @@ bool device_answer_call(Device& device, uint64_t token, int errnum, uint64_t val
   return true;
 }
 
-bool device_mapping_begin(Region* region, uint64_t file) {
-  const Object* object = region->object;
-  auto* mapping = new (std::nothrow) DeviceMapping;
-  if (mapping == nullptr) return false;
-  mapping->end.reset(new (std::nothrow) MappingEnd);
+bool device_mapping_begin(Mapping* mapping, uint64_t file) {
+  const Object* object = mapping->object;
+  auto* device_mapping = new (std::nothrow) DeviceMapping;
+  if (device_mapping == nullptr) return false;
+  device_mapping->end.reset(new (std::nothrow) MappingEnd);
   void* pages = nullptr;
   if (object->supply != nullptr) {
-    pages = mmap(nullptr, round_up(region->pages(), kPageSize), PROT_READ | PROT_WRITE,
+    pages = mmap(nullptr, round_up(mapping->pages(), kPageSize), PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   }
-  if (mapping->end == nullptr || pages == MAP_FAILED) {
-    delete mapping;
+  if (device_mapping->end == nullptr || pages == MAP_FAILED) {
+    delete device_mapping;
     return false;
   }
-  mapping->pages = static_cast<PageProgress*>(pages);
-  *mapping->end = {nullptr,
-                   uint64_t{region->generation} * kStatusSlots + region->slot,
-                   object->device_region,
-                   region->object_offset,
-                   region->length,
-                   file};
-  region->device_mapping = mapping;
-  region->supplied = mapping->pages != nullptr;
+  device_mapping->pages = static_cast<PageProgress*>(pages);
+  *device_mapping->end = {nullptr,
+                          uint64_t{mapping->generation} * kStatusSlots + mapping->slot,
+                          object->device_region,
+                          mapping->object_offset,
+                          mapping->length,
+                          file};
+  mapping->device_mapping = device_mapping;
+  mapping->supplied = device_mapping->pages != nullptr;
   Device& device = device_of(object);
   std::lock_guard guard(device.lock);
   ++device.open_mappings;
   return true;
 }
 
-void device_mapping_ended(Region* region) {
-  DeviceMapping* mapping = region->device_mapping;
-  if (mapping == nullptr || mapping->end == nullptr) return;
-  Device& device = device_of(region->object);
+void device_mapping_ended(Mapping* mapping) {
+  DeviceMapping* device_mapping = mapping->device_mapping;
+  if (device_mapping == nullptr || device_mapping->end == nullptr) return;
+  Device& device = device_of(mapping->object);
   {
     std::lock_guard guard(device.lock);
     --device.open_mappings;
     if (!device.attended) {
-      mapping->end.reset();
+      device_mapping->end.reset();
       return;
     }
-    MappingEnd* end = mapping->end.release();
+    MappingEnd* end = device_mapping->end.release();
     *device.ended_last = end;
     device.ended_last = &end->next;
   }
   ring(device);
 }
 
-void device_mapping_undo(Region* region) {
-  if (region->device_mapping == nullptr) return;
-  Device& device = device_of(region->object);
+void device_mapping_undo(Mapping* mapping) {
+  if (mapping->device_mapping == nullptr) return;
+  Device& device = device_of(mapping->object);
   std::lock_guard guard(device.lock);
   --device.open_mappings;
-  region->device_mapping->end.reset();
+  mapping->device_mapping->end.reset();
 }
 
-void device_mapping_free(Region* region) {
-  DeviceMapping* mapping = region->device_mapping;
-  if (mapping == nullptr) return;
-  if (mapping->pages != nullptr) munmap(mapping->pages, round_up(region->pages(), kPageSize));
-  delete mapping;
-  region->device_mapping = nullptr;
+void device_mapping_free(Mapping* mapping) {
+  DeviceMapping* device_mapping = mapping->device_mapping;
+  if (device_mapping == nullptr) return;
+  if (device_mapping->pages != nullptr) munmap(device_mapping->pages, round_up(mapping->pages(), kPageSize));
+  delete device_mapping;
+  mapping->device_mapping = nullptr;
 }
 
 }  // namespace revocable

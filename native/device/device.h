@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "base/futex.h"
-#include "core/region.h"
+#include "core/mapping_record.h"
 #include "core/vm_ops.h"
 #include "device/access_trace.h"
 #include "device/register_port.h"
@@ -46,7 +46,7 @@ enum class PageProgress : uint8_t {
 // A mapping of a device's region.
 struct DeviceMapping {
   std::unique_ptr<MappingEnd> end;
-  PageProgress* pages = nullptr;  // one a page where the device supplies them, from the kernel, sparse; under the region's claim
+  PageProgress* pages = nullptr;  // one a page where the device supplies them, from the kernel, sparse; under the mapping's claim
   std::atomic<uint32_t> self_faults{0};  // touches by the thread that would have had to answer
   // Raw accesses to registers that did not reach the model; of the last one, its Cause in the highest byte, and its offset.
   std::atomic<uint32_t> raw_failures{0};
@@ -142,10 +142,10 @@ bool device_answer_call(Device& device, uint64_t token, int errnum, uint64_t val
 
 // --- mappings of a device's region, under the registry lock ---------------------------------------------------------------
 
-// Gives the region what it needs as a mapping of its object's device; false when there is no memory for it.
-bool device_mapping_begin(Region* region, uint64_t file);
-void device_mapping_ended(Region* region);  // its owner is told, once
-void device_mapping_undo(Region* region);   // it has come to nothing: the owner is not told
-void device_mapping_free(Region* region);
+// Gives the mapping what it needs as a mapping of its object's device; false when there is no memory for it.
+bool device_mapping_begin(Mapping* mapping, uint64_t file);
+void device_mapping_ended(Mapping* mapping);  // its owner is told, once
+void device_mapping_undo(Mapping* mapping);   // it has come to nothing: the owner is not told
+void device_mapping_free(Mapping* mapping);
 
 }  // namespace revocable

@@ -12,23 +12,23 @@ void shut(Object* object) { bus_shut(object->bus.load()); }
 
 void open(Object* object) { bus_open(object->bus.load()); }
 
-Failure put_back(Region* region, size_t page, int prot) {
-  const PageProgress before = pager_progress(region, page);
-  const Failure failure = pager_arm(region, region->page_address(page), region->page_size(), prot);
-  if (!failure) pager_put_back(region, page, before);
+Failure put_back(Mapping* mapping, size_t page, int prot) {
+  const PageProgress before = pager_progress(mapping, page);
+  const Failure failure = pager_arm(mapping, mapping->page_address(page), mapping->page_size(), prot);
+  if (!failure) pager_put_back(mapping, page, before);
   return failure;
 }
 
-void withdraw(Region* region, size_t first_page, size_t pages) {
-  const bool live = region->state.load(std::memory_order_relaxed) == State::live;
-  if (live) pager_withdraw(region, first_page, pages);
-  else pager_let_go(region);
+void withdraw(Mapping* mapping, size_t first_page, size_t pages) {
+  const bool live = mapping->state.load(std::memory_order_relaxed) == State::live;
+  if (live) pager_withdraw(mapping, first_page, pages);
+  else pager_let_go(mapping);
 }
 
-void ended(Region* region, bool mapped) {
-  if (!mapped) return device_mapping_undo(region);
-  pager_let_go(region);
-  device_mapping_ended(region);
+void ended(Mapping* mapping, bool mapped) {
+  if (!mapped) return device_mapping_undo(mapping);
+  pager_let_go(mapping);
+  device_mapping_ended(mapping);
 }
 
 }  // namespace

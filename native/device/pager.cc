@@ -21,7 +21,7 @@
 #include "base/spin.h"
 #include "base/thread.h"
 #include "core/mapping.h"
-#include "core/region_table.h"
+#include "core/mapping_table.h"
 #include "core/registry.h"
 #include "device/device.h"
 #include "device/userfault.h"
@@ -69,59 +69,60 @@ int64_t now_ms() {
 
 // --- one page, under the claim ------------------------------------------------------------------------------------------------
 
-bool serves(const Region* region, uintptr_t address) {
-  return address >= region->start && address < region->end && region->device_mapping != nullptr &&
-         region->device_mapping->pages != nullptr && region->state.load(std::memory_order_relaxed) == State::live;
+bool serves(const Mapping* mapping, uintptr_t address) {
+  return address >= mapping->start && address < mapping->end && mapping->device_mapping != nullptr &&
+         mapping->device_mapping->pages != nullptr && mapping->state.load(std::memory_order_relaxed) == State::live;
 }
 
-bool is_diverted(const Region* region, size_t page) { return (region->mark_of(page) & kMarkStray) != 0; }
+bool is_diverted(const Mapping* mapping, size_t page) { return (mapping->mark_of(page) & kMarkStray) != 0; }
 
-PageProgress& progress(const Region* region, size_t page) { return region->device_mapping->pages[page]; }
+PageProgress& progress(const Mapping* mapping, size_t page) { return mapping->device_mapping->pages[page]; }
 
-bool asks_before_write(const Region* region) { return region->object->supply->ask_before_write; }
+bool asks_before_write(const Mapping* mapping) { return mapping->object->supply->ask_before_write; }
 
-void wake_page(const Region* region, size_t page) { userfault_wake(region->page_address(page), kPageSize); }
+void wake_page(const Mapping* mapping, size_t page) { userfault_wake(mapping->page_address(page), kPageSize); }
 
-void supplied(const Region* region, size_t first, size_t pages) {
-  const PageProgress now = asks_before_write(region) ? PageProgress::supplied : PageProgress::writable;
-  for (size_t page = first; page < first + pages; ++page) progress(region, page) = now;
+void supplied(const Mapping* mapping, size_t first, size_t pages) {
+  const PageProgress now = asks_before_write(mapping) ? PageProgress::supplied : PageProgress::writable;
+  for (size_t page = first; page < first + pages; ++page) progress(mapping, page) = now;
   g_counters.pages_supplied.fetch_add(pages, std::memory_order_relaxed);
 }
 
 // The object has the page already: another mapping, or the device itself, brought it.
-void map_present(const Region* region, size_t page) {
-  const int error = userfault_continue(region->page_address(page), kPageSize, asks_before_write(region));
-  if (error == 0) return supplied(region, page, 1);
+void map_present(const Mapping* mapping, size_t page) {
+  const int error = userfault_continue(mapping->page_address(page), kPageSize, asks_before_write(mapping));
+  if (error == 0) return supplied(mapping, page, 1);
   // EEXIST: mapped already, and who waits has not looked since. EFAULT: gone again; the next touch asks anew. Else the range is
   // not registered any more.
-  if (error != EEXIST) progress(region, page) = PageProgress::untouched;
-  wake_page(region, page);
+  if (error != EEXIST) progress(mapping, page) = PageProgress::untouched;
+  wake_page(mapping, page);
 }
 
 // New pages with this content, as many as are untouched.
-void place(Region* region, size_t page, size_t pages, const void* content) {
+void place(Mapping* mapping, size_t page, size_t pages, const void* content) {
   size_t copied = 0;
-  const int error = userfault_copy(region->page_address(page), content, pages << kPageShift, asks_before_write(region), &copied);
-  supplied(region, page, copied >> kPageShift);
+  const int error =
+      userfault_copy(mapping->page_address(page), content, pages << kPageShift, asks_before_write(mapping), &copied);
+  supplied(mapping, page, copied >> kPageShift);
   if (copied != 0) return;  // what was to come around it has its own fault
-  if (error == EEXIST) return map_present(region, page);
-  if (error == ENOENT && pages > 1) return place(region, page, 1, content);  // somebody else's mprotect(2) divides them
-  progress(region, page) = PageProgress::untouched;
+  if (error == EEXIST) return map_present(mapping, page);
+  if (error == ENOENT && pages > 1) return place(mapping, page, 1, content);  // somebody else's mprotect(2) divides them
+  progress(mapping, page) = PageProgress::untouched;
   if (error == ENOMEM || error == ENOSPC) {
-    lose_page_of_device(region, page, Cause::no_space, region->page_address(page), false);
+    lose_page_of_device(mapping, page, Cause::no_space, mapping->page_address(page), false);
   }
-  wake_page(region, page);
+  wake_page(mapping, page);
 }
 
 // How many pages from `page` on may be brought with it. The kernel takes only what is one piece of its mappings: pages that are
 // protected otherwise, lost or diverted are none with their neighbours.
-size_t untouched_run(const Region* region, size_t page, size_t most) {
-  const size_t end = std::min({page + most, region->pages(), page + kMostAround});
-  const PageMark mark = region->mark_of(page);
+size_t untouched_run(const Mapping* mapping, size_t page, size_t most) {
+  const size_t end = std::min({page + most, mapping->pages(), page + kMostAround});
+  const PageMark mark = mapping->mark_of(page);
   size_t next = page + 1;
-  while (next < end && progress(region, next) == PageProgress::untouched && region->mark_of(next) == mark) ++next;
+  while (next < end && progress(mapping, next) == PageProgress::untouched && mapping->mark_of(next) == mark) ++next;
   // They show consecutive pages of the object only where nobody has rearranged them.
-  return region->rearranged.load(std::memory_order_relaxed) != nullptr ? 1 : next - page;
+  return mapping->rearranged.load(std::memory_order_relaxed) != nullptr ? 1 : next - page;
 }
 
 // --- pages supplied without asking: on the pager's thread ---------------------------------------------------------------------
@@ -152,16 +153,16 @@ const void* content_of(const Supply& supply, uint64_t offset, size_t pages) {
   return scratch();
 }
 
-void supply_natively(Region* region, size_t page) {
-  const Supply& supply = *region->object->supply;
-  const size_t pages = supply.around == 1 ? 1 : untouched_run(region, page, supply.around);
-  place(region, page, pages, content_of(supply, region->object_offset_of(page), pages));
+void supply_natively(Mapping* mapping, size_t page) {
+  const Supply& supply = *mapping->object->supply;
+  const size_t pages = supply.around == 1 ? 1 : untouched_run(mapping, page, supply.around);
+  place(mapping, page, pages, content_of(supply, mapping->object_offset_of(page), pages));
 }
 
 // --- asking ---------------------------------------------------------------------------------------------------------------
 
-void ask(Region* region, size_t page, uint64_t flags, uint32_t tid) {
-  const DeviceRef device = std::static_pointer_cast<Device>(region->object->backing);
+void ask(Mapping* mapping, size_t page, uint64_t flags, uint32_t tid) {
+  const DeviceRef device = std::static_pointer_cast<Device>(mapping->object->backing);
   const bool write_fault = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
   const bool write = (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0;
   const uint64_t token = device_token();
@@ -169,88 +170,88 @@ void ask(Region* region, size_t page, uint64_t flags, uint32_t tid) {
   bool overslept;
   {
     std::lock_guard guard(pager().lock);
-    pager().asked[token] = {device,      region->slot, region->generation, page, region->page_address(page), write,
+    pager().asked[token] = {device,      mapping->slot, mapping->generation, page, mapping->page_address(page), write,
                             write_fault, deadline};
     overslept = deadline < pager().wakes_at_ms;
   }
   if (overslept) eventfd_write(pager().bell, 1);
-  progress(region, page) = write_fault ? PageProgress::write_asked : PageProgress::asked;
+  progress(mapping, page) = write_fault ? PageProgress::write_asked : PageProgress::asked;
   bump(g_counters.pages_asked);
-  const uint64_t mapping = uint64_t{region->generation} * kStatusSlots + region->slot;
+  const uint64_t mapping_id = uint64_t{mapping->generation} * kStatusSlots + mapping->slot;
   const bool present = (flags & UFFD_PAGEFAULT_FLAG_MINOR) != 0;
   device_post(*device, {write_fault ? WorkKind::write_fault : WorkKind::fault,
                         token,
-                        {mapping, region->object->device_region, page, region->object_offset_of(page), tid,
+                        {mapping_id, mapping->object->device_region, page, mapping->object_offset_of(page), tid,
                          (write ? 1u : 0u) | (present ? 2u : 0u)}});
 }
 
-bool is_owner(const Region* region, uint32_t tid) { return static_cast<int>(tid) == device_of(region->object).owner_tid; }
+bool is_owner(const Mapping* mapping, uint32_t tid) { return static_cast<int>(tid) == device_of(mapping->object).owner_tid; }
 
 bool is_waited_for(PageProgress now) { return now == PageProgress::asked || now == PageProgress::write_asked; }
 
 // The thread that would have to answer has touched the page itself. Its access completes with the fill, and says so. Who else
 // waits for the page goes on with it, as the kernel cannot wake one of them alone, and looks again. What has been asked stays
 // asked, with its limit: an op that touches its own page would else be called for it for ever.
-void refuse_self(Region* region, size_t page, bool write) {
-  if (!is_waited_for(progress(region, page))) progress(region, page) = PageProgress::untouched;
-  region->device_mapping->self_faults.fetch_add(1);
+void refuse_self(Mapping* mapping, size_t page, bool write) {
+  if (!is_waited_for(progress(mapping, page))) progress(mapping, page) = PageProgress::untouched;
+  mapping->device_mapping->self_faults.fetch_add(1);
   bump(g_counters.self_faults);
-  divert_self_fault(region, region->page_address(page), write);
-  wake_page(region, page);
+  divert_self_fault(mapping, mapping->page_address(page), write);
+  wake_page(mapping, page);
 }
 
-void first_touch(Region* region, size_t page, uint64_t flags, uint32_t tid) {
-  const Supply& supply = *region->object->supply;
+void first_touch(Mapping* mapping, size_t page, uint64_t flags, uint32_t tid) {
+  const Supply& supply = *mapping->object->supply;
   if (supply.kind == Supply::Kind::ask) {
-    if (is_owner(region, tid)) refuse_self(region, page, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0);
-    else ask(region, page, flags, tid);
+    if (is_owner(mapping, tid)) refuse_self(mapping, page, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0);
+    else ask(mapping, page, flags, tid);
   } else if ((flags & UFFD_PAGEFAULT_FLAG_MINOR) != 0) {
-    map_present(region, page);
+    map_present(mapping, page);
   } else {
-    supply_natively(region, page);
+    supply_natively(mapping, page);
   }
 }
 
-void first_write(Region* region, size_t page, uint64_t flags, uint32_t tid) {
-  if (!asks_before_write(region)) {
-    userfault_allow_write(region->page_address(page), kPageSize);
-  } else if (is_owner(region, tid)) {
-    refuse_self(region, page, true);
+void first_write(Mapping* mapping, size_t page, uint64_t flags, uint32_t tid) {
+  if (!asks_before_write(mapping)) {
+    userfault_allow_write(mapping->page_address(page), kPageSize);
+  } else if (is_owner(mapping, tid)) {
+    refuse_self(mapping, page, true);
   } else {
-    ask(region, page, flags, tid);
+    ask(mapping, page, flags, tid);
   }
 }
 
 // --- the faults -------------------------------------------------------------------------------------------------------------
 
-void settle_fault(Region* region, size_t page, uint64_t flags, uint32_t tid) {
+void settle_fault(Mapping* mapping, size_t page, uint64_t flags, uint32_t tid) {
   // An old message: something else has taken the page's place since.
-  if (is_diverted(region, page) || region->lost_cause(page) != Cause::none) return wake_page(region, page);
+  if (is_diverted(mapping, page) || mapping->lost_cause(page) != Cause::none) return wake_page(mapping, page);
   const bool write_fault = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
-  switch (progress(region, page)) {
-    case PageProgress::untouched: return first_touch(region, page, flags, tid);
+  switch (progress(mapping, page)) {
+    case PageProgress::untouched: return first_touch(mapping, page, flags, tid);
     case PageProgress::asked:
     case PageProgress::write_asked:  // another thread waits for it too: the answer wakes both
-      if (is_owner(region, tid)) refuse_self(region, page, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0);
+      if (is_owner(mapping, tid)) refuse_self(mapping, page, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0);
       return;
     case PageProgress::supplied:
-      if (write_fault) return first_write(region, page, flags, tid);
-      return map_present(region, page);  // an old message, or the kernel has reclaimed the page
+      if (write_fault) return first_write(mapping, page, flags, tid);
+      return map_present(mapping, page);  // an old message, or the kernel has reclaimed the page
     case PageProgress::writable:
       if (write_fault) {
-        userfault_allow_write(region->page_address(page), kPageSize);
+        userfault_allow_write(mapping->page_address(page), kPageSize);
         return;
       }
-      return map_present(region, page);
+      return map_present(mapping, page);
   }
 }
 
 void on_fault(uintptr_t address, uint64_t flags, uint32_t tid) {
   const ReaderScope scope;
-  Region* region = find_region(address);
-  if (region != nullptr) {
-    const Claim claim(region);  // without the registry lock: see there
-    if (serves(region, address)) return settle_fault(region, region->page_of(address), flags, tid);
+  Mapping* mapping = find_mapping(address);
+  if (mapping != nullptr) {
+    const Claim claim(mapping);  // without the registry lock: see there
+    if (serves(mapping, address)) return settle_fault(mapping, mapping->page_of(address), flags, tid);
   }
   // It has been closed, revoked or replaced since: who waits looks again what is there.
   userfault_wake(round_down(address, kPageSize), kPageSize);
@@ -267,62 +268,62 @@ bool take_request(uint64_t token, Request* request) {
   return true;
 }
 
-void settle_content(Region* region, size_t page, const Answer& answer) {
+void settle_content(Mapping* mapping, size_t page, const Answer& answer) {
   const size_t wanted = std::max<size_t>(round_up(answer.bytes, kPageSize) >> kPageShift, 1);
-  const size_t pages = untouched_run(region, page, wanted);
+  const size_t pages = untouched_run(mapping, page, wanted);
   const auto* content = static_cast<const char*>(answer.content);
-  place(region, page, pages, content);
+  place(mapping, page, pages, content);
 }
 
-void settle_refusal(Region* region, const Request& request, Cause cause) {
-  progress(region, request.page) = PageProgress::untouched;
-  lose_page_of_device(region, request.page, cause, request.address, request.write);
-  wake_page(region, request.page);
+void settle_refusal(Mapping* mapping, const Request& request, Cause cause) {
+  progress(mapping, request.page) = PageProgress::untouched;
+  lose_page_of_device(mapping, request.page, cause, request.address, request.write);
+  wake_page(mapping, request.page);
 }
 
-void forbid_writes(Region* region, size_t page) {
-  if (!ensure_marks(region)) return;
-  const PageMark mark = region->mark_of(page);
-  set_mark(region, page, static_cast<PageMark>((mark & ~kMarkAccessMask) | static_cast<PageMark>(Access::read)));
-  publish_state(region, State::live, /*only_access=*/true);
-  mprotect(reinterpret_cast<void*>(region->page_address(page)), kPageSize, PROT_READ);
+void forbid_writes(Mapping* mapping, size_t page) {
+  if (!ensure_marks(mapping)) return;
+  const PageMark mark = mapping->mark_of(page);
+  set_mark(mapping, page, static_cast<PageMark>((mark & ~kMarkAccessMask) | static_cast<PageMark>(Access::read)));
+  publish_state(mapping, State::live, /*only_access=*/true);
+  mprotect(reinterpret_cast<void*>(mapping->page_address(page)), kPageSize, PROT_READ);
 }
 
 // A first write that is not allowed: the page becomes read-only, so the writer's access is diverted and reported as any forbidden
 // write, and readers go on.
-void settle_write(Region* region, const Request& request, bool allowed) {
-  progress(region, request.page) = allowed ? PageProgress::writable : PageProgress::supplied;
+void settle_write(Mapping* mapping, const Request& request, bool allowed) {
+  progress(mapping, request.page) = allowed ? PageProgress::writable : PageProgress::supplied;
   if (allowed && userfault_allow_write(request.address, kPageSize) == 0) return;
-  if (!allowed) forbid_writes(region, request.page);
-  wake_page(region, request.page);
+  if (!allowed) forbid_writes(mapping, request.page);
+  wake_page(mapping, request.page);
 }
 
-// Does `settle(region)` when the request's page still waits for its answer.
+// Does `settle(mapping)` when the request's page still waits for its answer.
 template <typename Settle>
 bool with_waiting_page(const Request& request, Settle settle) {
   RegistryLock lock;
-  Region* region = region_at_slot(request.slot);
-  if (region == nullptr || region->generation != request.generation) return false;
-  const Claim claim(region);
-  if (!serves(region, request.address)) return false;
-  settle_strays_claimed(region);  // its owner may have touched it: see refuse_self
+  Mapping* mapping = mapping_at_slot(request.slot);
+  if (mapping == nullptr || mapping->generation != request.generation) return false;
+  const Claim claim(mapping);
+  if (!serves(mapping, request.address)) return false;
+  settle_strays_claimed(mapping);  // its owner may have touched it: see refuse_self
   const PageProgress expected = request.write_fault ? PageProgress::write_asked : PageProgress::asked;
-  if (progress(region, request.page) != expected) return false;
-  if (is_diverted(region, request.page)) {
+  if (progress(mapping, request.page) != expected) return false;
+  if (is_diverted(mapping, request.page)) {
     // The kernel has no mapping to give to put it back with. Nobody waits there: the next touch asks anew.
-    progress(region, request.page) = PageProgress::untouched;
+    progress(mapping, request.page) = PageProgress::untouched;
     return false;
   }
-  settle(region);
+  settle(mapping);
   return true;
 }
 
-void settle_answer(Region* region, const Request& request, const Answer& answer) {
+void settle_answer(Mapping* mapping, const Request& request, const Answer& answer) {
   const bool good = answer.kind == Answer::Kind::content || answer.kind == Answer::Kind::as_it_is;
-  if (request.write_fault) return settle_write(region, request, good);
-  if (answer.kind == Answer::Kind::refused) return settle_refusal(region, request, Cause::refused);
-  if (answer.kind == Answer::Kind::failed) return settle_refusal(region, request, Cause::failed);
-  settle_content(region, request.page, answer);
+  if (request.write_fault) return settle_write(mapping, request, good);
+  if (answer.kind == Answer::Kind::refused) return settle_refusal(mapping, request, Cause::refused);
+  if (answer.kind == Answer::Kind::failed) return settle_refusal(mapping, request, Cause::failed);
+  settle_content(mapping, request.page, answer);
 }
 
 // Takes out those whose time is up, and says when to look again. That is not put off when there is nothing left to look at: each
@@ -349,9 +350,9 @@ int expire() {
   std::vector<std::pair<uint64_t, Request>> expired;
   const int64_t next = take_expired(&expired);
   for (const auto& [token, request] : expired) {
-    with_waiting_page(request, [&](Region* region) {
-      if (request.write_fault) settle_write(region, request, false);
-      else settle_refusal(region, request, Cause::no_answer);
+    with_waiting_page(request, [&](Mapping* mapping) {
+      if (request.write_fault) settle_write(mapping, request, false);
+      else settle_refusal(mapping, request, Cause::no_answer);
     });
     device_post(*request.device, {WorkKind::expired, token, {}});
   }
@@ -428,19 +429,19 @@ void drop_requests(Drop drop) {
   std::erase_if(pager().asked, [&](const auto& item) { return drop(item.second); });
 }
 
-void drop_requests_of(const Region* region, size_t first, size_t pages) {
+void drop_requests_of(const Mapping* mapping, size_t first, size_t pages) {
   drop_requests([&](const Request& r) {
-    return r.slot == region->slot && r.generation == region->generation && r.page >= first && r.page - first < pages;
+    return r.slot == mapping->slot && r.generation == mapping->generation && r.page >= first && r.page - first < pages;
   });
 }
 
-bool has_pages(const Region* region) { return region->device_mapping != nullptr && region->device_mapping->pages != nullptr; }
+bool has_pages(const Mapping* mapping) { return mapping->device_mapping != nullptr && mapping->device_mapping->pages != nullptr; }
 
 // Whether `tid` reads the fill in the page's place.
-bool owner_lacks(const Region* region, size_t page, uint32_t tid) {
-  if (is_diverted(region, page)) return true;
-  const PageProgress now = progress(region, page);
-  return region->object->supply->kind == Supply::Kind::ask && is_owner(region, tid) &&
+bool owner_lacks(const Mapping* mapping, size_t page, uint32_t tid) {
+  if (is_diverted(mapping, page)) return true;
+  const PageProgress now = progress(mapping, page);
+  return mapping->object->supply->kind == Supply::Kind::ask && is_owner(mapping, tid) &&
          (now == PageProgress::untouched || now == PageProgress::asked);
 }
 
@@ -514,68 +515,68 @@ void pager_barrier(std::function<void()> done) {
 
 void pager_attended(bool now) { g_attentive.fetch_add(now ? 1 : -1, std::memory_order_relaxed); }
 
-Failure pager_arm(Region* region, uintptr_t start, size_t bytes, int prot) {
-  const Failure failure = userfault_register(start, bytes, asks_before_write(region));
+Failure pager_arm(Mapping* mapping, uintptr_t start, size_t bytes, int prot) {
+  const Failure failure = userfault_register(start, bytes, asks_before_write(mapping));
   if (failure) return failure;
-  const size_t first = region->page_of(start);
+  const size_t first = mapping->page_of(start);
   for (size_t page = first; page < first + (bytes >> kPageShift); ++page) {
     // Writing where nothing changes would take memory for a table that is sparse.
-    if (progress(region, page) != PageProgress::untouched) progress(region, page) = PageProgress::untouched;
+    if (progress(mapping, page) != PageProgress::untouched) progress(mapping, page) = PageProgress::untouched;
   }
   if (mprotect(reinterpret_cast<void*>(start), bytes, prot) != 0) return Failure::from_errno("mprotect");
   return {};
 }
 
-PageProgress pager_progress(const Region* region, size_t page) {
-  return has_pages(region) ? progress(region, page) : PageProgress::untouched;
+PageProgress pager_progress(const Mapping* mapping, size_t page) {
+  return has_pages(mapping) ? progress(mapping, page) : PageProgress::untouched;
 }
 
-void pager_put_back(Region* region, size_t page, PageProgress before) {
-  if (before == PageProgress::asked) progress(region, page) = PageProgress::asked;
+void pager_put_back(Mapping* mapping, size_t page, PageProgress before) {
+  if (before == PageProgress::asked) progress(mapping, page) = PageProgress::asked;
   if (before != PageProgress::write_asked) return;
   // There to be read, as it was.
-  const bool there = userfault_continue(region->page_address(page), kPageSize, true) == 0;
-  if (there) progress(region, page) = PageProgress::write_asked;
-  else drop_requests_of(region, page, 1);
+  const bool there = userfault_continue(mapping->page_address(page), kPageSize, true) == 0;
+  if (there) progress(mapping, page) = PageProgress::write_asked;
+  else drop_requests_of(mapping, page, 1);
 }
 
-void pager_withdraw(Region* region, size_t first_page, size_t pages) {
-  if (!has_pages(region)) return;
-  drop_requests_of(region, first_page, pages);
+void pager_withdraw(Mapping* mapping, size_t first_page, size_t pages) {
+  if (!has_pages(mapping)) return;
+  drop_requests_of(mapping, first_page, pages);
   for (size_t page = first_page; page < first_page + pages; ++page) {
-    PageProgress& now = progress(region, page);
+    PageProgress& now = progress(mapping, page);
     if (!is_waited_for(now)) continue;
     now = now == PageProgress::asked ? PageProgress::untouched : PageProgress::supplied;
-    wake_page(region, page);
+    wake_page(mapping, page);
   }
 }
 
 bool pager_was_read(uintptr_t address, size_t bytes) {
   const ReaderScope scope;
   for (uintptr_t at = address; at < address + bytes; at = round_down(at, kPageSize) + kPageSize) {
-    Region* region = find_region(at);
-    if (region == nullptr) continue;  // as nearly always
+    Mapping* mapping = find_mapping(at);
+    if (mapping == nullptr) continue;  // as nearly always
     const SignalsBlocked blocked;
-    const Claim claim(region);
-    if (serves(region, at) && owner_lacks(region, region->page_of(at), static_cast<uint32_t>(abi::tid()))) return false;
+    const Claim claim(mapping);
+    if (serves(mapping, at) && owner_lacks(mapping, mapping->page_of(at), static_cast<uint32_t>(abi::tid()))) return false;
   }
   return true;
 }
 
-void pager_let_go(Region* region) {
-  if (!has_pages(region)) return;
-  drop_requests_of(region, 0, region->pages());
-  userfault_wake(region->start, region->end - region->start);
+void pager_let_go(Mapping* mapping) {
+  if (!has_pages(mapping)) return;
+  drop_requests_of(mapping, 0, mapping->pages());
+  userfault_wake(mapping->start, mapping->end - mapping->start);
 }
 
-void pager_forget(Region* region, size_t first_page, size_t pages) {
-  if (!has_pages(region)) return;
+void pager_forget(Mapping* mapping, size_t first_page, size_t pages) {
+  if (!has_pages(mapping)) return;
   for (size_t page = first_page; page < first_page + pages; ++page) {
-    PageProgress& now = progress(region, page);
+    PageProgress& now = progress(mapping, page);
     if (now == PageProgress::asked) continue;
     if (now == PageProgress::write_asked) {
-      drop_requests_of(region, page, 1);
-      wake_page(region, page);  // it finds no page, and asks for one
+      drop_requests_of(mapping, page, 1);
+      wake_page(mapping, page);  // it finds no page, and asks for one
     }
     now = PageProgress::untouched;
   }
@@ -585,7 +586,7 @@ bool pager_answer(uint64_t token, const Answer& answer) {
   Request request;
   // Also what comes between the gate of a removal and the revocation, which wakes who waits.
   const bool settled = take_request(token, &request) && !request.device->removed.load() &&
-                       with_waiting_page(request, [&](Region* region) { settle_answer(region, request, answer); });
+                       with_waiting_page(request, [&](Mapping* mapping) { settle_answer(mapping, request, answer); });
   if (!settled) bump(g_counters.answers_discarded);
   return settled;
 }

@@ -4,8 +4,8 @@
 // of it and supplies the page itself, where the device has said what is in it, or asks the device's owner and goes on to the
 // next. A page is asked for once a mapping, however many threads wait for it, until it is let go (zap) or the mapping is.
 //
-// Everything that puts pages into a range, or takes the range away, holds the region's claim: an answer that comes after the
-// range has been revoked finds the region not live, and is discarded.
+// Everything that puts pages into a range, or takes the range away, holds the mapping's claim: an answer that comes after the
+// range has been revoked finds the mapping not live, and is discarded.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,7 @@
 #include <new>
 
 #include "base/failure.h"
-#include "core/region.h"
+#include "core/mapping_record.h"
 #include "device/device.h"
 
 namespace revocable {
@@ -65,24 +65,24 @@ void pager_barrier(std::function<void()> done);
 // The owner's event loop is about to wait, or has waited: meanwhile the pager's thread lets it go first.
 void pager_attended(bool now);
 
-// Registers what has just been mapped in the region, without permissions, and then permits `prot`: nobody touches a page in
+// Registers what has just been mapped in the mapping, without permissions, and then permits `prot`: nobody touches a page in
 // between without waiting for the device. Under the claim, or before anybody can know the range.
-Failure pager_arm(Region* region, uintptr_t start, size_t bytes, int prot);
+Failure pager_arm(Mapping* mapping, uintptr_t start, size_t bytes, int prot);
 
 // Around a pager_arm that puts back a page that was diverted: what has been asked for it stays asked. Under the claim.
-PageProgress pager_progress(const Region* region, size_t page);
-void pager_put_back(Region* region, size_t page, PageProgress before);
+PageProgress pager_progress(const Mapping* mapping, size_t page);
+void pager_put_back(Mapping* mapping, size_t page, PageProgress before);
 
 // The mapping is about to show other pages there: what has been asked for those that it shows is not to be answered, and who
 // waits looks again. Under the claim.
-void pager_withdraw(Region* region, size_t first_page, size_t pages);
+void pager_withdraw(Mapping* mapping, size_t first_page, size_t pages);
 
 // The range has been replaced: who waits in it goes on, what has been asked is not to be answered. Under the registry lock and
 // the claim.
-void pager_let_go(Region* region);
+void pager_let_go(Mapping* mapping);
 
 // Pages that have left the mapping: the next touch asks again. Under the claim.
-void pager_forget(Region* region, size_t first_page, size_t pages);
+void pager_forget(Mapping* mapping, size_t first_page, size_t pages);
 
 struct Answer {
   enum class Kind : uint32_t { content, as_it_is, refused, failed };

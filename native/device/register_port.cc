@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/region.h"
+#include "core/mapping_record.h"
 #include "core/registry.h"
 #include "device/device.h"
 #include "device/register_file.h"

@@ -14,8 +14,8 @@
 #include <cstdint>
 
 #include "base/futex.h"
-#include "core/region.h"
-#include "core/region_table.h"
+#include "core/mapping_record.h"
+#include "core/mapping_table.h"
 #include "core/vm_ops.h"
 #include "instruction/machine_context.h"
 
@@ -26,10 +26,10 @@ namespace revocable {
 bool register_trap_reserve();
 
 // An access to a live mapping of registers: see VmOps::access.
-Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machine, ReaderScope& scope);
+Delivery deliver_access(Mapping* mapping, uintptr_t address, MachineContext& machine, ReaderScope& scope);
 
 // For check(): an access to a mapping of registers has not reached the model. In the handler: see VmOps::missed.
-void note_raw_failure(Region* region, uintptr_t address, Cause cause);
+void note_raw_failure(Mapping* mapping, uintptr_t address, Cause cause);
 
 // This thread was to make a step and has come to a fault that is not ours: its registers are as they were before. Should the
 // instruction begin again, it gets what the model has given already. In the handler: see StepHandler.

@@ -55,35 +55,36 @@ struct Target {
   uint32_t slot = 0, generation = 0;
 };
 
-bool permitted(const Region* region, uintptr_t address, const MemoryAccess& access) {
-  const int prot = prot_of(mark_access(region->mark_of(region->page_of(address))), *region);
+bool permitted(const Mapping* mapping, uintptr_t address, const MemoryAccess& access) {
+  const int prot = prot_of(mark_access(mapping->mark_of(mapping->page_of(address))), *mapping);
   return (!access.reads || (prot & PROT_READ) != 0) && (!access.writes || (prot & PROT_WRITE) != 0);
 }
 
-Verdict judge(const Region* region, const MemoryAccess& access) {
+Verdict judge(const Mapping* mapping, const MemoryAccess& access) {
   const uintptr_t last = access.address + access.width - 1;
-  if (access.address < region->start || last - region->start >= region->length) return Verdict::refused;
-  if (!permitted(region, access.address, access) || !permitted(region, last, access)) return Verdict::forbidden;
-  return region->state.load(std::memory_order_acquire) == State::live ? Verdict::deliver : Verdict::gone;
+  if (access.address < mapping->start || last - mapping->start >= mapping->length) return Verdict::refused;
+  if (!permitted(mapping, access.address, access) || !permitted(mapping, last, access)) return Verdict::forbidden;
+  return mapping->state.load(std::memory_order_acquire) == State::live ? Verdict::deliver : Verdict::gone;
 }
 
-Target target_of(Region* region, const MemoryAccess& access) {
+Target target_of(Mapping* mapping, const MemoryAccess& access) {
   Target target;
-  target.bus = region->object->bus.load(std::memory_order_acquire);
+  target.bus = mapping->object->bus.load(std::memory_order_acquire);
   target.incarnation = target.bus->incarnation.load(std::memory_order_acquire);
-  target.address = std::max(access.address, region->start);
-  target.verdict = judge(region, access);  // after it: a mapping that lives now has had that bus all the time
-  target.fill = region->fill;
-  target.slot = region->slot;
-  target.generation = region->generation;
-  target.offset = region->object_offset + (access.address - region->start);  // registers are not rearranged
+  target.address = std::max(access.address, mapping->start);
+  target.verdict = judge(mapping, access);  // after it: a mapping that lives now has had that bus all the time
+  target.fill = mapping->fill;
+  target.slot = mapping->slot;
+  target.generation = mapping->generation;
+  target.offset = mapping->object_offset + (access.address - mapping->start);  // registers are not rearranged
   return target;
 }
 
 // A mapping of registers that lives, or null.
-Region* trapped_region(uintptr_t address) {
-  Region* region = find_region(address);
-  return region != nullptr && region->trapped && region->state.load(std::memory_order_acquire) == State::live ? region : nullptr;
+Mapping* trapped_mapping(uintptr_t address) {
+  Mapping* mapping = find_mapping(address);
+  return mapping != nullptr && mapping->trapped && mapping->state.load(std::memory_order_acquire) == State::live ? mapping
+                                                                                                                 : nullptr;
 }
 
 uint64_t fill_word(Fill fill) { return fill == Fill::ones ? ~uint64_t{0} : 0; }
@@ -92,25 +93,25 @@ uint64_t fill_word(Fill fill) { return fill == Fill::ones ? ~uint64_t{0} : 0; }
 
 void tell_of(const Target& target, bool write, EventKind kind, Cause cause) {
   const ReaderScope scope;
-  Region* region = find_region(target.address);
-  if (region == nullptr || region->slot != target.slot || region->generation != target.generation) return;
-  DeviceMapping* mapping = region->device_mapping;
+  Mapping* mapping = find_mapping(target.address);
+  if (mapping == nullptr || mapping->slot != target.slot || mapping->generation != target.generation) return;
+  DeviceMapping* device_mapping = mapping->device_mapping;
   if (kind == EventKind::fault_self) {
-    mapping->self_faults.fetch_add(1);
+    device_mapping->self_faults.fetch_add(1);
     bump(g_counters.self_faults);
   } else if (kind != EventKind::fault_protection) {
-    note_raw_failure(region, target.address, cause);
+    note_raw_failure(mapping, target.address, cause);
   }
-  tell_access(region, target.address, write, kind, cause);
+  tell_access(mapping, target.address, write, kind, cause);
 }
 
 // Where the mapping lives on, as after a suspension, nothing else would tell. Events come by the mapping's end.
 void note_gone(const Target& target) {
   if (target.verdict != Verdict::deliver && target.verdict != Verdict::gone) return;
   const ReaderScope scope;
-  Region* region = find_region(target.address);
-  if (region == nullptr || region->slot != target.slot || region->generation != target.generation) return;
-  note_raw_failure(region, target.address, Cause::none);
+  Mapping* mapping = find_mapping(target.address);
+  if (mapping == nullptr || mapping->slot != target.slot || mapping->generation != target.generation) return;
+  note_raw_failure(mapping, target.address, Cause::none);
 }
 
 void tell_verdict(const Target& target, const MemoryAccess& access) {
@@ -300,15 +301,15 @@ void read_as_expected(const Emulation& emulation, uint64_t read[2]) {
   }
 }
 
-Delivery emulate(Region* region, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
+Delivery emulate(Mapping* mapping, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
   Instruction allowed = instruction;
-  Target target = target_of(region, instruction.access[0]);
+  Target target = target_of(mapping, instruction.access[0]);
   // Of one that may read and not write, the read is delivered: a loop of a load and a comparison with exchange, which is what
   // V8 makes of Atomics.add, would otherwise load the value, compare with the fill, and never end.
   const bool dropped = target.verdict == Verdict::forbidden && instruction.access[0].reads && target.fill != Fill::deadly;
   if (dropped) {
     allowed.access[0].writes = false;
-    const Target reading = target_of(region, allowed.access[0]);
+    const Target reading = target_of(mapping, allowed.access[0]);
     if (reading.verdict == Verdict::deliver) target = reading;
   }
   const Emulation emulation{allowed, operands_of(instruction, machine)};
@@ -336,9 +337,9 @@ Delivery emulate(Region* region, const Instruction& instruction, MachineContext&
 
 // --- moves of vector registers: completed here too ----------------------------------------------------------------------------
 
-Delivery move_vector(Region* region, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
+Delivery move_vector(Mapping* mapping, const Instruction& instruction, MachineContext& machine, ReaderScope& scope) {
   const MemoryAccess& access = instruction.access[0];
-  const Target target = target_of(region, access);
+  const Target target = target_of(mapping, access);
   if (target.verdict != Verdict::deliver && target.fill == Fill::deadly) return Delivery::deadly;
   scope.leave();
   char bytes[kWidestVector] = {};
@@ -483,12 +484,12 @@ bool plan_moves(const Instruction& instruction, Moved* moved, unsigned* count) {
   *count = 0;
   for (unsigned i = 0; i < instruction.accesses; ++i) {
     const MemoryAccess& access = instruction.access[i];
-    Region* region = trapped_region(access.address);
-    if (region == nullptr) region = trapped_region(access.address + access.width - 1);
-    if (region == nullptr) continue;
+    Mapping* mapping = trapped_mapping(access.address);
+    if (mapping == nullptr) mapping = trapped_mapping(access.address + access.width - 1);
+    if (mapping == nullptr) continue;
     if (access.mover == kNoRegister || access.width > kWidest) return false;
     if (*count == 1 && moved[0].access.mover == access.mover) return false;
-    moved[(*count)++] = {access, target_of(region, access)};
+    moved[(*count)++] = {access, target_of(mapping, access)};
   }
   return *count != 0;
 }
@@ -608,9 +609,9 @@ void deliver_written(const Moved& moved, const char* bytes) {
   Target target;
   {
     const ReaderScope scope;
-    Region* region = trapped_region(moved.access.address);
-    if (region == nullptr || region->generation != moved.target.generation || region->slot != moved.target.slot) return;
-    target = target_of(region, moved.access);
+    Mapping* mapping = trapped_mapping(moved.access.address);
+    if (mapping == nullptr || mapping->generation != moved.target.generation || mapping->slot != moved.target.slot) return;
+    target = target_of(mapping, moved.access);
   }
   if (target.verdict != Verdict::deliver) return note_gone(target);
   char copy[kWidest];
@@ -645,13 +646,13 @@ bool touches(const Instruction& instruction, uintptr_t address) {
 
 }  // namespace
 
-void note_raw_failure(Region* region, uintptr_t address, Cause cause) {
-  DeviceMapping* mapping = region->device_mapping;
-  mapping->raw_failure.store(static_cast<uint64_t>(cause) << 56 | (address - region->start), std::memory_order_relaxed);
-  mapping->raw_failures.fetch_add(1, std::memory_order_release);
+void note_raw_failure(Mapping* mapping, uintptr_t address, Cause cause) {
+  DeviceMapping* device_mapping = mapping->device_mapping;
+  device_mapping->raw_failure.store(static_cast<uint64_t>(cause) << 56 | (address - mapping->start), std::memory_order_relaxed);
+  device_mapping->raw_failures.fetch_add(1, std::memory_order_release);
 }
 
-Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machine, ReaderScope& scope) {
+Delivery deliver_access(Mapping* mapping, uintptr_t address, MachineContext& machine, ReaderScope& scope) {
   // A step that has come to registers which were none when it was planned: planned anew.
   if (machine.trap_flag()) abandon_step(machine);
   uint8_t code[kLongestInstruction];
@@ -660,7 +661,7 @@ Delivery deliver_access(Region* region, uintptr_t address, MachineContext& machi
   const bool completed = instruction.emulated || moves_vector(instruction, machine);  // here, at once
   if (!completed) return redirect(instruction, machine, scope);
   forget_abandoned();
-  return instruction.emulated ? emulate(region, instruction, machine, scope) : move_vector(region, instruction, machine, scope);
+  return instruction.emulated ? emulate(mapping, instruction, machine, scope) : move_vector(mapping, instruction, machine, scope);
 }
 
 void abandon_step(MachineContext& machine) {

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "core/event_ring.h"
-#include "core/region.h"
+#include "core/mapping_record.h"
 #include "fault/guarded_copy.h"
 #include "instruction/machine_context.h"
 
@@ -22,18 +22,18 @@ bool handler_reserve();
 // The same decision the handler takes about a live mapping, for a checked access that ran into a SIGBUS and left it on its
 // landing pad: the page is marked, and filled unless its fill is deadly. `failures` is how often the access has been made before,
 // in vain: at first one to a page that is there again is only to be made once more. Normal code, without the registry lock.
-void absorb_backing_fault(Region* region, const AccessFault& fault, uint32_t failures);
+void absorb_backing_fault(Mapping* mapping, const AccessFault& fault, uint32_t failures);
 
 // Why the kernel could not bring a page of a live mapping that nothing has touched. Normal code, without the registry lock.
-Cause cause_of_missing_page(Region* region, size_t offset, bool write);
+Cause cause_of_missing_page(Mapping* mapping, size_t offset, bool write);
 
 // What a device's answer does to a page that a thread waits for (device/pager.cc); who waits is woken by the caller, after it.
-// Normal code with asynchronous signals blocked, under the claim; the region is live.
+// Normal code with asynchronous signals blocked, under the claim; the mapping is live.
 //
 // The page is lost for `cause`, as if the kernel had said SIGBUS for it.
-void lose_page_of_device(Region* region, size_t page, Cause cause, uintptr_t address, bool write);
+void lose_page_of_device(Mapping* mapping, size_t page, Cause cause, uintptr_t address, bool write);
 // The access goes to a page of fill, and what it means is told; the object's page is put back by the service thread.
-void divert_self_fault(Region* region, uintptr_t address, bool write);
+void divert_self_fault(Mapping* mapping, uintptr_t address, bool write);
 
 // The handler for SIGTRAP, which device/ has: it is put in place when a thread wants it, and then kept there as the two for
 // faults are.
@@ -55,6 +55,6 @@ extern std::atomic<const StepHandler*> g_step_handler;
 // As many bytes of the instruction as can be read without a fault, at most kLongestInstruction.
 size_t read_code(uintptr_t pc, uint8_t* code);
 // Counts and tells an access that did not reach what is behind a live mapping. In a reader's scope.
-void tell_access(Region* region, uintptr_t address, bool write, EventKind kind, Cause cause);
+void tell_access(Mapping* mapping, uintptr_t address, bool write, EventKind kind, Cause cause);
 
 }  // namespace revocable

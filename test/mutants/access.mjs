@@ -6,7 +6,7 @@ const CHAIN = 'native/fault/signal_chain_inside.cc';
 const INSTALL = 'native/fault/handler_install.cc';
 const MAPPING = 'native/core/mapping.cc';
 const REVOKER = 'native/core/revoker.cc';
-const REGION = 'native/core/region.h';
+const REGION = 'native/core/mapping_record.h';
 
 export const ACCESS = [
   {
@@ -66,8 +66,8 @@ export const ACCESS = [
       [REGION, 'const bool counts = !only_access && shown', 'const bool counts = shown'],
       [
         REGION,
-        'inline void publish_state(Region* region, State state, bool only_access = false) {',
-        'inline void publish_state(Region* region, State state, bool = false) {',
+        'inline void publish_state(Mapping* mapping, State state, bool only_access = false) {',
+        'inline void publish_state(Mapping* mapping, State state, bool = false) {',
       ],
     ],
     tests: [{ jest: 'test/rules/a4-bulk-copies.test.ts' }, { jest: 'test/rules/a4-asynchronous-copies.test.ts' }],
@@ -86,8 +86,8 @@ export const ACCESS = [
     changes: [
       [
         HANDLER,
-        '  if (region->fill != Fill::ones) return map_zeros(region, start, bytes, prot);\n  return map_ones',
-        '  if (region->fill != Fill::deadly) return map_zeros(region, start, bytes, prot);\n  return map_ones',
+        '  if (mapping->fill != Fill::ones) return map_zeros(mapping, start, bytes, prot);\n  return map_ones',
+        '  if (mapping->fill != Fill::deadly) return map_zeros(mapping, start, bytes, prot);\n  return map_ones',
       ],
     ],
     tests: [{ native: 'A2' }],
@@ -110,8 +110,8 @@ export const ACCESS = [
     changes: [
       [
         HANDLER,
-        '  if (region->extent_count == 0) return {region->start, region->end};\n',
-        '  if (region->extent_count == 0) {\n    const uintptr_t page = region->page_address(region->page_of(address));\n    return {page, page + region->page_size()};\n  }\n',
+        '  if (mapping->extent_count == 0) return {mapping->start, mapping->end};\n',
+        '  if (mapping->extent_count == 0) {\n    const uintptr_t page = mapping->page_address(mapping->page_of(address));\n    return {page, page + mapping->page_size()};\n  }\n',
       ],
     ],
     tests: [{ native: 'A2' }],
@@ -122,8 +122,8 @@ export const ACCESS = [
     changes: [
       [
         HANDLER,
-        '  const int prot = PROT_READ | region->base_prot() | fault.need();\n  const Range unit = fill_unit(region, fault.address);',
-        '  const int prot = PROT_READ | region->base_prot();\n  const Range unit = fill_unit(region, fault.address);',
+        '  const int prot = PROT_READ | mapping->base_prot() | fault.need();\n  const Range unit = fill_unit(mapping, fault.address);',
+        '  const int prot = PROT_READ | mapping->base_prot();\n  const Range unit = fill_unit(mapping, fault.address);',
       ],
     ],
     tests: [{ native: 'A2' }],
@@ -131,7 +131,7 @@ export const ACCESS = [
   {
     title: 'A2 a fill is never widened for a write',
     harm: 'a write after a read of a read-only view kills',
-    changes: [[HANDLER, '  const int prot = region->fill_prot | fault.need();\n', '  const int prot = region->fill_prot;\n']],
+    changes: [[HANDLER, '  const int prot = mapping->fill_prot | fault.need();\n', '  const int prot = mapping->fill_prot;\n']],
     tests: [{ native: 'A2' }],
   },
   {
@@ -140,8 +140,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        'count_means(counts, region->filled ? Means::replaced : replace_region(region, reader, counts->truncated, touched));',
-        'count_means(counts, replace_region(region, reader, counts->truncated, touched && !region->filled));',
+        'count_means(counts, mapping->filled ? Means::replaced : replace_mapping(mapping, reader, counts->truncated, touched));',
+        'count_means(counts, replace_mapping(mapping, reader, counts->truncated, touched && !mapping->filled));',
       ],
     ],
     tests: [{ native: 'A2 what was read back' }],
@@ -152,8 +152,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        'replace_region(region, reader, counts->truncated, touched));',
-        'replace_region(region, reader, counts->truncated, touched && region->filled));',
+        'replace_mapping(mapping, reader, counts->truncated, touched));',
+        'replace_mapping(mapping, reader, counts->truncated, touched && mapping->filled));',
       ],
     ],
     tests: [{ native: 'A2' }],
@@ -172,8 +172,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        'const bool touched = region->state.load(std::memory_order_relaxed) != State::live;',
-        'const bool touched = region->state.load(std::memory_order_relaxed) == State::revoked;',
+        'const bool touched = mapping->state.load(std::memory_order_relaxed) != State::live;',
+        'const bool touched = mapping->state.load(std::memory_order_relaxed) == State::revoked;',
       ],
     ],
     tests: [{ native: 'A2 R9' }],
@@ -182,7 +182,7 @@ export const ACCESS = [
     title: 'A2 the extents of a fill that stays are asked for again',
     harm: 'a later write to the fill kills',
     changes: [
-      [REVOKER, '  if (region->filled_first == SIZE_MAX) {\n', '  if (region->filled_first == SIZE_MAX || keep_fill) {\n'],
+      [REVOKER, '  if (mapping->filled_first == SIZE_MAX) {\n', '  if (mapping->filled_first == SIZE_MAX || keep_fill) {\n'],
     ],
     tests: [{ native: 'A2 R9' }],
   },
@@ -198,7 +198,7 @@ export const ACCESS = [
     title: "A3 a fill of 'signal' is zeros",
     harm: "a harness that tests other people's handlers sees no signal",
     changes: [
-      [HANDLER, '  if (region->fill == Fill::deadly) return Outcome::foreign;\n  // A checked copy', '  // A checked copy'],
+      [HANDLER, '  if (mapping->fill == Fill::deadly) return Outcome::foreign;\n  // A checked copy', '  // A checked copy'],
     ],
     tests: [{ native: 'A3' }],
   },
@@ -280,8 +280,8 @@ export const ACCESS = [
     changes: [
       [
         HANDLER,
-        'if (region->copiers.load() != 0 && region->waits_for_copiers',
-        'if (region->copiers.load() > 1000 && region->waits_for_copiers',
+        'if (mapping->copiers.load() != 0 && mapping->waits_for_copiers',
+        'if (mapping->copiers.load() > 1000 && mapping->waits_for_copiers',
       ],
     ],
     tests: [{ native: 'A4' }, { jest: 'test/rules/a4-bulk-copies.test.ts' }],
@@ -301,7 +301,7 @@ export const ACCESS = [
   {
     title: 'A4 an asynchronous copy is not looked at',
     harm: 'bytes of a suspension pass for data',
-    changes: [['native/binding/access.cc', '  copy.real = is_unmoved(copy.region, allowance.word);\n', '  copy.real = true;\n']],
+    changes: [['native/binding/access.cc', '  copy.real = is_unmoved(copy.mapping, allowance.word);\n', '  copy.real = true;\n']],
     tests: [{ jest: 'test/rules/a4-asynchronous-copies.test.ts' }],
   },
   {
@@ -346,8 +346,8 @@ export const ACCESS = [
     changes: [
       [
         HANDLER,
-        '  if (region->filled) return plug_again(region, fault);\n',
-        '  if (region->filled && (region->fill_prot & fault.need()) == 0) return plug_again(region, fault);\n',
+        '  if (mapping->filled) return plug_again(mapping, fault);\n',
+        '  if (mapping->filled && (mapping->fill_prot & fault.need()) == 0) return plug_again(mapping, fault);\n',
       ],
     ],
     tests: [{ native: 'A6' }],
@@ -358,8 +358,8 @@ export const ACCESS = [
     changes: [
       [
         HANDLER,
-        '  if (lost_has_fill(region, page)) return futile(region);\n',
-        '  if (lost_has_fill(region, page) && region->trapped) return futile(region);\n',
+        '  if (lost_has_fill(mapping, page)) return futile(mapping);\n',
+        '  if (lost_has_fill(mapping, page) && mapping->trapped) return futile(mapping);\n',
       ],
     ],
     tests: [{ native: 'A7 threads' }, { jest: 'test/rules/a6-no-lost-write.test.ts', named: 'truncated' }],
@@ -370,8 +370,8 @@ export const ACCESS = [
     changes: [
       [
         HANDLER,
-        '  if (!has_fill_mark(region, unit.start)) {\n',
-        '  if (!has_fill_mark(region, unit.start) || unit.bytes() != 0) {\n',
+        '  if (!has_fill_mark(mapping, unit.start)) {\n',
+        '  if (!has_fill_mark(mapping, unit.start) || unit.bytes() != 0) {\n',
       ],
     ],
     tests: [{ native: 'A2' }, { jest: 'test/rules/a6-no-lost-write.test.ts', named: 'windows' }],
@@ -379,7 +379,7 @@ export const ACCESS = [
   {
     title: 'A6 the handler does not take the claim',
     harm: "two threads' fills replace one another",
-    changes: [[HANDLER, '  if (!try_claim(region)) {\n', '  if (!try_claim(region) && !fault.raw()) {\n']],
+    changes: [[HANDLER, '  if (!try_claim(mapping)) {\n', '  if (!try_claim(mapping) && !fault.raw()) {\n']],
     tests: [{ native: 'A6' }],
   },
   {
@@ -388,13 +388,13 @@ export const ACCESS = [
     changes: [
       [
         HANDLER,
-        '  mark_lost(region, page, cause);\n  publish_state(region, State::live);\n  const bool deadly',
-        '  mark_lost(region, page, cause);\n  const bool deadly',
+        '  mark_lost(mapping, page, cause);\n  publish_state(mapping, State::live);\n  const bool deadly',
+        '  mark_lost(mapping, page, cause);\n  const bool deadly',
       ],
       [
         HANDLER,
         '  if (answered) bump(g_counters.fills);\n',
-        '  publish_state(region, State::live);\n  if (answered) bump(g_counters.fills);\n',
+        '  publish_state(mapping, State::live);\n  if (answered) bump(g_counters.fills);\n',
       ],
     ],
     tests: [{ native: 'A7' }],
@@ -405,8 +405,8 @@ export const ACCESS = [
     changes: [
       [
         HANDLER,
-        '  if (lost != Cause::none) return lost_before(region, fault, lost);\n',
-        '  if (lost != Cause::none && diagnosis.cause != Cause::none) return lost_before(region, fault, lost);\n',
+        '  if (lost != Cause::none) return lost_before(mapping, fault, lost);\n',
+        '  if (lost != Cause::none && diagnosis.cause != Cause::none) return lost_before(mapping, fault, lost);\n',
       ],
     ],
     tests: [{ native: 'A7' }],
@@ -463,8 +463,8 @@ export const ACCESS = [
     changes: [
       [
         HANDLER,
-        'if (region->object->gate.load() == State::revoked || diagnosis.revoked_by_owner) return',
-        'if (region->object->gate.load() == State::revoked) return',
+        'if (mapping->object->gate.load() == State::revoked || diagnosis.revoked_by_owner)\n',
+        'if (mapping->object->gate.load() == State::revoked)\n',
       ],
     ],
     tests: [{ native: 'A7 R1' }],
@@ -483,8 +483,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        '  if (!region->object->revoke_wanted.exchange(false)) return nullptr;\n',
-        '  if (!region->object->revoke_wanted.exchange(false) || region->fill != Fill::deadly) return nullptr;\n',
+        '  if (!mapping->object->revoke_wanted.exchange(false)) return nullptr;\n',
+        '  if (!mapping->object->revoke_wanted.exchange(false) || mapping->fill != Fill::deadly) return nullptr;\n',
       ],
     ],
     tests: [{ native: 'A7 with the scope' }],
@@ -495,8 +495,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        '  if (!keep_fill) forget_fill(region);\n',
-        '  if (!keep_fill) clear_marks(region, region->lost_first, region->lost_last, kMarkCauseMask);\n  if (!keep_fill) forget_fill(region);\n',
+        '  if (!keep_fill) forget_fill(mapping);\n',
+        '  if (!keep_fill) clear_marks(mapping, mapping->lost_first, mapping->lost_last, kMarkCauseMask);\n  if (!keep_fill) forget_fill(mapping);\n',
       ],
     ],
     tests: [{ native: 'R9 a page lost' }],
@@ -513,7 +513,7 @@ export const ACCESS = [
     changes: [
       [
         MAPPING,
-        '  const uint64_t known_to = std::max(size, std::min(region->seen_size.load(), end_of_page));\n',
+        '  const uint64_t known_to = std::max(size, std::min(mapping->seen_size.load(), end_of_page));\n',
         '  const uint64_t known_to = end_of_page == 0 ? end_of_page : size;\n',
       ],
     ],
@@ -525,8 +525,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        '    return restore_lost_pages(region, first, count);\n',
-        '    return region->device_mapping != nullptr ? restore_lost_pages(region, first, count) : Failure{};\n',
+        '    return restore_lost_pages(mapping, first, count);\n',
+        '    return mapping->device_mapping != nullptr ? restore_lost_pages(mapping, first, count) : Failure{};\n',
       ],
     ],
     tests: [{ jest: 'test/rules/a7-way-back.test.ts' }, { native: 'A7 zap' }],
@@ -537,8 +537,8 @@ export const ACCESS = [
     changes: [
       [
         HANDLER,
-        'return map_over(address, region->page_size(), prot, MAP_PRIVATE, object->fd, offset);',
-        'return map_over(address, region->page_size(), prot, MAP_SHARED, object->fd, offset);',
+        'return map_over(address, mapping->page_size(), prot, MAP_PRIVATE, object->fd, offset);',
+        'return map_over(address, mapping->page_size(), prot, MAP_SHARED, object->fd, offset);',
       ],
     ],
     tests: [{ native: 'A8' }],
@@ -549,8 +549,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        '    const Claim claim(region);\n    settle_strays_claimed(region);\n  }\n',
-        '    const Claim claim(region);\n  }\n',
+        '    const Claim claim(mapping);\n    settle_strays_claimed(mapping);\n  }\n',
+        '    const Claim claim(mapping);\n  }\n',
       ],
     ],
     tests: [{ native: 'A8' }],
@@ -561,8 +561,8 @@ export const ACCESS = [
     changes: [
       [
         MAPPING,
-        '      if (!put_back(region, page, prot_of(mark_access(mark), *region))) {\n',
-        '      if (!put_back(region, page, PROT_READ | PROT_WRITE)) {\n',
+        '      if (!put_back(mapping, page, prot_of(mark_access(mark), *mapping))) {\n',
+        '      if (!put_back(mapping, page, PROT_READ | PROT_WRITE)) {\n',
       ],
     ],
     tests: [{ native: 'A8' }],
@@ -573,8 +573,8 @@ export const ACCESS = [
     changes: [
       [
         HANDLER,
-        '  if (region->has_own_copies()) return mprotect(',
-        '  if (region->has_own_copies() && region->trapped) return mprotect(',
+        '  if (mapping->has_own_copies()) return mprotect(',
+        '  if (mapping->has_own_copies() && mapping->trapped) return mprotect(',
       ],
     ],
     tests: [{ native: 'A8 a private' }],

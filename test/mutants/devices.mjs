@@ -15,8 +15,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '      if (is_owner(region, tid)) refuse_self(region, page, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0);\n      return;\n',
-        '      return first_touch(region, page, flags, tid);\n',
+        '      if (is_owner(mapping, tid)) refuse_self(mapping, page, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0);\n      return;\n',
+        '      return first_touch(mapping, page, flags, tid);\n',
       ],
     ],
     tests: [{ native: 'a fault op is asked once' }],
@@ -27,8 +27,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '  const int error = userfault_copy(region->page_address(page), content, pages << kPageShift,',
-        '  const int error = userfault_copy(region->page_address(page + 1 < region->pages() ? page + 1 : page), content, pages << kPageShift,',
+        '      userfault_copy(mapping->page_address(page), content, pages << kPageShift,',
+        '      userfault_copy(mapping->page_address(page + 1 < mapping->pages() ? page + 1 : page), content, pages << kPageShift,',
       ],
     ],
     tests: [{ native: 'a C++ op serves' }],
@@ -39,8 +39,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        'while (next < end && progress(region, next) == PageProgress::untouched && region->mark_of(next) == mark) ++next;',
-        'while (next < end && region->mark_of(next) == mark) ++next;',
+        'while (next < end && progress(mapping, next) == PageProgress::untouched && mapping->mark_of(next) == mark) ++next;',
+        'while (next < end && mapping->mark_of(next) == mark) ++next;',
       ],
     ],
     tests: [{ native: 'pages' }, { jest: 'test/device/faults.test.ts', named: 'content for several' }],
@@ -51,10 +51,10 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        'progress(region, next) == PageProgress::untouched && region->mark_of(next) == mark) ++next;',
-        'progress(region, next) == PageProgress::untouched) ++next;',
+        'progress(mapping, next) == PageProgress::untouched && mapping->mark_of(next) == mark) ++next;',
+        'progress(mapping, next) == PageProgress::untouched) ++next;',
       ],
-      [PAGER, '  const PageMark mark = region->mark_of(page);\n  size_t next = page + 1;', '  size_t next = page + 1;'],
+      [PAGER, '  const PageMark mark = mapping->mark_of(page);\n  size_t next = page + 1;', '  size_t next = page + 1;'],
     ],
     tests: [{ native: 'pages that come together' }],
   },
@@ -64,8 +64,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '  lose_page_of_device(region, request.page, cause, request.address, request.write);\n  wake_page(region, request.page);\n',
-        '  lose_page_of_device(region, request.page, cause, request.address, request.write);\n',
+        '  lose_page_of_device(mapping, request.page, cause, request.address, request.write);\n  wake_page(mapping, request.page);\n',
+        '  lose_page_of_device(mapping, request.page, cause, request.address, request.write);\n',
       ],
     ],
     tests: [{ native: 'kernel case 28' }],
@@ -76,8 +76,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '  lose_page_of_device(region, request.page, cause, request.address, request.write);\n  wake_page(region, request.page);\n',
-        '  if (cause != Cause::refused) lose_page_of_device(region, request.page, cause, request.address, request.write);\n  wake_page(region, request.page);\n',
+        '  lose_page_of_device(mapping, request.page, cause, request.address, request.write);\n  wake_page(mapping, request.page);\n',
+        '  if (cause != Cause::refused) lose_page_of_device(mapping, request.page, cause, request.address, request.write);\n  wake_page(mapping, request.page);\n',
       ],
     ],
     tests: [{ native: 'kernel case 28' }],
@@ -110,8 +110,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        'bool is_owner(const Region* region, uint32_t tid) { return static_cast<int>(tid) == device_of(region->object).owner_tid; }',
-        'bool is_owner(const Region* region, uint32_t tid) { return static_cast<int>(tid) == -device_of(region->object).owner_tid; }',
+        'bool is_owner(const Mapping* mapping, uint32_t tid) { return static_cast<int>(tid) == device_of(mapping->object).owner_tid; }',
+        'bool is_owner(const Mapping* mapping, uint32_t tid) { return static_cast<int>(tid) == -device_of(mapping->object).owner_tid; }',
       ],
     ],
     tests: [{ native: 'an owner that touches its own page' }],
@@ -119,7 +119,7 @@ export const DEVICES = [
   {
     title: 'device: a touch by the thread that would have to answer is not counted',
     harm: 'a fill passes for data',
-    changes: [[PAGER, '  region->device_mapping->self_faults.fetch_add(1);\n', '']],
+    changes: [[PAGER, '  mapping->device_mapping->self_faults.fetch_add(1);\n', '']],
     tests: [{ jest: 'test/device/faults.test.ts', named: 'self' }, { jest: 'test/device/faults.test.ts' }],
   },
   {
@@ -142,7 +142,7 @@ export const DEVICES = [
   {
     title: 'device: a page that was refused stays lost after zap',
     harm: 'a device that has recovered is never asked',
-    changes: [['native/core/revoker.cc', '    return restore_lost_pages(region, first, count);\n', '    return Failure{};\n']],
+    changes: [['native/core/revoker.cc', '    return restore_lost_pages(mapping, first, count);\n', '    return Failure{};\n']],
     tests: [{ native: 'kernel case 26' }],
   },
   {
@@ -151,7 +151,7 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '  if (!allowed) forbid_writes(region, request.page);\n',
+        '  if (!allowed) forbid_writes(mapping, request.page);\n',
         '  if (!allowed) userfault_allow_write(request.address, kPageSize);\n',
       ],
     ],
@@ -163,8 +163,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '{mapping, region->object->device_region, page, region->object_offset_of(page), tid,',
-        '{mapping, region->object->device_region, page, region->object_offset + (page << kPageShift), tid,',
+        '{mapping_id, mapping->object->device_region, page, mapping->object_offset_of(page), tid,',
+        '{mapping_id, mapping->object->device_region, page, mapping->object_offset + (page << kPageShift), tid,',
       ],
     ],
     tests: [{ native: 'rearranged pages' }],
@@ -175,8 +175,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '  drop_requests_of(region, first_page, pages);\n  for (size_t page = first_page; page < first_page + pages; ++page) {\n    PageProgress& now = progress(region, page);\n    if (!is_waited_for(now)) continue;\n    now = now == PageProgress::asked',
-        '  for (size_t page = first_page; page < first_page + pages; ++page) {\n    PageProgress& now = progress(region, page);\n    if (!is_waited_for(now)) continue;\n    now = now == PageProgress::asked',
+        '  drop_requests_of(mapping, first_page, pages);\n  for (size_t page = first_page; page < first_page + pages; ++page) {\n    PageProgress& now = progress(mapping, page);\n    if (!is_waited_for(now)) continue;\n    now = now == PageProgress::asked',
+        '  for (size_t page = first_page; page < first_page + pages; ++page) {\n    PageProgress& now = progress(mapping, page);\n    if (!is_waited_for(now)) continue;\n    now = now == PageProgress::asked',
       ],
     ],
     tests: [{ native: 'a thread that waits for a page which is then' }],
@@ -184,7 +184,7 @@ export const DEVICES = [
   {
     title: 'device: what has been asked for a mapping that is gone is still to be answered',
     harm: 'ops run that no caller waits for',
-    changes: [[PAGER, '  drop_requests_of(region, 0, region->pages());\n', '']],
+    changes: [[PAGER, '  drop_requests_of(mapping, 0, mapping->pages());\n', '']],
     tests: [{ native: 'R11' }, { native: 'R6' }, { jest: 'test/device/removal.test.ts' }],
   },
   {
@@ -370,8 +370,8 @@ export const DEVICES = [
     changes: [
       [
         TRAP,
-        '|| last - region->start >= region->length) return Verdict::refused;',
-        '|| access.address - region->start >= region->length) return Verdict::refused;',
+        '|| last - mapping->start >= mapping->length) return Verdict::refused;',
+        '|| access.address - mapping->start >= mapping->length) return Verdict::refused;',
       ],
     ],
     tests: [{ native: 'registers: an access that is not wholly' }],
@@ -382,8 +382,8 @@ export const DEVICES = [
     changes: [
       [
         TRAP,
-        'if (!permitted(region, access.address, access) || !permitted(region, last, access)) return Verdict::forbidden;',
-        'if (!permitted(region, access.address, access) && !permitted(region, last, access) && region->writable) return Verdict::forbidden;',
+        'if (!permitted(mapping, access.address, access) || !permitted(mapping, last, access)) return Verdict::forbidden;',
+        'if (!permitted(mapping, access.address, access) && !permitted(mapping, last, access) && mapping->writable) return Verdict::forbidden;',
       ],
     ],
     tests: [{ native: 'registers: a write through a mapping' }, { jest: 'test/device/registers.test.ts', named: 'protect()' }],
@@ -394,8 +394,8 @@ export const DEVICES = [
     changes: [
       [
         TRAP,
-        'if (!permitted(region, access.address, access) || !permitted(region, last, access)) return',
-        'if (!permitted(region, access.address, access)) return',
+        'if (!permitted(mapping, access.address, access) || !permitted(mapping, last, access)) return',
+        'if (!permitted(mapping, access.address, access)) return',
       ],
     ],
     tests: [{ jest: 'test/device/registers.test.ts' }, { native: 'registers' }],
@@ -403,7 +403,7 @@ export const DEVICES = [
   {
     title: 'registers: a failure of the model does not reach check()',
     harm: 'a fill passes for a value',
-    changes: [[TRAP, '    note_raw_failure(region, target.address, cause);\n  }\n  tell_access', '  }\n  tell_access']],
+    changes: [[TRAP, '    note_raw_failure(mapping, target.address, cause);\n  }\n  tell_access', '  }\n  tell_access']],
     tests: [{ jest: 'test/device/registers.test.ts' }],
   },
   {

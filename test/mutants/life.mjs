@@ -20,8 +20,8 @@ export const LIFE = [
     changes: [
       [
         'native/core/registry.cc',
-        'for (RegionList* list : {&object->live, &object->suspended, &object->dead}) {',
-        'for (RegionList* list : {&object->live, &object->dead}) {',
+        'for (MappingList* list : {&object->live, &object->suspended, &object->dead}) {',
+        'for (MappingList* list : {&object->live, &object->dead}) {',
       ],
     ],
     tests: [{ jest: 'test/rules/l1-close.test.ts' }, { native: 'R12 closing a suspended' }],
@@ -105,7 +105,7 @@ export const LIFE = [
     changes: [
       [
         ENV,
-        '    for (uint32_t i = 0; i < held.handles; ++i) release_region_handle(held.region, held.creator && i == 0);\n',
+        '    for (uint32_t i = 0; i < held.handles; ++i) release_mapping_handle(held.mapping, held.creator && i == 0);\n',
         '    (void)held;\n',
       ],
     ],
@@ -355,8 +355,8 @@ export const LIFE = [
     changes: [
       [
         'native/binding/mappings.cc',
-        'if (!same || region->start < base || region->start + region->length > base + bytes.ByteLength()) {',
-        'if (!same || (region->start < base && region->start + region->length > base + bytes.ByteLength())) {',
+        'if (!same || mapping->start < base || mapping->start + mapping->length > base + bytes.ByteLength()) {',
+        'if (!same || (mapping->start < base && mapping->start + mapping->length > base + bytes.ByteLength())) {',
       ],
     ],
     tests: [{ jest: 'test/rules/i1-arguments.test.ts' }],

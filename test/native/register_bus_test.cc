@@ -70,7 +70,7 @@ class AnsweringDevice {
     }
   }
   void answer(const Work& work) {
-    const auto [region, offset, width, what, low, high, thread, unused] = work.numbers;
+    const auto [mapping, offset, width, what, low, high, thread, unused] = work.numbers;
     uint64_t value = low | high << 32, read = 0;
     bool good = true, puts = (what & 1) == 0;
     if ((what & 1) != 0) good = model_(false, offset, &read);

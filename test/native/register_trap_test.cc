@@ -850,7 +850,7 @@ TEST("registers: an access that is not wholly within them is refused, and the mo
   Remembering model(8192);
   const RegisterModel behind = model.model();
   const Registers registers(&behind, 4100, {.fill = Fill::ones});
-  registers.view.region->length = 4100;  // as the library maps it, where the fixture maps whole pages
+  registers.view.mapping->length = 4100;  // as the library maps it, where the fixture maps whole pages
   CHECK_EQ(*registers.at<uint32_t>(4096), 0u);
   check_log(model, {{4096, 0, 4, false}});
   CHECK_EQ(*registers.at<uint64_t>(4096), ~uint64_t{0});
@@ -920,7 +920,7 @@ TEST("registers: once the gate is shut the model is not called, and accesses get
       if (round % 3 == 0) revoke(registers.object);
     }
     CHECK_EQ(wrong.load(), 0u);
-    release_region_handle(registers.view.region, true);
+    release_mapping_handle(registers.view.mapping, true);
     object_release(registers.object);
     device_forget(*registers.device);
   }
@@ -969,7 +969,7 @@ class Answering {
     }
   }
   void answer(const Work& work) {
-    const auto [region, offset, width, what, low, high, thread, unused] = work.numbers;
+    const auto [mapping, offset, width, what, low, high, thread, unused] = work.numbers;
     uint64_t value = low | high << 32, read = 0;
     bool good = true, puts = (what & 1) == 0;
     if ((what & 1) != 0) good = model_(false, offset, static_cast<uint32_t>(width), &read);
@@ -1030,7 +1030,7 @@ TEST("registers: a model that fails, or is too slow, leaves the fill, and its an
   RingReader events;
   CHECK_EQ(*device.at(0), ~0u);
   slow = true;
-  device.view.region->object->bus.load()->limit_ms.store(20);
+  device.view.mapping->object->bus.load()->limit_ms.store(20);
   size_t late = 0;
   // The first may have been left before the device's thread has looked, where the machine is busy.
   for (; !entered; ++late) CHECK_EQ(*device.at(4), ~0u);
@@ -1082,7 +1082,7 @@ TEST("registers: threads that wait for an answer are let go by a removal, with t
       threads.add([&] { got[3] = stepped_word(device.view.at + 16); });
       CHECK(check::eventually([&] { return asked == 1; }));
       if (round % 2 == 0) device_shut(device.device());
-      else revoke(device.view.region->object);
+      else revoke(device.view.mapping->object);
     }
     for (const auto& word : got) CHECK_EQ(word.load(), ~0u);
     go_on = true;

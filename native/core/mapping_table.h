@@ -1,11 +1,11 @@
-// Address -> Region, readable in a signal handler: no lock, no malloc, no thread-local storage.
+// Address -> Mapping, readable in a signal handler: no lock, no malloc, no thread-local storage.
 //
 // The table is an immutable directory of immutable chunks, each up to 512 entries sorted by address; a change copies one
 // chunk and the directory and publishes them with one pointer store. (One flat array costs 46 us a change at 40,000
-// mappings.) Old copies, and the Region records they name, are reclaimed by a two-epoch scheme:
+// mappings.) Old copies, and the Mapping records they name, are reclaimed by a two-epoch scheme:
 //
-//   reader:  ReaderScope scope;  Region* r = find_region(address);  … use r …          // any thread, any signal handler
-//   writer:  publish_region(r);  retire_region(r);  reclaim();                          // under the registry lock
+//   reader:  ReaderScope scope;  Mapping* r = find_mapping(address);  … use r …          // any thread, any signal handler
+//   writer:  publish_mapping(r);  retire_mapping(r);  reclaim();                          // under the registry lock
 //
 // A reader counts itself into the current epoch's parity. What is retired in epoch E was unpublished in E, so only readers
 // counted in E or before can hold it; it is freed when the epoch moves from E+1 to E+2, which waits for E's counter to be zero.
@@ -19,14 +19,14 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/region.h"
+#include "core/mapping_record.h"
 
 namespace revocable {
 
 struct TableEntry {
   uintptr_t start;
   uintptr_t end;
-  Region* region;
+  Mapping* mapping;
 };
 
 struct TableChunk {
@@ -68,22 +68,22 @@ class ReaderScope {
   bool left_ = false;
 };
 
-// The region that contains `address`, closed ones included, or nullptr. Call within a ReaderScope. (handler_inside.cc)
-Region* find_region(uintptr_t address);
+// The mapping that contains `address`, closed ones included, or nullptr. Call within a ReaderScope. (handler_inside.cc)
+Mapping* find_mapping(uintptr_t address);
 
 // --- writers, under the registry lock -----------------------------------------------------------------------------------
 
-Region* allocate_region();                                   // nullptr when all 2^20 slots are in use
-void forget_region(Region* region);                          // allocated, never published
-void publish_region(Region* region);                         // makes it findable; closed ranges it overlaps leave the table
-Region* open_region_within(uintptr_t start, uintptr_t end);  // one that overlaps the range and is not closed, or nullptr
-void retire_region(Region* region);                          // it has been closed: stays findable for a while
-void release_region(Region* region);                         // nobody has a handle any more: recycle once it has left the table
+Mapping* allocate_mapping();                                   // nullptr when all 2^20 slots are in use
+void forget_mapping(Mapping* mapping);                         // allocated, never published
+void publish_mapping(Mapping* mapping);                        // makes it findable; closed ranges it overlaps leave the table
+Mapping* open_mapping_within(uintptr_t start, uintptr_t end);  // one that overlaps the range and is not closed, or nullptr
+void retire_mapping(Mapping* mapping);                         // it has been closed: stays findable for a while
+void release_mapping(Mapping* mapping);                        // nobody has a handle any more: recycle once it has left the table
 void reclaim();
 
-Region* region_at_slot(uint32_t slot);  // the record, whatever its state; nullptr if never used
+Mapping* mapping_at_slot(uint32_t slot);  // the record, whatever its state; nullptr if never used
 
-Region* region_at_slot_now(uint32_t slot);  // the same for callers without the lock
+Mapping* mapping_at_slot_now(uint32_t slot);  // the same for callers without the lock
 
 struct TableSizes {
   size_t open_entries, closed_entries, chunks, slots_in_use;

@@ -1,4 +1,4 @@
-#include "core/region_table.h"
+#include "core/mapping_table.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -21,16 +21,16 @@ TableReaders g_table;
 namespace {
 
 constexpr size_t kClosedKept = 1024;
-constexpr size_t kRegionsPerSlab = 1024;
+constexpr size_t kMappingsPerSlab = 1024;
 
 // Everything the writers own. Allocated once and never destroyed: a handler may run while the process exits.
 struct Writer {
-  Region* slabs[kStatusSlots / kRegionsPerSlab] = {};
+  Mapping* slabs[kStatusSlots / kMappingsPerSlab] = {};
   std::vector<uint32_t> free_slots;
   uint32_t next_slot = kClosedSlot + 1;
-  std::deque<Region*> closed;       // in the table, oldest first
-  std::vector<void*> garbage[2];    // old chunks and directories, by the parity of the epoch they were retired in
-  std::vector<Region*> leaving[2];  // regions that left the table and that nobody has a handle on
+  std::deque<Mapping*> closed;       // in the table, oldest first
+  std::vector<void*> garbage[2];     // old chunks and directories, by the parity of the epoch they were retired in
+  std::vector<Mapping*> leaving[2];  // mappings that left the table and that nobody has a handle on
   size_t open_entries = 0;
   size_t slots_in_use = 0;
 };
@@ -118,15 +118,15 @@ void insert_entry(const TableEntry& entry) {
   replace_chunk(index, halves, 2);
 }
 
-void remove_entry(const Region* region) {
+void remove_entry(const Mapping* mapping) {
   const TableDirectory* directory = g_table.directory.load(std::memory_order_relaxed);
   if (directory == nullptr || directory->count == 0) return;
-  const size_t index = chunk_for(directory, region->start);
+  const size_t index = chunk_for(directory, mapping->start);
   const TableChunk* old = directory->items[index].chunk;
   TableChunk* fresh = new_chunk();
   fresh->count = 0;
   for (size_t i = 0; i < old->count; ++i) {
-    if (old->entries[i].region != region) fresh->entries[fresh->count++] = old->entries[i];
+    if (old->entries[i].mapping != mapping) fresh->entries[fresh->count++] = old->entries[i];
   }
   if (fresh->count == 0) {
     free(fresh);
@@ -136,7 +136,7 @@ void remove_entry(const Region* region) {
   }
 }
 
-// Calls visit(region) for each entry that overlaps [start, end), until it returns false.
+// Calls visit(mapping) for each entry that overlaps [start, end), until it returns false.
 template <typename Visit>
 void for_each_overlap(uintptr_t start, uintptr_t end, Visit visit) {
   const TableDirectory* directory = g_table.directory.load(std::memory_order_relaxed);
@@ -145,53 +145,53 @@ void for_each_overlap(uintptr_t start, uintptr_t end, Visit visit) {
     const TableChunk* chunk = directory->items[c].chunk;
     for (size_t i = 0; i < chunk->count; ++i) {
       const TableEntry& entry = chunk->entries[i];
-      if (entry.start < end && start < entry.end && !visit(entry.region)) return;
+      if (entry.start < end && start < entry.end && !visit(entry.mapping)) return;
     }
   }
 }
 
-void recycle(Region* region) {
-  if (auto* marks = region->marks.exchange(nullptr); marks == region->few_marks) {
-    for (auto& mark : region->few_marks) mark.store(0, std::memory_order_relaxed);
+void recycle(Mapping* mapping) {
+  if (auto* marks = mapping->marks.exchange(nullptr); marks == mapping->few_marks) {
+    for (auto& mark : mapping->few_marks) mark.store(0, std::memory_order_relaxed);
   } else if (marks != nullptr) {
-    munmap(marks, round_up(region->pages(), kPageSize));
+    munmap(marks, round_up(mapping->pages(), kPageSize));
   }
-  if (auto* moved = region->rearranged.exchange(nullptr)) {
-    munmap(moved, round_up(region->pages() * sizeof(uint64_t), kPageSize));
+  if (auto* moved = mapping->rearranged.exchange(nullptr)) {
+    munmap(moved, round_up(mapping->pages() * sizeof(uint64_t), kPageSize));
   }
-  delete region->pieces;
-  region->pieces = nullptr;
-  region->extent_count = 0;
-  if (region->ops != nullptr) region->ops->recycled(region);
-  region->ops = nullptr;
-  writer().free_slots.push_back(region->slot);
+  delete mapping->pieces;
+  mapping->pieces = nullptr;
+  mapping->extent_count = 0;
+  if (mapping->ops != nullptr) mapping->ops->recycled(mapping);
+  mapping->ops = nullptr;
+  writer().free_slots.push_back(mapping->slot);
   --writer().slots_in_use;
 }
 
-// A closed region leaves the table; its record follows when nobody has a handle on it.
-void leave_table(Region* region) {
-  remove_entry(region);
-  if (region->used_zero_file) {
-    fallocate(zero_fill_fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(region->start),
-              static_cast<off_t>(region->end - region->start));
+// A closed mapping leaves the table; its record follows when nobody has a handle on it.
+void leave_table(Mapping* mapping) {
+  remove_entry(mapping);
+  if (mapping->used_zero_file) {
+    fallocate(zero_fill_fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(mapping->start),
+              static_cast<off_t>(mapping->end - mapping->start));
   }
-  region->in_table = false;
-  if (region->handles == 0) writer().leaving[parity()].push_back(region);
+  mapping->in_table = false;
+  if (mapping->handles == 0) writer().leaving[parity()].push_back(mapping);
 }
 
 }  // namespace
 
-Region* region_at_slot(uint32_t slot) {
+Mapping* mapping_at_slot(uint32_t slot) {
   if (slot == kClosedSlot || slot >= writer().next_slot) return nullptr;
-  return &writer().slabs[slot / kRegionsPerSlab][slot % kRegionsPerSlab];
+  return &writer().slabs[slot / kMappingsPerSlab][slot % kMappingsPerSlab];
 }
 
-Region* region_at_slot_now(uint32_t slot) {
+Mapping* mapping_at_slot_now(uint32_t slot) {
   RegistryLock lock;
-  return region_at_slot(slot);
+  return mapping_at_slot(slot);
 }
 
-Region* allocate_region() {
+Mapping* allocate_mapping() {
   Writer& w = writer();
   uint32_t slot;
   if (!w.free_slots.empty()) {
@@ -200,69 +200,69 @@ Region* allocate_region() {
   } else {
     if (w.next_slot == kStatusSlots) return nullptr;
     slot = w.next_slot++;
-    Region*& slab = w.slabs[slot / kRegionsPerSlab];
-    if (slab == nullptr) slab = new Region[kRegionsPerSlab];
+    Mapping*& slab = w.slabs[slot / kMappingsPerSlab];
+    if (slab == nullptr) slab = new Mapping[kMappingsPerSlab];
   }
   ++w.slots_in_use;
-  Region* region = region_at_slot(slot);
-  region->slot = slot;
-  ++region->generation;
-  region->filled = region->unfillable = region->used_zero_file = region->weak = region->told = false;
-  region->stray_first = region->filled_first = region->lost_first = SIZE_MAX;
-  region->stray_last = region->filled_last = region->lost_last = 0;
-  region->tail_filled = region->by_pages = region->self_faulted = false;
-  region->marked_pages = 0;
-  region->fill_prot = 0;
-  region->lost_from.store(UINTPTR_MAX, std::memory_order_relaxed);
-  region->faults.store(0, std::memory_order_relaxed);
-  region->futile.store(0, std::memory_order_relaxed);
-  region->retry_tag.store(0, std::memory_order_relaxed);
-  region->waits_for_copiers.store(0, std::memory_order_relaxed);
-  region->handles = 0;
-  region->attaches = 0;
-  return region;
+  Mapping* mapping = mapping_at_slot(slot);
+  mapping->slot = slot;
+  ++mapping->generation;
+  mapping->filled = mapping->unfillable = mapping->used_zero_file = mapping->weak = mapping->told = false;
+  mapping->stray_first = mapping->filled_first = mapping->lost_first = SIZE_MAX;
+  mapping->stray_last = mapping->filled_last = mapping->lost_last = 0;
+  mapping->tail_filled = mapping->by_pages = mapping->self_faulted = false;
+  mapping->marked_pages = 0;
+  mapping->fill_prot = 0;
+  mapping->lost_from.store(UINTPTR_MAX, std::memory_order_relaxed);
+  mapping->faults.store(0, std::memory_order_relaxed);
+  mapping->futile.store(0, std::memory_order_relaxed);
+  mapping->retry_tag.store(0, std::memory_order_relaxed);
+  mapping->waits_for_copiers.store(0, std::memory_order_relaxed);
+  mapping->handles = 0;
+  mapping->attaches = 0;
+  return mapping;
 }
 
-void forget_region(Region* region) { recycle(region); }
+void forget_mapping(Mapping* mapping) { recycle(mapping); }
 
-Region* open_region_within(uintptr_t start, uintptr_t end) {
-  Region* found = nullptr;
-  for_each_overlap(start, end, [&](Region* region) {
-    if (region->state.load(std::memory_order_relaxed) != State::closed) found = region;
+Mapping* open_mapping_within(uintptr_t start, uintptr_t end) {
+  Mapping* found = nullptr;
+  for_each_overlap(start, end, [&](Mapping* mapping) {
+    if (mapping->state.load(std::memory_order_relaxed) != State::closed) found = mapping;
     return found == nullptr;
   });
   return found;
 }
 
-void publish_region(Region* region) {
-  std::vector<Region*> stale;
-  for_each_overlap(region->start, region->end, [&](Region* old) {
+void publish_mapping(Mapping* mapping) {
+  std::vector<Mapping*> stale;
+  for_each_overlap(mapping->start, mapping->end, [&](Mapping* old) {
     stale.push_back(old);
     return true;
   });
   // The new one first: an address that passes from a closed range to it is found at every moment.
-  insert_entry({region->start, region->end, region});
-  for (Region* old : stale) {
+  insert_entry({mapping->start, mapping->end, mapping});
+  for (Mapping* old : stale) {
     std::erase(writer().closed, old);
     leave_table(old);
   }
-  region->in_table = true;
+  mapping->in_table = true;
   ++writer().open_entries;
 }
 
-void retire_region(Region* region) {
+void retire_mapping(Mapping* mapping) {
   Writer& w = writer();
   --w.open_entries;
-  w.closed.push_back(region);
+  w.closed.push_back(mapping);
   while (w.closed.size() > kClosedKept) {
-    Region* oldest = w.closed.front();
+    Mapping* oldest = w.closed.front();
     w.closed.pop_front();
     leave_table(oldest);
   }
 }
 
-void release_region(Region* region) {
-  if (!region->in_table) writer().leaving[parity()].push_back(region);
+void release_mapping(Mapping* mapping) {
+  if (!mapping->in_table) writer().leaving[parity()].push_back(mapping);
 }
 
 void reclaim() {
@@ -272,7 +272,7 @@ void reclaim() {
   if (g_table.inside[before].load() != 0) return;
   for (void* memory : w.garbage[before]) free(memory);
   w.garbage[before].clear();
-  for (Region* region : w.leaving[before]) recycle(region);
+  for (Mapping* mapping : w.leaving[before]) recycle(mapping);
   w.leaving[before].clear();
   g_table.epoch.store(epoch + 1);
 }

@@ -1,7 +1,7 @@
 // What the library knows of one mapping (kernel: VMA) and of one mapped object (kernel: file and address_space).
 //
 // Both are read by the fault handler, so their memory is type-stable: it is recycled, never given back, and a record is
-// recycled only after every handler that could hold a pointer to it has left (region_table.h).
+// recycled only after every handler that could hold a pointer to it has left (mapping_table.h).
 #pragma once
 
 #include <sys/mman.h>
@@ -40,15 +40,15 @@ inline constexpr PageMark kMarkLostFilled = 0x80;  // live: this lost page has i
 inline Access mark_access(PageMark mark) { return static_cast<Access>(mark & kMarkAccessMask); }
 inline Cause mark_cause(PageMark mark) { return static_cast<Cause>((mark & kMarkCauseMask) >> kMarkCauseShift); }
 
-struct Region;
+struct Mapping;
 struct Backing;        // vm_ops.h
 struct VmOps;          // vm_ops.h
 struct DeviceMapping;  // device/device.h
 struct RegisterBus;    // device/register_port.h
 struct Supply;         // device/pager.h
 
-struct RegionList {
-  Region* first = nullptr;
+struct MappingList {
+  Mapping* first = nullptr;
   size_t count = 0;
 };
 
@@ -98,25 +98,25 @@ struct Object {
   std::atomic<bool> revoke_wanted{false};        // the handler asks the service thread to revoke the rest
 
   // Under the registry lock:
-  RegionList live, suspended, dead;  // dead: revoked, not yet closed
-  bool vma_identity_known = false;   // as /proc/self/maps shows it: may differ from fstat (btrfs, overlayfs)
+  MappingList live, suspended, dead;  // dead: revoked, not yet closed
+  bool vma_identity_known = false;    // as /proc/self/maps shows it: may differ from fstat (btrfs, overlayfs)
   uint32_t vma_major = 0, vma_minor = 0;
   uint64_t vma_inode = 0;
-  uint32_t references = 0;   // JavaScript objects in all threads, and regions
+  uint32_t references = 0;   // JavaScript objects in all threads, and mappings
   FutexWord revoke_done{0};  // 1 when `counts` is final: other callers wait for it
   RevokeCounts counts;
   std::vector<std::function<void(const RevokeCounts&)>> revoke_waiters;  // to be called when `counts` is final
 };
 
-// A piece of a region that is mapped with one protection. Which pages of the object it shows is in the region's own records: what
-// the kernel says of it is another number where it maps a device's physical memory.
+// A piece of a mapping that is mapped with one protection. Which pages of the object it shows is in the mapping's own records:
+// what the kernel says of it is another number where it maps a device's physical memory.
 struct Piece {
   uintptr_t start;
   uintptr_t end;
   int prot;
 };
 
-struct Region {
+struct Mapping {
   // Constant while published.
   uintptr_t start = 0;
   uintptr_t end = 0;
@@ -187,9 +187,9 @@ struct Region {
   DeviceMapping* device_mapping = nullptr;
 
   // Under the registry lock.
-  RegionList* list = nullptr;
-  Region* previous = nullptr;
-  Region* next = nullptr;
+  MappingList* list = nullptr;
+  Mapping* previous = nullptr;
+  Mapping* next = nullptr;
   uint32_t handles = 0;               // Mapping objects in all threads, and pins of shared handles
   std::atomic<uint32_t> attaches{0};  // how often a thread has attached to it, ever
   bool in_table = false;
@@ -223,61 +223,61 @@ struct Region {
 // own with pages of the usual size has no such driver.
 inline bool may_be_refused(const Object* object) { return !object->owned || object->page_shift == kHugePageShift; }
 
-inline int prot_of(Access access, const Region& region) {
+inline int prot_of(Access access, const Mapping& mapping) {
   switch (access) {
     case Access::none: return PROT_NONE;
     case Access::read: return PROT_READ;
     case Access::read_write: return PROT_READ | PROT_WRITE;
     case Access::base: break;
   }
-  return region.base_prot();
+  return mapping.base_prot();
 }
 
 // Changes a page's mark; the table must exist (ensure_marks). Under the claim.
-inline void set_mark(Region* region, size_t page, PageMark mark) {
-  const PageMark old = region->marks.load(std::memory_order_relaxed)[page].exchange(mark, std::memory_order_release);
-  region->marked_pages += static_cast<size_t>(mark != 0) - static_cast<size_t>(old != 0);
+inline void set_mark(Mapping* mapping, size_t page, PageMark mark) {
+  const PageMark old = mapping->marks.load(std::memory_order_relaxed)[page].exchange(mark, std::memory_order_release);
+  mapping->marked_pages += static_cast<size_t>(mark != 0) - static_cast<size_t>(old != 0);
 }
 
-inline void clear_marks(Region* region, size_t first, size_t last, PageMark bits) {
+inline void clear_marks(Mapping* mapping, size_t first, size_t last, PageMark bits) {
   for (size_t page = first; page <= last && first != SIZE_MAX; ++page) {
-    const PageMark mark = region->marks.load(std::memory_order_relaxed)[page].load(std::memory_order_relaxed);
-    if ((mark & bits) != 0) set_mark(region, page, static_cast<PageMark>(mark & ~bits));
+    const PageMark mark = mapping->marks.load(std::memory_order_relaxed)[page].load(std::memory_order_relaxed);
+    if ((mark & bits) != 0) set_mark(mapping, page, static_cast<PageMark>(mark & ~bits));
   }
 }
 
 // Marks a page as lost. Its protection stays noted, and what else was noted does not. Under the claim.
-inline void mark_lost(Region* region, size_t page, Cause cause) {
-  const auto access = static_cast<PageMark>(region->mark_of(page) & kMarkAccessMask);
-  set_mark(region, page, static_cast<PageMark>(access | (static_cast<PageMark>(cause) << kMarkCauseShift)));
-  region->lost_first = std::min(region->lost_first, page);
-  region->lost_last = std::max(region->lost_last, page);
+inline void mark_lost(Mapping* mapping, size_t page, Cause cause) {
+  const auto access = static_cast<PageMark>(mapping->mark_of(page) & kMarkAccessMask);
+  set_mark(mapping, page, static_cast<PageMark>(access | (static_cast<PageMark>(cause) << kMarkCauseShift)));
+  mapping->lost_first = std::min(mapping->lost_first, page);
+  mapping->lost_last = std::max(mapping->lost_last, page);
 }
 
 // Whatever fill was there, whole or page by page, has been replaced. Lost pages stay lost, and get a new one when touched. Under
 // the claim.
-inline void forget_fill(Region* region) {
-  clear_marks(region, region->filled_first, region->filled_last, kMarkFilled);
-  clear_marks(region, region->lost_first, region->lost_last, kMarkLostFilled);
-  region->filled_first = SIZE_MAX;
-  region->filled_last = 0;
-  region->filled = region->by_pages = region->tail_filled = false;
+inline void forget_fill(Mapping* mapping) {
+  clear_marks(mapping, mapping->filled_first, mapping->filled_last, kMarkFilled);
+  clear_marks(mapping, mapping->lost_first, mapping->lost_last, kMarkLostFilled);
+  mapping->filled_first = SIZE_MAX;
+  mapping->filled_last = 0;
+  mapping->filled = mapping->by_pages = mapping->tail_filled = false;
 }
 
 // Makes the table of marks if there is none: one byte a page, from the kernel, sparse; of a small mapping in its record.
 // Async-signal-safe; under the claim.
-bool ensure_marks(Region* region);  // handler_inside.cc
+bool ensure_marks(Mapping* mapping);  // handler_inside.cc
 
 // The word of a mapping that has just been made. Before anybody knows it.
-inline void begin_state(Region* region) {
-  region->state.store(State::live);
-  status_words()[region->slot].store(0);
+inline void begin_state(Mapping* mapping) {
+  mapping->state.store(State::live);
+  status_words()[mapping->slot].store(0);
 }
 
 // What checked accesses are to find: the mapping's own state, or the object's gate where that is further on.
-inline State shown_state(const Region* region) {
-  const State own = region->state.load(), gate = region->object->gate.load();
-  return region->devices_own && gate == State::suspended ? own : std::max(own, gate);
+inline State shown_state(const Mapping* mapping) {
+  const State own = mapping->state.load(), gate = mapping->object->gate.load();
+  return mapping->devices_own && gate == State::suspended ? own : std::max(own, gate);
 }
 
 // A word with another state and flag. The count goes on where `counts`; past its end at 1, as 0 is "never".
@@ -291,14 +291,14 @@ inline uint32_t next_word(uint32_t before, uint32_t special, bool counts) {
 // diverted, and that counts; all other copies may go on. Under the claim. Sequentially consistent, because a waiter registers
 // itself and then reads the word, and revocation does the reverse. By compare-and-swap, because the word follows the gate without
 // the claim: whichever comes second sees the other's change.
-inline void publish_state(Region* region, State state, bool only_access = false) {
-  region->state.store(state);
+inline void publish_state(Mapping* mapping, State state, bool only_access = false) {
+  mapping->state.store(state);
   const bool marked =
-      region->marked_pages != 0 || region->self_faulted || region->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
-  std::atomic<uint32_t>& word = status_words()[region->slot];
+      mapping->marked_pages != 0 || mapping->self_faulted || mapping->lost_from.load(std::memory_order_relaxed) != UINTPTR_MAX;
+  std::atomic<uint32_t>& word = status_words()[mapping->slot];
   uint32_t before = word.load(std::memory_order_relaxed), after;
   do {
-    const State shown = shown_state(region);
+    const State shown = shown_state(mapping);
     const uint32_t special = static_cast<uint32_t>(shown) | (marked ? kStatusMarked : 0);
     const bool counts = !only_access && shown == State::live && ((before | special) & kStatusSpecial) != 0;
     after = next_word(before, special, counts);
@@ -306,11 +306,11 @@ inline void publish_state(Region* region, State state, bool only_access = false)
 }
 
 // The word of a mapping whose object's gate has changed. Under the registry lock.
-inline void follow_gate(const Region* region) {
-  std::atomic<uint32_t>& word = status_words()[region->slot];
+inline void follow_gate(const Mapping* mapping) {
+  std::atomic<uint32_t>& word = status_words()[mapping->slot];
   uint32_t before = word.load(std::memory_order_relaxed), after;
   do {
-    const State shown = shown_state(region);
+    const State shown = shown_state(mapping);
     const bool comes_back = shown == State::live && (before & kStatusStateMask) != 0;
     after = next_word(before, static_cast<uint32_t>(shown) | (before & kStatusMarked), comes_back);
   } while (!word.compare_exchange_weak(before, after));
@@ -318,36 +318,36 @@ inline void follow_gate(const Region* region) {
 
 // --- the claim ---------------------------------------------------------------------------------------------------------
 
-inline bool try_claim(Region* region) {
+inline bool try_claim(Mapping* mapping) {
   uint32_t free = 0;
-  return region->claim.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed);
+  return mapping->claim.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed);
 }
 
-inline void release_claim(Region* region) {
-  if (region->claim.exchange(0, std::memory_order_release) == 2) futex_wake_private(&region->claim);
+inline void release_claim(Mapping* mapping) {
+  if (mapping->claim.exchange(0, std::memory_order_release) == 2) futex_wake_private(&mapping->claim);
 }
 
 // Waits for the holder, at most 1 ms, without taking the claim. Async-signal-safe.
-inline void await_claim(Region* region) {
+inline void await_claim(Mapping* mapping) {
   uint32_t held = 1;
-  region->claim.compare_exchange_strong(held, 2, std::memory_order_relaxed);
+  mapping->claim.compare_exchange_strong(held, 2, std::memory_order_relaxed);
   const timespec limit{0, 1'000'000};
-  if (held != 0) futex_wait_private(&region->claim, 2, &limit);
+  if (held != 0) futex_wait_private(&mapping->claim, 2, &limit);
 }
 
-// For normal code with asynchronous signals blocked. Under the registry lock, or in a ReaderScope: the region cannot be closed
+// For normal code with asynchronous signals blocked. Under the registry lock, or in a ReaderScope: the mapping cannot be closed
 // while its claim is held, nor its record be recycled while somebody who has found it reads.
 class Claim {
  public:
-  explicit Claim(Region* region) : region_(region) {
-    while (!try_claim(region)) await_claim(region);
+  explicit Claim(Mapping* mapping) : mapping_(mapping) {
+    while (!try_claim(mapping)) await_claim(mapping);
   }
-  ~Claim() { release_claim(region_); }
+  ~Claim() { release_claim(mapping_); }
   Claim(const Claim&) = delete;
   Claim& operator=(const Claim&) = delete;
 
  private:
-  Region* region_;
+  Mapping* mapping_;
 };
 
 }  // namespace revocable
