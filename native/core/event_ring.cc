@@ -2,9 +2,6 @@
 
 namespace revocable {
 
-std::array<RingSlot, kRingSlots> g_ring;
-std::atomic<uint64_t> g_ring_head{0};
-
 namespace {
 
 enum class Found { whole, unwritten, overwritten };

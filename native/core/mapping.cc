@@ -18,6 +18,7 @@
 #include "core/event_ring.h"
 #include "core/mapping_table.h"
 #include "core/registry.h"
+#include "core/reserve.h"
 #include "core/revoker.h"
 #include "core/service.h"
 #include "core/vm_ops.h"

@@ -264,10 +264,6 @@ inline void forget_fill(Mapping* mapping) {
   mapping->filled = mapping->by_pages = mapping->tail_filled = false;
 }
 
-// Makes the table of marks if there is none: one byte a page, from the kernel, sparse; of a small mapping in its record.
-// Async-signal-safe; under the claim.
-bool ensure_marks(Mapping* mapping);  // handler_inside.cc
-
 // The word of a mapping that has just been made. Before anybody knows it.
 inline void begin_state(Mapping* mapping) {
   mapping->state.store(State::live);

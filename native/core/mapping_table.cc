@@ -16,8 +16,6 @@
 
 namespace revocable {
 
-TableReaders g_table;
-
 namespace {
 
 constexpr size_t kClosedKept = 1024;

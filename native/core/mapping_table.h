@@ -68,7 +68,7 @@ class ReaderScope {
   bool left_ = false;
 };
 
-// The mapping that contains `address`, closed ones included, or nullptr. Call within a ReaderScope. (handler_inside.cc)
+// The mapping that contains `address`, closed ones included, or nullptr. Call within a ReaderScope.
 Mapping* find_mapping(uintptr_t address);
 
 // --- writers, under the registry lock -----------------------------------------------------------------------------------

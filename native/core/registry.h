@@ -90,7 +90,7 @@ bool truncate_owned(const Object* object);
 
 // Whether the owner of this memfd, another process, has truncated it to nothing under a seal: that is a revocation.
 // Async-signal-safe.
-bool object_revoked_by_owner(const Object* object);  // handler_inside.cc
+bool object_revoked_by_owner(const Object* object);
 
 // F_SEAL_…; 0 of what cannot be sealed.
 int object_seals(const Object* object);

@@ -17,6 +17,7 @@
 #include "core/mapping.h"
 #include "core/mapping_table.h"
 #include "core/registry.h"
+#include "core/reserve.h"
 #include "core/service.h"
 #include "core/vm_ops.h"
 #include "core/vma_reader.h"

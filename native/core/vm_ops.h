@@ -42,8 +42,7 @@ struct VmOps {
   // ---------------------------------------------------------------
 
   // A mapping is to be made, through the open file `file` (0: none): takes all the memory that its end will need, and sets
-  // Mapping::supplied where the implementation supplies its pages. False when there is no memory. No thread knows the mapping
-  // yet.
+  // Mapping::supplied where the implementation supplies its pages. False when there is no memory. No thread knows of it yet.
   bool (*begin)(Mapping* mapping, uint64_t file);
 
   // The object has been mapped at [start, start + bytes), without permissions: permits `prot`, such that the first touch of each
@@ -72,8 +71,8 @@ struct VmOps {
   // --- raw accesses: in the fault handler, in any thread, without any lock. Async-signal-safe
   // -----------------------------------------
 
-  // An access to a live mapping with Mapping::trapped, whose pages have no permissions. May wait, and then leaves the scope
-  // first.
+  // An access to a live mapping with Mapping::trapped, whose pages have no permissions. Leaves the scope before it
+  // waits.
   Delivery (*access)(Mapping* mapping, uintptr_t address, MachineContext& machine, ReaderScope& scope);
 
   // Such an access did not get there, for `cause`: it got the fill. In a reader's scope.

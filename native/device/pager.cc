@@ -23,6 +23,7 @@
 #include "core/mapping.h"
 #include "core/mapping_table.h"
 #include "core/registry.h"
+#include "core/reserve.h"
 #include "device/device.h"
 #include "device/userfault.h"
 #include "fault/handler.h"

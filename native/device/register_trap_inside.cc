@@ -18,6 +18,7 @@
 #include "core/service.h"
 #include "device/device.h"
 #include "device/register_port.h"
+#include "fault/fault.h"
 #include "fault/handler.h"
 #include "fault/signal_chain.h"
 #include "instruction/decode.h"

@@ -8,6 +8,7 @@
 
 #include "core/event_ring.h"
 #include "core/mapping_record.h"
+#include "fault/fault.h"
 #include "fault/guarded_copy.h"
 #include "instruction/machine_context.h"
 
@@ -50,11 +51,11 @@ struct StepHandler {
 // Null until device/ has registered it; constant from then on.
 extern std::atomic<const StepHandler*> g_step_handler;
 
-// For what else runs in the handler (device/register_trap_inside.cc).
-//
-// As many bytes of the instruction as can be read without a fault, at most kLongestInstruction.
+// The decision about a fault on a mapping, in a reader's scope or under the registry lock.
+Outcome settle(Mapping* mapping, const Fault& fault);
+
+// For what else runs in the handler (device/register_trap_inside.cc): as many bytes of the instruction as can be read without a
+// fault, at most kLongestInstruction.
 size_t read_code(uintptr_t pc, uint8_t* code);
-// Counts and tells an access that did not reach what is behind a live mapping. In a reader's scope.
-void tell_access(Mapping* mapping, uintptr_t address, bool write, EventKind kind, Cause cause);
 
 }  // namespace revocable

@@ -1,4 +1,6 @@
 /** Defects of accesses, A1 to A9. See revocation.mjs. */
+const FILL = 'native/fault/fill_inside.cc';
+const BACKING = 'native/fault/backing_inside.cc';
 const HANDLER = 'native/fault/handler_inside.cc';
 const CHECKED = 'src/memory/checked-access.ts';
 const COPY = 'native/fault/guarded_copy_inside.cc';
@@ -85,7 +87,7 @@ export const ACCESS = [
     harm: 'an absent device looks like one that answers',
     changes: [
       [
-        HANDLER,
+        FILL,
         '  if (mapping->fill != Fill::ones) return map_zeros(mapping, start, bytes, prot);\n  return map_ones',
         '  if (mapping->fill != Fill::deadly) return map_zeros(mapping, start, bytes, prot);\n  return map_ones',
       ],
@@ -97,7 +99,7 @@ export const ACCESS = [
     harm: 'what one view writes to its fill another one reads',
     changes: [
       [
-        HANDLER,
+        FILL,
         'if (!map_over(start + at, part, prot, MAP_PRIVATE, ones_fill_fd(), 0)) return false;',
         'if (!map_over(start + at, part, prot & ~PROT_WRITE, MAP_SHARED, ones_fill_fd(), 0)) return false;',
       ],
@@ -109,7 +111,7 @@ export const ACCESS = [
     harm: 'each page of a large mapping costs a mapping of the process',
     changes: [
       [
-        HANDLER,
+        FILL,
         '  if (mapping->extent_count == 0) return {mapping->start, mapping->end};\n',
         '  if (mapping->extent_count == 0) {\n    const uintptr_t page = mapping->page_address(mapping->page_of(address));\n    return {page, page + mapping->page_size()};\n  }\n',
       ],
@@ -121,7 +123,7 @@ export const ACCESS = [
     harm: 'the access faults for ever',
     changes: [
       [
-        HANDLER,
+        FILL,
         '  const int prot = PROT_READ | mapping->base_prot() | fault.need();\n  const Range unit = fill_unit(mapping, fault.address);',
         '  const int prot = PROT_READ | mapping->base_prot();\n  const Range unit = fill_unit(mapping, fault.address);',
       ],
@@ -131,7 +133,7 @@ export const ACCESS = [
   {
     title: 'A2 a fill is never widened for a write',
     harm: 'a write after a read of a read-only view kills',
-    changes: [[HANDLER, '  const int prot = mapping->fill_prot | fault.need();\n', '  const int prot = mapping->fill_prot;\n']],
+    changes: [[FILL, '  const int prot = mapping->fill_prot | fault.need();\n', '  const int prot = mapping->fill_prot;\n']],
     tests: [{ native: 'A2' }],
   },
   {
@@ -198,7 +200,7 @@ export const ACCESS = [
     title: "A3 a fill of 'signal' is zeros",
     harm: "a harness that tests other people's handlers sees no signal",
     changes: [
-      [HANDLER, '  if (mapping->fill == Fill::deadly) return Outcome::foreign;\n  // A checked copy', '  // A checked copy'],
+      [FILL, '  if (mapping->fill == Fill::deadly) return Outcome::foreign;\n  // A checked copy', '  // A checked copy'],
     ],
     tests: [{ native: 'A3' }],
   },
@@ -207,7 +209,7 @@ export const ACCESS = [
     harm: "a harness that tests other people's handlers sees no signal",
     changes: [
       [
-        HANDLER,
+        BACKING,
         '  if (deadly && fault.raw()) return Outcome::foreign;\n  const bool answered = !deadly &&',
         '  const bool answered = (!deadly || fault.raw()) &&',
       ],
@@ -279,7 +281,7 @@ export const ACCESS = [
     harm: 'the copy goes on through the fill and counts it',
     changes: [
       [
-        HANDLER,
+        FILL,
         'if (mapping->copiers.load() != 0 && mapping->waits_for_copiers',
         'if (mapping->copiers.load() > 1000 && mapping->waits_for_copiers',
       ],
@@ -345,7 +347,7 @@ export const ACCESS = [
     harm: "another thread's write is lost",
     changes: [
       [
-        HANDLER,
+        FILL,
         '  if (mapping->filled) return plug_again(mapping, fault);\n',
         '  if (mapping->filled && (mapping->fill_prot & fault.need()) == 0) return plug_again(mapping, fault);\n',
       ],
@@ -357,7 +359,7 @@ export const ACCESS = [
     harm: "another thread's write is lost",
     changes: [
       [
-        HANDLER,
+        BACKING,
         '  if (lost_has_fill(mapping, page)) return futile(mapping);\n',
         '  if (lost_has_fill(mapping, page) && mapping->trapped) return futile(mapping);\n',
       ],
@@ -369,7 +371,7 @@ export const ACCESS = [
     harm: "another thread's write is lost",
     changes: [
       [
-        HANDLER,
+        FILL,
         '  if (!has_fill_mark(mapping, unit.start)) {\n',
         '  if (!has_fill_mark(mapping, unit.start) || unit.bytes() != 0) {\n',
       ],
@@ -387,12 +389,12 @@ export const ACCESS = [
     harm: "another thread's checked read returns the fill as data",
     changes: [
       [
-        HANDLER,
+        BACKING,
         '  mark_lost(mapping, page, cause);\n  publish_state(mapping, State::live);\n  const bool deadly',
         '  mark_lost(mapping, page, cause);\n  const bool deadly',
       ],
       [
-        HANDLER,
+        BACKING,
         '  if (answered) bump(g_counters.fills);\n',
         '  publish_state(mapping, State::live);\n  if (answered) bump(g_counters.fills);\n',
       ],
@@ -404,7 +406,7 @@ export const ACCESS = [
     harm: 'raw views and checked accesses disagree',
     changes: [
       [
-        HANDLER,
+        BACKING,
         '  if (lost != Cause::none) return lost_before(mapping, fault, lost);\n',
         '  if (lost != Cause::none && diagnosis.cause != Cause::none) return lost_before(mapping, fault, lost);\n',
       ],
@@ -414,7 +416,7 @@ export const ACCESS = [
   {
     title: 'A7 the page that ends where the file ends counts as within it',
     harm: 'past-end is reported as unknown, and the whole object is revoked',
-    changes: [[HANDLER, 'if (page_offset >= end_of_pages(object, status))', 'if (page_offset > end_of_pages(object, status))']],
+    changes: [[BACKING, 'if (page_offset >= end_of_pages(object, status))', 'if (page_offset > end_of_pages(object, status))']],
     tests: [{ native: 'A7' }],
   },
   {
@@ -422,7 +424,7 @@ export const ACCESS = [
     harm: 'pages that are still cached go on swallowing writes',
     changes: [
       [
-        HANDLER,
+        BACKING,
         '(scope == FaultScope::by_cause && diagnosis.cause == Cause::unknown);',
         '(scope == FaultScope::by_cause && diagnosis.cause == Cause::poisoned && !fault.raw());',
       ],
@@ -438,7 +440,7 @@ export const ACCESS = [
     harm: 'no-space is reported as something else',
     changes: [
       [
-        HANDLER,
+        BACKING,
         '  const bool full = can_read && fault.write && file_system_full(object->fd);\n',
         '  const bool full = can_read && fault.write && fault.machine == nullptr && file_system_full(object->fd);\n',
       ],
@@ -450,7 +452,7 @@ export const ACCESS = [
     harm: 'a file that was cut and grew again loses a page it has',
     changes: [
       [
-        HANDLER,
+        BACKING,
         '  if (diagnosis.try_again) return Outcome::handled;\n',
         '  if (diagnosis.try_again && fault.machine == nullptr) return Outcome::handled;\n',
       ],
@@ -462,7 +464,7 @@ export const ACCESS = [
     harm: 'a peer sees a bad file, not a revocation',
     changes: [
       [
-        HANDLER,
+        BACKING,
         'if (mapping->object->gate.load() == State::revoked || diagnosis.revoked_by_owner)\n',
         'if (mapping->object->gate.load() == State::revoked)\n',
       ],
@@ -473,7 +475,11 @@ export const ACCESS = [
     title: 'A7 a memfd that was only truncated is taken for revoked by its owner',
     harm: 'a file of its own that a program empties is revoked for ever',
     changes: [
-      [HANDLER, '         (fcntl(object->fd, F_GET_SEALS) & F_SEAL_GROW) != 0;', '         fcntl(object->fd, F_GET_SEALS) >= 0;'],
+      [
+        'native/core/registry_inside.cc',
+        '         (fcntl(object->fd, F_GET_SEALS) & F_SEAL_GROW) != 0;',
+        '         fcntl(object->fd, F_GET_SEALS) >= 0;',
+      ],
     ],
     tests: [{ native: 'A7' }, { jest: 'test/kernel-cases/memfd.test.ts' }],
   },
@@ -504,7 +510,7 @@ export const ACCESS = [
   {
     title: 'A7 a page that was lost without a place for it takes only itself away',
     harm: 'at the limit of mappings a raw access kills',
-    changes: [[HANDLER, '  if (cause != Cause::past_end) return false;\n', '  if (cause != Cause::poisoned) return false;\n']],
+    changes: [[BACKING, '  if (cause != Cause::past_end) return false;\n', '  if (cause != Cause::poisoned) return false;\n']],
     tests: [{ native: 'A7 a file with no room' }],
   },
   {
@@ -536,7 +542,7 @@ export const ACCESS = [
     harm: 'a read-only mapping writes to its file',
     changes: [
       [
-        HANDLER,
+        'native/fault/protection_inside.cc',
         'return map_over(address, mapping->page_size(), prot, MAP_PRIVATE, object->fd, offset);',
         'return map_over(address, mapping->page_size(), prot, MAP_SHARED, object->fd, offset);',
       ],
@@ -572,7 +578,7 @@ export const ACCESS = [
     harm: "the mapping's own copy is lost",
     changes: [
       [
-        HANDLER,
+        'native/fault/protection_inside.cc',
         '  if (mapping->has_own_copies()) return mprotect(',
         '  if (mapping->has_own_copies() && mapping->trapped) return mprotect(',
       ],

@@ -258,7 +258,9 @@ export const LIFE = [
   {
     title: 'L5 a writer that the others have overtaken writes nevertheless',
     harm: 'no thread gets events until the ring has gone round once more',
-    changes: [['native/fault/handler_inside.cc', '  while (is_later_round(round, before >> kRoundShift)) {\n', '  for (;;) {\n']],
+    changes: [
+      ['native/core/event_ring_inside.cc', '  while (is_later_round(round, before >> kRoundShift)) {\n', '  for (;;) {\n'],
+    ],
     tests: [{ native: 'L5' }],
   },
   {

@@ -266,7 +266,7 @@ RevokeCounts revoke_finish(`,
     harm: 'at the limit of mappings revocation and fills fail',
     changes: [
       [
-        HANDLER,
+        'native/core/reserve_inside.cc',
         'if (ballast == nullptr || index + keep >= kBallast) return false;',
         'if (ballast == nullptr || index + keep < kBallast || true) return false;',
       ],
@@ -276,7 +276,9 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R7 single pages may use up all of the ballast',
     harm: 'nothing is left for a whole fill',
-    changes: [[HANDLER, 'const size_t keep = bytes <= kPageSize ? kBallast / 2 : 0;', 'const size_t keep = 0;']],
+    changes: [
+      ['native/fault/fill_inside.cc', 'const size_t keep = bytes <= kPageSize ? kBallast / 2 : 0;', 'const size_t keep = 0;'],
+    ],
     tests: [{ native: 'map count' }],
   },
   {
@@ -284,7 +286,7 @@ RevokeCounts revoke_finish(`,
     harm: 'where RLIMIT_AS is exceeded a raw access kills',
     changes: [
       [
-        HANDLER,
+        'native/fault/fill_inside.cc',
         '  if (!plug_from_reserve(mapping, page)) return Plugged::not_at_all;\n',
         '  if (page != 0) return Plugged::not_at_all;\n  plug_from_reserve(mapping, page);\n',
       ],
@@ -296,7 +298,7 @@ RevokeCounts revoke_finish(`,
     harm: 'where RLIMIT_DATA is exceeded a raw access kills',
     changes: [
       [
-        HANDLER,
+        'native/fault/fill_inside.cc',
         '  if (!map_over(start, bytes, prot, MAP_SHARED, zero_fill_fd(), start)) return false;\n',
         '  if (start != 0) return false;\n',
       ],
@@ -308,7 +310,7 @@ RevokeCounts revoke_finish(`,
     harm: 'the fills of two mappings alias',
     changes: [
       [
-        HANDLER,
+        'native/fault/fill_inside.cc',
         '  if (!map_over(start, bytes, prot, MAP_SHARED, zero_fill_fd(), start)) return false;\n',
         '  if (!map_over(start, bytes, prot, MAP_SHARED, zero_fill_fd(), 0)) return false;\n',
       ],
@@ -606,7 +608,7 @@ RevokeCounts revoke_finish(`,
     harm: 'a fault of the neighbour is taken for ours',
     changes: [
       [
-        HANDLER,
+        'native/core/mapping_table_inside.cc',
         'return address >= entry.start && address < entry.end ? entry.mapping : nullptr;',
         'return address >= entry.start && address < entry.end + kPageSize ? entry.mapping : nullptr;',
       ],
@@ -618,7 +620,7 @@ RevokeCounts revoke_finish(`,
     harm: 'a fault in the last page kills',
     changes: [
       [
-        HANDLER,
+        'native/core/mapping_table_inside.cc',
         'return address >= entry.start && address < entry.end ? entry.mapping : nullptr;',
         'return address >= entry.start && address < entry.end - kPageSize ? entry.mapping : nullptr;',
       ],
@@ -630,7 +632,7 @@ RevokeCounts revoke_finish(`,
     harm: 'with more than 512 mappings some faults kill',
     changes: [
       [
-        HANDLER,
+        'native/core/mapping_table_inside.cc',
         '    if (directory->items[middle].first <= address) low = middle;',
         '    if (directory->items[middle].first < address) low = middle;',
       ],
