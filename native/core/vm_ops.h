@@ -2,11 +2,11 @@
 //
 // As the kernel's vm_operations_struct: an implementation, such as simulated devices (device/), fills in one constant table, and
 // each mapping of its objects has a pointer to it, Mapping::ops. There is none for ordinary memory, nor for a device's own view
-// of its mapping. Each entry must be there; one that has nothing to do does nothing.
+// of its region. Each entry must be there; one that has nothing to do does nothing.
 //
 // Locks, in the order in which they are taken: the registry lock, the mapping's claim, locks of the implementation. The
-// implementation calls nothing under its own locks that takes one of the first two. Asynchronous signals are blocked in each call
-// from normal code.
+// implementation calls nothing under its own locks that takes one of the first two. Whoever holds the registry lock has
+// asynchronous signals blocked.
 #pragma once
 
 #include <cstddef>
@@ -38,8 +38,7 @@ struct VmOps {
   // Its suspension is over: before the first mapping lives again, and once more before the gate opens. Under the registry lock.
   void (*open)(Object* object);
 
-  // --- a mapping: any thread of normal code, under the registry lock
-  // ---------------------------------------------------------------
+  // --- a mapping: any thread of normal code, under the registry lock ---------------------------------------------------------
 
   // A mapping is to be made, through the open file `file` (0: none): takes all the memory that its end will need, and sets
   // Mapping::supplied where the implementation supplies its pages. False when there is no memory. No thread knows of it yet.
@@ -68,11 +67,9 @@ struct VmOps {
   // No thread and no handler has the record any more: gives back what begin() took. Not under the claim.
   void (*recycled)(Mapping* mapping);
 
-  // --- raw accesses: in the fault handler, in any thread, without any lock. Async-signal-safe
-  // -----------------------------------------
+  // --- raw accesses: in the fault handler, in any thread, without a lock. Async-signal-safe ----------------------------------
 
-  // An access to a live mapping with Mapping::trapped, whose pages have no permissions. Leaves the scope before it
-  // waits.
+  // An access to a live mapping with Mapping::trapped: its pages have no permissions. Leaves the scope before it waits.
   Delivery (*access)(Mapping* mapping, uintptr_t address, MachineContext& machine, ReaderScope& scope);
 
   // Such an access did not get there, for `cause`: it got the fill. In a reader's scope.

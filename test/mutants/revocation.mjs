@@ -2,7 +2,6 @@
 const MEMFD = 'native/base/memfd.cc';
 const REVOKER = 'native/core/revoker.cc';
 const MAPPING = 'native/core/mapping.cc';
-const HANDLER = 'native/fault/handler_inside.cc';
 const WAITS = 'native/core/wait_list.cc';
 const REGISTRY = 'native/core/registry.cc';
 const TABLE = 'native/core/mapping_table.cc';
