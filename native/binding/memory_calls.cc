@@ -10,7 +10,7 @@
 #include "base/page.h"
 #include "binding/env_state.h"
 #include "core/registry.h"
-#include "device/pager.h"
+#include "core/vm_ops.h"
 #include "fault/guarded_copy.h"
 #include "fault/handler.h"
 
@@ -35,7 +35,8 @@ Napi::Value answer(Napi::Env env, int result, const char* syscall) {
 void forget_pages(Mapping* mapping, const Range& range) {
   RegistryLock lock;
   const Claim claim(mapping);
-  pager_forget(mapping, mapping->page_of(reinterpret_cast<uintptr_t>(range.at)), round_up(range.bytes, kPageSize) >> kPageShift);
+  mapping->ops->forget(mapping, mapping->page_of(reinterpret_cast<uintptr_t>(range.at)),
+                       round_up(range.bytes, kPageSize) >> kPageShift);
 }
 
 // advise(id, firstByte, bytes, advice)
@@ -44,7 +45,7 @@ Napi::Value advise(const Napi::CallbackInfo& info) {
   const int advice = info[3].As<Napi::Number>().Int32Value();
   const int result = madvise(range.at, range.bytes, advice);
   Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
-  if (result == 0 && advice == MADV_DONTNEED && mapping->device_mapping != nullptr) forget_pages(mapping, range);
+  if (result == 0 && advice == MADV_DONTNEED && mapping->supplied) forget_pages(mapping, range);
   return answer(info.Env(), result, "madvise");
 }
 

@@ -56,7 +56,7 @@ struct VmOps {
   // live mapping, they are about to show others of the object; of one that is suspended, all of it, its range has been replaced.
   void (*withdraw)(Mapping* mapping, size_t first_page, size_t pages);
 
-  // Pages that have left the mapping: the next touch asks again. Under the claim; the mapping is live.
+  // Pages that have left the mapping: the next touch asks again. Under the claim.
   void (*forget)(Mapping* mapping, size_t first_page, size_t pages);
 
   // Its range has been replaced for good: threads that wait go on, nothing is answered, and the owner is notified, once. Needs no
