@@ -8,6 +8,7 @@
 #include <new>
 
 #include "binding/env_state.h"
+#include "binding/exports.h"
 #include "core/copy_thread.h"
 #include "core/mapping.h"
 #include "core/mapping_table.h"

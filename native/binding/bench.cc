@@ -2,6 +2,7 @@
 #include "bench/thread_counters.h"
 #include "bench/touch.h"
 #include "binding/env_state.h"
+#include "binding/exports.h"
 
 namespace revocable::binding {
 namespace {

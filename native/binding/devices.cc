@@ -9,7 +9,9 @@
 
 #include "base/linux_abi.h"
 #include "base/page.h"
+#include "binding/devices.h"
 #include "binding/env_state.h"
+#include "binding/exports.h"
 #include "core/mapping.h"
 #include "core/mapping_table.h"
 #include "device/device.h"
@@ -34,7 +36,7 @@ Napi::Value device_create_js(const Napi::CallbackInfo& info) {
 // pagerStart(writeFaults, asked): null | Failure. `asked`: this thread will be asked for pages.
 Napi::Value pager_start_js(const Napi::CallbackInfo& info) {
   const Failure failure = pager_start(to_bool(info[0]));
-  if (!failure && to_bool(info[1])) EnvState::of(info.Env()).watch_faults();
+  if (!failure && to_bool(info[1])) EnvState::of(info.Env()).watches->faults();
   return to_js(info.Env(), failure);
 }
 
@@ -79,7 +81,7 @@ Napi::Value is_register_model(const Napi::CallbackInfo& info) {
 Failure begin_registers(EnvState& state, Object* object, const ObjectOptions& options, const RegisterModel* model) {
   const DeviceRef device = std::static_pointer_cast<Device>(options.backing);
   if (model != nullptr) state.shut_before_models(device);
-  const int bell = state.watch_registers();
+  const int bell = state.watches->registers();
   if (bell < 0) return {EMFILE, "eventfd"};
   bus_begin(object, {.model = model,
                      .device = device.get(),

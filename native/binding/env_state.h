@@ -13,6 +13,9 @@
 #include <unordered_set>
 #include <vector>
 
+#include "binding/convert.h"
+#include "binding/loop_watches.h"
+#include "binding/mailbox.h"
 #include "core/event_ring.h"
 #include "core/registry.h"
 #include "core/revoker.h"
@@ -21,34 +24,6 @@
 #include "fault/guarded_copy.h"
 
 namespace revocable::binding {
-
-// The outcome of something that ran on another thread, matched to its promise by a token.
-struct Completion {
-  double token = 0;
-  Failure failure = {};
-  RevokeCounts counts = {};
-  bool by_this_call = false;
-  WaitResult wait = WaitResult::pending;
-};
-
-// Shared with the threads that deliver: it outlives the environment, which takes its handle away when it goes.
-class Mailbox {
- public:
-  explicit Mailbox(uv_async_t* async) : async_(async) {}
-  // Room for one more, taken when the work begins: when it ends there may be no memory, and a removal must not fail for that.
-  void expect();
-  void deliver(const Completion& completion);
-  void ring();  // events may have been pushed
-  std::vector<Completion> take();
-  void shut();
-
- private:
-  std::mutex lock_;
-  uv_async_t* async_;
-  std::vector<Completion> completions_;
-  std::atomic<bool> filled_{false};  // so that looking for nothing does not wait for whoever is ringing
-  size_t expected_ = 0;
-};
 
 struct Held {
   Mapping* mapping;
@@ -114,9 +89,8 @@ class EnvState {
   std::unordered_map<uint64_t, HeldTrace> traces;            // opened by this thread, by token
   std::unordered_map<double, std::shared_ptr<Copy>> copies;  // asynchronous ones, by token
   double next_token = 1;
+  std::unique_ptr<LoopWatches> watches;
 
-  int watch_registers();     // this thread answers for registers: the eventfd its event loop watches, or -1
-  void watch_faults();       // this thread answers for pages: it takes the faults that its event loop sees
   void pending(int change);  // how many promises wait: the loop stays alive while any does
   void close(napi_async_cleanup_hook_handle hook);
 
@@ -129,56 +103,10 @@ class EnvState {
  private:
   Napi::Reference<Napi::Float64Array> described_holder_;
   uv_async_t* async_;
-  // Of a thread that answers for pages; null elsewhere. Closed with the environment.
-  struct FaultWatch {
-    uv_poll_t poll;
-    uv_prepare_t before;
-    uv_check_t after;
-    uv_async_t* wake;
-    bool attentive = false;
-    int open = 3;
-  };
-  void unwatch_faults();
-  // Of a thread that answers for registers; null elsewhere.
-  struct RegisterWatch {
-    uv_poll_t poll;
-    uv_async_t* wake;
-    int bell;
-  };
-  void unwatch_registers();
-  RegisterWatch* registers_ = nullptr;
-  static void set_attentive(FaultWatch* watch, bool now);
-  FaultWatch* faults_ = nullptr;
   int subscription_;
   mutable uint64_t last_id_ = 0;  // no mapping's: generations begin at 1
   mutable Mapping* last_mapping_ = nullptr;
   int pending_ = 0;
 };
-
-// Its owner goes, and nobody can answer for it any more: to all others it has been unplugged. (devices.cc)
-void abandon_device(const DeviceRef& device);
-
-// A mapping's id as JavaScript sees it: generation * 2^20 + slot, exact in a double.
-inline double mapping_id(const Mapping* mapping) {
-  return static_cast<double>(mapping->generation) * kStatusSlots + mapping->slot;
-}
-
-// A Failure as { errno, syscall }, with Node's negative errno; null when there is none.
-Napi::Value to_js(Napi::Env env, const Failure& failure);
-
-inline uint64_t to_u64(const Napi::Value& value) { return static_cast<uint64_t>(value.As<Napi::Number>().DoubleValue()); }
-inline uint32_t to_u32(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
-inline bool to_bool(const Napi::Value& value) { return value.As<Napi::Boolean>().Value(); }
-
-void export_objects(Napi::Env env, Napi::Object exports);
-void export_mappings(Napi::Env env, Napi::Object exports);
-void export_access(Napi::Env env, Napi::Object exports);
-void export_memory_calls(Napi::Env env, Napi::Object exports);
-void export_revocation(Napi::Env env, Napi::Object exports);
-void export_waits(Napi::Env env, Napi::Object exports);
-void export_observation(Napi::Env env, Napi::Object exports);
-void export_devices(Napi::Env env, Napi::Object exports);
-void export_traces(Napi::Env env, Napi::Object exports);
-void export_bench(Napi::Env env, Napi::Object exports);
 
 }  // namespace revocable::binding

@@ -4,6 +4,7 @@
 
 #include "base/page.h"
 #include "binding/env_state.h"
+#include "binding/exports.h"
 #include "core/mapping.h"
 #include "core/mapping_table.h"
 #include "fault/handler_install.h"

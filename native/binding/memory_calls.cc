@@ -9,6 +9,7 @@
 #include "base/linux_abi.h"
 #include "base/page.h"
 #include "binding/env_state.h"
+#include "binding/exports.h"
 #include "core/registry.h"
 #include "core/vm_ops.h"
 #include "fault/guarded_copy.h"

@@ -4,6 +4,7 @@
 #include "base/features.h"
 #include "base/page.h"
 #include "binding/env_state.h"
+#include "binding/exports.h"
 #include "fault/handler_install.h"
 
 namespace revocable::binding {

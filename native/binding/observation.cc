@@ -1,5 +1,6 @@
 #include "base/counters.h"
 #include "binding/env_state.h"
+#include "binding/exports.h"
 #include "core/mapping_table.h"
 #include "core/service.h"
 #include "device/pager.h"

@@ -5,6 +5,7 @@
 
 #include "base/spin.h"
 #include "binding/env_state.h"
+#include "binding/exports.h"
 #include "device/access_trace.h"
 
 namespace revocable::binding {
