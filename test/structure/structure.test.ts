@@ -50,6 +50,31 @@ describe('includes', () => {
   });
 });
 
+describe('headers', () => {
+  const check = async (...args: string[]) => runNode([join(__dirname, 'native-headers.mjs'), ...args]);
+
+  test('what a header declares is implemented in the files of its name', async () => {
+    expect(await check()).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test.each([
+    ['a function', 'int f(int a);\n', 'int f(int a) {\n  return a;\n}\n', 'f'],
+    ['a method', 'class A {\n  void g();\n};\n', 'void A::g() {}\n', 'A::g'],
+  ])('%s elsewhere is found', async (_what, declaration, definition, name) => {
+    plant('core/a.h', declaration);
+    plant('fault/b_inside.cc', `#include "core/a.h"\n${definition}`);
+    const run = await check(folder);
+    expect(run.status).toBe(1);
+    expect(run.stderr).toContain(`fault/b_inside.cc has ${name}, which core/a.h declares`);
+  });
+
+  test.each(['core/a.cc', 'core/a_inside.cc', 'core/a_outside.cc'])('one in %s is not', async (file) => {
+    plant('core/a.h', 'int f(int a);\n');
+    plant(file, 'int f(int a) {\n  return a;\n}\n');
+    expect(await check(folder)).toMatchObject({ status: 0, stderr: '' });
+  });
+});
+
 describe('symbols of handler code', () => {
   const check = async (...args: string[]) => runNode([join(__dirname, 'inside-symbols.mjs'), ...args]);
 
