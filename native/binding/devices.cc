@@ -83,13 +83,13 @@ Failure begin_registers(EnvState& state, Object* object, const ObjectOptions& op
   if (model != nullptr) state.shut_before_models(device);
   const int bell = state.watches->registers();
   if (bell < 0) return {EMFILE, "eventfd"};
-  bus_begin(object, {.model = model,
-                     .device = device.get(),
-                     .region = options.device_region,
-                     .bell = bell,
-                     .trapped = register_trap_reserve()});
+  port_begin(object, {.model = model,
+                      .device = device.get(),
+                      .region = options.device_region,
+                      .bell = bell,
+                      .trapped = register_trap_reserve()});
   std::lock_guard guard(device->lock);
-  device->buses.push_back(object->bus.load());
+  device->ports.push_back(object->port.load());
   return {};
 }
 
@@ -187,7 +187,7 @@ Napi::Value take_device_work(const Napi::CallbackInfo& info) {
 
 // accessIsAsked(token)
 Napi::Value access_is_asked(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), bus_is_taken(to_u64(info[0])));
+  return Napi::Boolean::New(info.Env(), port_is_taken(to_u64(info[0])));
 }
 
 // faultIsAsked(token)
@@ -347,14 +347,14 @@ Napi::Value register_access(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[0]);
   auto numbers = info[4].As<Napi::Float64Array>();
   uint64_t value = static_cast<uint64_t>(numbers[0]) | static_cast<uint64_t>(numbers[1]) << 32;
-  BusAnswer answer = BusAnswer::gone;
+  PortAnswer answer = PortAnswer::gone;
   if (object != nullptr) {
-    answer = bus_access(object->bus.load(), to_bool(info[1]), to_u64(info[2]), to_u32(info[3]), &value);
+    answer = port_access(object->port.load(), to_bool(info[1]), to_u64(info[2]), to_u32(info[3]), &value);
   }
-  if (answer == BusAnswer::asks) return info.Env().Null();
+  if (answer == PortAnswer::asks) return info.Env().Null();
   numbers[0] = static_cast<double>(value & 0xffffffffu);
   numbers[1] = static_cast<double>(value >> 32);
-  return Napi::Boolean::New(info.Env(), answer == BusAnswer::given);
+  return Napi::Boolean::New(info.Env(), answer == PortAnswer::given);
 }
 
 // registerAccessAsked(model, objectId, write, offset, width, numbers): what the model in C++ does for an access that JavaScript
@@ -363,8 +363,8 @@ void register_access_asked(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[1]);
   auto numbers = info[5].As<Napi::Float64Array>();
   uint64_t value = static_cast<uint64_t>(numbers[0]) | static_cast<uint64_t>(numbers[1]) << 32;
-  bus_access_asked(object == nullptr ? nullptr : object->bus.load(), *model_of(info[0]), to_bool(info[2]), to_u64(info[3]),
-                   to_u32(info[4]), &value);
+  port_access_asked(object == nullptr ? nullptr : object->port.load(), *model_of(info[0]), to_bool(info[2]), to_u64(info[3]),
+                    to_u32(info[4]), &value);
   numbers[0] = static_cast<double>(value & 0xffffffffu);
   numbers[1] = static_cast<double>(value >> 32);
 }
@@ -377,8 +377,8 @@ Napi::Value raw_failures(const Napi::CallbackInfo& info) {
   Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
   const DeviceMapping* device_mapping = mapping == nullptr ? nullptr : mapping->device_mapping;
   if (device_mapping == nullptr) return Napi::Number::New(info.Env(), 0);
-  const RegisterBus* bus = mapping->object->bus.load(std::memory_order_acquire);
-  if (bus != nullptr && !bus->open.load()) return Napi::Number::New(info.Env(), -1);
+  const RegisterPort* port = mapping->object->port.load(std::memory_order_acquire);
+  if (port != nullptr && !port->open.load()) return Napi::Number::New(info.Env(), -1);
   if ((status_words()[mapping->slot].load() & kStatusMarked) != 0) settle_strays(mapping);
   const uint32_t count = device_mapping->raw_failures.load(std::memory_order_acquire);
   const uint64_t last = device_mapping->raw_failure.load(std::memory_order_relaxed);
@@ -401,9 +401,9 @@ Napi::Value object_device(const Napi::CallbackInfo& info) {
   result["device"] = Napi::Number::New(info.Env(), static_cast<double>(device_of(object).id));
   result["region"] = Napi::Number::New(info.Env(), object->device_region);
   result["registers"] = Napi::Boolean::New(info.Env(), object->registers);
-  const RegisterBus* bus = object->registers ? object->bus.load() : nullptr;
-  result["native"] = Napi::Boolean::New(info.Env(), bus != nullptr && bus->model.load() != nullptr);
-  result["asking"] = Napi::Boolean::New(info.Env(), bus != nullptr && bus->asking.load() != nullptr);
+  const RegisterPort* port = object->registers ? object->port.load() : nullptr;
+  result["native"] = Napi::Boolean::New(info.Env(), port != nullptr && port->model.load() != nullptr);
+  result["asking"] = Napi::Boolean::New(info.Env(), port != nullptr && port->asking.load() != nullptr);
   result["raw"] = Napi::Boolean::New(info.Env(), object->trapped);
   result["supplied"] = Napi::Boolean::New(info.Env(), object->supply != nullptr);
   result["asks"] = Napi::Boolean::New(

@@ -44,7 +44,7 @@ struct Mapping;
 struct Backing;        // vm_ops.h
 struct VmOps;          // vm_ops.h
 struct DeviceMapping;  // device/device.h
-struct RegisterBus;    // device/register_port.h
+struct RegisterPort;   // device/register_port.h
 struct Supply;         // device/pager.h
 
 struct MappingList {
@@ -85,7 +85,7 @@ struct Object {
   bool registers = false;                // accesses go to the device's model, not to memory
   std::shared_ptr<const Supply> supply;  // where its pages come from; null: shared memory as any other
   // Of registers: the way to their model. Stays with the record for ever.
-  std::atomic<RegisterBus*> bus{nullptr};
+  std::atomic<RegisterPort*> port{nullptr};
   bool trapped = false;  // raw accesses to the registers are delivered
 
   // The gate: anything but `live` refuses new mappings. Set before anything else happens; read by the handler.

@@ -66,7 +66,7 @@ static bool shut_once(Device& device) {
   // Before the exchange: who is told that somebody else has shut it may let its model go.
   std::lock_guard guard(device.lock);
   if (device.removed.exchange(true)) return false;
-  for (RegisterBus* bus : device.buses) bus_shut_of(bus, device.id);
+  for (RegisterPort* port : device.ports) port_shut_of(port, device.id);
   for (auto& [token, call] : device.calls) {
     if (call->result == CallResult::pending) settle_call(*call, CallResult::gone);
   }
@@ -123,9 +123,9 @@ void device_post(Device& device, const Work& work) {
 static void queue_accesses(Device& device) {
   std::lock_guard guard(device.lock);
   std::vector<TakenAccess> accesses;
-  for (RegisterBus* bus : device.buses) bus_take(bus, &accesses);
+  for (RegisterPort* port : device.ports) port_take(port, &accesses);
   // Of accesses that nobody waits for any more, and that have not been answered.
-  std::erase_if(device.combinations, [](const auto& entry) { return !bus_is_taken(entry.first); });
+  std::erase_if(device.combinations, [](const auto& entry) { return !port_is_taken(entry.first); });
   for (const TakenAccess& access : accesses) {
     const uint64_t what = (access.reads ? 1 : 0) | (access.writes ? 2 : 0);
     device.work.push_back({WorkKind::access,
@@ -138,7 +138,7 @@ static void queue_accesses(Device& device) {
 
 bool device_combine(Device& device, uint64_t token, uint64_t old, uint64_t* value) {
   // Its reader has gone on without it: it was told that nothing has been written, or the device is gone.
-  if (!bus_is_taken(token)) return false;
+  if (!port_is_taken(token)) return false;
   std::lock_guard guard(device.lock);
   const auto found = device.combinations.find(token);
   return found != device.combinations.end() && found->second.put(found->second.operands.data(), old, value);
@@ -149,7 +149,7 @@ bool device_answer_access(Device& device, uint64_t token, bool failed, uint64_t 
     std::lock_guard guard(device.lock);
     device.combinations.erase(token);
   }
-  return bus_answer(token, failed, value);
+  return port_answer(token, failed, value);
 }
 
 std::vector<Work> device_take_work(Device& device, size_t most) {
@@ -175,7 +175,7 @@ std::vector<Work> device_take_work(Device& device, size_t most) {
   const bool removed = device.removed.load();
   std::erase_if(taken, [removed](const Work& work) {
     if (work.kind == WorkKind::call) return removed;
-    if (work.kind == WorkKind::access) return removed || !bus_is_taken(work.token);
+    if (work.kind == WorkKind::access) return removed || !port_is_taken(work.token);
     return (work.kind == WorkKind::fault || work.kind == WorkKind::write_fault) && (removed || !pager_is_asked(work.token));
   });
   return taken;

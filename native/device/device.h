@@ -100,7 +100,7 @@ struct Device : Backing {
   MappingEnd* ended = nullptr;  // in order
   MappingEnd** ended_last = &ended;
   uint32_t open_mappings = 0;
-  std::vector<RegisterBus*> buses;  // of its regions of registers; each may have gone to another device since
+  std::vector<RegisterPort*> ports;  // of its regions of registers; each may have gone to another device since
   std::unordered_map<uint64_t, Combination> combinations;  // of accesses under way that read and write, by token
 };
 

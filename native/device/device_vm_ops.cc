@@ -8,9 +8,9 @@
 namespace revocable {
 namespace {
 
-void shut(Object* object) { bus_shut(object->bus.load()); }
+void shut(Object* object) { port_shut(object->port.load()); }
 
-void open(Object* object) { bus_open(object->bus.load()); }
+void open(Object* object) { port_open(object->port.load()); }
 
 Failure put_back(Mapping* mapping, size_t page, int prot) {
   const PageProgress before = pager_progress(mapping, page);

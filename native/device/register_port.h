@@ -3,7 +3,7 @@
 //   - a model in C++, which answers wherever the access is made, also inside the fault handler (register_trap_inside.cc);
 //   - a model in JavaScript, which answers in the device's thread while the accessor waits on a futex.
 //
-// A bus belongs to the record of its object for ever: the fault handler may look at one whose object has gone. `open` says
+// A port belongs to the record of its object for ever: the fault handler may look at one whose object has gone. `open` says
 // whether there is anything behind it.
 #pragma once
 
@@ -31,7 +31,7 @@ using RegisterModel = revocable_mmap_register_model;
 
 struct AskedAccess;
 
-struct RegisterBus {
+struct RegisterPort {
   // Whose turn it is at the model in C++: 0 nobody's, 1 taken, 2 taken with others waiting. Its holder has asynchronous signals
   // blocked and touches no mapped memory.
   FutexWord turn{0};
@@ -54,25 +54,25 @@ struct RegisterBus {
 
   std::atomic<AskedAccess*> asked{nullptr};  // newest first
 
-  RegisterBus* older = nullptr;  // of all that have been made
+  RegisterPort* older = nullptr;  // of all that have been made
 };
 
 // The turn at a model in C++. In the fault handler, or in normal code with asynchronous signals blocked.
-class BusTurn {
+class PortTurn {
  public:
-  explicit BusTurn(RegisterBus* bus) : bus_(bus) {
+  explicit PortTurn(RegisterPort* port) : port_(port) {
     uint32_t free = 0;
-    if (bus->turn.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed)) return;
-    while (bus->turn.exchange(2, std::memory_order_acquire) != 0) futex_wait_private(&bus->turn, 2, nullptr);
+    if (port->turn.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed)) return;
+    while (port->turn.exchange(2, std::memory_order_acquire) != 0) futex_wait_private(&port->turn, 2, nullptr);
   }
-  ~BusTurn() {
-    if (bus_->turn.exchange(0, std::memory_order_release) == 2) futex_wake_private(&bus_->turn, 1);
+  ~PortTurn() {
+    if (port_->turn.exchange(0, std::memory_order_release) == 2) futex_wake_private(&port_->turn, 1);
   }
-  BusTurn(const BusTurn&) = delete;
-  BusTurn& operator=(const BusTurn&) = delete;
+  PortTurn(const PortTurn&) = delete;
+  PortTurn& operator=(const PortTurn&) = delete;
 
  private:
-  RegisterBus* bus_;
+  RegisterPort* port_;
 };
 
 inline uint64_t low_bytes(uint64_t value, unsigned width) {
@@ -93,12 +93,12 @@ bool for_each_piece(uint64_t offset, unsigned bytes, Each each) {
 }
 
 // Whether JavaScript answers the access although there is a model in C++. Under the turn. Async-signal-safe.
-bool bus_asks(const RegisterBus* bus, uint64_t offset, unsigned bytes, bool reads, bool writes);
+bool port_asks(const RegisterPort* port, uint64_t offset, unsigned bytes, bool reads, bool writes);
 
 // One call of the model in C++, under the turn, and its record in the traces. `raw`: not by a checked accessor.
 // Async-signal-safe.
-uint64_t model_read(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, bool raw);
-void model_write(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, uint64_t value, bool raw);
+uint64_t model_read(RegisterPort* port, const RegisterModel& model, uint64_t offset, unsigned width, bool raw);
+void model_write(RegisterPort* port, const RegisterModel& model, uint64_t offset, unsigned width, uint64_t value, bool raw);
 
 // --- a model in JavaScript --------------------------------------------------------------------------------------------------
 
@@ -118,14 +118,14 @@ struct RegisterAccess {
 
 enum class AccessResult : uint32_t {
   answered,
-  gone,    // there is nothing behind the bus any more
+  gone,    // there is nothing behind the port any more
   failed,  // the model threw
   late,    // it did not answer in time
   self     // it would have to answer in this very thread
 };
 
 // Leaves the access for the device's thread and waits for its answer, the value read. Async-signal-safe.
-AccessResult ask_for_access(RegisterBus* bus, uint32_t incarnation, const RegisterAccess& access, uint64_t* value);
+AccessResult ask_for_access(RegisterPort* port, uint32_t incarnation, const RegisterAccess& access, uint64_t* value);
 
 // An access that a thread waits for. Slots are handed out by their state words, and never freed.
 struct AskedAccess {
@@ -134,8 +134,8 @@ struct AskedAccess {
 
   FutexWord word{kFree};
   AskedAccess* next = nullptr;
-  // Written while filling, read while copying; the bus at any time, by who looks for its accesses.
-  std::atomic<const RegisterBus*> bus{nullptr};
+  // Written while filling, read while copying; the port at any time, by who looks for its accesses.
+  std::atomic<const RegisterPort*> port{nullptr};
   uint32_t incarnation = 0;
   uint64_t offset = 0;
   uint32_t width = 0;
@@ -168,34 +168,34 @@ struct TakenAccess {
 
 // Who waits for JavaScript goes on, and is told that it is gone. An answer that is being given now is still given.
 // Async-signal-safe.
-void bus_let_go(RegisterBus* bus);
+void port_let_go(RegisterPort* port);
 
 // Takes what nobody waits for any more off the list; where the gate is shut, everything. Async-signal-safe.
-void bus_sweep(RegisterBus* bus);
+void port_sweep(RegisterPort* port);
 
 // Whether it is the only one there.
-inline bool bus_push(RegisterBus* bus, AskedAccess* slot) {
-  AskedAccess* newest = bus->asked.load(std::memory_order_relaxed);
+inline bool port_push(RegisterPort* port, AskedAccess* slot) {
+  AskedAccess* newest = port->asked.load(std::memory_order_relaxed);
   do slot->next = newest;
-  while (!bus->asked.compare_exchange_weak(newest, slot));
+  while (!port->asked.compare_exchange_weak(newest, slot));
   return newest == nullptr;  // the slot itself may be somebody else's by now
 }
 
 // The device's thread looks. Async-signal-safe.
-inline void bus_ring(RegisterBus* bus) {
+inline void port_ring(RegisterPort* port) {
   const uint64_t one = 1;
   const int saved_errno = errno;
-  if (write(bus->bell.load(std::memory_order_relaxed), &one, sizeof one) < 0) errno = saved_errno;  // full: it has been rung
+  if (write(port->bell.load(std::memory_order_relaxed), &one, sizeof one) < 0) errno = saved_errno;  // full: it has been rung
 }
 
 // What the device's thread is to answer, oldest first; appended to `taken`.
-void bus_take(RegisterBus* bus, std::vector<TakenAccess>* taken);
+void port_take(RegisterPort* port, std::vector<TakenAccess>* taken);
 // Whether somebody still waits for what has been taken.
-bool bus_is_taken(uint64_t token);
+bool port_is_taken(uint64_t token);
 // False when nobody waits for it any more.
-bool bus_answer(uint64_t token, bool failed, uint64_t value);
+bool port_answer(uint64_t token, bool failed, uint64_t value);
 
-struct BusOptions {
+struct PortOptions {
   const RegisterModel* model = nullptr;
   const Device* device = nullptr;
   uint32_t region = 0;
@@ -203,29 +203,30 @@ struct BusOptions {
   bool trapped = false;  // raw accesses reach it
 };
 
-// Makes the object's bus, or uses it again, and opens it.
-void bus_begin(Object* object, const BusOptions& options);
+// Makes the object's port, or uses it again, and opens it.
+void port_begin(Object* object, const PortOptions& options);
 // Shuts the gate. When it returns the model in C++ is not running and will not be called; who waits for JavaScript goes on, and
 // is told that it is gone. Null is fine.
-void bus_shut(RegisterBus* bus);
+void port_shut(RegisterPort* port);
 // After a suspension.
-void bus_open(RegisterBus* bus);
+void port_open(RegisterPort* port);
 // Shuts it for good, if it is still one of this device.
-void bus_shut_of(RegisterBus* bus, uint64_t device);
+void port_shut_of(RegisterPort* port, uint64_t device);
 
 // In the child of a fork: a turn that was another thread's is nobody's there. Async-signal-safe.
-void bus_after_fork();
+void port_after_fork();
 
-enum class BusAnswer : uint32_t {
+enum class PortAnswer : uint32_t {
   gone,
   given,
   asks  // nothing has been done: JavaScript answers
 };
 
 // One access from normal code to a model in C++.
-BusAnswer bus_access(RegisterBus* bus, bool write, uint64_t offset, unsigned width, uint64_t* value);
+PortAnswer port_access(RegisterPort* port, bool write, uint64_t offset, unsigned width, uint64_t* value);
 // The part that C++ has in an access that JavaScript answers: without a record in the traces, and also when the gate has been
 // shut meanwhile. Null: its object has gone.
-void bus_access_asked(RegisterBus* bus, const RegisterModel& model, bool write, uint64_t offset, unsigned width, uint64_t* value);
+void port_access_asked(RegisterPort* port, const RegisterModel& model, bool write, uint64_t offset, unsigned width,
+                       uint64_t* value);
 
 }  // namespace revocable

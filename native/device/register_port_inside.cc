@@ -20,14 +20,14 @@ namespace {
 
 uint64_t now_ns() { return static_cast<uint64_t>(spin_clock_ns()); }
 
-void trace(RegisterBus* bus, uint64_t offset, unsigned width, uint64_t value, bool write, bool raw) {
-  TraceSet* traces = bus->traces.load(std::memory_order_relaxed);
+void trace(RegisterPort* port, uint64_t offset, unsigned width, uint64_t value, bool write, bool raw) {
+  TraceSet* traces = port->traces.load(std::memory_order_relaxed);
   if (!trace_active(traces)) return;
   trace_access(traces, {.time_ns = now_ns(),
                         .offset = offset,
                         .value = value,
                         .thread = static_cast<uint32_t>(abi::tid()),
-                        .region = bus->region.load(std::memory_order_relaxed),
+                        .region = port->region.load(std::memory_order_relaxed),
                         .width = static_cast<uint8_t>(width),
                         .write = write,
                         .raw = raw});
@@ -46,8 +46,8 @@ AskedAccess* take_slot(uint32_t* word) {
   return nullptr;
 }
 
-void fill_slot(AskedAccess* slot, RegisterBus* bus, const RegisterAccess& access, int thread) {
-  slot->bus.store(bus, std::memory_order_relaxed);
+void fill_slot(AskedAccess* slot, RegisterPort* port, const RegisterAccess& access, int thread) {
+  slot->port.store(port, std::memory_order_relaxed);
   slot->offset = access.offset;
   slot->width = access.width;
   slot->reads = access.reads;
@@ -58,11 +58,11 @@ void fill_slot(AskedAccess* slot, RegisterBus* bus, const RegisterAccess& access
   if (slot->combines) slot->combination = *access.combination;
 }
 
-void leave_with_owner(RegisterBus* bus, AskedAccess* slot) {
-  const bool alone = bus_push(bus, slot);
+void leave_with_owner(RegisterPort* port, AskedAccess* slot) {
+  const bool alone = port_push(port, slot);
   // Shut meanwhile, and whoever shut it may have looked too early for this one.
-  if (!bus->open.load()) return bus_sweep(bus);
-  if (alone) bus_ring(bus);  // else whoever left the one before has rung, and the owner takes all
+  if (!port->open.load()) return port_sweep(port);
+  if (alone) port_ring(port);  // else whoever left the one before has rung, and the owner takes all
 }
 
 // Whether the slot has come to its end; gives it back then.
@@ -87,7 +87,7 @@ bool leave(AskedAccess* slot) {
   return slot->word.compare_exchange_strong(word, freed(word), std::memory_order_acq_rel);
 }
 
-AccessResult await_answer(RegisterBus* bus, AskedAccess* slot, uint64_t limit_ns, uint64_t* value) {
+AccessResult await_answer(RegisterPort* port, AskedAccess* slot, uint64_t limit_ns, uint64_t* value) {
   AccessResult result;
   const uint64_t begun = now_ns();
   while (g_register_waits_spin.load(std::memory_order_relaxed) && now_ns() - begun < uint64_t{kSpinUs} * 1000) {
@@ -99,7 +99,7 @@ AccessResult await_answer(RegisterBus* bus, AskedAccess* slot, uint64_t limit_ns
     if (collect(slot, &result, value)) return result;
     const uint64_t now = now_ns();
     if (now - begun >= limit_ns && leave(slot)) {
-      bus_sweep(bus);  // or what has been left would use up the slots while the owner does not look
+      port_sweep(port);  // or what has been left would use up the slots while the owner does not look
       return AccessResult::late;
     }
     // While it is being taken or answered its word changes in a moment.
@@ -111,67 +111,67 @@ AccessResult await_answer(RegisterBus* bus, AskedAccess* slot, uint64_t limit_ns
 
 }  // namespace
 
-void bus_let_go(RegisterBus* bus) {
-  for (AskedAccess* slot = take_all(bus); slot != nullptr;) {
+void port_let_go(RegisterPort* port) {
+  for (AskedAccess* slot = take_all(port); slot != nullptr;) {
     AskedAccess* next = slot->next;
     if (!end_asked(slot)) free_if_left(slot);
     slot = next;
   }
   for (AskedAccess& slot : g_asked_accesses) {
-    // The word first: one that is the same at the end has belonged to this bus in between. Sequentially consistent, as the gate,
+    // The word first: one that is the same at the end has belonged to this port in between. Sequentially consistent, as the gate,
     // which has been shut before: take_one looks the other way.
     const uint32_t word = slot.word.load();
-    if (state_of(word) == AskedAccess::kTaken && slot.bus.load(std::memory_order_relaxed) == bus) end_taken(&slot, word);
+    if (state_of(word) == AskedAccess::kTaken && slot.port.load(std::memory_order_relaxed) == port) end_taken(&slot, word);
   }
 }
 
-void bus_sweep(RegisterBus* bus) {
+void port_sweep(RegisterPort* port) {
   do {
-    for (AskedAccess* slot = take_all(bus); slot != nullptr;) {
+    for (AskedAccess* slot = take_all(port); slot != nullptr;) {
       AskedAccess* next = slot->next;
-      const bool over = free_if_left(slot) || (!bus->open.load() && (end_asked(slot) || free_if_left(slot)));
-      if (!over) bus_push(bus, slot);
+      const bool over = free_if_left(slot) || (!port->open.load() && (end_asked(slot) || free_if_left(slot)));
+      if (!over) port_push(port, slot);
       slot = next;
     }
     // Shut since: whoever shut it may have looked before what stands above put something back.
-  } while (!bus->open.load() && bus->asked.load() != nullptr);
-  bus_ring(bus);
+  } while (!port->open.load() && port->asked.load() != nullptr);
+  port_ring(port);
 }
 
-bool bus_asks(const RegisterBus* bus, uint64_t offset, unsigned bytes, bool reads, bool writes) {
-  const RegisterFile* file = bus->asking.load(std::memory_order_relaxed);
+bool port_asks(const RegisterPort* port, uint64_t offset, unsigned bytes, bool reads, bool writes) {
+  const RegisterFile* file = port->asking.load(std::memory_order_relaxed);
   return file != nullptr && file->asks(offset, bytes, reads, writes);
 }
 
-AccessResult ask_for_access(RegisterBus* bus, uint32_t incarnation, const RegisterAccess& access, uint64_t* value) {
+AccessResult ask_for_access(RegisterPort* port, uint32_t incarnation, const RegisterAccess& access, uint64_t* value) {
   const int thread = abi::tid();
-  if (bus->owner_tid.load(std::memory_order_relaxed) == thread) return AccessResult::self;
-  const uint64_t limit_ns = uint64_t{bus->limit_ms.load(std::memory_order_relaxed)} * 1'000'000;
+  if (port->owner_tid.load(std::memory_order_relaxed) == thread) return AccessResult::self;
+  const uint64_t limit_ns = uint64_t{port->limit_ms.load(std::memory_order_relaxed)} * 1'000'000;
   const uint64_t begun = now_ns();
   uint32_t word = 0;
   AskedAccess* slot;
   while ((slot = take_slot(&word)) == nullptr) {  // more threads wait than there are slots
-    if (!bus->open.load()) return AccessResult::gone;
+    if (!port->open.load()) return AccessResult::gone;
     if (now_ns() - begun >= limit_ns) return AccessResult::late;
     const timespec pause{0, 100'000};
     syscall(SYS_nanosleep, &pause, nullptr);
   }
-  fill_slot(slot, bus, access, thread);
+  fill_slot(slot, port, access, thread);
   slot->incarnation = incarnation;
   slot->word.store(word - AskedAccess::kFilling + AskedAccess::kAsked, std::memory_order_release);
-  leave_with_owner(bus, slot);
-  return await_answer(bus, slot, limit_ns, value);
+  leave_with_owner(port, slot);
+  return await_answer(port, slot, limit_ns, value);
 }
 
-uint64_t model_read(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, bool raw) {
+uint64_t model_read(RegisterPort* port, const RegisterModel& model, uint64_t offset, unsigned width, bool raw) {
   const uint64_t value = low_bytes(model.read(model.context, offset, width), width);
-  trace(bus, offset, width, value, false, raw);
+  trace(port, offset, width, value, false, raw);
   return value;
 }
 
-void model_write(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned width, uint64_t value, bool raw) {
+void model_write(RegisterPort* port, const RegisterModel& model, uint64_t offset, unsigned width, uint64_t value, bool raw) {
   model.write(model.context, offset, width, low_bytes(value, width));
-  trace(bus, offset, width, low_bytes(value, width), true, raw);
+  trace(port, offset, width, low_bytes(value, width), true, raw);
 }
 
 }  // namespace revocable

@@ -48,8 +48,8 @@ inline void end_taken(AskedAccess* slot, uint32_t word) {
 }
 
 // Oldest first.
-inline AskedAccess* take_all(RegisterBus* bus) {
-  AskedAccess* newest = bus->asked.exchange(nullptr, std::memory_order_acquire);
+inline AskedAccess* take_all(RegisterPort* port) {
+  AskedAccess* newest = port->asked.exchange(nullptr, std::memory_order_acquire);
   AskedAccess* oldest = nullptr;
   while (newest != nullptr) {
     AskedAccess* older = newest->next;

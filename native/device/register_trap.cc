@@ -15,7 +15,7 @@ namespace revocable {
 
 // The child of a fork has one thread: what the others held, nobody gives back there.
 static void free_after_fork() {
-  bus_after_fork();
+  port_after_fork();
   trace_after_fork();
 }
 

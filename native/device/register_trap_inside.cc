@@ -47,8 +47,8 @@ enum class Verdict : uint8_t {
 
 // All that is needed of a mapping once its record may be recycled.
 struct Target {
-  RegisterBus* bus = nullptr;
-  uint32_t incarnation = 0;  // of the bus, when the mapping was seen alive
+  RegisterPort* port = nullptr;
+  uint32_t incarnation = 0;  // of the port, when the mapping was seen alive
   uint64_t offset = 0;       // in the device's region
   uintptr_t address = 0;     // the access's first byte that is the mapping's
   Verdict verdict = Verdict::refused;
@@ -70,10 +70,10 @@ Verdict judge(const Mapping* mapping, const MemoryAccess& access) {
 
 Target target_of(Mapping* mapping, const MemoryAccess& access) {
   Target target;
-  target.bus = mapping->object->bus.load(std::memory_order_acquire);
-  target.incarnation = target.bus->incarnation.load(std::memory_order_acquire);
+  target.port = mapping->object->port.load(std::memory_order_acquire);
+  target.incarnation = target.port->incarnation.load(std::memory_order_acquire);
   target.address = std::max(access.address, mapping->start);
-  target.verdict = judge(mapping, access);  // after it: a mapping that lives now has had that bus all the time
+  target.verdict = judge(mapping, access);  // after it: a mapping that lives now has had that port all the time
   target.fill = mapping->fill;
   target.slot = mapping->slot;
   target.generation = mapping->generation;
@@ -138,22 +138,22 @@ void tell_result(const Target& target, const MemoryAccess& access, AccessResult 
 
 // Whether there still is what the access was for.
 bool is_behind(const Target& target) {
-  return target.bus->open.load() && target.bus->incarnation.load(std::memory_order_relaxed) == target.incarnation;
+  return target.port->open.load() && target.port->incarnation.load(std::memory_order_relaxed) == target.incarnation;
 }
 
-void read_pieces(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned bytes, void* into) {
+void read_pieces(RegisterPort* port, const RegisterModel& model, uint64_t offset, unsigned bytes, void* into) {
   for_each_piece(offset, bytes, [&](uint64_t at, unsigned width, unsigned done) {
-    const uint64_t value = model_read(bus, model, at, width, true);
+    const uint64_t value = model_read(port, model, at, width, true);
     memcpy(static_cast<char*>(into) + done, &value, width);
     return true;
   });
 }
 
-void write_pieces(RegisterBus* bus, const RegisterModel& model, uint64_t offset, unsigned bytes, const void* from) {
+void write_pieces(RegisterPort* port, const RegisterModel& model, uint64_t offset, unsigned bytes, const void* from) {
   for_each_piece(offset, bytes, [&](uint64_t at, unsigned width, unsigned done) {
     uint64_t value = 0;
     memcpy(&value, static_cast<const char*>(from) + done, width);
-    model_write(bus, model, at, width, value, true);
+    model_write(port, model, at, width, value, true);
     return true;
   });
 }
@@ -166,7 +166,7 @@ AccessResult ask_for_bytes(const Target& target, uint64_t offset, unsigned bytes
     RegisterAccess access{.offset = piece, .width = width, .reads = !write, .writes = write};
     if (write) memcpy(&access.value, at + done, width);
     uint64_t value = 0;
-    result = ask_for_access(target.bus, target.incarnation, access, &value);
+    result = ask_for_access(target.port, target.incarnation, access, &value);
     if (!write) memcpy(at + done, &value, width);
     return result == AccessResult::answered;
   });
@@ -191,15 +191,15 @@ bool for_each_run(const MemoryAccess& access, Each each) {
 // are not enabled stay as they are.
 AccessResult transfer(const Target& target, const MemoryAccess& access, bool write, char* bytes) {
   {
-    const BusTurn turn(target.bus);
+    const PortTurn turn(target.port);
     if (!is_behind(target)) return AccessResult::gone;
-    const RegisterModel* model = target.bus->model.load(std::memory_order_relaxed);
+    const RegisterModel* model = target.port->model.load(std::memory_order_relaxed);
     const bool answers = for_each_run(
-        access, [&](unsigned at, unsigned run) { return !bus_asks(target.bus, target.offset + at, run, !write, write); });
+        access, [&](unsigned at, unsigned run) { return !port_asks(target.port, target.offset + at, run, !write, write); });
     if (model != nullptr && answers) {
       for_each_run(access, [&](unsigned at, unsigned run) {
-        if (write) write_pieces(target.bus, *model, target.offset + at, run, bytes + at);
-        else read_pieces(target.bus, *model, target.offset + at, run, bytes + at);
+        if (write) write_pieces(target.port, *model, target.offset + at, run, bytes + at);
+        else read_pieces(target.port, *model, target.offset + at, run, bytes + at);
         return true;
       });
       return AccessResult::answered;
@@ -225,10 +225,10 @@ struct Emulation {
 AccessResult emulate_with_model(const Target& target, const RegisterModel& model, const Emulation& emulation, Effect* effect) {
   uint64_t words[2] = {};
   const unsigned bytes = emulation.access().width;
-  if (emulation.access().reads) read_pieces(target.bus, model, target.offset, bytes, words);
+  if (emulation.access().reads) read_pieces(target.port, model, target.offset, bytes, words);
   *effect = emulation.effect(words);
   const uint64_t put[2] = {effect->memory, effect->memory_high};
-  if (effect->writes && emulation.access().writes) write_pieces(target.bus, model, target.offset, bytes, put);
+  if (effect->writes && emulation.access().writes) write_pieces(target.port, model, target.offset, bytes, put);
   return AccessResult::answered;
 }
 
@@ -259,7 +259,7 @@ AccessResult ask_whole(const Target& target, const Emulation& emulation, Effect*
     memcpy(combination.operands.data(), static_cast<const void*>(&combined), sizeof combined);
     access.combination = &combination;
   }
-  const AccessResult result = ask_for_access(target.bus, target.incarnation, access, &words[0]);
+  const AccessResult result = ask_for_access(target.port, target.incarnation, access, &words[0]);
   *effect = emulation.effect(words);
   return result;
 }
@@ -276,13 +276,13 @@ AccessResult ask_in_pieces(const Target& target, const Emulation& emulation, Eff
   return result;
 }
 
-AccessResult emulate_with_bus(const Target& target, const Emulation& emulation, Effect* effect) {
+AccessResult emulate_with_port(const Target& target, const Emulation& emulation, Effect* effect) {
   {
-    const BusTurn turn(target.bus);
+    const PortTurn turn(target.port);
     if (!is_behind(target)) return AccessResult::gone;
-    const RegisterModel* model = target.bus->model.load(std::memory_order_relaxed);
+    const RegisterModel* model = target.port->model.load(std::memory_order_relaxed);
     const MemoryAccess& of = emulation.access();
-    const bool asks = bus_asks(target.bus, target.offset, of.width, of.reads, of.writes);
+    const bool asks = port_asks(target.port, target.offset, of.width, of.reads, of.writes);
     if (model != nullptr && !asks) return emulate_with_model(target, *model, emulation, effect);
   }
   const unsigned width = emulation.access().width;
@@ -318,7 +318,7 @@ Delivery emulate(Mapping* mapping, const Instruction& instruction, MachineContex
   scope.leave();
   Effect effect;
   AccessResult result = AccessResult::gone;
-  if (target.verdict == Verdict::deliver) result = emulate_with_bus(target, emulation, &effect);
+  if (target.verdict == Verdict::deliver) result = emulate_with_port(target, emulation, &effect);
   if (result != AccessResult::answered) {
     if (target.fill == Fill::deadly) return Delivery::deadly;
     uint64_t read[2] = {fill_word(target.fill), fill_word(target.fill)};

@@ -296,8 +296,8 @@ export const DEVICES = [
     changes: [
       [
         PORT,
-        '    const BusTurn turn(bus);\n    if (bus->device.load(std::memory_order_relaxed) != device) return;\n',
-        '    if (bus->device.load(std::memory_order_relaxed) != device) return;\n',
+        '    const PortTurn turn(port);\n    if (port->device.load(std::memory_order_relaxed) != device) return;\n',
+        '    if (port->device.load(std::memory_order_relaxed) != device) return;\n',
       ],
     ],
     tests: [{ native: 'registers: a second removal' }],
@@ -305,7 +305,7 @@ export const DEVICES = [
   {
     title: 'registers: threads that wait for an answer are not let go by a removal',
     harm: 'they wait until opTimeout',
-    changes: [[PORT, '    bus->open.store(false);\n  }\n  bus_let_go(bus);\n', '    bus->open.store(false);\n  }\n']],
+    changes: [[PORT, '    port->open.store(false);\n  }\n  port_let_go(port);\n', '    port->open.store(false);\n  }\n']],
     tests: [{ native: 'registers: threads that wait' }],
   },
   {
@@ -326,7 +326,7 @@ export const DEVICES = [
     changes: [
       [
         'native/device/register_port_inside.cc',
-        '      bus_sweep(bus);  // or what has been left would use up the slots while the owner does not look\n',
+        '      port_sweep(port);  // or what has been left would use up the slots while the owner does not look\n',
         '',
       ],
     ],

@@ -19,11 +19,11 @@ struct RegisterDevice {
     device = device_create("registers", 5000, [] {});
     ObjectOptions described{.name = "registers", .backing = device, .registers = true};
     CHECK_OK(object_create({.size = kPageSize}, described, &object));
-    bus_begin(object, {.model = model, .device = device.get(), .bell = -1, .trapped = register_trap_reserve()});
-    device->buses.push_back(bus());
+    port_begin(object, {.model = model, .device = device.get(), .bell = -1, .trapped = register_trap_reserve()});
+    device->ports.push_back(port());
     view = map(object, options);
   }
-  RegisterBus* bus() const { return object->bus.load(); }
+  RegisterPort* port() const { return object->port.load(); }
   char* at(size_t offset = 0) const { return view.at + offset; }
 };
 

@@ -96,8 +96,8 @@ struct Registers {
     ObjectOptions described{.name = "registers", .backing = device, .registers = true};
     CHECK_OK(object_create({.size = bytes}, described, &object));
     CHECK_OK(handlers_ensure());
-    bus_begin(object, {.model = behind, .device = device.get(), .region = 0, .bell = -1, .trapped = register_trap_reserve()});
-    device->buses.push_back(object->bus.load());
+    port_begin(object, {.model = behind, .device = device.get(), .region = 0, .bell = -1, .trapped = register_trap_reserve()});
+    device->ports.push_back(object->port.load());
     view = map(object, options);
   }
   template <typename T>
@@ -937,10 +937,10 @@ class Answering {
     ObjectOptions described{.name = "registers", .backing = device_, .registers = true};
     CHECK_OK(object_create({.size = 4096}, described, &object_));
     CHECK_OK(handlers_ensure());
-    bus_begin(object_, {.device = device_.get(), .bell = bell_, .trapped = register_trap_reserve()});
+    port_begin(object_, {.device = device_.get(), .bell = bell_, .trapped = register_trap_reserve()});
     {
       std::lock_guard guard(device_->lock);
-      device_->buses.push_back(object_->bus.load());
+      device_->ports.push_back(object_->port.load());
     }
     view = map(object_, {.fill = Fill::ones});
   }
@@ -1030,7 +1030,7 @@ TEST("registers: a model that fails, or is too slow, leaves the fill, and its an
   RingReader events;
   CHECK_EQ(*device.at(0), ~0u);
   slow = true;
-  device.view.mapping->object->bus.load()->limit_ms.store(20);
+  device.view.mapping->object->port.load()->limit_ms.store(20);
   size_t late = 0;
   // The first may have been left before the device's thread has looked, where the machine is busy.
   for (; !entered; ++late) CHECK_EQ(*device.at(4), ~0u);

@@ -36,10 +36,10 @@ class AnsweringDevice {
     ready_.wait(0);
     ObjectOptions described{.name = "registers", .backing = device, .registers = true};
     CHECK_OK(object_create({.size = kPageSize}, described, &object));
-    bus_begin(object, {.model = beside, .device = device.get(), .bell = bell_, .trapped = register_trap_reserve()});
+    port_begin(object, {.model = beside, .device = device.get(), .bell = bell_, .trapped = register_trap_reserve()});
     {
       std::lock_guard guard(device->lock);
-      device->buses.push_back(bus());
+      device->ports.push_back(port());
     }
     view = map(object, {.fill = Fill::ones});
   }
@@ -49,7 +49,7 @@ class AnsweringDevice {
     eventfd_write(bell_, 1);
     threads_.join();
   }
-  RegisterBus* bus() const { return object->bus.load(); }
+  RegisterPort* port() const { return object->port.load(); }
   char* at(size_t offset = 0) const { return view.at + offset; }
 
   DeviceRef device;
@@ -131,14 +131,14 @@ TEST("registers: of a file, accesses of those that ask are answered by the devic
   CHECK_EQ(file.value(3), 42u);
   // Normal code.
   uint64_t value = 0;
-  CHECK(bus_access(device.bus(), false, 4, 4, &value) == BusAnswer::asks);
-  CHECK(bus_access(device.bus(), false, 8, 4, &value) == BusAnswer::given && value == 30);
-  CHECK(bus_access(device.bus(), true, 8, 4, &value) == BusAnswer::asks);
-  bus_access_asked(device.bus(), *file.model(), false, 4, 4, &value);
+  CHECK(port_access(device.port(), false, 4, 4, &value) == PortAnswer::asks);
+  CHECK(port_access(device.port(), false, 8, 4, &value) == PortAnswer::given && value == 30);
+  CHECK(port_access(device.port(), true, 8, 4, &value) == PortAnswer::asks);
+  port_access_asked(device.port(), *file.model(), false, 4, 4, &value);
   CHECK_EQ(value, 21u);
   device_shut(*device.device);
-  CHECK(bus_access(device.bus(), false, 4, 4, &value) == BusAnswer::gone);
-  bus_access_asked(device.bus(), *file.model(), true, 4, 4, &(value = 22));
+  CHECK(port_access(device.port(), false, 4, 4, &value) == PortAnswer::gone);
+  port_access_asked(device.port(), *file.model(), true, 4, 4, &(value = 22));
   CHECK_EQ(file.value(1), 22u);
 }
 
@@ -211,9 +211,9 @@ class Stepped {
   static inline bool (*volatile between_)() = nullptr;
 };
 
-// A slot of one bus, until it is another's: whoever waited has left it, and the next one's has been taken too.
+// A slot of one port, until it is another's: whoever waited has left it, and the next one's has been taken too.
 struct ReusedSlot {
-  static inline RegisterBus one, other;
+  static inline RegisterPort one, other;
   static inline volatile int behind = 0;  // how many instructions since it was taken
   static AskedAccess& slot() { return g_asked_accesses[0]; }
   static constexpr uint32_t kGeneration = 1u << AskedAccess::kStateBits;
@@ -223,7 +223,7 @@ struct ReusedSlot {
     if (slot().word != kTaken) return false;
     behind = behind - 1;
     if (behind > 0) return false;
-    slot().bus = &other;
+    slot().port = &other;
     slot().word = kTakenAgain;
     return true;
   }
@@ -234,7 +234,7 @@ struct ReusedSlot {
     one.open = false;
     for (int instructions = 1;; ++instructions) {
       behind = instructions;
-      slot().bus = &one;
+      slot().port = &one;
       slot().word = 5 * kGeneration + state;
       if (!Stepped::run(reuse, call)) return check_ended(instructions);
       CHECK(slot().word == kTakenAgain);
@@ -247,15 +247,15 @@ struct ReusedSlot {
 };
 
 TEST("registers: a removal does not end another device's access, whose slot was its own between any two instructions") {
-  ReusedSlot::check_at_each_instruction(AskedAccess::kTaken, [] { bus_let_go(&ReusedSlot::one); });
+  ReusedSlot::check_at_each_instruction(AskedAccess::kTaken, [] { port_let_go(&ReusedSlot::one); });
 }
 
 TEST("registers: what is taken from a shut device does not end another's access either") {
   std::vector<TakenAccess> taken;
   ReusedSlot::check_at_each_instruction(AskedAccess::kAsked, [&] {
     taken.clear();
-    bus_push(&ReusedSlot::one, &ReusedSlot::slot());
-    bus_take(&ReusedSlot::one, &taken);
+    port_push(&ReusedSlot::one, &ReusedSlot::slot());
+    port_take(&ReusedSlot::one, &taken);
   });
 }
 
@@ -275,7 +275,7 @@ TEST("registers: removals of one device end no access of another") {
   threads.add([&] {
     while (!stop) one.view.load();
   });
-  while (!stop) bus_let_go(one.bus());
+  while (!stop) port_let_go(one.port());
   threads.join();
   CHECK_EQ(ended.load(), 0u);
 }
