@@ -10,10 +10,10 @@ namespace revocable {
 inline uint32_t state_of(uint32_t word) { return word & ((1u << AskedAccess::kStateBits) - 1); }
 inline uint32_t with_state(uint32_t word, AskedAccess::State state) { return word - state_of(word) + state; }
 
-// A slot that nobody uses any more: what still names it finds another generation.
+// The word of a slot that is free again: a token of its earlier use finds another generation.
 inline uint32_t freed(uint32_t word) { return with_state(word, AskedAccess::kFree) + (1u << AskedAccess::kStateBits); }
 
-// Only one changes a slot from `from`: whoever it is, is told so.
+// Moves the slot from the state in `*word`, which follows. True for one of several threads that try.
 inline bool move_on(AskedAccess* slot, uint32_t* word, AskedAccess::State to) {
   const uint32_t next = with_state(*word, to);
   if (!slot->word.compare_exchange_strong(*word, next, std::memory_order_acq_rel)) return false;
@@ -26,7 +26,7 @@ inline void finish(AskedAccess* slot, uint32_t word, AskedAccess::State state) {
   futex_wake_private(&slot->word);
 }
 
-// Nobody waits for it any more, and it is off the list.
+// Frees a slot whose thread has gone on and that is off the list.
 inline bool free_if_left(AskedAccess* slot) {
   const uint32_t word = slot->word.load(std::memory_order_acquire);
   if (state_of(word) != AskedAccess::kLeft) return false;
@@ -34,7 +34,7 @@ inline bool free_if_left(AskedAccess* slot) {
   return true;
 }
 
-// Whoever waits for it goes on, and is told that it is gone. False when it has been left instead.
+// Lets the thread that waits go on, with `gone`. False when it has left the slot instead.
 inline bool end_asked(AskedAccess* slot) {
   uint32_t word = slot->word.load(std::memory_order_acquire);
   if (state_of(word) != AskedAccess::kAsked || !move_on(slot, &word, AskedAccess::kCopying)) return false;
@@ -42,12 +42,12 @@ inline bool end_asked(AskedAccess* slot) {
   return true;
 }
 
-// If its word still is this one: with the same generation, it is the same use of the slot.
+// The same for an access that has been taken, if its word still is this one: the same generation is the same use of the slot.
 inline void end_taken(AskedAccess* slot, uint32_t word) {
   if (move_on(slot, &word, AskedAccess::kAnswering)) finish(slot, word, AskedAccess::kGone);
 }
 
-// Oldest first.
+// Takes the list, oldest first.
 inline AskedAccess* take_all(RegisterPort* port) {
   AskedAccess* newest = port->asked.exchange(nullptr, std::memory_order_acquire);
   AskedAccess* oldest = nullptr;

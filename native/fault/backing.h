@@ -29,7 +29,7 @@ Outcome backing_fault(Mapping* mapping, const Fault& fault, const Diagnosis& dia
 // The whole object is gone: this mapping at once, the others by the service thread.
 Outcome lose_object(Mapping* mapping, const Fault& fault, Cause cause);
 
-// The page was lost before: somebody else's fault filled it; or it was lost without a fill, and this access needs one.
+// The page was lost before: another thread's fault filled it, or it was lost without a fill, and this access needs one.
 Outcome lost_before(Mapping* mapping, const Fault& fault, Cause cause);
 bool lost_has_fill(const Mapping* mapping, size_t page);
 

@@ -1,4 +1,4 @@
-// A fault of memory, and what is counted and told of it.
+// A fault of memory, its counters and its events.
 #pragma once
 
 #include <sys/mman.h>
