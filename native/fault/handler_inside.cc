@@ -1,12 +1,13 @@
-// PLEASE READ BEFORE CHANGING THIS FILE.
+// PLEASE READ BEFORE CHANGING THIS FILE, or another whose name ends in _inside.cc.
 //
-// Everything here may run inside a signal handler, in any thread, between any two instructions of any program:
+// Everything in them may run inside a signal handler, in any thread, between any two instructions of any program:
 //
 //   1. No lock, no malloc, no logging, no thread-local storage, no function-local static, no Node-API call, and nothing that
-//      does one of these. System calls, lock-free atomics and what this file defines are all there is. mmap(2) and mremap(2)
-//      are not on POSIX's list of async-signal-safe functions; on Linux they are plain system calls and safe.
+//      does one of these. System calls, lock-free atomics and what these files define are all there is: `npm run check:structure`
+//      knows each symbol that they may need. mmap(2) and mremap(2) are not on POSIX's list of async-signal-safe functions; on
+//      Linux they are plain system calls and safe.
 //   2. The handler returns only after something has changed that lets the faulting instruction go on, after passing the
-//      signal on, or after a wait for somebody else's change; each way back that changes nothing is counted and bounded, or a
+//      signal on, or after a wait for another thread's change; each way back that changes nothing is counted and bounded, or a
 //      thread would fault for ever.
 //
 // What runs in normal code and changes the same state holds the same claim (mapping_record.h) with asynchronous signals blocked.
