@@ -13,7 +13,7 @@ struct Features {
   bool userfaultfd;
   bool userfaultfd_wp;  // write protection of shared memory; else devices with a pageMkwrite op are refused
   bool register_traps;  // raw accesses to registers; else only checked ones reach their model
-  bool single_step;     // tried before the first step (register_trap.h); else accesses that need one are refused
+  bool single_step;     // tried before the first step (register_step.h); else accesses that need one are refused
 };
 
 const Features& features();

@@ -1,15 +1,12 @@
 #include "device/register_trap.h"
 
 #include <pthread.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/features.h"
-#include "base/linux_abi.h"
 #include "base/spin.h"
 #include "device/access_trace.h"
 #include "device/register_port.h"
-#include "fault/handler.h"
+#include "device/register_step.h"
 
 namespace revocable {
 
@@ -19,64 +16,13 @@ static void free_after_fork() {
   trace_after_fork();
 }
 
-#if defined(__x86_64__)
-static constexpr StepHandler kStepHandler{
-    .handler = revocable_mmap_trap_handler,
-    .wanted = [] { return g_trap_handler.load() == kTrapHandlerWanted; },
-    .in_place = [] { return g_trap_handler.load() == kTrapHandlerInPlace; },
-    .installed =
-        [](bool done) {
-          g_trap_handler.store(done && single_step_works() ? kTrapHandlerInPlace : kTrapHandlerRefused);
-          futex_wake_private(&g_trap_handler);
-        },
-    .abandon = abandon_step,
-};
-#endif
-
 bool register_trap_reserve() {
 #if defined(__x86_64__)
   if (!features().register_traps) return false;
-  g_step_handler.store(&kStepHandler, std::memory_order_release);
   static const bool noticed = pthread_atfork(nullptr, nullptr, free_after_fork) == 0;
   if (!noticed) return false;
   g_register_waits_spin.store(spinning_helps(), std::memory_order_relaxed);
-  if (g_trap_start.scratch.load() != nullptr) return true;
-  g_trap_start.process.store(getpid());
-  void* at = mmap(nullptr, kTrapScratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (at == MAP_FAILED) return false;
-  char* none = nullptr;
-  if (!g_trap_start.scratch.compare_exchange_strong(none, static_cast<char*>(at))) munmap(at, kTrapScratchBytes);
-  return true;
-#else
-  return false;
-#endif
-}
-
-bool single_step_works() {
-#if defined(__x86_64__)
-  if (!features().single_step) return false;
-  sigset_t trap, before;
-  sigemptyset(&trap);
-  sigaddset(&trap, SIGTRAP);
-  if (pthread_sigmask(SIG_UNBLOCK, &trap, &before) != 0) return false;
-  g_trap_start.trapped.store(false);
-  g_trap_start.trying.store(abi::tid());
-  // The trap is behind the nop, and its handler takes the flag away; the rest is for where no trap comes. The stack pointer
-  // leaves the red zone alone.
-  asm volatile(
-      "lea -128(%%rsp), %%rsp\n\t"
-      "pushfq\n\t"
-      "orq $0x100, (%%rsp)\n\t"
-      "popfq\n\t"
-      "nop\n\t"
-      "pushfq\n\t"
-      "andq $~0x100, (%%rsp)\n\t"
-      "popfq\n\t"
-      "lea 128(%%rsp), %%rsp" ::
-          : "memory", "cc");
-  g_trap_start.trying.store(0);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return g_trap_start.trapped.load();
+  return step_reserve();
 #else
   return false;
 #endif

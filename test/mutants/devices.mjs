@@ -4,7 +4,6 @@ const DEVICE = 'src/device/device.ts';
 const FILE = 'src/device/device-file.ts';
 const BUS = 'src/device/bus.ts';
 const PORT = 'native/device/register_port.cc';
-const TRAP = 'native/device/register_trap_inside.cc';
 const REGISTERS = 'native/device/register_file_inside.cc';
 const TRACE = 'native/device/access_trace.cc';
 
@@ -369,9 +368,9 @@ export const DEVICES = [
     harm: 'a model is asked for an offset that it does not have',
     changes: [
       [
-        TRAP,
-        '|| last - mapping->start >= mapping->length) return Verdict::refused;',
-        '|| access.address - mapping->start >= mapping->length) return Verdict::refused;',
+        'native/device/register_access_inside.cc',
+        '|| last - mapping->start >= mapping->length) return AccessVerdict::refused;',
+        '|| access.address - mapping->start >= mapping->length) return AccessVerdict::refused;',
       ],
     ],
     tests: [{ native: 'registers: an access that is not wholly' }],
@@ -381,9 +380,9 @@ export const DEVICES = [
     harm: 'a write that was forbidden reaches the device',
     changes: [
       [
-        TRAP,
-        'if (!permitted(mapping, access.address, access) || !permitted(mapping, last, access)) return Verdict::forbidden;',
-        'if (!permitted(mapping, access.address, access) && !permitted(mapping, last, access) && mapping->writable) return Verdict::forbidden;',
+        'native/device/register_access_inside.cc',
+        'if (!permitted(mapping, access.address, access) || !permitted(mapping, last, access)) return AccessVerdict::forbidden;',
+        'if (!permitted(mapping, access.address, access) && !permitted(mapping, last, access) && mapping->writable) return AccessVerdict::forbidden;',
       ],
     ],
     tests: [{ native: 'registers: a write through a mapping' }, { jest: 'test/device/registers.test.ts', named: 'protect()' }],
@@ -393,7 +392,7 @@ export const DEVICES = [
     harm: 'a write across the border of two pages reaches the one that forbids it',
     changes: [
       [
-        TRAP,
+        'native/device/register_access_inside.cc',
         'if (!permitted(mapping, access.address, access) || !permitted(mapping, last, access)) return',
         'if (!permitted(mapping, access.address, access)) return',
       ],
@@ -403,7 +402,13 @@ export const DEVICES = [
   {
     title: 'registers: a failure of the model does not reach check()',
     harm: 'a fill passes for a value',
-    changes: [[TRAP, '    note_raw_failure(mapping, target.address, cause);\n  }\n  tell_access', '  }\n  tell_access']],
+    changes: [
+      [
+        'native/device/register_access_inside.cc',
+        '    note_raw_failure(mapping, target.address, cause);\n  }\n  tell_access',
+        '  }\n  tell_access',
+      ],
+    ],
     tests: [{ jest: 'test/device/registers.test.ts' }],
   },
   {

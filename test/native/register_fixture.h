@@ -3,6 +3,7 @@
 
 #include "device/device.h"
 #include "device/register_port.h"
+#include "device/register_step.h"
 #include "device/register_trap.h"
 #include "fault/handler_install.h"
 #include "fixture.h"

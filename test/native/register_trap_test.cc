@@ -22,6 +22,7 @@
 #include "core/event_ring.h"
 #include "device/device.h"
 #include "device/register_port.h"
+#include "device/register_step.h"
 #include "device/register_trap.h"
 #include "fault/handler.h"
 #include "fault/handler_install.h"
