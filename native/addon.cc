@@ -2,7 +2,7 @@
 // and no descriptor opened until JavaScript calls start() or maps something.
 #include <napi.h>
 
-#include "binding/env_state.h"
+#include "binding/exports.h"
 
 static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   using namespace revocable::binding;

@@ -1,4 +1,4 @@
-// Writes native/fault/instruction_table.inc: what each x86-64 instruction with an operand in memory does to it, as iced-x86
+// Writes native/instruction/instruction_table.inc: what each x86-64 instruction with an operand in memory does to it, as iced-x86
 // knows it. `--check` compares instead, and fails when the file is not what would be written.
 //
 // Each opcode is decoded with every ModRM.reg, mandatory prefix, W and vector length. The registers are chosen so that what an
@@ -10,7 +10,7 @@ import iced from 'iced-x86';
 
 const { Code, CpuidFeature, Decoder, DecoderOptions, EncodingKind, FlowControl, InstructionInfoFactory } = iced;
 const { Formatter, FormatterSyntax, MemorySizeExt, Mnemonic, OpAccess, OpKind, Register, RegisterExt } = iced;
-const FILE = new URL('../native/fault/instruction_table.inc', import.meta.url);
+const FILE = new URL('../native/instruction/instruction_table.inc', import.meta.url);
 const infos = new InstructionInfoFactory();
 const formatter = new Formatter(FormatterSyntax.Nasm);
 
@@ -527,7 +527,7 @@ ${spaceText('Legacy', legacy)}${spaceText('Vex', vex)}${spaceText('Evex', evex)}
 const text = generate();
 if (process.argv.includes('--check')) {
   if (readFileSync(FILE, 'utf8') !== text) {
-    console.error('native/fault/instruction_table.inc is not up to date: run `npm run generate:instructions`');
+    console.error('native/instruction/instruction_table.inc is not up to date: run `npm run generate:instructions`');
     process.exit(1);
   }
 } else {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/failure.h"
+#include "base/failure.h"
 
 namespace revocable {
 

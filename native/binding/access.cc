@@ -8,12 +8,13 @@
 #include <new>
 
 #include "binding/env_state.h"
+#include "binding/exports.h"
 #include "core/copy_thread.h"
 #include "core/mapping.h"
-#include "core/region_table.h"
+#include "core/mapping_table.h"
 #include "core/registry.h"
 #include "fault/guarded_copy.h"
-#include "fault/handler_inside.h"
+#include "fault/handler.h"
 
 namespace revocable::binding {
 namespace {
@@ -50,29 +51,29 @@ View view_of(const Napi::Value& value) {
   return {static_cast<char*>(data), length};
 }
 
-uint32_t word_of(const Region* region) { return status_words()[region->slot].load(); }
+uint32_t word_of(const Mapping* mapping) { return status_words()[mapping->slot].load(); }
 
-bool is_unmoved(const Region* region, uint32_t word) { return ((word_of(region) ^ word) & ~kStatusMarked) == 0; }
+bool is_unmoved(const Mapping* mapping, uint32_t word) { return ((word_of(mapping) ^ word) & ~kStatusMarked) == 0; }
 
 // A SIGBUS in a live mapping is its backing's: the page is marked, so that the caller can say which and why. `word` is the status
 // word before the access: with another one now it may have been a suspension's fault, which is over. Of a SIGSEGV the marks say
 // why.
-void report(Region* region, uint32_t word, const AccessFault& fault, uint32_t failures) {
-  if (fault.address < region->start || fault.address >= region->end) return;
+void report(Mapping* mapping, uint32_t word, const AccessFault& fault, uint32_t failures) {
+  if (fault.address < mapping->start || fault.address >= mapping->end) return;
   if (!fault.bus) {
     const RegistryLock lock;  // a protect() under way may have written its marks and not yet asked the kernel: it ends first
     return;
   }
-  if ((word & kStatusStateMask) == 0 && is_unmoved(region, word)) absorb_backing_fault(region, fault, failures);
+  if ((word & kStatusStateMask) == 0 && is_unmoved(mapping, word)) absorb_backing_fault(mapping, fault, failures);
 }
 
 // The other buffer is a view of a mapping, perhaps of the same one; the caller holds it. Nobody has looked at its status word
 // before the copy, so the byte that failed is copied once more.
 void report_other(const CopyResult& copied, char* to, const char* from, uint32_t failures) {
-  Region* other = nullptr;
+  Mapping* other = nullptr;
   {
     const ReaderScope scope;
-    other = find_region(copied.fault.address);
+    other = find_mapping(copied.fault.address);
   }
   if (other == nullptr) return;
   const uint32_t word = word_of(other);
@@ -87,21 +88,21 @@ constexpr size_t kChunk = size_t{256} << 10;
 class Copier {
  public:
   // Sequentially consistent, as is the state: either the handler sees the copier, or the copier sees the mapping gone.
-  explicit Copier(Region* region) : region_(region) { region->copiers.fetch_add(1); }
-  ~Copier() { region_->copiers.fetch_sub(1); }
+  explicit Copier(Mapping* mapping) : mapping_(mapping) { mapping->copiers.fetch_add(1); }
+  ~Copier() { mapping_->copiers.fetch_sub(1); }
   Copier(const Copier&) = delete;
   Copier& operator=(const Copier&) = delete;
-  bool live() const { return region_->state.load() == State::live; }
+  bool live() const { return mapping_->state.load() == State::live; }
 
  private:
-  Region* region_;
+  Mapping* mapping_;
 };
 
 // `write`: the target is the mapping's side, not the source.
-CopyResult copy_while_live(Region* region, char* to, const char* from, size_t bytes, bool write) {
+CopyResult copy_while_live(Mapping* mapping, char* to, const char* from, size_t bytes, bool write) {
   for (size_t done = 0; done < bytes;) {
-    const Copier copier(region);
-    if (!copier.live()) return {done, {.any = true, .address = region->start, .write = write}};
+    const Copier copier(mapping);
+    if (!copier.live()) return {done, {.any = true, .address = mapping->start, .write = write}};
     const CopyResult copied = guarded_copy(to + done, from + done, std::min(kChunk, bytes - done));
     if (copied.fault.any) return {done + copied.done, copied.fault};
     done += copied.done;
@@ -109,24 +110,24 @@ CopyResult copy_while_live(Region* region, char* to, const char* from, size_t by
   return {bytes, {}};
 }
 
-Napi::Value partial_copy(Napi::Env env, size_t done, bool mapping) {
+Napi::Value partial_copy(Napi::Env env, size_t done, bool of_mapping) {
   Napi::Object result = Napi::Object::New(env);
   result["done"] = Napi::Number::New(env, static_cast<double>(done));
-  result["mapping"] = Napi::Boolean::New(env, mapping);
+  result["mapping"] = Napi::Boolean::New(env, of_mapping);
   return result;
 }
 
 // What a copy is of, in the environment's `described`: each number as an argument would cost a hundredth of a 64 KiB copy.
 struct CopyOrder {
   EnvState& state;
-  Region* region;
+  Mapping* mapping;
   char* at;
   size_t bytes;
   uint32_t failures;
   explicit CopyOrder(const Napi::CallbackInfo& info)
       : state(EnvState::of(info.Env())),
-        region(state.region(static_cast<uint64_t>(state.described[0]))),
-        at(reinterpret_cast<char*>(region->start + static_cast<uint64_t>(state.described[1]))),
+        mapping(state.mapping(static_cast<uint64_t>(state.described[0]))),
+        at(reinterpret_cast<char*>(mapping->start + static_cast<uint64_t>(state.described[1]))),
         bytes(static_cast<size_t>(state.described[2])),
         failures(static_cast<uint32_t>(state.described[3])) {}
 };
@@ -140,17 +141,17 @@ Napi::Value copy_sides(const CopyOrder& order, const View& other, bool write) {
   if (overlap(order.at, other.at, order.bytes)) return order.state.env.Null();
   char* to = write ? order.at : other.at;
   const char* from = write ? other.at : order.at;
-  const uint32_t word = word_of(order.region);
-  const CopyResult copied = copy_while_live(order.region, to, from, order.bytes, write);
+  const uint32_t word = word_of(order.mapping);
+  const CopyResult copied = copy_while_live(order.mapping, to, from, order.bytes, write);
   if (!copied.fault.any) return Napi::Value();
-  const bool mapping = copied.fault.write == write;
-  if (mapping) {
-    report(order.region, word, copied.fault, order.failures);
+  const bool of_mapping = copied.fault.write == write;
+  if (of_mapping) {
+    report(order.mapping, word, copied.fault, order.failures);
   } else {
-    const Copier copier(order.region);  // no fill of its own goes to the other buffer
+    const Copier copier(order.mapping);  // no fill of its own goes to the other buffer
     if (copier.live()) report_other(copied, to, from, order.failures);
   }
-  return partial_copy(order.state.env, copied.done, mapping);
+  return partial_copy(order.state.env, copied.done, of_mapping);
 }
 
 // readBytes(target), with `described` id, offset, bytes, and how often it has failed
@@ -167,9 +168,9 @@ Napi::Value write_bytes(const Napi::CallbackInfo& info) {
 
 // overlaps(id, offset, view): whether the view shows a part of the memory that so many bytes of the mapping are
 Napi::Value overlaps(const Napi::CallbackInfo& info) {
-  const Region* region = EnvState::of(info.Env()).region(info[0]);
+  const Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
   const View other = view_of(info[2]);
-  const char* at = reinterpret_cast<const char*>(region->start + to_u64(info[1]));
+  const char* at = reinterpret_cast<const char*>(mapping->start + to_u64(info[1]));
   return Napi::Boolean::New(info.Env(), overlap(at, other.at, other.bytes));
 }
 
@@ -192,10 +193,10 @@ constexpr int kMostSettled = 100;  // by then it is another thread that diverts 
 
 Allowance allowed(const Copy& copy) {
   for (int i = 0; i < kMostSettled; ++i) {
-    const uint32_t word = word_of(copy.region);
+    const uint32_t word = word_of(copy.mapping);
     if ((word & kStatusSpecial) == 0) return {copy.bytes, word};
     if ((word & kStatusStateMask) != 0) return {0, word};
-    const PageVerdict verdict = judge_access(copy.region, copy.offset, copy.bytes, copy.write);
+    const PageVerdict verdict = judge_access(copy.mapping, copy.offset, copy.bytes, copy.write);
     if (verdict.verdict == Verdict::fine) return {copy.bytes, word};
     if (verdict.verdict != Verdict::stray) return {verdict.offset - copy.offset, word};
   }
@@ -205,18 +206,18 @@ Allowance allowed(const Copy& copy) {
 // On a copy thread, where the looks at the status word lie as close to the copy as in a copy that waits.
 void perform(Copy& copy) {
   const Allowance allowance = allowed(copy);
-  auto* at = reinterpret_cast<char*>(copy.region->start + copy.offset);
+  auto* at = reinterpret_cast<char*>(copy.mapping->start + copy.offset);
   char* own = copy.memory.get();
-  copy.result = copy_while_live(copy.region, copy.write ? at : own, copy.write ? own : at, allowance.bytes, copy.write);
-  if (copy.result.fault.any) report(copy.region, allowance.word, copy.result.fault, copy.failures);
-  copy.real = is_unmoved(copy.region, allowance.word);
+  copy.result = copy_while_live(copy.mapping, copy.write ? at : own, copy.write ? own : at, allowance.bytes, copy.write);
+  if (copy.result.fault.any) report(copy.mapping, allowance.word, copy.result.fault, copy.failures);
+  copy.real = is_unmoved(copy.mapping, allowance.word);
 }
 
 // copyAsync(id, offset, bytes, source or undefined, failures): token | Failure. One attempt of a copy, on another thread, from
 // `source`, a buffer of JavaScript's own, or to memory of its own.
 Napi::Value copy_async(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
-  const Region* held = state.region(info[0]);
+  const Mapping* held = state.mapping(info[0]);
   auto copy = std::make_shared<Copy>();
   copy->offset = to_u64(info[1]);
   copy->write = !info[3].IsUndefined();
@@ -225,18 +226,18 @@ Napi::Value copy_async(const Napi::CallbackInfo& info) {
   copy->memory.reset(new (std::nothrow) char[copy->bytes]);
   if (copy->memory == nullptr) return to_js(info.Env(), {ENOMEM, "copy"});
   if (copy->write) memcpy(copy->memory.get(), view_of(info[3]).at, copy->bytes);
-  if (!acquire_region(held->slot, held->generation, &copy->region)) return to_js(info.Env(), {EBADF, "copy"});
+  if (!acquire_mapping(held->slot, held->generation, &copy->mapping)) return to_js(info.Env(), {EBADF, "copy"});
   const double token = state.next_token++;
   state.pending(+1);
   const Failure failure = run_on_copy_thread([copy, box = state.mailbox, token] {
     perform(*copy);
     copy->done.store(1);
     futex_wake_private(&copy->done);
-    release_region_handle(copy->region, false);
+    release_mapping_handle(copy->mapping, false);
     box->deliver({.token = token});
   });
   if (failure) {
-    release_region_handle(copy->region, false);
+    release_mapping_handle(copy->mapping, false);
     state.pending(-1);
     return to_js(info.Env(), failure);
   }
@@ -266,14 +267,14 @@ Napi::Value copy_end(const Napi::CallbackInfo& info) {
 
 // load(id, offset, width, failures): the value, a bigint for width 8; undefined when it faulted
 Napi::Value load(const Napi::CallbackInfo& info) {
-  Region* region = EnvState::of(info.Env()).region(info[0]);
-  const uintptr_t address = region->start + to_u64(info[1]);
+  Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  const uintptr_t address = mapping->start + to_u64(info[1]);
   const uint32_t width = to_u32(info[2]);
-  const uint32_t word = word_of(region);
+  const uint32_t word = word_of(mapping);
   uint64_t value = 0;
   AccessFault fault;
   if (!guarded_load(reinterpret_cast<const void*>(address), width, &value, &fault)) {
-    report(region, word, fault, to_u32(info[3]));
+    report(mapping, word, fault, to_u32(info[3]));
     return info.Env().Undefined();
   }
   if (width == 8) return Napi::BigInt::New(info.Env(), value);
@@ -282,23 +283,23 @@ Napi::Value load(const Napi::CallbackInfo& info) {
 
 // store(id, offset, width, value, failures): whether it was made
 Napi::Value store(const Napi::CallbackInfo& info) {
-  Region* region = EnvState::of(info.Env()).region(info[0]);
-  const uintptr_t address = region->start + to_u64(info[1]);
+  Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  const uintptr_t address = mapping->start + to_u64(info[1]);
   const uint32_t width = to_u32(info[2]);
   bool lossless = false;
   const uint64_t value = width == 8 ? info[3].As<Napi::BigInt>().Uint64Value(&lossless) : to_u32(info[3]);
-  const uint32_t word = word_of(region);
+  const uint32_t word = word_of(mapping);
   AccessFault fault;
   const bool done = guarded_store(reinterpret_cast<void*>(address), width, value, &fault);
-  if (!done) report(region, word, fault, to_u32(info[4]));
+  if (!done) report(mapping, word, fault, to_u32(info[4]));
   return Napi::Boolean::New(info.Env(), done);
 }
 
 // judge(id, offset, width, write, result): fills result with verdict, cause, first byte concerned
 void judge(const Napi::CallbackInfo& info) {
-  Region* region = EnvState::of(info.Env()).region(info[0]);
+  Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
   auto result = info[4].As<Napi::Float64Array>();
-  const PageVerdict verdict = judge_access(region, to_u64(info[1]), to_u64(info[2]), to_bool(info[3]));
+  const PageVerdict verdict = judge_access(mapping, to_u64(info[1]), to_u64(info[2]), to_bool(info[3]));
   result[0] = static_cast<double>(verdict.verdict);
   result[1] = static_cast<double>(verdict.cause);
   result[2] = static_cast<double>(verdict.offset);
@@ -306,15 +307,15 @@ void judge(const Napi::CallbackInfo& info) {
 
 // objectOffset(id, offset): which byte of the object it is
 Napi::Value object_offset(const Napi::CallbackInfo& info) {
-  const Region* region = EnvState::of(info.Env()).region(info[0]);
-  const size_t offset = to_u64(info[1]), within = offset & (region->page_size() - 1);
-  return Napi::Number::New(info.Env(), static_cast<double>(region->object_offset_of(offset >> region->page_shift) + within));
+  const Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  const size_t offset = to_u64(info[1]), within = offset & (mapping->page_size() - 1);
+  return Napi::Number::New(info.Env(), static_cast<double>(mapping->object_offset_of(offset >> mapping->page_shift) + within));
 }
 
 // firstBytePastEnd(id, offset, length, size): the first byte that a file of `size` bytes no longer has; -1 for none
 Napi::Value first_byte_past_end_js(const Napi::CallbackInfo& info) {
-  Region* region = EnvState::of(info.Env()).region(info[0]);
-  const size_t found = first_byte_past_end(region, to_u64(info[1]), to_u64(info[2]), to_u64(info[3]));
+  Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  const size_t found = first_byte_past_end(mapping, to_u64(info[1]), to_u64(info[2]), to_u64(info[3]));
   return Napi::Number::New(info.Env(), found == SIZE_MAX ? -1 : static_cast<double>(found));
 }
 

@@ -2,15 +2,16 @@
 #include "bench/thread_counters.h"
 #include "bench/touch.h"
 #include "binding/env_state.h"
+#include "binding/exports.h"
 
 namespace revocable::binding {
 namespace {
 
 // touch(id, firstByte, places, stride, width, write, random, seed, from, count, times: Uint32Array | null): nanoseconds
 Napi::Value touch_js(const Napi::CallbackInfo& info) {
-  const Region* region = EnvState::of(info.Env()).region(info[0]);
+  const Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
   TouchPlan plan;
-  plan.start = reinterpret_cast<char*>(region->start + to_u64(info[1]));
+  plan.start = reinterpret_cast<char*>(mapping->start + to_u64(info[1]));
   plan.places = to_u64(info[2]);
   plan.stride = to_u64(info[3]);
   plan.width = to_u32(info[4]);

@@ -7,17 +7,19 @@
 #include <cstring>
 #include <memory>
 
+#include "base/linux_abi.h"
+#include "base/page.h"
+#include "binding/devices.h"
 #include "binding/env_state.h"
-#include "core/device.h"
-#include "core/linux_abi.h"
+#include "binding/exports.h"
 #include "core/mapping.h"
-#include "core/page.h"
-#include "core/pager.h"
-#include "core/region_table.h"
-#include "core/register_bus.h"
-#include "core/register_file.h"
+#include "core/mapping_table.h"
+#include "device/device.h"
+#include "device/pager.h"
+#include "device/register_file.h"
+#include "device/register_port.h"
+#include "device/register_trap.h"
 #include "fault/guarded_copy.h"
-#include "fault/register_trap.h"
 
 namespace revocable::binding {
 namespace {
@@ -34,7 +36,7 @@ Napi::Value device_create_js(const Napi::CallbackInfo& info) {
 // pagerStart(writeFaults, asked): null | Failure. `asked`: this thread will be asked for pages.
 Napi::Value pager_start_js(const Napi::CallbackInfo& info) {
   const Failure failure = pager_start(to_bool(info[0]));
-  if (!failure && to_bool(info[1])) EnvState::of(info.Env()).watch_faults();
+  if (!failure && to_bool(info[1])) EnvState::of(info.Env()).watches->faults();
   return to_js(info.Env(), failure);
 }
 
@@ -77,16 +79,17 @@ Napi::Value is_register_model(const Napi::CallbackInfo& info) {
 }
 
 Failure begin_registers(EnvState& state, Object* object, const ObjectOptions& options, const RegisterModel* model) {
-  if (model != nullptr) state.shut_before_models(options.device);
-  const int bell = state.watch_registers();
+  const DeviceRef device = std::static_pointer_cast<Device>(options.backing);
+  if (model != nullptr) state.shut_before_models(device);
+  const int bell = state.watches->registers();
   if (bell < 0) return {EMFILE, "eventfd"};
-  bus_begin(object, {.model = model,
-                     .device = options.device.get(),
-                     .region = options.device_region,
-                     .bell = bell,
-                     .trapped = register_trap_reserve()});
-  std::lock_guard guard(options.device->lock);
-  options.device->buses.push_back(object->bus.load());
+  port_begin(object, {.model = model,
+                      .device = device.get(),
+                      .region = options.device_region,
+                      .bell = bell,
+                      .trapped = register_trap_reserve()});
+  std::lock_guard guard(device->lock);
+  device->ports.push_back(object->port.load());
   return {};
 }
 
@@ -96,7 +99,7 @@ Napi::Value device_region(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::string name = info[3].As<Napi::String>();
   ObjectOptions options{.name = name.c_str(),
-                        .device = device_find(to_u64(info[0])),
+                        .backing = device_find(to_u64(info[0])),
                         .device_region = to_u32(info[1]),
                         .registers = to_bool(info[4])};
   const double kind = info[5].As<Napi::Number>().DoubleValue();
@@ -184,7 +187,7 @@ Napi::Value take_device_work(const Napi::CallbackInfo& info) {
 
 // accessIsAsked(token)
 Napi::Value access_is_asked(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), bus_is_taken(to_u64(info[0])));
+  return Napi::Boolean::New(info.Env(), port_is_taken(to_u64(info[0])));
 }
 
 // faultIsAsked(token)
@@ -227,9 +230,9 @@ Napi::Value answer_fault(const Napi::CallbackInfo& info) {
 
 // selfFaults(id): touches of the mapping by the thread that would have had to answer
 Napi::Value self_faults(const Napi::CallbackInfo& info) {
-  const Region* region = EnvState::of(info.Env()).region(info[0]);
-  const DeviceMapping* mapping = region == nullptr ? nullptr : region->device_mapping;
-  return Napi::Number::New(info.Env(), mapping == nullptr ? 0 : mapping->self_faults.load());
+  const Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  const DeviceMapping* device_mapping = mapping == nullptr ? nullptr : mapping->device_mapping;
+  return Napi::Number::New(info.Env(), device_mapping == nullptr ? 0 : device_mapping->self_faults.load());
 }
 
 // deviceCall(deviceId, numbers): token, or 0 when the device is gone. `numbers`: seven arguments.
@@ -344,14 +347,14 @@ Napi::Value register_access(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[0]);
   auto numbers = info[4].As<Napi::Float64Array>();
   uint64_t value = static_cast<uint64_t>(numbers[0]) | static_cast<uint64_t>(numbers[1]) << 32;
-  BusAnswer answer = BusAnswer::gone;
+  PortAnswer answer = PortAnswer::gone;
   if (object != nullptr) {
-    answer = bus_access(object->bus.load(), to_bool(info[1]), to_u64(info[2]), to_u32(info[3]), &value);
+    answer = port_access(object->port.load(), to_bool(info[1]), to_u64(info[2]), to_u32(info[3]), &value);
   }
-  if (answer == BusAnswer::asks) return info.Env().Null();
+  if (answer == PortAnswer::asks) return info.Env().Null();
   numbers[0] = static_cast<double>(value & 0xffffffffu);
   numbers[1] = static_cast<double>(value >> 32);
-  return Napi::Boolean::New(info.Env(), answer == BusAnswer::given);
+  return Napi::Boolean::New(info.Env(), answer == PortAnswer::given);
 }
 
 // registerAccessAsked(model, objectId, write, offset, width, numbers): what the model in C++ does for an access that JavaScript
@@ -360,8 +363,8 @@ void register_access_asked(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[1]);
   auto numbers = info[5].As<Napi::Float64Array>();
   uint64_t value = static_cast<uint64_t>(numbers[0]) | static_cast<uint64_t>(numbers[1]) << 32;
-  bus_access_asked(object == nullptr ? nullptr : object->bus.load(), *model_of(info[0]), to_bool(info[2]), to_u64(info[3]),
-                   to_u32(info[4]), &value);
+  port_access_asked(object == nullptr ? nullptr : object->port.load(), *model_of(info[0]), to_bool(info[2]), to_u64(info[3]),
+                    to_u32(info[4]), &value);
   numbers[0] = static_cast<double>(value & 0xffffffffu);
   numbers[1] = static_cast<double>(value >> 32);
 }
@@ -371,14 +374,14 @@ void register_access_asked(const Napi::CallbackInfo& info) {
 // still, and the mapping's state says nothing of it. A page that was diverted is back when this returns: whatever had the fill in
 // its place came before, and so is among what is told now.
 Napi::Value raw_failures(const Napi::CallbackInfo& info) {
-  Region* region = EnvState::of(info.Env()).region(info[0]);
-  const DeviceMapping* mapping = region == nullptr ? nullptr : region->device_mapping;
-  if (mapping == nullptr) return Napi::Number::New(info.Env(), 0);
-  const RegisterBus* bus = region->object->bus.load(std::memory_order_acquire);
-  if (bus != nullptr && !bus->open.load()) return Napi::Number::New(info.Env(), -1);
-  if ((status_words()[region->slot].load() & kStatusMarked) != 0) settle_strays(region);
-  const uint32_t count = mapping->raw_failures.load(std::memory_order_acquire);
-  const uint64_t last = mapping->raw_failure.load(std::memory_order_relaxed);
+  Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  const DeviceMapping* device_mapping = mapping == nullptr ? nullptr : mapping->device_mapping;
+  if (device_mapping == nullptr) return Napi::Number::New(info.Env(), 0);
+  const RegisterPort* port = mapping->object->port.load(std::memory_order_acquire);
+  if (port != nullptr && !port->open.load()) return Napi::Number::New(info.Env(), -1);
+  if ((status_words()[mapping->slot].load() & kStatusMarked) != 0) settle_strays(mapping);
+  const uint32_t count = device_mapping->raw_failures.load(std::memory_order_acquire);
+  const uint64_t last = device_mapping->raw_failure.load(std::memory_order_relaxed);
   auto numbers = info[1].As<Napi::Float64Array>();
   numbers[0] = static_cast<double>(last >> 56);
   numbers[1] = static_cast<double>(last & ((uint64_t{1} << 56) - 1));
@@ -393,14 +396,14 @@ Napi::Value thread_id(const Napi::CallbackInfo& info) { return Napi::Number::New
 // objectDevice(objectId): { device, region, registers, native, asking, raw, supplied, asks } | null
 Napi::Value object_device(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[0]);
-  if (object == nullptr || object->device == nullptr) return info.Env().Null();
+  if (object == nullptr || object->backing == nullptr) return info.Env().Null();
   Napi::Object result = Napi::Object::New(info.Env());
-  result["device"] = Napi::Number::New(info.Env(), static_cast<double>(object->device->id));
+  result["device"] = Napi::Number::New(info.Env(), static_cast<double>(device_of(object).id));
   result["region"] = Napi::Number::New(info.Env(), object->device_region);
   result["registers"] = Napi::Boolean::New(info.Env(), object->registers);
-  const RegisterBus* bus = object->registers ? object->bus.load() : nullptr;
-  result["native"] = Napi::Boolean::New(info.Env(), bus != nullptr && bus->model.load() != nullptr);
-  result["asking"] = Napi::Boolean::New(info.Env(), bus != nullptr && bus->asking.load() != nullptr);
+  const RegisterPort* port = object->registers ? object->port.load() : nullptr;
+  result["native"] = Napi::Boolean::New(info.Env(), port != nullptr && port->model.load() != nullptr);
+  result["asking"] = Napi::Boolean::New(info.Env(), port != nullptr && port->asking.load() != nullptr);
   result["raw"] = Napi::Boolean::New(info.Env(), object->trapped);
   result["supplied"] = Napi::Boolean::New(info.Env(), object->supply != nullptr);
   result["asks"] = Napi::Boolean::New(
@@ -421,7 +424,7 @@ void eventfd_signal(const Napi::CallbackInfo& info) { eventfd_write(info[0].As<N
 void abandon_device(const DeviceRef& device) {
   device_abandon(*device);
   pager_drop_device(*device);
-  revoke_regions_of(*device);
+  revoke_objects_of(*device);
   device_forget(*device);
 }
 

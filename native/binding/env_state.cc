@@ -1,11 +1,8 @@
 #include "binding/env_state.h"
 
-#include <sys/eventfd.h>
-
+#include "binding/devices.h"
 #include "core/mapping.h"
-#include "core/pager.h"
 #include "core/service.h"
-#include "core/userfault.h"
 
 namespace revocable::binding {
 namespace {
@@ -28,38 +25,6 @@ void on_environment_gone(napi_async_cleanup_hook_handle hook, void* state) { sta
 
 }  // namespace
 
-void Mailbox::expect() {
-  std::lock_guard guard(lock_);
-  completions_.reserve(++expected_);
-}
-
-void Mailbox::deliver(const Completion& completion) {
-  std::lock_guard guard(lock_);
-  completions_.push_back(completion);
-  filled_.store(true, std::memory_order_release);
-  if (async_ != nullptr) uv_async_send(async_);
-}
-
-void Mailbox::ring() {
-  std::lock_guard guard(lock_);
-  if (async_ != nullptr) uv_async_send(async_);
-}
-
-std::vector<Completion> Mailbox::take() {
-  if (!filled_.load(std::memory_order_acquire)) return {};
-  std::lock_guard guard(lock_);
-  std::vector<Completion> taken = completions_;
-  expected_ -= taken.size();
-  completions_.clear();  // keeps its capacity
-  filled_.store(false, std::memory_order_relaxed);
-  return taken;
-}
-
-void Mailbox::shut() {
-  std::lock_guard guard(lock_);
-  async_ = nullptr;
-}
-
 EnvState::EnvState(Napi::Env environment, Napi::Float64Array where)
     : env(environment), described(where.Data()), described_holder_(Napi::Persistent(where)), async_(new uv_async_t) {
   uv_loop_t* loop = nullptr;
@@ -68,115 +33,9 @@ EnvState::EnvState(Napi::Env environment, Napi::Float64Array where)
   async_->data = this;
   uv_unref(reinterpret_cast<uv_handle_t*>(async_));
   mailbox = std::make_shared<Mailbox>(async_);
+  watches = std::make_unique<LoopWatches>(loop, async_, on_wake);
   subscription_ = service_subscribe([box = mailbox] { box->ring(); });
   napi_add_async_cleanup_hook(env, on_environment_gone, this, nullptr);
-}
-
-void EnvState::set_attentive(FaultWatch* watch, bool now) {
-  if (watch->attentive == now) return;
-  watch->attentive = now;
-  pager_attended(now);
-}
-
-void EnvState::watch_faults() {
-  if (faults_ != nullptr) return;
-  uv_loop_t* loop = nullptr;
-  napi_get_uv_event_loop(env, &loop);
-  auto* watch = new FaultWatch;
-  if (uv_poll_init(loop, &watch->poll, userfault_fd()) != 0) {  // the pager's thread rings, then
-    delete watch;
-    return;
-  }
-  faults_ = watch;
-  watch->wake = async_;
-  uv_prepare_init(loop, &watch->before);
-  uv_check_init(loop, &watch->after);
-  watch->poll.data = watch->before.data = watch->after.data = watch;
-  uv_poll_start(&watch->poll, UV_READABLE, [](uv_poll_t* handle, int, int) {
-    auto* own = static_cast<FaultWatch*>(handle->data);
-    set_attentive(own, false);
-    pager_take_faults();
-    on_wake(own->wake);
-  });
-  uv_prepare_start(&watch->before, [](uv_prepare_t* handle) { set_attentive(static_cast<FaultWatch*>(handle->data), true); });
-  uv_check_start(&watch->after, [](uv_check_t* handle) { set_attentive(static_cast<FaultWatch*>(handle->data), false); });
-  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->poll));
-  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->before));
-  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->after));
-}
-
-void EnvState::unwatch_faults() {
-  if (faults_ == nullptr) return;
-  set_attentive(faults_, false);
-  const auto closed = [](uv_handle_t* handle) {
-    auto* watch = static_cast<FaultWatch*>(handle->data);
-    if (--watch->open == 0) delete watch;
-  };
-  uv_close(reinterpret_cast<uv_handle_t*>(&faults_->poll), closed);
-  uv_close(reinterpret_cast<uv_handle_t*>(&faults_->before), closed);
-  uv_close(reinterpret_cast<uv_handle_t*>(&faults_->after), closed);
-  faults_ = nullptr;
-}
-
-namespace {
-
-// Never closed: a handler that has just looked one up may still ring it. Those of environments that have gone are used again.
-struct Bells {
-  std::mutex lock;
-  std::vector<int> unused;
-};
-Bells& bells() {
-  static Bells* instance = new Bells;
-  return *instance;
-}
-
-int take_bell() {
-  std::lock_guard guard(bells().lock);
-  if (bells().unused.empty()) return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  const int bell = bells().unused.back();
-  bells().unused.pop_back();
-  return bell;
-}
-
-void give_bell_back(int bell) {
-  std::lock_guard guard(bells().lock);
-  bells().unused.push_back(bell);
-}
-
-}  // namespace
-
-int EnvState::watch_registers() {
-  if (registers_ != nullptr) return registers_->bell;
-  const int bell = take_bell();
-  if (bell < 0) return -1;
-  uv_loop_t* loop = nullptr;
-  napi_get_uv_event_loop(env, &loop);
-  auto* watch = new RegisterWatch{{}, async_, bell};
-  if (uv_poll_init(loop, &watch->poll, bell) != 0) {
-    give_bell_back(bell);
-    delete watch;
-    return -1;
-  }
-  registers_ = watch;
-  watch->poll.data = watch;
-  uv_poll_start(&watch->poll, UV_READABLE, [](uv_poll_t* handle, int, int) {
-    auto* own = static_cast<RegisterWatch*>(handle->data);
-    eventfd_t rung;
-    eventfd_read(own->bell, &rung);
-    on_wake(own->wake);
-  });
-  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->poll));
-  return bell;
-}
-
-void EnvState::unwatch_registers() {
-  if (registers_ == nullptr) return;
-  uv_close(reinterpret_cast<uv_handle_t*>(&registers_->poll), [](uv_handle_t* handle) {
-    auto* watch = static_cast<RegisterWatch*>(handle->data);
-    give_bell_back(watch->bell);
-    delete watch;
-  });
-  registers_ = nullptr;
 }
 
 // Hooks run in the reverse order of their making: this one before that of whatever was loaded to make the model.
@@ -208,8 +67,7 @@ void EnvState::pending(int change) {
 void EnvState::close(napi_async_cleanup_hook_handle hook) {
   service_unsubscribe(subscription_);
   mailbox->shut();
-  unwatch_faults();
-  unwatch_registers();
+  watches->close();
   for (Waiter* waiter : waiting) wait_end(waiter);
   waiting.clear();
   for (auto& [token, held] : device_calls) device_call_end(*held.device, token);
@@ -220,16 +78,17 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
     std::lock_guard guard(*threaded_waits.lock);
     for (auto& [token, waiter] : *threaded_waits.waiters) wait_cancel(waiter);
   }
-  for (auto& [id, held] : regions) {
-    for (uint32_t i = 0; i < held.handles; ++i) release_region_handle(held.region, held.creator && i == 0);
+  for (auto& [id, held] : mappings) {
+    for (uint32_t i = 0; i < held.handles; ++i) release_mapping_handle(held.mapping, held.creator && i == 0);
   }
   // V8 is about to unmap the buffers' memory. The copies have been woken, and end within their chunk.
   for (auto& [token, copy] : copies) {
-    const auto found = regions.find(static_cast<uint64_t>(region_id(copy->region)));
-    while (found != regions.end() && found->second.creator && copy->done.load() == 0) futex_wait_private(&copy->done, 0, nullptr);
+    const auto found = mappings.find(static_cast<uint64_t>(mapping_id(copy->mapping)));
+    while (found != mappings.end() && found->second.creator && copy->done.load() == 0)
+      futex_wait_private(&copy->done, 0, nullptr);
   }
   copies.clear();
-  regions.clear();
+  mappings.clear();
   for (auto& [id, held] : objects) object_release(held.object);
   objects.clear();
   notify.Reset();
@@ -251,22 +110,14 @@ Object* EnvState::object(const Napi::Value& id) const {
   return found == objects.end() ? nullptr : found->second.object;
 }
 
-Region* EnvState::region(const Napi::Value& id) const { return region(to_u64(id)); }
+Mapping* EnvState::mapping(const Napi::Value& id) const { return mapping(to_u64(id)); }
 
-Region* EnvState::region(uint64_t key) const {
-  if (key == last_id_) return last_region_;  // loops copy from one mapping
-  const auto found = regions.find(key);
-  if (found == regions.end()) return nullptr;
+Mapping* EnvState::mapping(uint64_t key) const {
+  if (key == last_id_) return last_mapping_;  // loops copy from one mapping
+  const auto found = mappings.find(key);
+  if (found == mappings.end()) return nullptr;
   last_id_ = key;
-  return last_region_ = found->second.region;
-}
-
-Napi::Value to_js(Napi::Env env, const Failure& failure) {
-  if (!failure) return env.Null();
-  Napi::Object result = Napi::Object::New(env);
-  result["errno"] = Napi::Number::New(env, -failure.errnum);
-  result["syscall"] = Napi::String::New(env, failure.syscall);
-  return result;
+  return last_mapping_ = found->second.mapping;
 }
 
 }  // namespace revocable::binding

@@ -13,45 +13,20 @@
 #include <unordered_set>
 #include <vector>
 
-#include "core/device.h"
+#include "binding/convert.h"
+#include "binding/loop_watches.h"
+#include "binding/mailbox.h"
 #include "core/event_ring.h"
 #include "core/registry.h"
 #include "core/revoker.h"
 #include "core/wait_list.h"
+#include "device/device.h"
 #include "fault/guarded_copy.h"
 
 namespace revocable::binding {
 
-// The outcome of something that ran on another thread, matched to its promise by a token.
-struct Completion {
-  double token = 0;
-  Failure failure = {};
-  RevokeCounts counts = {};
-  bool by_this_call = false;
-  WaitResult wait = WaitResult::pending;
-};
-
-// Shared with the threads that deliver: it outlives the environment, which takes its handle away when it goes.
-class Mailbox {
- public:
-  explicit Mailbox(uv_async_t* async) : async_(async) {}
-  // Room for one more, taken when the work begins: when it ends there may be no memory, and a removal must not fail for that.
-  void expect();
-  void deliver(const Completion& completion);
-  void ring();  // events may have been pushed
-  std::vector<Completion> take();
-  void shut();
-
- private:
-  std::mutex lock_;
-  uv_async_t* async_;
-  std::vector<Completion> completions_;
-  std::atomic<bool> filled_{false};  // so that looking for nothing does not wait for whoever is ringing
-  size_t expected_ = 0;
-};
-
 struct Held {
-  Region* region;
+  Mapping* mapping;
   uint32_t handles;  // Mapping objects of this environment, and pins
   bool creator;      // made here: it ends with the environment
 };
@@ -65,7 +40,7 @@ struct ThreadedWaits {
 
 // A copy on another thread, between the mapping and memory of its own.
 struct Copy {
-  Region* region;
+  Mapping* mapping;
   size_t offset;
   bool write;
   std::unique_ptr<char[]> memory;
@@ -93,8 +68,8 @@ class EnvState {
     uint32_t wrappers;  // MemoryObjects of this environment
   };
   std::unordered_map<uint64_t, HeldObject> objects;
-  std::unordered_map<uint64_t, Held> regions;  // by region id
-  std::unordered_set<Waiter*> waiting;         // synchronous waits under way
+  std::unordered_map<uint64_t, Held> mappings;  // by mapping id
+  std::unordered_set<Waiter*> waiting;          // synchronous waits under way
   ThreadedWaits threaded_waits;
   std::vector<DeviceRef> devices;  // owned by this thread
   // Devices with models of other addons, which go before this library does: shut first.
@@ -114,69 +89,24 @@ class EnvState {
   std::unordered_map<uint64_t, HeldTrace> traces;            // opened by this thread, by token
   std::unordered_map<double, std::shared_ptr<Copy>> copies;  // asynchronous ones, by token
   double next_token = 1;
+  std::unique_ptr<LoopWatches> watches;
 
-  int watch_registers();     // this thread answers for registers: the eventfd its event loop watches, or -1
-  void watch_faults();       // this thread answers for pages: it takes the faults that its event loop sees
   void pending(int change);  // how many promises wait: the loop stays alive while any does
   void close(napi_async_cleanup_hook_handle hook);
 
   int subscription() const { return subscription_; }  // at the service, which need not tell this one of what it did itself
   Object* object(const Napi::Value& id) const;
-  Region* region(const Napi::Value& id) const;
-  Region* region(uint64_t id) const;
-  void forget_last() { last_id_ = 0, last_region_ = nullptr; }  // when a region is taken out of `regions`
+  Mapping* mapping(const Napi::Value& id) const;
+  Mapping* mapping(uint64_t id) const;
+  void forget_last() { last_id_ = 0, last_mapping_ = nullptr; }  // when a mapping is taken out of `mappings`
 
  private:
   Napi::Reference<Napi::Float64Array> described_holder_;
   uv_async_t* async_;
-  // Of a thread that answers for pages; null elsewhere. Closed with the environment.
-  struct FaultWatch {
-    uv_poll_t poll;
-    uv_prepare_t before;
-    uv_check_t after;
-    uv_async_t* wake;
-    bool attentive = false;
-    int open = 3;
-  };
-  void unwatch_faults();
-  // Of a thread that answers for registers; null elsewhere.
-  struct RegisterWatch {
-    uv_poll_t poll;
-    uv_async_t* wake;
-    int bell;
-  };
-  void unwatch_registers();
-  RegisterWatch* registers_ = nullptr;
-  static void set_attentive(FaultWatch* watch, bool now);
-  FaultWatch* faults_ = nullptr;
   int subscription_;
-  mutable uint64_t last_id_ = 0;  // no region's: generations begin at 1
-  mutable Region* last_region_ = nullptr;
+  mutable uint64_t last_id_ = 0;  // no mapping's: generations begin at 1
+  mutable Mapping* last_mapping_ = nullptr;
   int pending_ = 0;
 };
-
-// Its owner goes, and nobody can answer for it any more: to all others it has been unplugged. (devices.cc)
-void abandon_device(const DeviceRef& device);
-
-// A region's id as JavaScript sees it: generation * 2^20 + slot, exact in a double.
-inline double region_id(const Region* region) { return static_cast<double>(region->generation) * kStatusSlots + region->slot; }
-
-// A Failure as { errno, syscall }, with Node's negative errno; null when there is none.
-Napi::Value to_js(Napi::Env env, const Failure& failure);
-
-inline uint64_t to_u64(const Napi::Value& value) { return static_cast<uint64_t>(value.As<Napi::Number>().DoubleValue()); }
-inline uint32_t to_u32(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
-inline bool to_bool(const Napi::Value& value) { return value.As<Napi::Boolean>().Value(); }
-
-void export_objects(Napi::Env env, Napi::Object exports);
-void export_mappings(Napi::Env env, Napi::Object exports);
-void export_access(Napi::Env env, Napi::Object exports);
-void export_memory_calls(Napi::Env env, Napi::Object exports);
-void export_revocation(Napi::Env env, Napi::Object exports);
-void export_waits(Napi::Env env, Napi::Object exports);
-void export_observation(Napi::Env env, Napi::Object exports);
-void export_devices(Napi::Env env, Napi::Object exports);
-void export_traces(Napi::Env env, Napi::Object exports);
-void export_bench(Napi::Env env, Napi::Object exports);
 
 }  // namespace revocable::binding

@@ -2,10 +2,11 @@
 
 #include <cerrno>
 
+#include "base/page.h"
 #include "binding/env_state.h"
+#include "binding/exports.h"
 #include "core/mapping.h"
-#include "core/page.h"
-#include "core/region_table.h"
+#include "core/mapping_table.h"
 #include "fault/handler_install.h"
 
 namespace revocable::binding {
@@ -13,18 +14,18 @@ namespace {
 
 // Fills the environment's `described`, in the order of DESCRIBED in src/native.ts. `buffer` is where the JavaScript buffer
 // begins: the mapping may begin behind it, at the next larger page.
-void describe(const EnvState& state, const Region* region, uintptr_t buffer) {
+void describe(const EnvState& state, const Mapping* mapping, uintptr_t buffer) {
   double* put = state.described;
-  *put++ = region_id(region);
-  *put++ = region->slot;
-  *put++ = static_cast<double>(region->start);  // exact: the address of a page
-  *put++ = static_cast<double>(region->start - buffer);
-  *put++ = static_cast<double>(region->object->id);
-  *put++ = static_cast<double>(region->object_offset);
-  *put++ = static_cast<double>(region->length);
-  *put++ = region->writable ? 1 : 0;
-  *put++ = region->private_copy ? 1 : 0;
-  *put++ = static_cast<double>(region->fill);
+  *put++ = mapping_id(mapping);
+  *put++ = mapping->slot;
+  *put++ = static_cast<double>(mapping->start);  // exact: the address of a page
+  *put++ = static_cast<double>(mapping->start - buffer);
+  *put++ = static_cast<double>(mapping->object->id);
+  *put++ = static_cast<double>(mapping->object_offset);
+  *put++ = static_cast<double>(mapping->length);
+  *put++ = mapping->writable ? 1 : 0;
+  *put++ = mapping->private_copy ? 1 : 0;
+  *put++ = static_cast<double>(mapping->fill);
 }
 
 struct MapArguments {
@@ -51,20 +52,20 @@ MapArguments map_arguments(const Napi::CallbackInfo& info, size_t first) {
           to_bool(info[first + 8])};
 }
 
-Failure map_at(const MapArguments& arguments, uintptr_t start, Region** region) {
+Failure map_at(const MapArguments& arguments, uintptr_t start, Mapping** mapping) {
   const Failure failure = handlers_ensure();
   if (failure) return failure;
   const size_t span = round_up(arguments.length, size_t{1} << arguments.object->page_shift);
-  return map_region(
+  return create_mapping(
       {arguments.object, start, span, arguments.length, arguments.offset, arguments.writable, arguments.private_copy,
        arguments.fill, arguments.populate, arguments.borrowed, arguments.device_file, arguments.for_device},
-      region);
+      mapping);
 }
 
-void hold(EnvState& state, Region* region, bool creator, uintptr_t buffer) {
-  Held& held = state.regions.try_emplace(static_cast<uint64_t>(region_id(region)), Held{region, 0, creator}).first->second;
+void hold(EnvState& state, Mapping* mapping, bool creator, uintptr_t buffer) {
+  Held& held = state.mappings.try_emplace(static_cast<uint64_t>(mapping_id(mapping)), Held{mapping, 0, creator}).first->second;
   ++held.handles;
-  describe(state, region, buffer);
+  describe(state, mapping, buffer);
 }
 
 // map(bytes, at, objectId, offset, length, writable, private, fill, populate, deviceFile, forDevice): null, and the mapping
@@ -77,14 +78,14 @@ Napi::Value map(const Napi::CallbackInfo& info) {
   arguments.borrowed = at >= 0;
   const size_t page = size_t{1} << arguments.object->page_shift;
   const auto base = reinterpret_cast<uintptr_t>(bytes.Data());
-  Region* region = nullptr;
+  Mapping* mapping = nullptr;
   const uintptr_t start = round_up(arguments.borrowed ? base + static_cast<uintptr_t>(at) : base, page);
   // V8 maps whole pages, so the mapping may end behind the last byte of the buffer, but not behind its last page.
   if (start + round_up(arguments.length, page) > round_up(base + bytes.ByteLength(), kPageSize)) {
     return to_js(info.Env(), {ENOTSUP, "mmap"});
   }
-  const Failure failure = map_at(arguments, start, &region);
-  if (!failure) hold(EnvState::of(info.Env()), region, true, base);
+  const Failure failure = map_at(arguments, start, &mapping);
+  if (!failure) hold(EnvState::of(info.Env()), mapping, true, base);
   return to_js(info.Env(), failure);
 }
 
@@ -99,7 +100,7 @@ struct ExternalRange {
 void free_external(napi_env, void*, void* hint) {
   auto* range = static_cast<ExternalRange*>(hint);
   if (range->creating) return;
-  close_regions_within(range->start, range->start + range->span);
+  close_mappings_within(range->start, range->start + range->span);
   munmap(reinterpret_cast<void*>(range->start), range->span);
   delete range;
 }
@@ -108,7 +109,7 @@ constexpr int kMostRanges = 100;
 
 // Maps over a range of this process's own. One that is within a mapping of ours that another part of the program has unmapped
 // (EEXIST) is passed over, and kept until another has been found, so that the kernel does not give it again.
-Failure map_in_free_range(const MapArguments& arguments, size_t bytes, size_t page, void** at, Region** region) {
+Failure map_in_free_range(const MapArguments& arguments, size_t bytes, size_t page, void** at, Mapping** mapping) {
   void* passed[kMostRanges];
   int count = 0;
   Failure failure;
@@ -118,7 +119,7 @@ Failure map_in_free_range(const MapArguments& arguments, size_t bytes, size_t pa
       failure = Failure::from_errno("mmap");
       break;
     }
-    failure = map_at(arguments, round_up(reinterpret_cast<uintptr_t>(*at), page), region);
+    failure = map_at(arguments, round_up(reinterpret_cast<uintptr_t>(*at), page), mapping);
     if (failure) passed[count++] = *at;
   } while (failure.errnum == EEXIST && count < kMostRanges);
   while (count > 0) munmap(passed[--count], bytes);
@@ -134,10 +135,10 @@ Napi::Value map_external(const Napi::CallbackInfo& info) {
   const size_t span = round_up(arguments.length, page);
   const size_t reserved = span + (page > kPageSize ? page : 0);
   void* at = nullptr;
-  Region* region = nullptr;
-  const Failure failure = map_in_free_range(arguments, reserved, page, &at, &region);
+  Mapping* mapping = nullptr;
+  const Failure failure = map_in_free_range(arguments, reserved, page, &at, &mapping);
   if (failure) return to_js(env, failure);
-  const uintptr_t start = region->start;
+  const uintptr_t start = mapping->start;
   auto* range = new ExternalRange{reinterpret_cast<uintptr_t>(at), reserved};
   napi_value buffer;
   const napi_status status =
@@ -146,12 +147,12 @@ Napi::Value map_external(const Napi::CallbackInfo& info) {
   if (status != napi_ok) {
     // Too long for this Node (4 GiB on Node 20), or a build that allows no external buffers (Electron).
     if (env.IsExceptionPending()) env.GetAndClearPendingException();
-    release_region_handle(region, true);
+    release_mapping_handle(mapping, true);
     munmap(at, reserved);
     delete range;
     return to_js(env, {status == napi_no_external_buffers_allowed ? ENOTSUP : EFBIG, "napi_create_external_arraybuffer"});
   }
-  hold(EnvState::of(env), region, true, region->start);
+  hold(EnvState::of(env), mapping, true, mapping->start);
   return Napi::Value(env, buffer);
 }
 
@@ -160,58 +161,58 @@ Napi::Value map_external(const Napi::CallbackInfo& info) {
 Napi::Value attach(const Napi::CallbackInfo& info) {
   const uint64_t id = to_u64(info[0]);
   const auto bytes = info[1].As<Napi::Uint8Array>();
-  Region* region = nullptr;
+  Mapping* mapping = nullptr;
   const Failure failure = handlers_ensure();
   if (failure) return to_js(info.Env(), failure);
   const uint64_t generation = id / kStatusSlots;  // of more than 32 bits in no id that was ever given
   if (generation > UINT32_MAX) return Napi::Boolean::New(info.Env(), false);
-  if (!acquire_region(static_cast<uint32_t>(id % kStatusSlots), static_cast<uint32_t>(generation), &region))
+  if (!acquire_mapping(static_cast<uint32_t>(id % kStatusSlots), static_cast<uint32_t>(generation), &mapping))
     return Napi::Boolean::New(info.Env(), false);
   const auto base = reinterpret_cast<uintptr_t>(bytes.Data());
   const bool same = info[2].As<Napi::Uint8Array>().Data() == bytes.Data();
-  if (!same || region->start < base || region->start + region->length > base + bytes.ByteLength()) {
-    release_region_handle(region, false);
+  if (!same || mapping->start < base || mapping->start + mapping->length > base + bytes.ByteLength()) {
+    release_mapping_handle(mapping, false);
     return Napi::Boolean::New(info.Env(), false);
   }
-  ++region->attaches;
-  hold(EnvState::of(info.Env()), region, false, base);
+  ++mapping->attaches;
+  hold(EnvState::of(info.Env()), mapping, false, base);
   return Napi::Boolean::New(info.Env(), true);
 }
 
 // attached(id): whether any thread has ever attached to it
 Napi::Value attached(const Napi::CallbackInfo& info) {
-  const Region* region = EnvState::of(info.Env()).region(info[0]);
-  return Napi::Boolean::New(info.Env(), region == nullptr || region->attaches.load() != 0);
+  const Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  return Napi::Boolean::New(info.Env(), mapping == nullptr || mapping->attaches.load() != 0);
 }
 
 // release(id, close): gives one handle back; with `close` the mapping ends for everybody
 void release(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
-  const auto found = state.regions.find(to_u64(info[0]));
-  if (found == state.regions.end()) return;
-  Region* region = found->second.region;
+  const auto found = state.mappings.find(to_u64(info[0]));
+  if (found == state.mappings.end()) return;
+  Mapping* mapping = found->second.mapping;
   if (--found->second.handles == 0) {
-    state.regions.erase(found);
+    state.mappings.erase(found);
     state.forget_last();
   }
-  release_region_handle(region, to_bool(info[1]));
+  release_mapping_handle(mapping, to_bool(info[1]));
 }
 
 Napi::Value faults(const Napi::CallbackInfo& info) {
-  const Region* region = EnvState::of(info.Env()).region(info[0]);
-  return Napi::Number::New(info.Env(), region == nullptr ? 0 : region->faults.load());
+  const Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  return Napi::Number::New(info.Env(), mapping == nullptr ? 0 : mapping->faults.load());
 }
 
 // protect(id, firstPage, pages, access): null | Failure
 Napi::Value protect(const Napi::CallbackInfo& info) {
-  Region* region = EnvState::of(info.Env()).region(info[0]);
-  return to_js(info.Env(), protect_pages(region, to_u64(info[1]), to_u64(info[2]), static_cast<Access>(to_u32(info[3]))));
+  Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  return to_js(info.Env(), protect_pages(mapping, to_u64(info[1]), to_u64(info[2]), static_cast<Access>(to_u32(info[3]))));
 }
 
 // remapPages(id, firstPage, pages, objectOffset): null | Failure
 Napi::Value remap_pages_js(const Napi::CallbackInfo& info) {
-  Region* region = EnvState::of(info.Env()).region(info[0]);
-  return to_js(info.Env(), remap_pages(region, to_u64(info[1]), to_u64(info[2]), to_u64(info[3])));
+  Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  return to_js(info.Env(), remap_pages(mapping, to_u64(info[1]), to_u64(info[2]), to_u64(info[3])));
 }
 
 }  // namespace

@@ -6,13 +6,14 @@
 #include <memory>
 #include <new>
 
+#include "base/linux_abi.h"
+#include "base/page.h"
 #include "binding/env_state.h"
-#include "core/linux_abi.h"
-#include "core/page.h"
-#include "core/pager.h"
+#include "binding/exports.h"
 #include "core/registry.h"
+#include "core/vm_ops.h"
 #include "fault/guarded_copy.h"
-#include "fault/handler_inside.h"
+#include "fault/handler.h"
 
 namespace revocable::binding {
 namespace {
@@ -23,8 +24,8 @@ struct Range {
 };
 
 Range range_of(const Napi::CallbackInfo& info) {
-  const Region* region = EnvState::of(info.Env()).region(info[0]);
-  return {reinterpret_cast<void*>(region->start + to_u64(info[1])), static_cast<size_t>(to_u64(info[2]))};
+  const Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  return {reinterpret_cast<void*>(mapping->start + to_u64(info[1])), static_cast<size_t>(to_u64(info[2]))};
 }
 
 Napi::Value answer(Napi::Env env, int result, const char* syscall) {
@@ -32,10 +33,11 @@ Napi::Value answer(Napi::Env env, int result, const char* syscall) {
 }
 
 // A device is asked again for pages that have left the mapping.
-void forget_pages(Region* region, const Range& range) {
+void forget_pages(Mapping* mapping, const Range& range) {
   RegistryLock lock;
-  const Claim claim(region);
-  pager_forget(region, region->page_of(reinterpret_cast<uintptr_t>(range.at)), round_up(range.bytes, kPageSize) >> kPageShift);
+  const Claim claim(mapping);
+  mapping->ops->forget(mapping, mapping->page_of(reinterpret_cast<uintptr_t>(range.at)),
+                       round_up(range.bytes, kPageSize) >> kPageShift);
 }
 
 // advise(id, firstByte, bytes, advice)
@@ -43,8 +45,8 @@ Napi::Value advise(const Napi::CallbackInfo& info) {
   const Range range = range_of(info);
   const int advice = info[3].As<Napi::Number>().Int32Value();
   const int result = madvise(range.at, range.bytes, advice);
-  Region* region = EnvState::of(info.Env()).region(info[0]);
-  if (result == 0 && advice == MADV_DONTNEED && region->device_mapping != nullptr) forget_pages(region, range);
+  Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  if (result == 0 && advice == MADV_DONTNEED && mapping->supplied) forget_pages(mapping, range);
   return answer(info.Env(), result, "madvise");
 }
 
@@ -84,12 +86,12 @@ Napi::Value prefetch(const Napi::CallbackInfo& info) {
 }
 
 // Brings pages in as a touch would, without one. Where the kernel cannot do that (before Linux 5.14), by touches that may fail.
-int populate(const Region* region, size_t offset, size_t bytes, bool write) {
-  const uintptr_t at = region->start + offset;
+int populate(const Mapping* mapping, size_t offset, size_t bytes, bool write) {
+  const uintptr_t at = mapping->start + offset;
   const int advice = write ? abi::kMadvPopulateWrite : abi::kMadvPopulateRead;
   if (madvise(reinterpret_cast<void*>(at), bytes, advice) == 0) return 0;
   if (errno != EINVAL || write) return errno;
-  for (size_t done = 0; done < bytes; done += region->page_size()) {
+  for (size_t done = 0; done < bytes; done += mapping->page_size()) {
     uint64_t ignored;
     if (!guarded_load(reinterpret_cast<const void*>(at + done), 1, &ignored)) return EFAULT;
   }
@@ -99,19 +101,19 @@ int populate(const Region* region, size_t offset, size_t bytes, bool write) {
 // firstUnbacked(id, firstByte, bytes, write, result): whether a touch of the range would be a backing fault now; `result` gets
 // the byte and the Cause. A part that is there is brought in. Nothing is marked as lost.
 Napi::Value first_unbacked(const Napi::CallbackInfo& info) {
-  Region* region = EnvState::of(info.Env()).region(info[0]);
-  size_t from = to_u64(info[1]), bytes = round_up(to_u64(info[2]), region->page_size());
+  Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  size_t from = to_u64(info[1]), bytes = round_up(to_u64(info[2]), mapping->page_size());
   const bool write = to_bool(info[3]);
-  int error = populate(region, from, bytes, write);
-  while (error != 0 && bytes > region->page_size()) {
-    const size_t half = round_up(bytes / 2, region->page_size());
-    const int first = populate(region, from, half, write);
+  int error = populate(mapping, from, bytes, write);
+  while (error != 0 && bytes > mapping->page_size()) {
+    const size_t half = round_up(bytes / 2, mapping->page_size());
+    const int first = populate(mapping, from, half, write);
     if (first == 0) from += half;
     else error = first;
     bytes = first == 0 ? bytes - half : half;
   }
   if (error != EFAULT && error != EHWPOISON) return Napi::Boolean::New(info.Env(), false);
-  const Cause cause = error == EHWPOISON ? Cause::poisoned : cause_of_missing_page(region, from, write);
+  const Cause cause = error == EHWPOISON ? Cause::poisoned : cause_of_missing_page(mapping, from, write);
   auto result = info[4].As<Napi::Float64Array>();
   result[0] = static_cast<double>(from);
   result[1] = static_cast<double>(cause);

@@ -1,9 +1,10 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include "base/features.h"
+#include "base/page.h"
 #include "binding/env_state.h"
-#include "core/features.h"
-#include "core/page.h"
+#include "binding/exports.h"
 #include "fault/handler_install.h"
 
 namespace revocable::binding {

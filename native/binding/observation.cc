@@ -1,8 +1,9 @@
+#include "base/counters.h"
 #include "binding/env_state.h"
-#include "core/counters.h"
-#include "core/pager.h"
-#include "core/region_table.h"
+#include "binding/exports.h"
+#include "core/mapping_table.h"
 #include "core/service.h"
+#include "device/pager.h"
 #include "fault/handler_install.h"
 
 namespace revocable::binding {

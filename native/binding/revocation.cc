@@ -1,4 +1,5 @@
 #include "binding/env_state.h"
+#include "binding/exports.h"
 #include "core/service.h"
 #include "fault/handler_install.h"
 

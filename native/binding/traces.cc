@@ -3,9 +3,10 @@
 
 #include <array>
 
+#include "base/spin.h"
 #include "binding/env_state.h"
-#include "core/access_trace.h"
-#include "core/spin.h"
+#include "binding/exports.h"
+#include "device/access_trace.h"
 
 namespace revocable::binding {
 namespace {

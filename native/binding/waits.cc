@@ -1,4 +1,5 @@
 #include "binding/env_state.h"
+#include "binding/exports.h"
 #include "core/mapping.h"
 
 namespace revocable::binding {
@@ -9,8 +10,8 @@ Waiter* waiter_of(const Napi::Value& handle) { return handle.As<Napi::External<W
 // waitBegin(id, offset, expected): a handle for waitSlice and waitEnd | null when the mapping is closed
 Napi::Value wait_begin_js(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
-  if (state.region(info[0]) == nullptr) return info.Env().Null();
-  Waiter* waiter = wait_begin(state.region(info[0]), to_u64(info[1]), to_u32(info[2]));
+  if (state.mapping(info[0]) == nullptr) return info.Env().Null();
+  Waiter* waiter = wait_begin(state.mapping(info[0]), to_u64(info[1]), to_u32(info[2]));
   state.waiting.insert(waiter);
   return Napi::External<Waiter>::New(info.Env(), waiter);
 }
@@ -31,10 +32,10 @@ void wait_end_js(const Napi::CallbackInfo& info) {
 // waitAsync(id, offset, expected, milliseconds or -1): token | null when the mapping is closed | Failure
 Napi::Value wait_async(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
-  Region* held = state.region(info[0]);
-  Region* region = nullptr;
-  if (held == nullptr || !acquire_region(held->slot, held->generation, &region)) return info.Env().Null();
-  Waiter* waiter = wait_begin(region, to_u64(info[1]), to_u32(info[2]));
+  Mapping* held = state.mapping(info[0]);
+  Mapping* mapping = nullptr;
+  if (held == nullptr || !acquire_mapping(held->slot, held->generation, &mapping)) return info.Env().Null();
+  Waiter* waiter = wait_begin(mapping, to_u64(info[1]), to_u32(info[2]));
   const double token = state.next_token++;
   const double milliseconds = info[3].As<Napi::Number>().DoubleValue();
   state.pending(+1);
@@ -42,13 +43,13 @@ Napi::Value wait_async(const Napi::CallbackInfo& info) {
     std::lock_guard guard(*state.threaded_waits.lock);
     state.threaded_waits.waiters->emplace(token, waiter);
   }
-  const auto done = [box = state.mailbox, waits = state.threaded_waits, waiter, region, token](WaitResult result) {
+  const auto done = [box = state.mailbox, waits = state.threaded_waits, waiter, mapping, token](WaitResult result) {
     {
       std::lock_guard guard(*waits.lock);
       waits.waiters->erase(token);
     }
     wait_end(waiter);
-    release_region_handle(region, false);
+    release_mapping_handle(mapping, false);
     box->deliver({token, {}, {}, false, result});
   };
   const Failure failure = wait_on_thread(waiter, milliseconds < 0 ? -1 : static_cast<int64_t>(milliseconds * 1e6), done);
@@ -56,7 +57,7 @@ Napi::Value wait_async(const Napi::CallbackInfo& info) {
     std::lock_guard guard(*state.threaded_waits.lock);
     state.threaded_waits.waiters->erase(token);
     wait_end(waiter);
-    release_region_handle(region, false);
+    release_mapping_handle(mapping, false);
     state.pending(-1);
     return to_js(info.Env(), failure);
   }
@@ -73,8 +74,8 @@ void wait_cancel_js(const Napi::CallbackInfo& info) {
 
 // wake(id, offset, count): how many were woken
 Napi::Value wake(const Napi::CallbackInfo& info) {
-  Region* region = EnvState::of(info.Env()).region(info[0]);
-  return Napi::Number::New(info.Env(), wake_word(region, to_u64(info[1]), to_u32(info[2])));
+  Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
+  return Napi::Number::New(info.Env(), wake_word(mapping, to_u64(info[1]), to_u32(info[2])));
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 #include <deque>
 #include <mutex>
 
-#include "core/thread.h"
+#include "base/thread.h"
 
 namespace revocable {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <functional>
 
-#include "core/failure.h"
+#include "base/failure.h"
 
 namespace revocable {
 

@@ -1,12 +1,6 @@
 #include "core/event_ring.h"
 
-#include "core/counters.h"
-
 namespace revocable {
-
-Counters g_counters;
-std::array<RingSlot, kRingSlots> g_ring;
-std::atomic<uint64_t> g_ring_head{0};
 
 namespace {
 

@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/region.h"
+#include "core/mapping_record.h"
 
 namespace revocable {
 
@@ -53,7 +53,7 @@ inline bool is_later_round(uint64_t round, uint64_t than) { return static_cast<i
 extern std::array<RingSlot, kRingSlots> g_ring;
 extern std::atomic<uint64_t> g_ring_head;  // the next ticket
 
-void push_event(const Event& event);  // async-signal-safe (handler_inside.cc); wakes nobody
+void push_event(const Event& event);  // async-signal-safe; wakes no thread
 
 struct RingReader {
   uint64_t position = g_ring_head.load();

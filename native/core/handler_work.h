@@ -5,19 +5,18 @@
 #include <array>
 #include <atomic>
 
-#include "core/region.h"
+#include "core/mapping_record.h"
 
 namespace revocable {
 
-// At the limit of mappings (vm.max_map_count) no mmap succeeds, not even one that replaces a mapping by another. The library
-// keeps some mappings of no use to give back then: false when no more than `keep` are left. Async-signal-safe.
-// (handler_inside.cc)
-bool drop_ballast(size_t keep = 0);
-
 struct HandlerWork {
-  std::array<std::atomic<Region*>, 256> regions{};
+  std::array<std::atomic<Mapping*>, 256> mappings{};
   std::atomic<bool> overflowed{false};
 };
 extern HandlerWork g_handler_work;
+
+// Leaves the mapping to the service thread. Under the claim, which that takes after it has emptied the entry: work left again
+// there is not overlooked. Async-signal-safe.
+void leave_work(Mapping* mapping);
 
 }  // namespace revocable

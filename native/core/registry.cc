@@ -15,14 +15,14 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/file_size.h"
+#include "base/linux_abi.h"
+#include "base/memfd.h"
+#include "base/page.h"
 #include "core/event_ring.h"
-#include "core/file_size.h"
-#include "core/linux_abi.h"
 #include "core/mapping.h"
-#include "core/memfd.h"
-#include "core/page.h"
-#include "core/register_bus.h"
 #include "core/service.h"
+#include "core/vm_ops.h"
 
 namespace revocable {
 namespace {
@@ -141,7 +141,7 @@ Failure adopt(int fd, const ObjectOptions& options, bool owned, Object** result)
   object->page_shift = probe.page_shift;
   object->file_dev = probe.file_dev;
   object->inode = probe.inode;
-  object->device = options.device;
+  object->backing = options.backing;
   object->device_region = options.device_region;
   object->registers = options.registers;
   object->supply = options.supply;
@@ -271,8 +271,8 @@ Object* object_acquire(uint64_t id) {
 
 // Linear in its mappings; a few nanoseconds each.
 static void settle_gate(Object* object) {
-  for (const RegionList* list : {&object->live, &object->suspended, &object->dead}) {
-    for (const Region* region = list->first; region != nullptr; region = region->next) follow_gate(region);
+  for (const MappingList* list : {&object->live, &object->suspended, &object->dead}) {
+    for (const Mapping* mapping = list->first; mapping != nullptr; mapping = mapping->next) follow_gate(mapping);
   }
   object->state.store(object->gate.load());
 }
@@ -294,9 +294,9 @@ void object_release_locked(Object* object) {
   if (--object->references != 0) return;
   close_descriptor(object);
   set_gate_locked(object, State::closed);
-  bus_shut(object->bus.load());
+  if (object->backing != nullptr) object->backing->ops.shut(object);
   object->trapped = false;
-  object->device.reset();
+  object->backing.reset();
   object->supply.reset();
   registry().objects.erase(object->id);
   registry().unused.push_back(object);
@@ -314,18 +314,18 @@ Failure object_size(const Object* object, uint64_t* size) {
   return {};
 }
 
-void revoke_gates_of(const Device& device) {
+void revoke_gates_of(const Backing& backing) {
   RegistryLock lock;
   for (auto& [id, object] : registry().objects) {
-    if (object->device.get() == &device && object->gate.load() != State::closed) set_gate_locked(object, State::revoked);
+    if (object->backing.get() == &backing && object->gate.load() != State::closed) set_gate_locked(object, State::revoked);
   }
 }
 
-std::vector<Object*> objects_of(const Device& device) {
+std::vector<Object*> objects_of(const Backing& backing) {
   RegistryLock lock;
   std::vector<Object*> found;
   for (auto& [id, object] : registry().objects) {
-    if (object->device.get() != &device) continue;
+    if (object->backing.get() != &backing) continue;
     ++object->references;
     found.push_back(object);
   }
@@ -336,10 +336,10 @@ bool object_close(Object* object, int caller) {
   RegistryLock lock;
   if (object->gate.load() == State::closed) return false;
   set_gate_locked(object, State::closed);
-  bus_shut(object->bus.load());
-  for (RegionList* list : {&object->live, &object->suspended, &object->dead}) {
+  if (object->backing != nullptr) object->backing->ops.shut(object);
+  for (MappingList* list : {&object->live, &object->suspended, &object->dead}) {
     while (list->first != nullptr) {
-      close_region_locked(list->first, list->first->handles > 1);
+      close_mapping_locked(list->first, list->first->handles > 1);
       if (list->count % 64 == 0) lock.yield();
     }
   }

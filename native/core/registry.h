@@ -1,4 +1,4 @@
-// The registry lock and the objects. One lock guards the lists of mappings, the region table's writers and every decision to
+// The registry lock and the objects. One lock guards the lists of mappings, the mapping table's writers and every decision to
 // map something over a range: what a range belongs to is looked up, and acted upon, without letting it go in between.
 #pragma once
 
@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <mutex>
 
-#include "core/failure.h"
-#include "core/region.h"
+#include "base/failure.h"
+#include "core/mapping_record.h"
 #include "core/service.h"
 
 namespace revocable {
@@ -49,7 +49,7 @@ struct ObjectOptions {
   bool writable = true;
   FaultScope scope = FaultScope::by_cause;
   const char* name = "";
-  std::shared_ptr<Device> device = nullptr;  // whose region it is
+  std::shared_ptr<Backing> backing = nullptr;  // what stands behind it, as a device
   uint32_t device_region = 0;
   bool registers = false;
   std::shared_ptr<const Supply> supply = nullptr;
@@ -90,16 +90,16 @@ bool truncate_owned(const Object* object);
 
 // Whether the owner of this memfd, another process, has truncated it to nothing under a seal: that is a revocation.
 // Async-signal-safe.
-bool object_revoked_by_owner(const Object* object);  // handler_inside.cc
+bool object_revoked_by_owner(const Object* object);
 
 // F_SEAL_…; 0 of what cannot be sealed.
 int object_seals(const Object* object);
 
-// Shuts the gate of each of its regions, which are then to be revoked.
-void revoke_gates_of(const Device& device);
+// Shuts the gate of each object that this stands behind; they are then to be revoked.
+void revoke_gates_of(const Backing& backing);
 
-// Its regions, with a reference each.
-std::vector<Object*> objects_of(const Device& device);
+// Those objects, with a reference each.
+std::vector<Object*> objects_of(const Backing& backing);
 
 // Closes every mapping of it in every thread, then its descriptor. Not a revocation. True when this call did it. All environments
 // are told but the `caller`'s (a subscription of service.h).

@@ -8,19 +8,18 @@
 #include <cerrno>
 #include <vector>
 
-#include "core/counters.h"
-#include "core/device.h"
+#include "base/counters.h"
+#include "base/features.h"
+#include "base/linux_abi.h"
+#include "base/memfd.h"
 #include "core/event_ring.h"
-#include "core/features.h"
 #include "core/handler_work.h"
-#include "core/linux_abi.h"
 #include "core/mapping.h"
-#include "core/memfd.h"
-#include "core/pager.h"
-#include "core/register_bus.h"
-#include "core/region_table.h"
+#include "core/mapping_table.h"
 #include "core/registry.h"
+#include "core/reserve.h"
 #include "core/service.h"
+#include "core/vm_ops.h"
 #include "core/vma_reader.h"
 
 namespace revocable {
@@ -54,10 +53,18 @@ void announce_change(const Object* object, int caller) {
   service_notify(caller);
 }
 
+void shut_backing(Object* object) {
+  if (object->backing != nullptr) object->backing->ops.shut(object);
+}
+
+void open_backing(Object* object) {
+  if (object->backing != nullptr) object->backing->ops.open(object);
+}
+
 enum class Means { replaced, protected_, failed };
 
 // The ladder. `sealed` is set when the kernel will let nothing be mapped there, not even a fill.
-Means replace_piece(const RegionPiece& piece, int prot, bool truncated, bool* sealed) {
+Means replace_piece(const MappingPiece& piece, int prot, bool truncated, bool* sealed) {
   void* at = reinterpret_cast<void*>(piece.vma.start);
   const size_t bytes = piece.vma.end - piece.vma.start;
   const off_t offset = static_cast<off_t>(piece.vma.inode == 0 ? 0 : piece.vma.offset);
@@ -71,43 +78,43 @@ Means replace_piece(const RegionPiece& piece, int prot, bool truncated, bool* se
   return truncated ? Means::protected_ : Means::failed;  // truncated: beyond the end of its file, every access is SIGBUS
 }
 
-int piece_prot(const Region* region, const RegionPiece& piece) {
+int piece_prot(const Mapping* mapping, const MappingPiece& piece) {
   // Of registers the kernel knows no permissions, and the tombstone has those that the mapping was given: SIGBUS, not SIGSEGV.
-  if (piece.original && !region->trapped) return piece.vma.prot;
-  return prot_of(mark_access(region->mark_of(region->page_of(piece.vma.start))), *region);
+  if (piece.original && !mapping->trapped) return piece.vma.prot;
+  return prot_of(mark_access(mapping->mark_of(mapping->page_of(piece.vma.start))), *mapping);
 }
 
 // Where somebody else mapped something into the range, the fill must spare it too.
-void remember_extents(Region* region, const VmaReader& reader) {
-  region->extent_count = 0;
-  for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
-    if (region->extent_count > Region::kExtents) return;
-    if (region->extent_count < Region::kExtents) {
-      region->extents[region->extent_count] = {piece.vma.start, piece.vma.end, piece.vma.prot};
+void remember_extents(Mapping* mapping, const VmaReader& reader) {
+  mapping->extent_count = 0;
+  for_each_own_piece(mapping, reader, [&](const MappingPiece& piece) {
+    if (mapping->extent_count > Mapping::kExtents) return;
+    if (mapping->extent_count < Mapping::kExtents) {
+      mapping->extents[mapping->extent_count] = {piece.vma.start, piece.vma.end, piece.vma.prot};
     }
-    ++region->extent_count;
+    ++mapping->extent_count;
   });
 }
 
-// Replaces every piece of a region. Under the claim, after the new state was published. With `keep_fill`, what has its fill
+// Replaces every piece of a mapping. Under the claim, after the new state was published. With `keep_fill`, what has its fill
 // already keeps it: replacing it would take away what a thread has written there and read back.
-Means replace_region(Region* region, const VmaReader& reader, bool truncated, bool keep_fill = false) {
+Means replace_mapping(Mapping* mapping, const VmaReader& reader, bool truncated, bool keep_fill = false) {
   Means worst = Means::replaced;
   bool sealed = false;
-  uintptr_t covered = region->start;
-  for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
+  uintptr_t covered = mapping->start;
+  for_each_own_piece(mapping, reader, [&](const MappingPiece& piece) {
     if (piece.vma.start == covered) covered = piece.vma.end;
     if (keep_fill && !piece.shows_object) return;
-    worst = std::max(worst, replace_piece(piece, piece_prot(region, piece), truncated, &sealed));
+    worst = std::max(worst, replace_piece(piece, piece_prot(mapping, piece), truncated, &sealed));
   });
-  if (!keep_fill) forget_fill(region);
+  if (!keep_fill) forget_fill(mapping);
   // A fill of extents has a mark on the first page of each, so the kernel could not say again which are ours.
-  if (region->filled_first == SIZE_MAX) {
-    region->extent_count = 0;
-    if (covered != region->end) remember_extents(region, reader);
+  if (mapping->filled_first == SIZE_MAX) {
+    mapping->extent_count = 0;
+    if (covered != mapping->end) remember_extents(mapping, reader);
   }
-  region->unfillable = sealed;
-  region->weak = worst != Means::replaced;
+  mapping->unfillable = sealed;
+  mapping->weak = worst != Means::replaced;
   return worst;
 }
 
@@ -116,19 +123,18 @@ void count_means(RevokeCounts* counts, Means means) {
   ++(means == Means::replaced ? counts->replaced : means == Means::protected_ ? counts->protected_ : counts->failed);
 }
 
-void revoke_region(Region* region, const VmaReader& reader, RevokeCounts* counts) {
-  const State before = region->list == &region->object->live ? State::live : State::suspended;
-  const Claim claim(region);
+void revoke_mapping(Mapping* mapping, const VmaReader& reader, RevokeCounts* counts) {
+  const State before = mapping->list == &mapping->object->live ? State::live : State::suspended;
+  const Claim claim(mapping);
   // A thread ran into the truncation before this, or touched a suspended mapping, and the handler has begun to fill it.
-  const bool touched = region->state.load(std::memory_order_relaxed) != State::live;
-  publish_state(region, State::revoked);
-  count_means(counts, region->filled ? Means::replaced : replace_region(region, reader, counts->truncated, touched));
-  pager_let_go(region);
-  wake_waiters(region);
-  device_mapping_ended(region);
+  const bool touched = mapping->state.load(std::memory_order_relaxed) != State::live;
+  publish_state(mapping, State::revoked);
+  count_means(counts, mapping->filled ? Means::replaced : replace_mapping(mapping, reader, counts->truncated, touched));
+  if (mapping->ops != nullptr) mapping->ops->ended(mapping, true);
+  wake_waiters(mapping);
   drop(before == State::live ? g_counters.live : g_counters.suspended);
   bump(g_counters.revoked);
-  list_region(region, &region->object->dead);
+  list_mapping(mapping, &mapping->object->dead);
 }
 
 // Between two slices. The service thread has time: it sleeps for a moment, so that a thread that waits to change the process's
@@ -138,10 +144,10 @@ enum class Pace { polite, brisk };
 
 void let_others(RegistryLock* lock, Pace pace) { pace == Pace::polite ? lock->pause() : lock->yield(); }
 
-// Takes mappings off `list` with take(region) until it is empty, letting others at the lock now and then; or until the object is
+// Takes mappings off `list` with take(mapping) until it is empty, letting others at the lock now and then; or until the object is
 // no longer in the state that called for it.
 template <typename Take>
-void drain_list(RegistryLock* lock, const Object* object, const RegionList* list, Pace pace, Take take) {
+void drain_list(RegistryLock* lock, const Object* object, const MappingList* list, Pace pace, Take take) {
   const State wanted = object->gate.load();
   while (list->first != nullptr && object->gate.load() == wanted) {
     VmaReader reader;
@@ -154,45 +160,47 @@ void drain_list(RegistryLock* lock, const Object* object, const RegionList* list
 }
 
 // The object's own pages, but those that are lost: these stay lost.
-void note_pieces(Region* region, const VmaReader& reader) {
-  region->pieces = new std::vector<Piece>;
-  for_each_own_piece(region, reader, [&](const RegionPiece& piece) {
+void note_pieces(Mapping* mapping, const VmaReader& reader) {
+  mapping->pieces = new std::vector<Piece>;
+  for_each_own_piece(mapping, reader, [&](const MappingPiece& piece) {
     if (!piece.original) return;
-    for_each_run_with_backing(region, piece.vma.start, piece.vma.end, [&](uintptr_t start, uintptr_t end) {
-      region->pieces->push_back({start, end, piece.vma.prot});
+    for_each_run_with_backing(mapping, piece.vma.start, piece.vma.end, [&](uintptr_t start, uintptr_t end) {
+      mapping->pieces->push_back({start, end, piece.vma.prot});
     });
   });
 }
 
-void suspend_region(Region* region, const VmaReader& reader, RevokeCounts* counts) {
+void suspend_mapping(Mapping* mapping, const VmaReader& reader, RevokeCounts* counts) {
   // What the device writes meanwhile is there afterwards.
-  if (region->devices_own) {
+  if (mapping->devices_own) {
     drop(g_counters.live);
     bump(g_counters.suspended);
-    list_region(region, &region->object->suspended);
+    list_mapping(mapping, &mapping->object->suspended);
     return;
   }
-  const Claim claim(region);
-  settle_strays_claimed(region);
-  note_pieces(region, reader);
-  publish_state(region, State::suspended);
-  count_means(counts, replace_region(region, reader, false));
-  pager_let_go(region);
-  wake_waiters(region);
+  const Claim claim(mapping);
+  settle_strays_claimed(mapping);
+  note_pieces(mapping, reader);
+  publish_state(mapping, State::suspended);
+  count_means(counts, replace_mapping(mapping, reader, false));
+  if (mapping->ops != nullptr) mapping->ops->withdraw(mapping, 0, mapping->pages());
+  wake_waiters(mapping);
   drop(g_counters.live);
   bump(g_counters.suspended);
-  list_region(region, &region->object->suspended);
+  list_mapping(mapping, &mapping->object->suspended);
 }
 
-uint64_t object_offset_at(const Region* region, uintptr_t address) { return region->object_offset_of(region->page_of(address)); }
+uint64_t object_offset_at(const Mapping* mapping, uintptr_t address) {
+  return mapping->object_offset_of(mapping->page_of(address));
+}
 
 // Pieces that show one run of the object, each with its protection. In one call, as there are drivers that map nothing less; and
 // without permissions until each piece has its own, so that no access passes that its page forbids.
-Failure restore_run(Region* region, const Piece* first, const Piece* last) {
-  const uint64_t offset = object_offset_at(region, first->start);
+Failure restore_run(Mapping* mapping, const Piece* first, const Piece* last) {
+  const uint64_t offset = object_offset_at(mapping, first->start);
   const size_t bytes = last->end - first->start;
-  if (first == last) return map_object_pages(region, first->start, bytes, first->prot, offset);
-  const Failure failure = map_object_pages(region, first->start, bytes, PROT_NONE, offset);
+  if (first == last) return map_object_pages(mapping, first->start, bytes, first->prot, offset);
+  const Failure failure = map_object_pages(mapping, first->start, bytes, PROT_NONE, offset);
   if (failure) return failure;
   for (const Piece* piece = first; piece <= last; ++piece) {
     if (mprotect(reinterpret_cast<void*>(piece->start), piece->end - piece->start, piece->prot) != 0)
@@ -201,75 +209,75 @@ Failure restore_run(Region* region, const Piece* first, const Piece* last) {
   return {};
 }
 
-bool follows(const Region* region, const Piece& piece, const Piece& next) {
+bool follows(const Mapping* mapping, const Piece& piece, const Piece& next) {
   return next.start == piece.end &&
-         object_offset_at(region, next.start) == object_offset_at(region, piece.start) + (piece.end - piece.start);
+         object_offset_at(mapping, next.start) == object_offset_at(mapping, piece.start) + (piece.end - piece.start);
 }
 
-Failure restore_pieces(Region* region) {
-  const std::vector<Piece>& pieces = *region->pieces;
+Failure restore_pieces(Mapping* mapping) {
+  const std::vector<Piece>& pieces = *mapping->pieces;
   for (size_t first = 0; first < pieces.size();) {
     size_t last = first;
-    while (last + 1 < pieces.size() && follows(region, pieces[last], pieces[last + 1])) ++last;
-    const Failure failure = restore_run(region, &pieces[first], &pieces[last]);
+    while (last + 1 < pieces.size() && follows(mapping, pieces[last], pieces[last + 1])) ++last;
+    const Failure failure = restore_run(mapping, &pieces[first], &pieces[last]);
     if (failure) return failure;
     first = last + 1;
   }
   return {};
 }
 
-Failure resume_region(Region* region, const VmaReader& reader) {
-  if (region->devices_own) {
+Failure resume_mapping(Mapping* mapping, const VmaReader& reader) {
+  if (mapping->devices_own) {
     drop(g_counters.suspended);
     bump(g_counters.live);
-    list_region(region, &region->object->live);
+    list_mapping(mapping, &mapping->object->live);
     return {};
   }
-  const Claim claim(region);
-  const Failure failure = restore_pieces(region);
+  const Claim claim(mapping);
+  const Failure failure = restore_pieces(mapping);
   if (failure) {
-    replace_region(region, reader, false);  // half of it may be back: it stays suspended as a whole
+    replace_mapping(mapping, reader, false);  // half of it may be back: it stays suspended as a whole
     return failure;
   }
-  delete region->pieces;
-  region->pieces = nullptr;
-  region->extent_count = 0;
-  forget_fill(region);
-  region->unfillable = region->weak = region->told = false;
-  region->retry_tag.store(0, std::memory_order_relaxed);  // a thread that faulted while it was away may try again
-  publish_state(region, State::live);
+  delete mapping->pieces;
+  mapping->pieces = nullptr;
+  mapping->extent_count = 0;
+  forget_fill(mapping);
+  mapping->unfillable = mapping->weak = mapping->told = false;
+  mapping->retry_tag.store(0, std::memory_order_relaxed);  // a thread that faulted while it was away may try again
+  publish_state(mapping, State::live);
   drop(g_counters.suspended);
   bump(g_counters.live);
-  list_region(region, &region->object->live);
+  list_mapping(mapping, &mapping->object->live);
   return {};
 }
 
-Failure let_go_of_pages(Region* region, size_t first, size_t count) {
-  if (region->private_copy) return {};
-  void* at = reinterpret_cast<void*>(region->page_address(first));
-  const size_t bytes = count << region->page_shift;
+Failure let_go_of_pages(Mapping* mapping, size_t first, size_t count) {
+  if (mapping->private_copy) return {};
+  void* at = reinterpret_cast<void*>(mapping->page_address(first));
+  const size_t bytes = count << mapping->page_shift;
   if (madvise(at, bytes, MADV_DONTNEED) == 0) return {};
   if (errno != EINVAL) return Failure::from_errno("madvise");
   // Locked pages need another call, and pages of a device's physical memory another mapping.
   if (madvise(at, bytes, abi::kMadvDontneedLocked) == 0) return {};
-  return map_pages_anew(region, first, count);
+  return map_pages_anew(mapping, first, count);
 }
 
-Failure zap_region(Region* region, uint64_t offset, uint64_t length) {
-  const Claim claim(region);
-  if (region->state.load() != State::live) return {};
-  return for_each_run_shown(region, offset, length, [&](size_t first, size_t count) {
-    const Failure failure = let_go_of_pages(region, first, count);
+Failure zap_mapping(Mapping* mapping, uint64_t offset, uint64_t length) {
+  const Claim claim(mapping);
+  if (mapping->state.load() != State::live) return {};
+  return for_each_run_shown(mapping, offset, length, [&](size_t first, size_t count) {
+    const Failure failure = let_go_of_pages(mapping, first, count);
     if (failure) return failure;
-    pager_forget(region, first, count);
-    return restore_lost_pages(region, first, count);
+    if (mapping->supplied) mapping->ops->forget(mapping, first, count);
+    return restore_lost_pages(mapping, first, count);
   });
 }
 
 }  // namespace
 
-void wake_waiters(Region* region) {
-  if (region->waiters.load() != 0) futex_wake_shared(&status_words()[region->slot]);
+void wake_waiters(Mapping* mapping) {
+  if (mapping->waiters.load() != 0) futex_wake_shared(&status_words()[mapping->slot]);
 }
 
 bool revoke_begin(Object* object) {
@@ -298,7 +306,7 @@ RevokeCounts take_all_mappings(Object* object, Pace pace) {
   RevokeCounts counts;
   counts.truncated = truncate_owned(object);
   RegistryLock lock;
-  const auto take = [&](Region* region, const VmaReader& reader) { revoke_region(region, reader, &counts); };
+  const auto take = [&](Mapping* mapping, const VmaReader& reader) { revoke_mapping(mapping, reader, &counts); };
   // A resume that was under way may have moved mappings back: go round until both are empty.
   while (object->gate.load() == State::revoked && (object->live.first != nullptr || object->suspended.first != nullptr)) {
     drain_list(&lock, object, &object->live, pace, take);
@@ -314,7 +322,7 @@ RevokeCounts take_all_mappings(Object* object, Pace pace) {
 
 RevokeCounts revoke_finish(Object* object, bool mine, int caller) {
   if (!mine) return await_revocation(object);
-  bus_shut(object->bus.load());
+  shut_backing(object);
   const RevokeCounts counts = take_all_mappings(object, caller == kNobody ? Pace::polite : Pace::brisk);
   futex_wake_private(&object->revoke_done);
   std::vector<std::function<void(const RevokeCounts&)>> waiters;
@@ -328,8 +336,8 @@ RevokeCounts revoke_finish(Object* object, bool mine, int caller) {
   return counts;
 }
 
-void revoke_regions_of(const Device& device) {
-  for (Object* object : objects_of(device)) {
+void revoke_objects_of(const Backing& backing) {
+  for (Object* object : objects_of(backing)) {
     if (revoke_begin(object)) revoke_finish(object, true);
     object_release(object);
   }
@@ -352,16 +360,16 @@ Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call) {
   const State before = object->gate.load();
   if (before == State::revoked) return {ENODEV, "mmap"};
   if (before == State::closed) return {EBADF, "mmap"};
-  for (const Region* region = object->live.first; region != nullptr; region = region->next) {
-    if (region->private_copy) return {EBUSY, "mmap"};
+  for (const Mapping* mapping = object->live.first; mapping != nullptr; mapping = mapping->next) {
+    if (mapping->private_copy) return {EBUSY, "mmap"};
   }
   *by_this_call = before == State::live;
   if (!*by_this_call) return {};
   set_gate_locked(object, State::suspended);
-  bus_shut(object->bus.load());
+  shut_backing(object);
   // The lock is let go in between: a revoke or close that comes meanwhile does the rest.
   drain_list(&lock, object, &object->live, Pace::polite,
-             [&](Region* region, const VmaReader& reader) { suspend_region(region, reader, counts); });
+             [&](Mapping* mapping, const VmaReader& reader) { suspend_mapping(mapping, reader, counts); });
   counts->duration_us = now_us() - start;
   bump(g_counters.suspends);
   announce_change(object, kNobody);
@@ -375,13 +383,13 @@ Failure resume(Object* object) {
   if (before == State::closed) return {EBADF, "mmap"};
   if (before == State::live) return {};
   Failure failure;
-  bus_open(object->bus.load());  // before the first mapping lives again
+  open_backing(object);  // before the first mapping lives again
   while (object->suspended.first != nullptr && !failure) {
     VmaReader reader;
     failure = reader.begin();
     const Slice slice;
     while (object->suspended.first != nullptr && !failure && !slice.over()) {
-      failure = resume_region(object->suspended.first, reader);
+      failure = resume_mapping(object->suspended.first, reader);
     }
     if (object->suspended.first != nullptr && !failure) let_others(&lock, Pace::polite);
     if (object->gate.load() != State::suspended) return {ENODEV, "mmap"};
@@ -389,12 +397,12 @@ Failure resume(Object* object) {
   if (failure) {
     // All or nothing: those that were resumed go back.
     RevokeCounts ignored;
-    bus_shut(object->bus.load());
+    shut_backing(object);
     drain_list(&lock, object, &object->live, Pace::polite,
-               [&](Region* region, const VmaReader& reader) { suspend_region(region, reader, &ignored); });
+               [&](Mapping* mapping, const VmaReader& reader) { suspend_mapping(mapping, reader, &ignored); });
     return failure;
   }
-  bus_open(object->bus.load());  // first: a live object whose bus is shut is one whose device is going
+  open_backing(object);  // first: a live object whose backing is shut is one whose device is going
   set_gate_locked(object, State::live);
   bump(g_counters.resumes);
   announce_change(object, kNobody);
@@ -405,31 +413,31 @@ Failure zap(Object* object, uint64_t offset, uint64_t length) {
   RegistryLock lock;
   uint64_t size = 0;
   Failure failure = object_size(object, &size);
-  for (Region* region = object->live.first; region != nullptr && !failure; region = region->next) {
-    failure = zap_region(region, offset, length);
+  for (Mapping* mapping = object->live.first; mapping != nullptr && !failure; mapping = mapping->next) {
+    failure = zap_mapping(mapping, offset, length);
     // What the file was cut by is not missed any more.
-    if (!failure && offset <= size && size - offset < length) lower(region->seen_size, size);
+    if (!failure && offset <= size && size - offset < length) lower(mapping->seen_size, size);
   }
   return failure;
 }
 
 namespace {
 
-// What one region was left for. Returns its object, with a reference, when all of it is to be revoked.
-Object* settle_region(Region* region) {
+// What one mapping was left for. Returns its object, with a reference, when all of it is to be revoked.
+Object* settle_mapping(Mapping* mapping) {
   RegistryLock lock;
-  if (region->list == nullptr) return nullptr;  // closed meanwhile
+  if (mapping->list == nullptr) return nullptr;  // closed meanwhile
   {
-    const Claim claim(region);
-    settle_strays_claimed(region);
+    const Claim claim(mapping);
+    settle_strays_claimed(mapping);
   }
-  if (!region->object->revoke_wanted.exchange(false)) return nullptr;
-  ++region->object->references;
-  return region->object;
+  if (!mapping->object->revoke_wanted.exchange(false)) return nullptr;
+  ++mapping->object->references;
+  return mapping->object;
 }
 
-void finish_region(Region* region) {
-  Object* object = settle_region(region);
+void finish_mapping(Mapping* mapping) {
+  Object* object = settle_mapping(mapping);
   if (object == nullptr) return;
   revoke_finish(object, true, kNobody);
   object_release(object);
@@ -439,8 +447,8 @@ void finish_region(Region* region) {
 // page back would send that thread through the same fault again and again.
 constexpr uint64_t kStrayNs = 5'000'000;
 
-bool strayed_lately(const Region* region) {
-  const uint64_t at = region->strayed_at.load(std::memory_order_relaxed);
+bool strayed_lately(const Mapping* mapping) {
+  const uint64_t at = mapping->strayed_at.load(std::memory_order_relaxed);
   return at != 0 && static_cast<uint64_t>(now_us() * 1e3) < at + kStrayNs;
 }
 
@@ -449,17 +457,17 @@ bool strayed_lately(const Region* region) {
 bool finish_handler_work() {
   bool later = false;
   if (g_handler_work.overflowed.exchange(false, std::memory_order_acquire)) {
-    for (uint32_t slot = 1; Region* region = region_at_slot_now(slot); ++slot) finish_region(region);
+    for (uint32_t slot = 1; Mapping* mapping = mapping_at_slot_now(slot); ++slot) finish_mapping(mapping);
   }
-  for (auto& entry : g_handler_work.regions) {
-    Region* region = entry.load(std::memory_order_acquire);
-    if (region == nullptr) continue;
-    if (strayed_lately(region)) {
+  for (auto& entry : g_handler_work.mappings) {
+    Mapping* mapping = entry.load(std::memory_order_acquire);
+    if (mapping == nullptr) continue;
+    if (strayed_lately(mapping)) {
       later = true;
       continue;
     }
     entry.store(nullptr, std::memory_order_relaxed);
-    finish_region(region);
+    finish_mapping(mapping);
   }
   return later;
 }

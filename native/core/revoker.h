@@ -12,8 +12,8 @@
 
 #include <functional>
 
-#include "core/failure.h"
-#include "core/region.h"
+#include "base/failure.h"
+#include "core/mapping_record.h"
 #include "core/service.h"
 
 namespace revocable {
@@ -30,8 +30,8 @@ RevokeCounts revoke_finish(Object* object, bool mine, int caller = kNobody);
 // must not wait for a revocation that may be queued behind it.
 void revoke_when_done(Object* object, std::function<void(const RevokeCounts&)> done);
 
-// Revokes every region of a device, in this call. Its gate has been shut.
-void revoke_regions_of(const Device& device);
+// Revokes every object that this stands behind, in this call. Their gates have been shut.
+void revoke_objects_of(const Backing& backing);
 
 // The temporary kind. EBUSY when a private mapping exists (its own copies would be lost), ENODEV, EBADF.
 // Suspending twice is fine.
@@ -46,6 +46,6 @@ Failure zap(Object* object, uint64_t offset, uint64_t length);
 bool finish_handler_work();
 
 // Wakes threads that wait on futex words of this mapping. After its state was published.
-void wake_waiters(Region* region);
+void wake_waiters(Mapping* mapping);
 
 }  // namespace revocable

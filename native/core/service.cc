@@ -7,10 +7,10 @@
 #include <mutex>
 #include <vector>
 
-#include "core/counters.h"
-#include "core/futex.h"
+#include "base/counters.h"
+#include "base/futex.h"
+#include "base/thread.h"
 #include "core/revoker.h"
-#include "core/thread.h"
 
 namespace revocable {
 namespace {
@@ -37,15 +37,9 @@ Service& service() {
   static Service* instance = new Service;
   return *instance;
 }
-// The same word, reachable from a signal handler without the function-local static's guard.
-std::atomic<FutexWord*> g_wakeups{nullptr};
 
 // The thread has nothing to watch and sleeps until it is woken.
 std::atomic<bool> g_resting{false};
-
-// Somebody has been woken for events and nobody has looked at the ring since: whoever looks clears it first, so an event that
-// finds it set is found by that look. Everything about it is sequentially consistent.
-std::atomic<bool> g_announced{false};
 
 bool take_job(std::function<void()>* job) {
   std::lock_guard guard(service().jobs_lock);
@@ -110,7 +104,7 @@ Failure service_start() {
   Service& s = service();
   std::lock_guard guard(s.start_lock);
   if (s.started) return {};
-  g_wakeups.store(&s.wakeups, std::memory_order_release);
+  g_service_bell.wakeups.store(&s.wakeups, std::memory_order_release);
   const Failure failure = start_thread(thread_main, &s, size_t{256} << 10);
   if (failure) return failure;
   s.started = true;
@@ -133,23 +127,12 @@ void service_barrier(std::function<void()> done) {
   service_wake();
 }
 
-void service_wake() {
-  FutexWord* word = g_wakeups.load(std::memory_order_acquire);
-  if (word == nullptr) return;
-  word->fetch_add(1);
-  futex_wake_private(word, 1);
-}
-
-void service_announce() {
-  if (!g_announced.exchange(true)) service_wake();
-}
-
 void service_watch() {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (g_resting.load()) service_wake();
 }
 
-void service_events_looked_at() { g_announced.store(false); }
+void service_events_looked_at() { g_service_bell.announced.store(false); }
 
 void service_notify(int except) {
   std::lock_guard guard(service().subscribers_lock);

@@ -5,9 +5,11 @@
 // It is started by the first mapping, sleeps on a futex, and keeps no process alive.
 #pragma once
 
+#include <atomic>
 #include <functional>
 
-#include "core/failure.h"
+#include "base/failure.h"
+#include "base/futex.h"
 
 namespace revocable {
 
@@ -26,6 +28,15 @@ void service_wake();
 // Async-signal-safe: an event was pushed, which every environment is to be told of. Costs a system call only when none has been
 // told since somebody last looked.
 void service_announce();
+
+// What these two ring: reachable from a signal handler, without the guard of a function-local static.
+struct ServiceBell {
+  std::atomic<FutexWord*> wakeups{nullptr};  // of the thread; null until it has been started
+  // A thread has been woken for events and none has looked at the ring since: the reader clears it first, so an event that finds
+  // it set is found by that look. Everything about it is sequentially consistent.
+  std::atomic<bool> announced{false};
+};
+extern ServiceBell g_service_bell;
 
 // There is a mapping to watch over again. A system call only where the thread has gone to rest.
 void service_watch();

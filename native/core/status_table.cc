@@ -3,7 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "core/memfd.h"
+#include "base/memfd.h"
 
 namespace revocable {
 namespace {

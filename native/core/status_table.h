@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/failure.h"
+#include "base/failure.h"
 
 namespace revocable {
 

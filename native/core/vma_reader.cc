@@ -11,9 +11,9 @@
 #include <cstring>
 #include <iterator>
 
-#include "core/features.h"
-#include "core/linux_abi.h"
-#include "core/region_table.h"
+#include "base/features.h"
+#include "base/linux_abi.h"
+#include "core/mapping_table.h"
 
 namespace revocable {
 namespace {
@@ -96,7 +96,7 @@ size_t VmaReader::take_lines(char* text, size_t length) {
 }
 
 bool VmaReader::is_wanted(const Vma& vma) const {
-  return (vma.start < also_end_ && also_start_ < vma.end) || open_region_within(vma.start, vma.end) != nullptr;
+  return (vma.start < also_end_ && also_start_ < vma.end) || open_mapping_within(vma.start, vma.end) != nullptr;
 }
 
 bool VmaReader::find(uintptr_t address, Vma* vma) const {

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/failure.h"
+#include "base/failure.h"
 
 namespace revocable {
 

@@ -9,10 +9,10 @@
 #include <memory>
 #include <mutex>
 
-#include "core/features.h"
-#include "core/linux_abi.h"
+#include "base/features.h"
+#include "base/linux_abi.h"
+#include "base/thread.h"
 #include "core/registry.h"
-#include "core/thread.h"
 
 namespace revocable {
 namespace {
@@ -30,9 +30,9 @@ constexpr uint64_t kPollNs = 20'000'000;
 constexpr uint64_t kVanishedNs = 50'000'000;
 constexpr uint64_t kForeverNs = 3600ull * 1'000'000'000;
 
-uint64_t object_offset_of(const Region* region, size_t offset) {
-  const size_t page = offset >> region->page_shift;
-  return region->object_offset_of(page) + (offset & (region->page_size() - 1));
+uint64_t object_offset_of(const Mapping* mapping, size_t offset) {
+  const size_t page = offset >> mapping->page_shift;
+  return mapping->object_offset_of(page) + (offset & (mapping->page_size() - 1));
 }
 
 timespec to_timespec(uint64_t ns) { return {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)}; }
@@ -46,7 +46,7 @@ uint64_t monotonic_ns() {
 // Sleeps until one of the three words changes or is woken. Returns the index woken, or -errno.
 long sleep_on_words(const Waiter* waiter, uint32_t status, uint32_t own, uint64_t deadline_ns) {
   if (features().futex_waitv) {
-    const auto* status_word = &status_words()[waiter->region->slot];
+    const auto* status_word = &status_words()[waiter->mapping->slot];
     abi::futex_waitv words[3] = {
         {waiter->expected, waiter->address, abi::kFutex32, 0},
         {status, reinterpret_cast<uintptr_t>(status_word), abi::kFutex32, 0},
@@ -88,7 +88,7 @@ struct ThreadedWait {
 void* wait_thread(void* argument) {
   const std::unique_ptr<ThreadedWait> wait(static_cast<ThreadedWait*>(argument));
   pthread_setname_np(pthread_self(), "revocable-wait");
-  const Object* object = wait->waiter->region->object;
+  const Object* object = wait->waiter->mapping->object;
   // Truncation by the memory's owner, another process, wakes nobody here: look for it now and then.
   const bool may_vanish = object->sealable && !object->owned;
   const uint64_t slice = may_vanish ? kVanishedNs : kForeverNs;
@@ -105,9 +105,9 @@ void* wait_thread(void* argument) {
 
 }  // namespace
 
-Waiter* wait_begin(Region* region, size_t offset, uint32_t expected) {
-  auto* waiter = new Waiter{region, region->start + offset, expected, region->object->id, object_offset_of(region, offset)};
-  region->waiters.fetch_add(1);
+Waiter* wait_begin(Mapping* mapping, size_t offset, uint32_t expected) {
+  auto* waiter = new Waiter{mapping, mapping->start + offset, expected, mapping->object->id, object_offset_of(mapping, offset)};
+  mapping->waiters.fetch_add(1);
   std::lock_guard guard(wait_list().lock);
   wait_list().waiters.push_back(waiter);
   return waiter;
@@ -118,14 +118,14 @@ void wait_end(Waiter* waiter) {
     std::lock_guard guard(wait_list().lock);
     wait_list().waiters.remove(waiter);
   }
-  waiter->region->waiters.fetch_sub(1);
+  waiter->mapping->waiters.fetch_sub(1);
   delete waiter;
 }
 
 WaitResult wait_slice(Waiter* waiter, uint64_t limit_ns) {
   const Awake awake(waiter);
   const uint64_t deadline = monotonic_ns() + limit_ns;
-  const auto& status_word = status_words()[waiter->region->slot];
+  const auto& status_word = status_words()[waiter->mapping->slot];
   for (;;) {
     waiter->asleep.store(true);  // before the look at its own word: see wake_word
     // Read before sleeping, and passed to the kernel as what the words must still be.
@@ -139,7 +139,7 @@ WaitResult wait_slice(Waiter* waiter, uint64_t limit_ns) {
     if (status_word.load() != status || waiter->own.load() != own) continue;  // told apart at the top
     if (woken == -EAGAIN) return waiter->slept ? WaitResult::woken : WaitResult::not_equal;
     // Truncated, and not yet published: the mapping is on its way out.
-    if (woken != -ETIMEDOUT && waiter->region->object->gate.load() != State::live) return WaitResult::gone;
+    if (woken != -ETIMEDOUT && waiter->mapping->object->gate.load() != State::live) return WaitResult::gone;
     if (woken != -ETIMEDOUT) return WaitResult::faulted;
     waiter->slept = true;
     if (monotonic_ns() >= deadline) return WaitResult::pending;
@@ -162,9 +162,9 @@ void wait_cancel(Waiter* waiter) {
   futex_wake_private(&waiter->own);
 }
 
-uint32_t wake_word(Region* region, size_t offset, uint32_t count) {
-  const uint64_t object = region->object->id;
-  const uint64_t object_offset = object_offset_of(region, offset);
+uint32_t wake_word(Mapping* mapping, size_t offset, uint32_t count) {
+  const uint64_t object = mapping->object->id;
+  const uint64_t object_offset = object_offset_of(mapping, offset);
   uint32_t told = 0;
   uint32_t told_asleep = 0;
   {
@@ -183,7 +183,7 @@ uint32_t wake_word(Region* region, size_t offset, uint32_t count) {
   if (told == count) return told;
   // Those of other processes. The kernel may still hold some of ours in the same queue: they must not use up the others' count.
   const uint64_t limit = std::min<uint64_t>(uint64_t{count} - told + told_asleep, INT_MAX);
-  const long woken = futex_wake_shared(reinterpret_cast<void*>(region->start + offset), static_cast<int>(limit));
+  const long woken = futex_wake_shared(reinterpret_cast<void*>(mapping->start + offset), static_cast<int>(limit));
   const uint32_t others = woken < 0 ? 0 : static_cast<uint32_t>(woken);
   return told + (others > told_asleep ? others - told_asleep : 0);
 }

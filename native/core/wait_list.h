@@ -13,15 +13,15 @@
 #include <cstdint>
 #include <functional>
 
-#include "core/failure.h"
-#include "core/region.h"
+#include "base/failure.h"
+#include "core/mapping_record.h"
 
 namespace revocable {
 
 enum class WaitResult : uint32_t { woken, not_equal, timed_out, gone, faulted, cancelled, pending };
 
 struct Waiter {
-  Region* region;
+  Mapping* mapping;
   uintptr_t address;  // of the word
   uint32_t expected;
   uint64_t object;  // the word's identity for in-process wakes
@@ -33,8 +33,8 @@ struct Waiter {
   bool slept = false;               // a later mismatch means that somebody changed the word: woken, not not-equal
 };
 
-// Registers a waiter; the region must stay held until wait_end. Nothing is read from the mapping.
-Waiter* wait_begin(Region* region, size_t offset, uint32_t expected);
+// Registers a waiter; the mapping must stay held until wait_end. Nothing is read from the mapping.
+Waiter* wait_begin(Mapping* mapping, size_t offset, uint32_t expected);
 void wait_end(Waiter* waiter);
 
 // Sleeps at most `limit_ns`. `pending` when that time passed without anything happening.
@@ -46,6 +46,6 @@ Failure wait_on_thread(Waiter* waiter, int64_t timeout_ns, std::function<void(Wa
 void wait_cancel(Waiter* waiter);  // only between wait_on_thread and `done`: the caller serialises the two
 
 // Wakes up to `count` waiters of the word, this process's first, then those of others. Returns how many: exact for this process.
-uint32_t wake_word(Region* region, size_t offset, uint32_t count);
+uint32_t wake_word(Mapping* mapping, size_t offset, uint32_t count);
 
 }  // namespace revocable

@@ -6,12 +6,11 @@
 #include <cstring>
 #include <mutex>
 
-#include "core/counters.h"
+#include "base/counters.h"
 #include "core/event_ring.h"
 #include "core/service.h"
-#include "fault/chain.h"
-#include "fault/handler_inside.h"
-#include "fault/register_trap.h"
+#include "fault/handler.h"
+#include "fault/signal_chain.h"
 
 namespace revocable {
 namespace {
@@ -25,7 +24,7 @@ bool g_installed = false;
 //   40 KiB before a stack ends, and a frame with AVX-512 state takes 3.5 KiB. A thread that has one gets it used
 //   (docs/decisions/002-fault-handler.md).
 using Handler = void (*)(int, siginfo_t*, void*);
-Handler our_handler(int signal) { return signal == SIGTRAP ? revocable_mmap_trap_handler : revocable_mmap_fault_handler; }
+Handler our_handler(int signal) { return signal == SIGTRAP ? g_step_handler.load()->handler : revocable_mmap_fault_handler; }
 
 struct sigaction our_action(int signal) {
   struct sigaction action {};
@@ -69,8 +68,9 @@ bool displaced(int signal) {
 Failure repair() {
   Failure failure;
   bool any = false;
+  const StepHandler* steps = g_step_handler.load();
   for (const int signal : {SIGBUS, SIGSEGV, SIGTRAP}) {
-    if ((signal == SIGTRAP && g_trap_handler.load() != kTrapHandlerInPlace) || !displaced(signal)) continue;
+    if ((signal == SIGTRAP && (steps == nullptr || !steps->in_place())) || !displaced(signal)) continue;
     any = true;
     bump(g_counters.displacements);
     failure = install(signal);
@@ -109,10 +109,8 @@ void handlers_check() {
   std::lock_guard guard(g_lock);
   if (!g_installed) return;
   repair();
-  if (g_trap_handler.load() != kTrapHandlerWanted) return;
-  const bool in_place = !install(SIGTRAP) && single_step_works();
-  g_trap_handler.store(in_place ? kTrapHandlerInPlace : kTrapHandlerRefused);
-  futex_wake_private(&g_trap_handler);
+  const StepHandler* steps = g_step_handler.load();
+  if (steps != nullptr && steps->wanted()) steps->installed(!install(SIGTRAP));
 }
 
 }  // namespace revocable

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/failure.h"
+#include "base/failure.h"
 
 namespace revocable {
 
@@ -11,7 +11,7 @@ namespace revocable {
 // really is in place. Cheap (two sigaction calls) when nothing has changed; called at every map and revoke.
 Failure handlers_ensure();
 
-// The same, if the handler was ever installed, and that for SIGTRAP when a thread waits for it (register_trap.h); for the
+// The same, if the handler was ever installed, and that for SIGTRAP when a thread waits for it (StepHandler); for the
 // watchdog and the hooks on the process's signal listeners. Displacements are counted in stats and pushed as an event.
 void handlers_check();
 

@@ -1,14 +1,16 @@
 /** Defects of accesses, A1 to A9. See revocation.mjs. */
+const FILL = 'native/fault/fill_inside.cc';
+const BACKING = 'native/fault/backing_inside.cc';
 const HANDLER = 'native/fault/handler_inside.cc';
 const STATE = 'src/memory/access-state.ts';
 const CHECKED = 'src/memory/checked-access.ts';
 const COPIES = 'src/memory/checked-copies.ts';
-const COPY = 'native/fault/guarded_copy.cc';
-const CHAIN = 'native/fault/chain.cc';
+const COPY = 'native/fault/guarded_copy_inside.cc';
+const CHAIN = 'native/fault/signal_chain_inside.cc';
 const INSTALL = 'native/fault/handler_install.cc';
 const MAPPING = 'native/core/mapping.cc';
 const REVOKER = 'native/core/revoker.cc';
-const REGION = 'native/core/region.h';
+const REGION = 'native/core/mapping_record.h';
 
 export const ACCESS = [
   {
@@ -68,8 +70,8 @@ export const ACCESS = [
       [REGION, 'const bool counts = !only_access && shown', 'const bool counts = shown'],
       [
         REGION,
-        'inline void publish_state(Region* region, State state, bool only_access = false) {',
-        'inline void publish_state(Region* region, State state, bool = false) {',
+        'inline void publish_state(Mapping* mapping, State state, bool only_access = false) {',
+        'inline void publish_state(Mapping* mapping, State state, bool = false) {',
       ],
     ],
     tests: [{ jest: 'test/rules/a4-bulk-copies.test.ts' }, { jest: 'test/rules/a4-asynchronous-copies.test.ts' }],
@@ -85,9 +87,9 @@ export const ACCESS = [
     harm: 'an absent device looks like one that answers',
     changes: [
       [
-        HANDLER,
-        '  if (region->fill != Fill::ones) return map_zeros(region, start, bytes, prot);\n  return map_ones',
-        '  if (region->fill != Fill::deadly) return map_zeros(region, start, bytes, prot);\n  return map_ones',
+        FILL,
+        '  if (mapping->fill != Fill::ones) return map_zeros(mapping, start, bytes, prot);\n  return map_ones',
+        '  if (mapping->fill != Fill::deadly) return map_zeros(mapping, start, bytes, prot);\n  return map_ones',
       ],
     ],
     tests: [{ native: 'A2' }],
@@ -97,7 +99,7 @@ export const ACCESS = [
     harm: 'what one view writes to its fill another one reads',
     changes: [
       [
-        HANDLER,
+        FILL,
         'if (!map_over(start + at, part, prot, MAP_PRIVATE, ones_fill_fd(), 0)) return false;',
         'if (!map_over(start + at, part, prot & ~PROT_WRITE, MAP_SHARED, ones_fill_fd(), 0)) return false;',
       ],
@@ -109,9 +111,9 @@ export const ACCESS = [
     harm: 'each page of a large mapping costs a mapping of the process',
     changes: [
       [
-        HANDLER,
-        '  if (region->extent_count == 0) return {region->start, region->end};\n',
-        '  if (region->extent_count == 0) {\n    const uintptr_t page = region->page_address(region->page_of(address));\n    return {page, page + region->page_size()};\n  }\n',
+        FILL,
+        '  if (mapping->extent_count == 0) return {mapping->start, mapping->end};\n',
+        '  if (mapping->extent_count == 0) {\n    const uintptr_t page = mapping->page_address(mapping->page_of(address));\n    return {page, page + mapping->page_size()};\n  }\n',
       ],
     ],
     tests: [{ native: 'A2' }],
@@ -121,9 +123,9 @@ export const ACCESS = [
     harm: 'the access faults for ever',
     changes: [
       [
-        HANDLER,
-        '  const int prot = PROT_READ | region->base_prot() | fault.need();\n  const Range unit = fill_unit(region, fault.address);',
-        '  const int prot = PROT_READ | region->base_prot();\n  const Range unit = fill_unit(region, fault.address);',
+        FILL,
+        '  const int prot = PROT_READ | mapping->base_prot() | fault.need();\n  const Range unit = fill_unit(mapping, fault.address);',
+        '  const int prot = PROT_READ | mapping->base_prot();\n  const Range unit = fill_unit(mapping, fault.address);',
       ],
     ],
     tests: [{ native: 'A2' }],
@@ -131,7 +133,7 @@ export const ACCESS = [
   {
     title: 'A2 a fill is never widened for a write',
     harm: 'a write after a read of a read-only view kills',
-    changes: [[HANDLER, '  const int prot = region->fill_prot | fault.need();\n', '  const int prot = region->fill_prot;\n']],
+    changes: [[FILL, '  const int prot = mapping->fill_prot | fault.need();\n', '  const int prot = mapping->fill_prot;\n']],
     tests: [{ native: 'A2' }],
   },
   {
@@ -140,8 +142,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        'count_means(counts, region->filled ? Means::replaced : replace_region(region, reader, counts->truncated, touched));',
-        'count_means(counts, replace_region(region, reader, counts->truncated, touched && !region->filled));',
+        'count_means(counts, mapping->filled ? Means::replaced : replace_mapping(mapping, reader, counts->truncated, touched));',
+        'count_means(counts, replace_mapping(mapping, reader, counts->truncated, touched && !mapping->filled));',
       ],
     ],
     tests: [{ native: 'A2 what was read back' }],
@@ -152,8 +154,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        'replace_region(region, reader, counts->truncated, touched));',
-        'replace_region(region, reader, counts->truncated, touched && region->filled));',
+        'replace_mapping(mapping, reader, counts->truncated, touched));',
+        'replace_mapping(mapping, reader, counts->truncated, touched && mapping->filled));',
       ],
     ],
     tests: [{ native: 'A2' }],
@@ -172,8 +174,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        'const bool touched = region->state.load(std::memory_order_relaxed) != State::live;',
-        'const bool touched = region->state.load(std::memory_order_relaxed) == State::revoked;',
+        'const bool touched = mapping->state.load(std::memory_order_relaxed) != State::live;',
+        'const bool touched = mapping->state.load(std::memory_order_relaxed) == State::revoked;',
       ],
     ],
     tests: [{ native: 'A2 R9' }],
@@ -182,7 +184,7 @@ export const ACCESS = [
     title: 'A2 the extents of a fill that stays are asked for again',
     harm: 'a later write to the fill kills',
     changes: [
-      [REVOKER, '  if (region->filled_first == SIZE_MAX) {\n', '  if (region->filled_first == SIZE_MAX || keep_fill) {\n'],
+      [REVOKER, '  if (mapping->filled_first == SIZE_MAX) {\n', '  if (mapping->filled_first == SIZE_MAX || keep_fill) {\n'],
     ],
     tests: [{ native: 'A2 R9' }],
   },
@@ -198,7 +200,7 @@ export const ACCESS = [
     title: "A3 a fill of 'signal' is zeros",
     harm: "a harness that tests other people's handlers sees no signal",
     changes: [
-      [HANDLER, '  if (region->fill == Fill::deadly) return Outcome::foreign;\n  // A checked copy', '  // A checked copy'],
+      [FILL, '  if (mapping->fill == Fill::deadly) return Outcome::foreign;\n  // A checked copy', '  // A checked copy'],
     ],
     tests: [{ native: 'A3' }],
   },
@@ -207,7 +209,7 @@ export const ACCESS = [
     harm: "a harness that tests other people's handlers sees no signal",
     changes: [
       [
-        HANDLER,
+        BACKING,
         '  if (deadly && fault.raw()) return Outcome::foreign;\n  const bool answered = !deadly &&',
         '  const bool answered = (!deadly || fault.raw()) &&',
       ],
@@ -279,9 +281,9 @@ export const ACCESS = [
     harm: 'the copy goes on through the fill and counts it',
     changes: [
       [
-        HANDLER,
-        'if (region->copiers.load() != 0 && region->waits_for_copiers',
-        'if (region->copiers.load() > 1000 && region->waits_for_copiers',
+        FILL,
+        'if (mapping->copiers.load() != 0 && mapping->waits_for_copiers',
+        'if (mapping->copiers.load() > 1000 && mapping->waits_for_copiers',
       ],
     ],
     tests: [{ native: 'A4' }, { jest: 'test/rules/a4-bulk-copies.test.ts' }],
@@ -301,7 +303,7 @@ export const ACCESS = [
   {
     title: 'A4 an asynchronous copy is not looked at',
     harm: 'bytes of a suspension pass for data',
-    changes: [['native/binding/access.cc', '  copy.real = is_unmoved(copy.region, allowance.word);\n', '  copy.real = true;\n']],
+    changes: [['native/binding/access.cc', '  copy.real = is_unmoved(copy.mapping, allowance.word);\n', '  copy.real = true;\n']],
     tests: [{ jest: 'test/rules/a4-asynchronous-copies.test.ts' }],
   },
   {
@@ -345,9 +347,9 @@ export const ACCESS = [
     harm: "another thread's write is lost",
     changes: [
       [
-        HANDLER,
-        '  if (region->filled) return plug_again(region, fault);\n',
-        '  if (region->filled && (region->fill_prot & fault.need()) == 0) return plug_again(region, fault);\n',
+        FILL,
+        '  if (mapping->filled) return plug_again(mapping, fault);\n',
+        '  if (mapping->filled && (mapping->fill_prot & fault.need()) == 0) return plug_again(mapping, fault);\n',
       ],
     ],
     tests: [{ native: 'A6' }],
@@ -357,9 +359,9 @@ export const ACCESS = [
     harm: "another thread's write is lost",
     changes: [
       [
-        HANDLER,
-        '  if (lost_has_fill(region, page)) return futile(region);\n',
-        '  if (lost_has_fill(region, page) && region->trapped) return futile(region);\n',
+        BACKING,
+        '  if (lost_has_fill(mapping, page)) return futile(mapping);\n',
+        '  if (lost_has_fill(mapping, page) && mapping->trapped) return futile(mapping);\n',
       ],
     ],
     tests: [{ native: 'A7 threads' }, { jest: 'test/rules/a6-no-lost-write.test.ts', named: 'truncated' }],
@@ -369,9 +371,9 @@ export const ACCESS = [
     harm: "another thread's write is lost",
     changes: [
       [
-        HANDLER,
-        '  if (!has_fill_mark(region, unit.start)) {\n',
-        '  if (!has_fill_mark(region, unit.start) || unit.bytes() != 0) {\n',
+        FILL,
+        '  if (!has_fill_mark(mapping, unit.start)) {\n',
+        '  if (!has_fill_mark(mapping, unit.start) || unit.bytes() != 0) {\n',
       ],
     ],
     tests: [{ native: 'A2' }, { jest: 'test/rules/a6-no-lost-write.test.ts', named: 'windows' }],
@@ -379,7 +381,7 @@ export const ACCESS = [
   {
     title: 'A6 the handler does not take the claim',
     harm: "two threads' fills replace one another",
-    changes: [[HANDLER, '  if (!try_claim(region)) {\n', '  if (!try_claim(region) && !fault.raw()) {\n']],
+    changes: [[HANDLER, '  if (!try_claim(mapping)) {\n', '  if (!try_claim(mapping) && !fault.raw()) {\n']],
     tests: [{ native: 'A6' }],
   },
   {
@@ -387,14 +389,14 @@ export const ACCESS = [
     harm: "another thread's checked read returns the fill as data",
     changes: [
       [
-        HANDLER,
-        '  mark_lost(region, page, cause);\n  publish_state(region, State::live);\n  const bool deadly',
-        '  mark_lost(region, page, cause);\n  const bool deadly',
+        BACKING,
+        '  mark_lost(mapping, page, cause);\n  publish_state(mapping, State::live);\n  const bool deadly',
+        '  mark_lost(mapping, page, cause);\n  const bool deadly',
       ],
       [
-        HANDLER,
+        BACKING,
         '  if (answered) bump(g_counters.fills);\n',
-        '  publish_state(region, State::live);\n  if (answered) bump(g_counters.fills);\n',
+        '  publish_state(mapping, State::live);\n  if (answered) bump(g_counters.fills);\n',
       ],
     ],
     tests: [{ native: 'A7' }],
@@ -404,9 +406,9 @@ export const ACCESS = [
     harm: 'raw views and checked accesses disagree',
     changes: [
       [
-        HANDLER,
-        '  if (lost != Cause::none) return lost_before(region, fault, lost);\n',
-        '  if (lost != Cause::none && diagnosis.cause != Cause::none) return lost_before(region, fault, lost);\n',
+        BACKING,
+        '  if (lost != Cause::none) return lost_before(mapping, fault, lost);\n',
+        '  if (lost != Cause::none && diagnosis.cause != Cause::none) return lost_before(mapping, fault, lost);\n',
       ],
     ],
     tests: [{ native: 'A7' }],
@@ -414,7 +416,7 @@ export const ACCESS = [
   {
     title: 'A7 the page that ends where the file ends counts as within it',
     harm: 'past-end is reported as unknown, and the whole object is revoked',
-    changes: [[HANDLER, 'if (page_offset >= end_of_pages(object, status))', 'if (page_offset > end_of_pages(object, status))']],
+    changes: [[BACKING, 'if (page_offset >= end_of_pages(object, status))', 'if (page_offset > end_of_pages(object, status))']],
     tests: [{ native: 'A7' }],
   },
   {
@@ -422,7 +424,7 @@ export const ACCESS = [
     harm: 'pages that are still cached go on swallowing writes',
     changes: [
       [
-        HANDLER,
+        BACKING,
         '(scope == FaultScope::by_cause && diagnosis.cause == Cause::unknown);',
         '(scope == FaultScope::by_cause && diagnosis.cause == Cause::poisoned && !fault.raw());',
       ],
@@ -438,7 +440,7 @@ export const ACCESS = [
     harm: 'no-space is reported as something else',
     changes: [
       [
-        HANDLER,
+        BACKING,
         '  const bool full = can_read && fault.write && file_system_full(object->fd);\n',
         '  const bool full = can_read && fault.write && fault.machine == nullptr && file_system_full(object->fd);\n',
       ],
@@ -450,7 +452,7 @@ export const ACCESS = [
     harm: 'a file that was cut and grew again loses a page it has',
     changes: [
       [
-        HANDLER,
+        BACKING,
         '  if (diagnosis.try_again) return Outcome::handled;\n',
         '  if (diagnosis.try_again && fault.machine == nullptr) return Outcome::handled;\n',
       ],
@@ -462,9 +464,9 @@ export const ACCESS = [
     harm: 'a peer sees a bad file, not a revocation',
     changes: [
       [
-        HANDLER,
-        'if (region->object->gate.load() == State::revoked || diagnosis.revoked_by_owner) return',
-        'if (region->object->gate.load() == State::revoked) return',
+        BACKING,
+        'if (mapping->object->gate.load() == State::revoked || diagnosis.revoked_by_owner)\n',
+        'if (mapping->object->gate.load() == State::revoked)\n',
       ],
     ],
     tests: [{ native: 'A7 R1' }],
@@ -473,7 +475,11 @@ export const ACCESS = [
     title: 'A7 a memfd that was only truncated is taken for revoked by its owner',
     harm: 'a file of its own that a program empties is revoked for ever',
     changes: [
-      [HANDLER, '         (fcntl(object->fd, F_GET_SEALS) & F_SEAL_GROW) != 0;', '         fcntl(object->fd, F_GET_SEALS) >= 0;'],
+      [
+        'native/core/registry_inside.cc',
+        '         (fcntl(object->fd, F_GET_SEALS) & F_SEAL_GROW) != 0;',
+        '         fcntl(object->fd, F_GET_SEALS) >= 0;',
+      ],
     ],
     tests: [{ native: 'A7' }, { jest: 'test/kernel-cases/memfd.test.ts' }],
   },
@@ -483,8 +489,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        '  if (!region->object->revoke_wanted.exchange(false)) return nullptr;\n',
-        '  if (!region->object->revoke_wanted.exchange(false) || region->fill != Fill::deadly) return nullptr;\n',
+        '  if (!mapping->object->revoke_wanted.exchange(false)) return nullptr;\n',
+        '  if (!mapping->object->revoke_wanted.exchange(false) || mapping->fill != Fill::deadly) return nullptr;\n',
       ],
     ],
     tests: [{ native: 'A7 with the scope' }],
@@ -495,8 +501,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        '  if (!keep_fill) forget_fill(region);\n',
-        '  if (!keep_fill) clear_marks(region, region->lost_first, region->lost_last, kMarkCauseMask);\n  if (!keep_fill) forget_fill(region);\n',
+        '  if (!keep_fill) forget_fill(mapping);\n',
+        '  if (!keep_fill) clear_marks(mapping, mapping->lost_first, mapping->lost_last, kMarkCauseMask);\n  if (!keep_fill) forget_fill(mapping);\n',
       ],
     ],
     tests: [{ native: 'R9 a page lost' }],
@@ -504,7 +510,7 @@ export const ACCESS = [
   {
     title: 'A7 a page that was lost without a place for it takes only itself away',
     harm: 'at the limit of mappings a raw access kills',
-    changes: [[HANDLER, '  if (cause != Cause::past_end) return false;\n', '  if (cause != Cause::poisoned) return false;\n']],
+    changes: [[BACKING, '  if (cause != Cause::past_end) return false;\n', '  if (cause != Cause::poisoned) return false;\n']],
     tests: [{ native: 'A7 a file with no room' }],
   },
   {
@@ -513,7 +519,7 @@ export const ACCESS = [
     changes: [
       [
         MAPPING,
-        '  const uint64_t known_to = std::max(size, std::min(region->seen_size.load(), end_of_page));\n',
+        '  const uint64_t known_to = std::max(size, std::min(mapping->seen_size.load(), end_of_page));\n',
         '  const uint64_t known_to = end_of_page == 0 ? end_of_page : size;\n',
       ],
     ],
@@ -525,8 +531,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        '    return restore_lost_pages(region, first, count);\n',
-        '    return region->device_mapping != nullptr ? restore_lost_pages(region, first, count) : Failure{};\n',
+        '    return restore_lost_pages(mapping, first, count);\n',
+        '    return mapping->device_mapping != nullptr ? restore_lost_pages(mapping, first, count) : Failure{};\n',
       ],
     ],
     tests: [{ jest: 'test/rules/a7-way-back.test.ts' }, { native: 'A7 zap' }],
@@ -536,9 +542,9 @@ export const ACCESS = [
     harm: 'a read-only mapping writes to its file',
     changes: [
       [
-        HANDLER,
-        'return map_over(address, region->page_size(), prot, MAP_PRIVATE, object->fd, offset);',
-        'return map_over(address, region->page_size(), prot, MAP_SHARED, object->fd, offset);',
+        'native/fault/protection_inside.cc',
+        'return map_over(address, mapping->page_size(), prot, MAP_PRIVATE, object->fd, offset);',
+        'return map_over(address, mapping->page_size(), prot, MAP_SHARED, object->fd, offset);',
       ],
     ],
     tests: [{ native: 'A8' }],
@@ -549,8 +555,8 @@ export const ACCESS = [
     changes: [
       [
         REVOKER,
-        '    const Claim claim(region);\n    settle_strays_claimed(region);\n  }\n',
-        '    const Claim claim(region);\n  }\n',
+        '    const Claim claim(mapping);\n    settle_strays_claimed(mapping);\n  }\n',
+        '    const Claim claim(mapping);\n  }\n',
       ],
     ],
     tests: [{ native: 'A8' }],
@@ -561,8 +567,8 @@ export const ACCESS = [
     changes: [
       [
         MAPPING,
-        '      if (!put_back(region, page, prot_of(mark_access(mark), *region))) {\n',
-        '      if (!put_back(region, page, PROT_READ | PROT_WRITE)) {\n',
+        '      if (!put_back(mapping, page, prot_of(mark_access(mark), *mapping))) {\n',
+        '      if (!put_back(mapping, page, PROT_READ | PROT_WRITE)) {\n',
       ],
     ],
     tests: [{ native: 'A8' }],
@@ -572,9 +578,9 @@ export const ACCESS = [
     harm: "the mapping's own copy is lost",
     changes: [
       [
-        HANDLER,
-        '  if (region->has_own_copies()) return mprotect(',
-        '  if (region->has_own_copies() && region->trapped) return mprotect(',
+        'native/fault/protection_inside.cc',
+        '  if (mapping->has_own_copies()) return mprotect(',
+        '  if (mapping->has_own_copies() && mapping->trapped) return mprotect(',
       ],
     ],
     tests: [{ native: 'A8 a private' }],

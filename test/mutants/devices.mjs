@@ -1,12 +1,11 @@
 /** Defects of simulated devices. See revocation.mjs. */
-const PAGER = 'native/core/pager.cc';
+const PAGER = 'native/device/pager.cc';
 const REMOVAL = 'src/device/removal.ts';
 const FILE = 'src/device/device-file.ts';
 const BUS = 'src/device/hotplug-bus.ts';
-const PORT = 'native/core/register_bus.cc';
-const TRAP = 'native/fault/register_trap.cc';
-const REGISTERS = 'native/core/register_file.cc';
-const TRACE = 'native/core/access_trace.cc';
+const PORT = 'native/device/register_port.cc';
+const REGISTERS = 'native/device/register_file_inside.cc';
+const TRACE = 'native/device/access_trace.cc';
 
 export const DEVICES = [
   {
@@ -15,8 +14,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '      if (is_owner(region, tid)) refuse_self(region, page, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0);\n      return;\n',
-        '      return first_touch(region, page, flags, tid);\n',
+        '      if (is_owner(mapping, tid)) refuse_self(mapping, page, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0);\n      return;\n',
+        '      return first_touch(mapping, page, flags, tid);\n',
       ],
     ],
     tests: [{ native: 'a fault op is asked once' }],
@@ -27,8 +26,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '  const int error = userfault_copy(region->page_address(page), content, pages << kPageShift,',
-        '  const int error = userfault_copy(region->page_address(page + 1 < region->pages() ? page + 1 : page), content, pages << kPageShift,',
+        '      userfault_copy(mapping->page_address(page), content, pages << kPageShift,',
+        '      userfault_copy(mapping->page_address(page + 1 < mapping->pages() ? page + 1 : page), content, pages << kPageShift,',
       ],
     ],
     tests: [{ native: 'a C++ op serves' }],
@@ -39,8 +38,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        'while (next < end && progress(region, next) == PageProgress::untouched && region->mark_of(next) == mark) ++next;',
-        'while (next < end && region->mark_of(next) == mark) ++next;',
+        'while (next < end && progress(mapping, next) == PageProgress::untouched && mapping->mark_of(next) == mark) ++next;',
+        'while (next < end && mapping->mark_of(next) == mark) ++next;',
       ],
     ],
     tests: [{ native: 'pages' }, { jest: 'test/device/faults.test.ts', named: 'content for several' }],
@@ -51,10 +50,10 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        'progress(region, next) == PageProgress::untouched && region->mark_of(next) == mark) ++next;',
-        'progress(region, next) == PageProgress::untouched) ++next;',
+        'progress(mapping, next) == PageProgress::untouched && mapping->mark_of(next) == mark) ++next;',
+        'progress(mapping, next) == PageProgress::untouched) ++next;',
       ],
-      [PAGER, '  const PageMark mark = region->mark_of(page);\n  size_t next = page + 1;', '  size_t next = page + 1;'],
+      [PAGER, '  const PageMark mark = mapping->mark_of(page);\n  size_t next = page + 1;', '  size_t next = page + 1;'],
     ],
     tests: [{ native: 'pages that come together' }],
   },
@@ -64,8 +63,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '  lose_page_of_device(region, request.page, cause, request.address, request.write);\n  wake_page(region, request.page);\n',
-        '  lose_page_of_device(region, request.page, cause, request.address, request.write);\n',
+        '  lose_page_of_device(mapping, request.page, cause, request.address, request.write);\n  wake_page(mapping, request.page);\n',
+        '  lose_page_of_device(mapping, request.page, cause, request.address, request.write);\n',
       ],
     ],
     tests: [{ native: 'kernel case 28' }],
@@ -76,8 +75,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '  lose_page_of_device(region, request.page, cause, request.address, request.write);\n  wake_page(region, request.page);\n',
-        '  if (cause != Cause::refused) lose_page_of_device(region, request.page, cause, request.address, request.write);\n  wake_page(region, request.page);\n',
+        '  lose_page_of_device(mapping, request.page, cause, request.address, request.write);\n  wake_page(mapping, request.page);\n',
+        '  if (cause != Cause::refused) lose_page_of_device(mapping, request.page, cause, request.address, request.write);\n  wake_page(mapping, request.page);\n',
       ],
     ],
     tests: [{ native: 'kernel case 28' }],
@@ -110,8 +109,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        'bool is_owner(const Region* region, uint32_t tid) { return static_cast<int>(tid) == region->object->device->owner_tid; }',
-        'bool is_owner(const Region* region, uint32_t tid) { return static_cast<int>(tid) == -region->object->device->owner_tid; }',
+        'bool is_owner(const Mapping* mapping, uint32_t tid) { return static_cast<int>(tid) == device_of(mapping->object).owner_tid; }',
+        'bool is_owner(const Mapping* mapping, uint32_t tid) { return static_cast<int>(tid) == -device_of(mapping->object).owner_tid; }',
       ],
     ],
     tests: [{ native: 'an owner that touches its own page' }],
@@ -119,7 +118,7 @@ export const DEVICES = [
   {
     title: 'device: a touch by the thread that would have to answer is not counted',
     harm: 'a fill passes for data',
-    changes: [[PAGER, '  region->device_mapping->self_faults.fetch_add(1);\n', '']],
+    changes: [[PAGER, '  mapping->device_mapping->self_faults.fetch_add(1);\n', '']],
     tests: [{ jest: 'test/device/faults.test.ts', named: 'self' }, { jest: 'test/device/faults.test.ts' }],
   },
   {
@@ -142,7 +141,7 @@ export const DEVICES = [
   {
     title: 'device: a page that was refused stays lost after zap',
     harm: 'a device that has recovered is never asked',
-    changes: [['native/core/revoker.cc', '    return restore_lost_pages(region, first, count);\n', '    return Failure{};\n']],
+    changes: [['native/core/revoker.cc', '    return restore_lost_pages(mapping, first, count);\n', '    return Failure{};\n']],
     tests: [{ native: 'kernel case 26' }],
   },
   {
@@ -151,7 +150,7 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '  if (!allowed) forbid_writes(region, request.page);\n',
+        '  if (!allowed) forbid_writes(mapping, request.page);\n',
         '  if (!allowed) userfault_allow_write(request.address, kPageSize);\n',
       ],
     ],
@@ -163,8 +162,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '{mapping, region->object->device_region, page, region->object_offset_of(page), tid,',
-        '{mapping, region->object->device_region, page, region->object_offset + (page << kPageShift), tid,',
+        '{mapping_id, mapping->object->device_region, page, mapping->object_offset_of(page), tid,',
+        '{mapping_id, mapping->object->device_region, page, mapping->object_offset + (page << kPageShift), tid,',
       ],
     ],
     tests: [{ native: 'rearranged pages' }],
@@ -175,8 +174,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        '  drop_requests_of(region, first_page, pages);\n  for (size_t page = first_page; page < first_page + pages; ++page) {\n    PageProgress& now = progress(region, page);\n    if (!is_waited_for(now)) continue;\n    now = now == PageProgress::asked',
-        '  for (size_t page = first_page; page < first_page + pages; ++page) {\n    PageProgress& now = progress(region, page);\n    if (!is_waited_for(now)) continue;\n    now = now == PageProgress::asked',
+        '  drop_requests_of(mapping, first_page, pages);\n  for (size_t page = first_page; page < first_page + pages; ++page) {\n    PageProgress& now = progress(mapping, page);\n    if (!is_waited_for(now)) continue;\n    now = now == PageProgress::asked',
+        '  for (size_t page = first_page; page < first_page + pages; ++page) {\n    PageProgress& now = progress(mapping, page);\n    if (!is_waited_for(now)) continue;\n    now = now == PageProgress::asked',
       ],
     ],
     tests: [{ native: 'a thread that waits for a page which is then' }],
@@ -184,7 +183,7 @@ export const DEVICES = [
   {
     title: 'device: what has been asked for a mapping that is gone is still to be answered',
     harm: 'ops run that no caller waits for',
-    changes: [[PAGER, '  drop_requests_of(region, 0, region->pages());\n', '']],
+    changes: [[PAGER, '  drop_requests_of(mapping, 0, mapping->pages());\n', '']],
     tests: [{ native: 'R11' }, { native: 'R6' }, { jest: 'test/device/removal.test.ts' }],
   },
   {
@@ -192,7 +191,7 @@ export const DEVICES = [
     harm: 'a thread waits for a device that is gone',
     changes: [
       [
-        'native/core/device.cc',
+        'native/device/device.cc',
         '    if (call->result == CallResult::pending) settle_call(*call, CallResult::gone);\n',
         '    (void)call;\n',
       ],
@@ -204,11 +203,11 @@ export const DEVICES = [
     harm: 'ops run after unplug() has resolved',
     changes: [
       [
-        'native/core/device.cc',
+        'native/device/device.cc',
         '  std::erase_if(device.work, [](const Work& work) { return work.kind != WorkKind::expired; });\n  return true;',
         '  return true;',
       ],
-      ['native/core/device.cc', '  const bool removed = device.removed.load();\n', '  const bool removed = false;\n'],
+      ['native/device/device.cc', '  const bool removed = device.removed.load();\n', '  const bool removed = false;\n'],
     ],
     tests: [{ jest: 'test/device/removal.test.ts' }, { jest: 'test/device/histories.test.ts' }],
   },
@@ -296,8 +295,8 @@ export const DEVICES = [
     changes: [
       [
         PORT,
-        '    const BusTurn turn(bus);\n    if (bus->device.load(std::memory_order_relaxed) != device) return;\n',
-        '    if (bus->device.load(std::memory_order_relaxed) != device) return;\n',
+        '    const PortTurn turn(port);\n    if (port->device.load(std::memory_order_relaxed) != device) return;\n',
+        '    if (port->device.load(std::memory_order_relaxed) != device) return;\n',
       ],
     ],
     tests: [{ native: 'registers: a second removal' }],
@@ -305,7 +304,7 @@ export const DEVICES = [
   {
     title: 'registers: threads that wait for an answer are not let go by a removal',
     harm: 'they wait until opTimeout',
-    changes: [[PORT, '    bus->open.store(false);\n  }\n  bus_let_go(bus);\n', '    bus->open.store(false);\n  }\n']],
+    changes: [[PORT, '    port->open.store(false);\n  }\n  port_let_go(port);\n', '    port->open.store(false);\n  }\n']],
     tests: [{ native: 'registers: threads that wait' }],
   },
   {
@@ -313,19 +312,9 @@ export const DEVICES = [
     harm: 'an access reads the value of another register',
     changes: [
       [
-        PORT,
+        'native/device/register_slots.h',
         'uint32_t freed(uint32_t word) { return with_state(word, AskedAccess::kFree) + (1u << AskedAccess::kStateBits); }',
         'uint32_t freed(uint32_t word) { return with_state(word, AskedAccess::kFree); }',
-      ],
-      [
-        TRAP,
-        '  slot->word.store(word - state + (1u << AskedAccess::kStateBits), std::memory_order_release);\n',
-        '  slot->word.store(word - state, std::memory_order_release);\n',
-      ],
-      [
-        TRAP,
-        '  if (state != AskedAccess::kTaken) return false;\n  return slot->word.compare_exchange_strong(word, word - state + (1u << AskedAccess::kStateBits), std::memory_order_acq_rel);',
-        '  if (state != AskedAccess::kTaken) return false;\n  return slot->word.compare_exchange_strong(word, word - state, std::memory_order_acq_rel);',
       ],
     ],
     tests: [{ native: 'registers: a model that fails' }, { native: 'registers' }],
@@ -334,7 +323,11 @@ export const DEVICES = [
     title: 'registers: an access that was left keeps its slot',
     harm: 'after 256 late answers no raw access reaches any device',
     changes: [
-      [TRAP, '      bus_sweep(bus);  // or what has been left would use up the slots while the owner does not look\n', ''],
+      [
+        'native/device/register_port_inside.cc',
+        '      port_sweep(port);  // or what has been left would use up the slots while the owner does not look\n',
+        '',
+      ],
     ],
     tests: [{ native: 'registers: what a stuck device' }],
   },
@@ -375,9 +368,9 @@ export const DEVICES = [
     harm: 'a model is asked for an offset that it does not have',
     changes: [
       [
-        TRAP,
-        '|| last - region->start >= region->length) return Verdict::refused;',
-        '|| access.address - region->start >= region->length) return Verdict::refused;',
+        'native/device/register_access_inside.cc',
+        '|| last - mapping->start >= mapping->length) return AccessVerdict::refused;',
+        '|| access.address - mapping->start >= mapping->length) return AccessVerdict::refused;',
       ],
     ],
     tests: [{ native: 'registers: an access that is not wholly' }],
@@ -387,9 +380,9 @@ export const DEVICES = [
     harm: 'a write that was forbidden reaches the device',
     changes: [
       [
-        TRAP,
-        'if (!permitted(region, access.address, access) || !permitted(region, last, access)) return Verdict::forbidden;',
-        'if (!permitted(region, access.address, access) && !permitted(region, last, access) && region->writable) return Verdict::forbidden;',
+        'native/device/register_access_inside.cc',
+        'if (!permitted(mapping, access.address, access) || !permitted(mapping, last, access)) return AccessVerdict::forbidden;',
+        'if (!permitted(mapping, access.address, access) && !permitted(mapping, last, access) && mapping->writable) return AccessVerdict::forbidden;',
       ],
     ],
     tests: [{ native: 'registers: a write through a mapping' }, { jest: 'test/device/registers.test.ts', named: 'protect()' }],
@@ -399,9 +392,9 @@ export const DEVICES = [
     harm: 'a write across the border of two pages reaches the one that forbids it',
     changes: [
       [
-        TRAP,
-        'if (!permitted(region, access.address, access) || !permitted(region, last, access)) return',
-        'if (!permitted(region, access.address, access)) return',
+        'native/device/register_access_inside.cc',
+        'if (!permitted(mapping, access.address, access) || !permitted(mapping, last, access)) return',
+        'if (!permitted(mapping, access.address, access)) return',
       ],
     ],
     tests: [{ jest: 'test/device/registers.test.ts' }, { native: 'registers' }],
@@ -409,7 +402,13 @@ export const DEVICES = [
   {
     title: 'registers: a failure of the model does not reach check()',
     harm: 'a fill passes for a value',
-    changes: [[TRAP, '    note_raw_failure(region, target.address, cause);\n  }\n  tell_access', '  }\n  tell_access']],
+    changes: [
+      [
+        'native/device/register_access_inside.cc',
+        '    note_raw_failure(mapping, target.address, cause);\n  }\n  tell_access',
+        '  }\n  tell_access',
+      ],
+    ],
     tests: [{ jest: 'test/device/registers.test.ts' }],
   },
   {

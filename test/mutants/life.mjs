@@ -20,8 +20,8 @@ export const LIFE = [
     changes: [
       [
         'native/core/registry.cc',
-        'for (RegionList* list : {&object->live, &object->suspended, &object->dead}) {',
-        'for (RegionList* list : {&object->live, &object->dead}) {',
+        'for (MappingList* list : {&object->live, &object->suspended, &object->dead}) {',
+        'for (MappingList* list : {&object->live, &object->dead}) {',
       ],
     ],
     tests: [{ jest: 'test/rules/l1-close.test.ts' }, { native: 'R12 closing a suspended' }],
@@ -105,7 +105,7 @@ export const LIFE = [
     changes: [
       [
         ENV,
-        '    for (uint32_t i = 0; i < held.handles; ++i) release_region_handle(held.region, held.creator && i == 0);\n',
+        '    for (uint32_t i = 0; i < held.handles; ++i) release_mapping_handle(held.mapping, held.creator && i == 0);\n',
         '    (void)held;\n',
       ],
     ],
@@ -207,9 +207,9 @@ export const LIFE = [
     harm: 'events come with the next ones, or never',
     changes: [
       [
-        SERVICE,
-        '  if (!g_announced.exchange(true)) service_wake();\n',
-        '  if (!g_announced.load()) service_wake();\n  g_announced.store(true);\n',
+        'native/core/service_inside.cc',
+        '  if (!g_service_bell.announced.exchange(true)) service_wake();\n',
+        '  if (!g_service_bell.announced.load()) service_wake();\n  g_service_bell.announced.store(true);\n',
       ],
     ],
     tests: [{ jest: 'test/observability.test.ts' }],
@@ -217,7 +217,13 @@ export const LIFE = [
   {
     title: 'L5 no thread says that it has looked at the events',
     harm: 'only the first events of a process wake a thread',
-    changes: [[SERVICE, 'void service_events_looked_at() { g_announced.store(false); }', 'void service_events_looked_at() {}']],
+    changes: [
+      [
+        SERVICE,
+        'void service_events_looked_at() { g_service_bell.announced.store(false); }',
+        'void service_events_looked_at() {}',
+      ],
+    ],
     tests: [{ jest: 'test/rules/l5-one-terminal-event.test.ts' }],
   },
   {
@@ -252,7 +258,9 @@ export const LIFE = [
   {
     title: 'L5 a writer that the others have overtaken writes nevertheless',
     harm: 'no thread gets events until the ring has gone round once more',
-    changes: [['native/fault/handler_inside.cc', '  while (is_later_round(round, before >> kRoundShift)) {\n', '  for (;;) {\n']],
+    changes: [
+      ['native/core/event_ring_inside.cc', '  while (is_later_round(round, before >> kRoundShift)) {\n', '  for (;;) {\n'],
+    ],
     tests: [{ native: 'L5' }],
   },
   {
@@ -353,8 +361,8 @@ export const LIFE = [
     changes: [
       [
         'native/binding/mappings.cc',
-        'if (!same || region->start < base || region->start + region->length > base + bytes.ByteLength()) {',
-        'if (!same || (region->start < base && region->start + region->length > base + bytes.ByteLength())) {',
+        'if (!same || mapping->start < base || mapping->start + mapping->length > base + bytes.ByteLength()) {',
+        'if (!same || (mapping->start < base && mapping->start + mapping->length > base + bytes.ByteLength())) {',
       ],
     ],
     tests: [{ jest: 'test/rules/i1-arguments.test.ts' }],

@@ -1,11 +1,10 @@
 /** Defects of revocation, R1 to R12. Each: `changes`, of which the text to be found is in its file once, and tests of which one must fail. */
-const MEMFD = 'native/core/memfd.cc';
+const MEMFD = 'native/base/memfd.cc';
 const REVOKER = 'native/core/revoker.cc';
 const MAPPING = 'native/core/mapping.cc';
-const HANDLER = 'native/fault/handler_inside.cc';
 const WAITS = 'native/core/wait_list.cc';
 const REGISTRY = 'native/core/registry.cc';
-const TABLE = 'native/core/region_table.cc';
+const TABLE = 'native/core/mapping_table.cc';
 
 export const REVOCATION = [
   {
@@ -86,14 +85,14 @@ export const REVOCATION = [
     changes: [
       [
         REVOKER,
-        `  publish_state(region, State::revoked);
+        `  publish_state(mapping, State::revoked);
   count_means(counts,`,
         `  count_means(counts,`,
       ],
       [
         REVOKER,
-        '  device_mapping_ended(region);\n  drop(before',
-        '  publish_state(region, State::revoked);\n  device_mapping_ended(region);\n  drop(before',
+        '  wake_waiters(mapping);\n  drop(before',
+        '  publish_state(mapping, State::revoked);\n  wake_waiters(mapping);\n  drop(before',
       ],
     ],
     tests: [{ native: 'R1 R2' }],
@@ -104,8 +103,8 @@ export const REVOCATION = [
     changes: [
       [
         REVOKER,
-        'if (piece.original && !region->trapped) return piece.vma.prot;',
-        'if (piece.original && !region->trapped) return region->base_prot();',
+        'if (piece.original && !mapping->trapped) return piece.vma.prot;',
+        'if (piece.original && !mapping->trapped) return mapping->base_prot();',
       ],
     ],
     tests: [{ native: 'R3 address' }],
@@ -181,8 +180,8 @@ RevokeCounts revoke_finish(`,
     changes: [
       [
         REGISTRY,
-        'region != nullptr; region = region->next) follow_gate(region);',
-        'region != nullptr; region = region->next) (void)region;',
+        'mapping != nullptr; mapping = mapping->next) follow_gate(mapping);',
+        'mapping != nullptr; mapping = mapping->next) (void)mapping;',
       ],
     ],
     tests: [{ jest: 'test/rules/one-truth-about-state.test.ts' }],
@@ -194,7 +193,7 @@ RevokeCounts revoke_finish(`,
       [
         MAPPING,
         '  if (may_be_refused(object)) return map_file_over(',
-        '  if (may_be_refused(object) && region->trapped) return map_file_over(',
+        '  if (may_be_refused(object) && mapping->trapped) return map_file_over(',
       ],
     ],
     tests: [{ jest: 'test/memory/refused-by-driver.test.ts' }],
@@ -210,7 +209,7 @@ RevokeCounts revoke_finish(`,
     harm: 'a page of a device that has been unplugged reaches its user',
     changes: [
       [
-        'native/core/pager.cc',
+        'native/device/pager.cc',
         'take_request(token, &request) && !request.device->removed.load() &&',
         'take_request(token, &request) &&',
       ],
@@ -222,9 +221,9 @@ RevokeCounts revoke_finish(`,
     harm: 'an answer lands in another mapping, which got the slot',
     changes: [
       [
-        'native/core/pager.cc',
-        'if (region == nullptr || region->generation != request.generation) return false;',
-        'if (region == nullptr) return false;',
+        'native/device/pager.cc',
+        'if (mapping == nullptr || mapping->generation != request.generation) return false;',
+        'if (mapping == nullptr) return false;',
       ],
     ],
     tests: [{ native: 'R6 an answer' }],
@@ -234,9 +233,9 @@ RevokeCounts revoke_finish(`,
     harm: "the device's close op is called twice",
     changes: [
       [
-        'native/core/device.cc',
-        '    MappingEnd* end = mapping->end.release();\n',
-        '    MappingEnd* end = new MappingEnd(*mapping->end);\n',
+        'native/device/device.cc',
+        '    MappingEnd* end = device_mapping->end.release();\n',
+        '    MappingEnd* end = new MappingEnd(*device_mapping->end);\n',
       ],
     ],
     tests: [{ native: 'R6 a mapping' }],
@@ -244,7 +243,7 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R6 a closed mapping does not tell its device',
     harm: 'the close op is never called',
-    changes: [[MAPPING, '    pager_let_go(region);\n  }\n  device_mapping_ended(region);\n', '    pager_let_go(region);\n  }\n']],
+    changes: [[MAPPING, '    if (mapping->ops != nullptr) mapping->ops->ended(mapping, true);\n', '']],
     tests: [{ native: 'R6 a mapping' }],
   },
   {
@@ -266,7 +265,7 @@ RevokeCounts revoke_finish(`,
     harm: 'at the limit of mappings revocation and fills fail',
     changes: [
       [
-        HANDLER,
+        'native/core/reserve_inside.cc',
         'if (ballast == nullptr || index + keep >= kBallast) return false;',
         'if (ballast == nullptr || index + keep < kBallast || true) return false;',
       ],
@@ -276,7 +275,9 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R7 single pages may use up all of the ballast',
     harm: 'nothing is left for a whole fill',
-    changes: [[HANDLER, 'const size_t keep = bytes <= kPageSize ? kBallast / 2 : 0;', 'const size_t keep = 0;']],
+    changes: [
+      ['native/fault/fill_inside.cc', 'const size_t keep = bytes <= kPageSize ? kBallast / 2 : 0;', 'const size_t keep = 0;'],
+    ],
     tests: [{ native: 'map count' }],
   },
   {
@@ -284,9 +285,9 @@ RevokeCounts revoke_finish(`,
     harm: 'where RLIMIT_AS is exceeded a raw access kills',
     changes: [
       [
-        HANDLER,
-        '  if (!plug_from_reserve(region, page)) return Plugged::not_at_all;\n',
-        '  if (page != 0) return Plugged::not_at_all;\n  plug_from_reserve(region, page);\n',
+        'native/fault/fill_inside.cc',
+        '  if (!plug_from_reserve(mapping, page)) return Plugged::not_at_all;\n',
+        '  if (page != 0) return Plugged::not_at_all;\n  plug_from_reserve(mapping, page);\n',
       ],
     ],
     tests: [{ native: 'R7 RLIMIT_AS exceeded' }],
@@ -296,7 +297,7 @@ RevokeCounts revoke_finish(`,
     harm: 'where RLIMIT_DATA is exceeded a raw access kills',
     changes: [
       [
-        HANDLER,
+        'native/fault/fill_inside.cc',
         '  if (!map_over(start, bytes, prot, MAP_SHARED, zero_fill_fd(), start)) return false;\n',
         '  if (start != 0) return false;\n',
       ],
@@ -308,7 +309,7 @@ RevokeCounts revoke_finish(`,
     harm: 'the fills of two mappings alias',
     changes: [
       [
-        HANDLER,
+        'native/fault/fill_inside.cc',
         '  if (!map_over(start, bytes, prot, MAP_SHARED, zero_fill_fd(), start)) return false;\n',
         '  if (!map_over(start, bytes, prot, MAP_SHARED, zero_fill_fd(), 0)) return false;\n',
       ],
@@ -324,7 +325,7 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R7 that nothing can be mapped over a range is forgotten',
     harm: 'a checked read of sealed memory dies',
-    changes: [[REVOKER, '  region->unfillable = sealed;\n', '  region->unfillable = false;\n']],
+    changes: [[REVOKER, '  mapping->unfillable = sealed;\n', '  mapping->unfillable = false;\n']],
     tests: [{ native: 'R7' }, { jest: 'test/kernel-cases/mseal.test.ts' }],
   },
   {
@@ -371,7 +372,7 @@ RevokeCounts revoke_finish(`,
     title: 'R9 resume forgets protections',
     harm: 'what protect() forbade is allowed after it',
     changes: [
-      [REVOKER, 'piece->end - piece->start, piece->prot) != 0)', 'piece->end - piece->start, region->base_prot()) != 0)'],
+      [REVOKER, 'piece->end - piece->start, piece->prot) != 0)', 'piece->end - piece->start, mapping->base_prot()) != 0)'],
     ],
     tests: [{ native: 'R9 R3' }],
   },
@@ -381,8 +382,8 @@ RevokeCounts revoke_finish(`,
     changes: [
       [
         REVOKER,
-        '  const uint64_t offset = object_offset_at(region, first->start);\n',
-        '  const uint64_t offset = region->object_offset + (first->start - region->start);\n',
+        '  const uint64_t offset = object_offset_at(mapping, first->start);\n',
+        '  const uint64_t offset = mapping->object_offset + (first->start - mapping->start);\n',
       ],
     ],
     tests: [{ native: 'R9 R3' }],
@@ -393,8 +394,8 @@ RevokeCounts revoke_finish(`,
     changes: [
       [
         REVOKER,
-        '    if (region->private_copy) return {EBUSY, "mmap"};\n',
-        '    if (region->private_copy && region->trapped) return {EBUSY, "mmap"};\n',
+        '    if (mapping->private_copy) return {EBUSY, "mmap"};\n',
+        '    if (mapping->private_copy && mapping->trapped) return {EBUSY, "mmap"};\n',
       ],
     ],
     tests: [{ native: 'R9 an object with a private' }],
@@ -403,7 +404,7 @@ RevokeCounts revoke_finish(`,
     title: 'R9 resume keeps the record that the fill was reported',
     harm: 'after suspend, touch, resume, revoke, touch no fault is published',
     changes: [
-      [REVOKER, 'region->unfillable = region->weak = region->told = false;', 'region->unfillable = region->weak = false;'],
+      [REVOKER, 'mapping->unfillable = mapping->weak = mapping->told = false;', 'mapping->unfillable = mapping->weak = false;'],
     ],
     tests: [{ native: 'R9 each phase' }, { jest: 'test/rules/r9-permanent-or-temporary.test.ts' }],
   },
@@ -413,7 +414,7 @@ RevokeCounts revoke_finish(`,
     changes: [
       [
         REVOKER,
-        '  region->retry_tag.store(0, std::memory_order_relaxed);  // a thread that faulted while it was away may try again\n',
+        '  mapping->retry_tag.store(0, std::memory_order_relaxed);  // a thread that faulted while it was away may try again\n',
         '',
       ],
     ],
@@ -422,7 +423,7 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R9 the fill of a suspension stays after resume',
     harm: 'writes of the suspension are read as data',
-    changes: [[REVOKER, '  region->extent_count = 0;\n  forget_fill(region);\n', '  region->extent_count = 0;\n']],
+    changes: [[REVOKER, '  mapping->extent_count = 0;\n  forget_fill(mapping);\n', '  mapping->extent_count = 0;\n']],
     tests: [{ native: 'R9' }],
   },
   {
@@ -445,8 +446,8 @@ RevokeCounts revoke_finish(`,
     changes: [
       [
         REVOKER,
-        '  if (covered != region->end) remember_extents(region, reader);\n',
-        '  if (covered != region->end && counts_nothing()) remember_extents(region, reader);\n',
+        '  if (covered != mapping->end) remember_extents(mapping, reader);\n',
+        '  if (covered != mapping->end && counts_nothing()) remember_extents(mapping, reader);\n',
       ],
       [
         REVOKER,
@@ -459,13 +460,13 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R10 only the first of the own pieces is remembered',
     harm: 'raw accesses behind a strange page kill',
-    changes: [[REVOKER, '    ++region->extent_count;\n', '    region->extent_count = 1;\n']],
+    changes: [[REVOKER, '    ++mapping->extent_count;\n', '    mapping->extent_count = 1;\n']],
     tests: [{ native: 'A2 R10' }],
   },
   {
     title: 'R11 threads that wait for a page are not woken when it is replaced',
     harm: 'they hang for ever',
-    changes: [['native/core/pager.cc', '  userfault_wake(region->start, region->end - region->start);\n', '']],
+    changes: [['native/device/pager.cc', '  userfault_wake(mapping->start, mapping->end - mapping->start);\n', '']],
     tests: [{ native: 'R11 a thread blocked in a page that never comes is released by revoke' }],
   },
   {
@@ -474,13 +475,13 @@ RevokeCounts revoke_finish(`,
     changes: [
       [
         REVOKER,
-        '  publish_state(region, State::revoked);\n  count_means',
-        '  publish_state(region, State::revoked);\n  pager_let_go(region);\n  count_means',
+        '  publish_state(mapping, State::revoked);\n  count_means',
+        '  publish_state(mapping, State::revoked);\n  if (mapping->ops != nullptr) mapping->ops->ended(mapping, true);\n  count_means',
       ],
       [
         REVOKER,
-        '  pager_let_go(region);\n  wake_waiters(region);\n  device_mapping_ended(region);',
-        '  wake_waiters(region);\n  device_mapping_ended(region);',
+        '  if (mapping->ops != nullptr) mapping->ops->ended(mapping, true);\n  wake_waiters(mapping);\n  drop(before',
+        '  wake_waiters(mapping);\n  drop(before',
       ],
     ],
     tests: [{ native: 'R11' }],
@@ -488,7 +489,9 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R11 waiters are not woken through the status word',
     harm: 'a wait never ends though its mapping is gone',
-    changes: [[REVOKER, 'if (region->waiters.load() != 0) futex_wake_shared(&status_words()[region->slot]);', '(void)region;']],
+    changes: [
+      [REVOKER, 'if (mapping->waiters.load() != 0) futex_wake_shared(&status_words()[mapping->slot]);', '(void)mapping;'],
+    ],
     tests: [{ native: 'R11' }],
   },
   {
@@ -541,7 +544,7 @@ RevokeCounts revoke_finish(`,
         'if (waiter->told || waiter->object != object || waiter->object_offset != object_offset) continue;',
         'if (waiter->told || waiter->object != object) continue;',
       ],
-      [WAITS, '  const uint64_t object_offset = object_offset_of(region, offset);\n  uint32_t told', '  uint32_t told'],
+      [WAITS, '  const uint64_t object_offset = object_offset_of(mapping, offset);\n  uint32_t told', '  uint32_t told'],
     ],
     tests: [{ native: 'R11 wake wakes' }],
   },
@@ -560,7 +563,7 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R12 close() leaves the memory in the range',
     harm: 'a stale view reads and writes the object',
-    changes: [[MAPPING, '    wake_waiters(region);\n    leave_zeros(region);\n', '    wake_waiters(region);\n']],
+    changes: [[MAPPING, '    wake_waiters(mapping);\n    leave_zeros(mapping);\n', '    wake_waiters(mapping);\n']],
     tests: [{ native: 'R12' }],
   },
   {
@@ -572,13 +575,13 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R12 the generation of a slot stays as it was',
     harm: 'a handle of a closed mapping attaches to another one',
-    changes: [[TABLE, '  ++region->generation;\n', '  if (region->generation == 0) region->generation = 1;\n']],
+    changes: [[TABLE, '  ++mapping->generation;\n', '  if (mapping->generation == 0) mapping->generation = 1;\n']],
     tests: [{ jest: 'test/rules/r12-no-aliasing.test.ts' }, { native: 'R12' }, { jest: 'test/memory/share.test.ts' }],
   },
   {
     title: 'R12 what was written to the fill of a closed range is not forgotten',
     harm: 'a later mapping there reads it',
-    changes: [[TABLE, '  if (region->used_zero_file) {\n', '  if (region->used_zero_file && region->trapped) {\n']],
+    changes: [[TABLE, '  if (mapping->used_zero_file) {\n', '  if (mapping->used_zero_file && mapping->trapped) {\n']],
     tests: [{ native: 'R12' }],
   },
   {
@@ -604,9 +607,9 @@ RevokeCounts revoke_finish(`,
     harm: 'a fault of the neighbour is taken for ours',
     changes: [
       [
-        HANDLER,
-        'return address >= entry.start && address < entry.end ? entry.region : nullptr;',
-        'return address >= entry.start && address < entry.end + kPageSize ? entry.region : nullptr;',
+        'native/core/mapping_table_inside.cc',
+        'return address >= entry.start && address < entry.end ? entry.mapping : nullptr;',
+        'return address >= entry.start && address < entry.end + kPageSize ? entry.mapping : nullptr;',
       ],
     ],
     tests: [{ native: 'the table finds' }],
@@ -616,9 +619,9 @@ RevokeCounts revoke_finish(`,
     harm: 'a fault in the last page kills',
     changes: [
       [
-        HANDLER,
-        'return address >= entry.start && address < entry.end ? entry.region : nullptr;',
-        'return address >= entry.start && address < entry.end - kPageSize ? entry.region : nullptr;',
+        'native/core/mapping_table_inside.cc',
+        'return address >= entry.start && address < entry.end ? entry.mapping : nullptr;',
+        'return address >= entry.start && address < entry.end - kPageSize ? entry.mapping : nullptr;',
       ],
     ],
     tests: [{ native: 'the table finds' }],
@@ -628,7 +631,7 @@ RevokeCounts revoke_finish(`,
     harm: 'with more than 512 mappings some faults kill',
     changes: [
       [
-        HANDLER,
+        'native/core/mapping_table_inside.cc',
         '    if (directory->items[middle].first <= address) low = middle;',
         '    if (directory->items[middle].first < address) low = middle;',
       ],
@@ -641,8 +644,8 @@ RevokeCounts revoke_finish(`,
     changes: [
       [
         REVOKER,
-        '  const Claim claim(region);\n  if (region->state.load() != State::live) return {};\n',
-        '  if (region->state.load() != State::live) return {};\n',
+        '  const Claim claim(mapping);\n  if (mapping->state.load() != State::live) return {};\n',
+        '  if (mapping->state.load() != State::live) return {};\n',
       ],
     ],
     tests: [{ native: 'zap' }],
@@ -665,8 +668,8 @@ RevokeCounts revoke_finish(`,
     changes: [
       [
         REVOKER,
-        '  void* at = reinterpret_cast<void*>(region->page_address(first));\n  const size_t bytes = count << region->page_shift;\n  if (madvise',
-        '  void* at = reinterpret_cast<void*>(region->page_address(0));\n  const size_t bytes = (first + count) << region->page_shift;\n  if (madvise',
+        '  void* at = reinterpret_cast<void*>(mapping->page_address(first));\n  const size_t bytes = count << mapping->page_shift;\n  if (madvise',
+        '  void* at = reinterpret_cast<void*>(mapping->page_address(0));\n  const size_t bytes = (first + count) << mapping->page_shift;\n  if (madvise',
       ],
     ],
     tests: [{ native: 'zap' }],

@@ -7,11 +7,11 @@
 #include <cerrno>
 #include <vector>
 
-#include "core/access_trace.h"
-#include "core/device.h"
-#include "core/linux_abi.h"
+#include "base/linux_abi.h"
 #include "core/service.h"
 #include "core/status_table.h"
+#include "device/access_trace.h"
+#include "device/device.h"
 #include "fixture.h"
 
 using namespace revocable;

@@ -5,8 +5,8 @@
 
 #include <cstring>
 
-#include "core/counters.h"
-#include "core/features.h"
+#include "base/counters.h"
+#include "base/features.h"
 #include "core/status_table.h"
 #include "fixture.h"
 #include "instruction_run.h"
@@ -37,12 +37,12 @@ struct Lost {
   }
   // Emulated: lost, and nothing mapped for it.
   bool without_fill(size_t page = 0) const {
-    return view.region->lost_cause(page) == Cause::past_end && (view.region->mark_of(page) & kMarkLostFilled) == 0 &&
-           view.status() == kStatusMarked && view.region->faults.load() == 1;
+    return view.mapping->lost_cause(page) == Cause::past_end && (view.mapping->mark_of(page) & kMarkLostFilled) == 0 &&
+           view.status() == kStatusMarked && view.mapping->faults.load() == 1;
   }
   bool with_fill(size_t page = 0) const {
-    return view.region->lost_cause(page) == Cause::past_end && (view.region->mark_of(page) & kMarkLostFilled) != 0 &&
-           view.region->faults.load() == 1;
+    return view.mapping->lost_cause(page) == Cause::past_end && (view.mapping->mark_of(page) & kMarkLostFilled) != 0 &&
+           view.mapping->faults.load() == 1;
   }
 };
 
@@ -262,7 +262,7 @@ TEST("A7 a load of a vector from a lost page gets the fill, and what the instruc
   asm volatile("movups (%1), %%xmm1\n movups %%xmm1, %0" : "=m"(words) : "r"(view.at + kPageSize - 4) : "xmm1");
   CHECK_EQ(words[0], 0x04030201u);
   CHECK_EQ(words[1] & words[2] & words[3], 0xffffffffu);
-  CHECK((view.region->mark_of(1) & kMarkLostFilled) != 0);
+  CHECK((view.mapping->mark_of(1) & kMarkLostFilled) != 0);
 }
 
 TEST("A7 a load of a vector under a mask from a lost page gets the fill where the mask enables it") {
@@ -319,7 +319,7 @@ TEST("A7 a load across the edge of a lost page gets real bytes before it and the
   uint32_t value = 0;
   asm volatile("movl (%1), %0" : "=r"(value) : "r"(view.at + kPageSize - 2));
   CHECK_EQ(value, 0xffff0403u);
-  CHECK((view.region->mark_of(1) & kMarkLostFilled) != 0);
+  CHECK((view.mapping->mark_of(1) & kMarkLostFilled) != 0);
 }
 
 TEST("A7 a load that begins on a lost page and ends on the next loses both") {
@@ -328,8 +328,8 @@ TEST("A7 a load that begins on a lost page and ends on the next loses both") {
   uint32_t value = 0;
   asm volatile("movl (%1), %0" : "=r"(value) : "r"(lost.view.at + kPageSize - 2));
   CHECK_EQ(value, 0xffffffffu);
-  CHECK_EQ(lost.view.region->lost_cause(0), Cause::past_end);
-  CHECK_EQ(lost.view.region->lost_cause(1), Cause::past_end);
+  CHECK_EQ(lost.view.mapping->lost_cause(0), Cause::past_end);
+  CHECK_EQ(lost.view.mapping->lost_cause(1), Cause::past_end);
 }
 
 TEST("A7 a page lost by a load stays lost when its file grows back, and takes writes of its own") {
@@ -349,7 +349,7 @@ TEST("A7 a page lost by a load stays lost when its file grows back, and takes wr
     uint32_t in_file = 0;
     REQUIRE(pread(lost.made.fd, &in_file, sizeof in_file, 0) == sizeof in_file);
     CHECK_EQ(in_file, 4711u);
-    CHECK_EQ(lost.view.region->faults.load(), 1u);
+    CHECK_EQ(lost.view.mapping->faults.load(), 1u);
     CHECK_EQ(g_counters.fills.load(), fills);  // counted when the page was lost
   }
 }
@@ -363,7 +363,7 @@ TEST("A7 a page that is locked in memory cannot be guarded, and gets its fill at
   if (mlock(view.at, kPageSize) != 0) check::skip("memory may not be locked");
   REQUIRE(ftruncate(made.fd, 0) == 0);
   CHECK_EQ(view.load(0), 0xffffffffu);
-  CHECK((view.region->mark_of(0) & kMarkLostFilled) != 0);
+  CHECK((view.mapping->mark_of(0) & kMarkLostFilled) != 0);
 }
 
 TEST("A7 threads that load from and store to a page they all lose read the fill or what was stored, and lose no store") {
@@ -385,7 +385,7 @@ TEST("A7 threads that load from and store to a page they all lose read the fill 
       CHECK_EQ(lost.view.load(i * 16), i + 1);
       CHECK_EQ(lost.view.load(kPageSize + i * 16), i + 1);
     }
-    CHECK_EQ(lost.view.region->faults.load(), 2u);
+    CHECK_EQ(lost.view.mapping->faults.load(), 2u);
   }
 }
 
@@ -400,9 +400,9 @@ TEST("A7 a page lost by a load is revoked, suspended and closed like any other")
   }
   const Lost lost(Fill::ones, 2);
   CHECK_EQ(lost.view.load(0), 0xffffffffu);
-  CHECK_OK(protect_pages(lost.view.region, 0, 2, Access::none));
+  CHECK_OK(protect_pages(lost.view.mapping, 0, 2, Access::none));
   CHECK_EQ(lost.view.load(0), 0xffffffffu);
-  CHECK_EQ(judge_access(lost.view.region, 0, 4, false).verdict, Verdict::lost);
+  CHECK_EQ(judge_access(lost.view.mapping, 0, 4, false).verdict, Verdict::lost);
 }
 
 #endif

@@ -11,12 +11,12 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "core/counters.h"
+#include "base/counters.h"
+#include "base/memfd.h"
+#include "base/spin.h"
 #include "core/event_ring.h"
-#include "core/memfd.h"
-#include "core/spin.h"
 #include "fault/guarded_copy.h"
-#include "fault/handler_inside.h"
+#include "fault/handler.h"
 #include "fixture.h"
 #include "stepping.h"
 
@@ -30,10 +30,10 @@ uint32_t in_file(int fd, size_t offset) {
   return value;
 }
 
-bool next_fault(RingReader* reader, const Region* region, Event* event) {
+bool next_fault(RingReader* reader, const Mapping* mapping, Event* event) {
   uint64_t dropped = 0;
   while (reader->next(event, &dropped)) {
-    if (event->slot == region->slot && event->generation == region->generation &&
+    if (event->slot == mapping->slot && event->generation == mapping->generation &&
         (event->kind == EventKind::fault_backing || event->kind == EventKind::fault_protection)) {
       return true;
     }
@@ -46,7 +46,7 @@ void number_pages(const View& view) {
 }
 
 // The diverted page is the object's again.
-bool settled(const View& view, size_t page) { return (view.region->mark_of(page) & kMarkStray) == 0; }
+bool settled(const View& view, size_t page) { return (view.mapping->mark_of(page) & kMarkStray) == 0; }
 
 }  // namespace
 
@@ -59,13 +59,13 @@ TEST("A7 past the end of a truncated file only the touched page is lost, and sta
   REQUIRE(ftruncate(made.fd, static_cast<off_t>(2 * kPageSize)) == 0);
   CHECK_EQ(view.load(3 * kPageSize + 16), 0u);
   Event event;
-  REQUIRE(next_fault(&reader, view.region, &event));
+  REQUIRE(next_fault(&reader, view.mapping, &event));
   CHECK_EQ(event.kind, EventKind::fault_backing);
   CHECK_EQ(event.cause, Cause::past_end);
   CHECK_EQ(event.offset, uint64_t{3 * kPageSize + 16});
   CHECK(!event.write);
-  CHECK_EQ(view.region->lost_cause(3), Cause::past_end);
-  CHECK_EQ(view.region->lost_cause(4), Cause::none);
+  CHECK_EQ(view.mapping->lost_cause(3), Cause::past_end);
+  CHECK_EQ(view.mapping->lost_cause(4), Cause::none);
   CHECK_EQ(view.state(), State::live);
   CHECK_EQ(view.status(), kStatusMarked);
   view.store(3 * kPageSize, 77);
@@ -77,7 +77,7 @@ TEST("A7 past the end of a truncated file only the touched page is lost, and sta
   CHECK_EQ(view.load(3 * kPageSize), 77u);
   CHECK_EQ(in_file(made.fd, 3 * kPageSize), 103u);
   for (const size_t page : {0, 1, 2, 4, 5}) CHECK_EQ(view.load(page * kPageSize), static_cast<uint32_t>(page + 100));
-  CHECK_EQ(view.region->faults.load(), 1u);
+  CHECK_EQ(view.mapping->faults.load(), 1u);
 }
 
 TEST("A7 a write past the end says that it was a write, and other mappings lose nothing by it") {
@@ -88,11 +88,11 @@ TEST("A7 a write past the end says that it was a write, and other mappings lose 
   REQUIRE(ftruncate(made.fd, static_cast<off_t>(kPageSize)) == 0);
   view.store(2 * kPageSize, 5);
   Event event;
-  REQUIRE(next_fault(&reader, view.region, &event));
+  REQUIRE(next_fault(&reader, view.mapping, &event));
   CHECK(event.write);
   CHECK_EQ(view.load(2 * kPageSize), 5u);
   REQUIRE(ftruncate(made.fd, static_cast<off_t>(4 * kPageSize)) == 0);
-  CHECK_EQ(other.region->lost_cause(2), Cause::none);
+  CHECK_EQ(other.mapping->lost_cause(2), Cause::none);
   CHECK_EQ(other.load(2 * kPageSize), 0u);
   CHECK_EQ(in_file(made.fd, 2 * kPageSize), 0u);
 }
@@ -128,7 +128,7 @@ TEST("A7 R1 an object that its owner in another process revoked is revoked here,
   CHECK_EQ(other.state(), State::revoked);
   CHECK_EQ(consumer->revoke_cause.load(), Cause::none);
   Event event;
-  CHECK(!next_fault(&reader, view.region, &event));
+  CHECK(!next_fault(&reader, view.mapping, &event));
 }
 
 TEST("A7 a checked copy past the end marks the page and fills it") {
@@ -138,11 +138,11 @@ TEST("A7 a checked copy past the end marks the page and fills it") {
   REQUIRE(ftruncate(made.fd, static_cast<off_t>(kPageSize)) == 0);
   uint64_t value = 0;
   CHECK(!guarded_load(view.at + 2 * kPageSize, 4, &value));
-  CHECK_EQ(view.region->lost_cause(2), Cause::none);
-  absorb_backing_fault(view.region, {.address = reinterpret_cast<uintptr_t>(view.at + 2 * kPageSize), .bus = true}, 0);
-  CHECK_EQ(judge_access(view.region, 2 * kPageSize, 4, false).verdict, Verdict::lost);
-  CHECK_EQ(judge_access(view.region, 2 * kPageSize, 4, false).cause, Cause::past_end);
-  CHECK_EQ(judge_access(view.region, 3 * kPageSize, 4, false).verdict, Verdict::fine);
+  CHECK_EQ(view.mapping->lost_cause(2), Cause::none);
+  absorb_backing_fault(view.mapping, {.address = reinterpret_cast<uintptr_t>(view.at + 2 * kPageSize), .bus = true}, 0);
+  CHECK_EQ(judge_access(view.mapping, 2 * kPageSize, 4, false).verdict, Verdict::lost);
+  CHECK_EQ(judge_access(view.mapping, 2 * kPageSize, 4, false).cause, Cause::past_end);
+  CHECK_EQ(judge_access(view.mapping, 3 * kPageSize, 4, false).verdict, Verdict::fine);
   CHECK(guarded_load(view.at + 2 * kPageSize, 4, &value));
   CHECK_EQ(value, uint64_t{0});
 }
@@ -206,9 +206,9 @@ TEST("A7 from the instruction on at which the fill of a lost page can be read it
       if (guarded_load(view.at + kPageSize, 4, &value)) seen = view.status() == 0 ? Seen::data : Seen::fill;
     };
     *within = run_interrupted(instructions, read, [&] {
-      absorb_backing_fault(view.region, {.any = true, .address = address, .write = true, .bus = true}, 0);
+      absorb_backing_fault(view.mapping, {.any = true, .address = address, .write = true, .bus = true}, 0);
     });
-    CHECK_EQ(view.region->lost_cause(1), Cause::past_end);
+    CHECK_EQ(view.mapping->lost_cause(1), Cause::past_end);
     view.close();
     munmap(view.at, 2 * kPageSize);
     return seen;
@@ -275,9 +275,9 @@ TEST("A7 a file that is truncated and grown in a tight loop is never taken for a
       view.store(page * kPageSize, 2);
       (void)view.load(page * kPageSize);
     }
-    CHECK_EQ(view.region->lost_cause(0), Cause::none);
+    CHECK_EQ(view.mapping->lost_cause(0), Cause::none);
     for (size_t page = 1; page < 4; ++page) {
-      const Cause cause = view.region->lost_cause(page);
+      const Cause cause = view.mapping->lost_cause(page);
       CHECK(cause == Cause::none || cause == Cause::past_end);
     }
     CHECK_EQ(view.state(), State::live);
@@ -308,7 +308,7 @@ TEST("A7 a write into a full tmpfs loses that page to no-space, and what was wri
   for (size_t page = 0; page < 64; ++page) {
     view.store(page * kPageSize, static_cast<uint32_t>(page + 1));
     CHECK_EQ(view.load(page * kPageSize), static_cast<uint32_t>(page + 1));
-    const Cause cause = view.region->lost_cause(page);
+    const Cause cause = view.mapping->lost_cause(page);
     if (cause == Cause::none) {
       CHECK_EQ(in_file(fd, page * kPageSize), static_cast<uint32_t>(page + 1));
     } else {
@@ -319,7 +319,7 @@ TEST("A7 a write into a full tmpfs loses that page to no-space, and what was wri
   CHECK(lost > 40 && lost < 64);
   CHECK_EQ(view.state(), State::live);
   Event event;
-  CHECK(next_fault(&reader, view.region, &event));
+  CHECK(next_fault(&reader, view.mapping, &event));
   CHECK_EQ(event.cause, Cause::no_space);
   CHECK(event.write);
   umount2(directory, MNT_DETACH);
@@ -334,7 +334,7 @@ TEST("A8 a raw write to a read-only mapping completes, reaches nobody, and is un
   RingReader reader;
   view.store(kPageSize, 99);
   Event event;
-  REQUIRE(next_fault(&reader, view.region, &event));
+  REQUIRE(next_fault(&reader, view.mapping, &event));
   CHECK_EQ(event.kind, EventKind::fault_protection);
   CHECK(event.write);
   CHECK_EQ(event.offset, uint64_t{kPageSize});
@@ -373,11 +373,11 @@ TEST("A8 protect none and read: raw access completes, reads give the fill, write
   const ForeignObject made = foreign_object(4 * kPageSize);
   const View view = map(made.object, {.fill = Fill::ones});
   number_pages(view);
-  CHECK_OK(protect_pages(view.region, 1, 1, Access::none));
-  CHECK_OK(protect_pages(view.region, 2, 1, Access::read));
-  CHECK_EQ(judge_access(view.region, kPageSize, 4, false).verdict, Verdict::protected_);
-  CHECK_EQ(judge_access(view.region, 2 * kPageSize, 4, true).verdict, Verdict::read_only);
-  CHECK_EQ(judge_access(view.region, 2 * kPageSize, 4, false).verdict, Verdict::fine);
+  CHECK_OK(protect_pages(view.mapping, 1, 1, Access::none));
+  CHECK_OK(protect_pages(view.mapping, 2, 1, Access::read));
+  CHECK_EQ(judge_access(view.mapping, kPageSize, 4, false).verdict, Verdict::protected_);
+  CHECK_EQ(judge_access(view.mapping, 2 * kPageSize, 4, true).verdict, Verdict::read_only);
+  CHECK_EQ(judge_access(view.mapping, 2 * kPageSize, 4, false).verdict, Verdict::fine);
   CHECK_EQ(view.load(kPageSize + 8), 0xffffffffu);
   view.store(kPageSize, 99);
   view.store(2 * kPageSize, 99);
@@ -386,7 +386,7 @@ TEST("A8 protect none and read: raw access completes, reads give the fill, write
   EVENTUALLY(settled(view, 1) && settled(view, 2));
   CHECK_EQ(maps_of(view.at + kPageSize, kPageSize).at(0).flags, std::string("---s"));
   CHECK_EQ(view.load(2 * kPageSize), 3u);
-  CHECK_OK(protect_pages(view.region, 0, 4, Access::read_write));
+  CHECK_OK(protect_pages(view.mapping, 0, 4, Access::read_write));
   EVENTUALLY(settled(view));
   for (size_t page = 0; page < 4; ++page) CHECK_EQ(view.load(page * kPageSize), static_cast<uint32_t>(page + 1));
 }
@@ -404,14 +404,14 @@ TEST("A8 forbidden writes in a storm never crash and never reach the object") {
   }
   threads.add([&] {
     for (int round = 0; round < check::rounds(3000); ++round)
-      CHECK_OK(protect_pages(view.region, 1, 2, round % 2 ? Access::none : Access::read));
+      CHECK_OK(protect_pages(view.mapping, 1, 2, round % 2 ? Access::none : Access::read));
   });
   threads.join();
   for (size_t page = 0; page < 4; ++page) {
     CHECK_EQ(in_file(made.fd, page * kPageSize), static_cast<uint32_t>(page + 1));
     for (uint32_t i = 0; i < 3; ++i) CHECK_EQ(in_file(made.fd, page * kPageSize + 4 + i * 4), 0u);
   }
-  CHECK_OK(protect_pages(view.region, 0, 4, Access::read));
+  CHECK_OK(protect_pages(view.mapping, 0, 4, Access::read));
   for (size_t page = 0; page < 4; ++page) {
     EVENTUALLY(settled(view, page));
     CHECK_EQ(view.load(page * kPageSize), static_cast<uint32_t>(page + 1));
@@ -423,7 +423,7 @@ TEST("A8 a private read-only mapping keeps its own copies through a forbidden wr
   const ForeignObject made = foreign_object(2 * kPageSize);
   const View view = map(made.object, {.private_copy = true});
   view.store(0, 7);
-  CHECK_OK(protect_pages(view.region, 0, 1, Access::read));
+  CHECK_OK(protect_pages(view.mapping, 0, 1, Access::read));
   view.store(4, 8);
   EVENTUALLY(settled(view, 0));
   CHECK_EQ(view.load(0), 7u);
@@ -445,11 +445,11 @@ TEST("R2 protect in a storm never kills an access that is permitted again and ag
     });
   }
   for (int round = 0; round < check::rounds(20000); ++round) {
-    CHECK_OK(protect_pages(view.region, 0, 2, round % 2 == 0 ? Access::none : Access::read_write));
+    CHECK_OK(protect_pages(view.mapping, 0, 2, round % 2 == 0 ? Access::none : Access::read_write));
   }
   stop = true;
   threads.join();
-  CHECK_OK(protect_pages(view.region, 0, 2, Access::read_write));
+  CHECK_OK(protect_pages(view.mapping, 0, 2, Access::read_write));
   EVENTUALLY(settled(view));
 }
 
@@ -463,7 +463,7 @@ TEST("A3 a deadly fill leaves SIGBUS deadly for raw access, and only for raw acc
       else revoke(made.object);
       uint64_t value;
       CHECK(!guarded_load(view.at, 4, &value));
-      if (truncated) absorb_backing_fault(view.region, {.address = reinterpret_cast<uintptr_t>(view.at), .bus = true}, 0);
+      if (truncated) absorb_backing_fault(view.mapping, {.address = reinterpret_cast<uintptr_t>(view.at), .bus = true}, 0);
       CHECK(!guarded_load(view.at, 4, &value));
       if (raw) view.load(0);
     });
@@ -486,7 +486,7 @@ TEST("A7 a file with no room on the map count loses its tail in one piece") {
     if (view.load(page * kPageSize) != 5u) CHECK_EQ(view.load(page * kPageSize), 5u);
   }
   for (size_t page = 2; page < kPages; page += 2)
-    CHECK(view.region->lost_cause(page) != Cause::none || view.state() == State::revoked);
+    CHECK(view.mapping->lost_cause(page) != Cause::none || view.state() == State::revoked);
   view.store(0, 6);
   CHECK(view.load(0) == 6u);
 }
@@ -494,10 +494,10 @@ TEST("A7 a file with no room on the map count loses its tail in one piece") {
 // Loses pages until the map count has no room for one more and a tail is lost in one piece.
 static void lose_until_tail(const ForeignObject& made, const View& view, size_t pages) {
   REQUIRE(ftruncate(made.fd, static_cast<off_t>(kPageSize)) == 0);
-  for (size_t page = pages - 2; page > 0 && view.region->lost_from.load() == UINTPTR_MAX; page -= 2) {
+  for (size_t page = pages - 2; page > 0 && view.mapping->lost_from.load() == UINTPTR_MAX; page -= 2) {
     view.store(page * kPageSize, 5);
   }
-  REQUIRE(view.region->lost_from.load() != UINTPTR_MAX);
+  REQUIRE(view.mapping->lost_from.load() != UINTPTR_MAX);
   REQUIRE(ftruncate(made.fd, static_cast<off_t>(pages * kPageSize)) == 0);
 }
 
@@ -508,12 +508,12 @@ TEST("A7 zap brings back a tail that was lost in one piece, and every page that 
   const ForeignObject made = foreign_object(kPages * kPageSize);
   const View view = map(made.object);
   lose_until_tail(made, view, kPages);
-  const size_t tail = view.region->page_of(view.region->lost_from.load());
-  for (const size_t page : {tail, tail + 1, kPages - 1}) CHECK(view.region->lost_cause(page) == Cause::past_end);
+  const size_t tail = view.mapping->page_of(view.mapping->lost_from.load());
+  for (const size_t page : {tail, tail + 1, kPages - 1}) CHECK(view.mapping->lost_cause(page) == Cause::past_end);
   CHECK_OK(zap(made.object, 0, kPages * kPageSize));
   CHECK_EQ(view.status(), 0u);
   for (size_t page = 1; page < kPages; ++page) {
-    if (view.region->lost_cause(page) != Cause::none || view.load(page * kPageSize) != 0)
+    if (view.mapping->lost_cause(page) != Cause::none || view.load(page * kPageSize) != 0)
       CHECK_EQ(page, size_t{0});  // its number
   }
   view.store((kPages - 1) * kPageSize, 7);
@@ -527,17 +527,17 @@ TEST("A7 a range of a tail that was lost in one piece comes back by itself") {
   const ForeignObject made = foreign_object(kPages * kPageSize);
   const View view = map(made.object);
   lose_until_tail(made, view, kPages);
-  const size_t tail = view.region->page_of(view.region->lost_from.load());
+  const size_t tail = view.mapping->page_of(view.mapping->lost_from.load());
   CHECK_OK(zap(made.object, (tail + 1) * kPageSize, 2 * kPageSize));
-  CHECK(view.region->lost_cause(tail) == Cause::past_end);
-  CHECK(view.region->lost_cause(tail + 1) == Cause::none);
-  CHECK(view.region->lost_cause(tail + 2) == Cause::none);
-  CHECK(view.region->lost_cause(tail + 3) == Cause::past_end);
-  CHECK(view.region->lost_cause(kPages - 1) == Cause::past_end);
+  CHECK(view.mapping->lost_cause(tail) == Cause::past_end);
+  CHECK(view.mapping->lost_cause(tail + 1) == Cause::none);
+  CHECK(view.mapping->lost_cause(tail + 2) == Cause::none);
+  CHECK(view.mapping->lost_cause(tail + 3) == Cause::past_end);
+  CHECK(view.mapping->lost_cause(kPages - 1) == Cause::past_end);
   view.store((tail + 2) * kPageSize, 7);
   view.store((tail + 3) * kPageSize, 8);
   CHECK_EQ(in_file(made.fd, (tail + 2) * kPageSize), 7u);
   CHECK_EQ(in_file(made.fd, (tail + 3) * kPageSize), 0u);
-  CHECK_OK(remap_pages(view.region, tail + 3, 1, 0));  // another page of the object, which is not lost
-  CHECK(view.region->lost_cause(tail + 3) == Cause::none);
+  CHECK_OK(remap_pages(view.mapping, tail + 3, 1, 0));  // another page of the object, which is not lost
+  CHECK(view.mapping->lost_cause(tail + 3) == Cause::none);
 }

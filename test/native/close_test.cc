@@ -4,8 +4,8 @@
 
 #include <cerrno>
 
-#include "core/counters.h"
-#include "core/region_table.h"
+#include "base/counters.h"
+#include "core/mapping_table.h"
 #include "fault/guarded_copy.h"
 #include "fixture.h"
 
@@ -35,8 +35,8 @@ TEST("R12 a closed range holds private zeros, whatever it held before") {
         Object* object = owned ? owned_object(4 * kPageSize) : foreign_object(4 * kPageSize).object;
         View view = map(object, {.fill = fill});
         view.store(0, 4711);
-        CHECK_OK(protect_pages(view.region, 1, 1, Access::none));
-        CHECK_OK(protect_pages(view.region, 2, 1, Access::read));
+        CHECK_OK(protect_pages(view.mapping, 1, 1, Access::none));
+        CHECK_OK(protect_pages(view.mapping, 2, 1, Access::read));
         if (revoked) revoke(object);
         if (revoked && fill != Fill::deadly) (void)view.load(0);
         view.close();
@@ -78,7 +78,7 @@ TEST("L1 object_close closes every mapping, is no revocation, and happens once")
   CHECK(!revoke_begin(object));
   CHECK_EQ(revoke_finish(object, false).mappings, 0u);
   CHECK_EQ(g_counters.revokes.load(), revokes);
-  for (View& view : views) release_region_handle(view.region, true);
+  for (View& view : views) release_mapping_handle(view.mapping, true);
   object_release(object);
   CHECK_EQ(g_counters.live.load(), uint64_t{0});
 }
@@ -88,17 +88,17 @@ TEST("L1 a mapping with two handles lives until the last is given back, or one c
   Object* object = owned_object(kPageSize);
   View view = map(object);
   view.store(0, 5);
-  Region* again = nullptr;
-  REQUIRE(acquire_region(view.region->slot, view.region->generation, &again));
-  release_region_handle(again, false);
+  Mapping* again = nullptr;
+  REQUIRE(acquire_mapping(view.mapping->slot, view.mapping->generation, &again));
+  release_mapping_handle(again, false);
   CHECK_EQ(view.load(), 5u);
-  REQUIRE(acquire_region(view.region->slot, view.region->generation, &again));
+  REQUIRE(acquire_mapping(view.mapping->slot, view.mapping->generation, &again));
   view.close();
   CHECK_EQ(again->state.load(), State::closed);
   CHECK_EQ(view.load(), 0u);
   const uint32_t slot = again->slot, generation = again->generation;
-  release_region_handle(again, true);
-  CHECK(!acquire_region(slot, generation, &again));
+  release_mapping_handle(again, true);
+  CHECK(!acquire_mapping(slot, generation, &again));
 }
 
 TEST("L1 L2 mappings closed in every order with revoke leave no record behind") {

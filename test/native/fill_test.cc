@@ -7,9 +7,9 @@
 #include <barrier>
 #include <cstring>
 
-#include "core/counters.h"
+#include "base/counters.h"
+#include "base/memfd.h"
 #include "core/event_ring.h"
-#include "core/memfd.h"
 #include "fixture.h"
 
 using namespace revocable;
@@ -57,11 +57,11 @@ void own_page_at(char* at) {
   close(stranger);
 }
 
-int count_events(RingReader* reader, EventKind kind, const Region* region) {
+int count_events(RingReader* reader, EventKind kind, const Mapping* mapping) {
   Event event;
   uint64_t dropped = 0;
   int found = 0;
-  while (reader->next(&event, &dropped)) found += event.kind == kind && event.slot == region->slot;
+  while (reader->next(&event, &dropped)) found += event.kind == kind && event.slot == mapping->slot;
   return found;
 }
 
@@ -121,7 +121,7 @@ TEST("A2 a revoked view reads its fill at every byte, and exactly one event tell
     size_t wrong = 0;
     for (size_t i = 0; i < view.span; ++i) wrong += view.at[i] != expected;
     CHECK_EQ(wrong, size_t{0});
-    CHECK_EQ(count_events(&reader, EventKind::fault_revoked, view.region), 1);
+    CHECK_EQ(count_events(&reader, EventKind::fault_revoked, view.mapping), 1);
     CHECK_EQ(view.state(), State::revoked);
     CHECK_EQ(view.status() & kStatusStateMask, static_cast<uint32_t>(State::revoked));
   }
@@ -156,7 +156,7 @@ TEST("A2 a page without permission reads the fill once its object is revoked") {
   start_library();
   Object* object = owned_object(4 * kPageSize);
   const View view = map(object, {.fill = Fill::ones});
-  CHECK_OK(protect_pages(view.region, 1, 1, Access::none));
+  CHECK_OK(protect_pages(view.mapping, 1, 1, Access::none));
   revoke(object);
   CHECK_EQ(view.load(kPageSize), 0xffffffffu);
   CHECK_EQ(view.load(0), 0xffffffffu);
@@ -320,7 +320,7 @@ TEST("A2 a fault of the stranger's page is the stranger's") {
     const View view = map(foreign_object(3 * kPageSize).object);
     const int stranger = memfd("stranger");
     REQUIRE(ftruncate(stranger, static_cast<off_t>(kPageSize)) == 0);
-    Object* object = view.region->object;
+    Object* object = view.mapping->object;
     mmap(view.at + kPageSize, kPageSize, PROT_READ, MAP_SHARED | MAP_FIXED, stranger, 0);
     revoke(object);
     REQUIRE(ftruncate(stranger, 0) == 0);

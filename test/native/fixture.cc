@@ -9,8 +9,8 @@
 #include <cstdio>
 #include <fstream>
 
-#include "core/linux_abi.h"
-#include "core/memfd.h"
+#include "base/linux_abi.h"
+#include "base/memfd.h"
 #include "core/registry.h"
 #include "core/status_table.h"
 #include "fault/handler_install.h"
@@ -41,7 +41,7 @@ char* own_range(size_t bytes) {
   return static_cast<char*>(at);
 }
 
-uint32_t View::word() const { return status_words()[region->slot].load(); }
+uint32_t View::word() const { return status_words()[mapping->slot].load(); }
 uint32_t View::status() const { return word() & kStatusSpecial; }
 
 bool sleeps_in_futex(int tid) {
@@ -52,8 +52,8 @@ bool sleeps_in_futex(int tid) {
 
 bool settled(const View& view) {
   const RegistryLock lock;
-  const Claim claim(view.region);
-  return view.region->stray_first > view.region->stray_last;
+  const Claim claim(view.mapping);
+  return view.mapping->stray_first > view.mapping->stray_last;
 }
 
 Failure try_map(Object* object, const MapOptions& options, View* view) {
@@ -71,7 +71,7 @@ Failure try_map(Object* object, const MapOptions& options, View* view) {
                            options.fill,
                            options.populate,
                            options.borrowed};
-  return map_region(request, &view->region);
+  return create_mapping(request, &view->mapping);
 }
 
 View map(Object* object, const MapOptions& options) {

@@ -5,11 +5,11 @@
 #include <thread>
 #include <vector>
 
+#include "base/failure.h"
+#include "base/page.h"
 #include "check.h"
-#include "core/failure.h"
 #include "core/mapping.h"
-#include "core/page.h"
-#include "core/region.h"
+#include "core/mapping_record.h"
 #include "core/registry.h"
 #include "core/revoker.h"
 
@@ -27,7 +27,7 @@ struct ForeignObject {
 };
 ForeignObject foreign_object(size_t bytes, const ObjectOptions& options = {});
 
-// Private anonymous memory, as the caller of map_region must own it.
+// Private anonymous memory, as the caller of create_mapping must own it.
 char* own_range(size_t bytes);
 
 struct MapOptions {
@@ -51,7 +51,7 @@ __attribute__((no_sanitize("thread"))) inline void store_word(void* at, uint32_t
 }
 
 struct View {
-  Region* region = nullptr;
+  Mapping* mapping = nullptr;
   char* at = nullptr;
   size_t span = 0;
 
@@ -59,8 +59,8 @@ struct View {
   void store(size_t offset, uint32_t value) const { store_word(at + offset, value); }
   uint32_t word() const;    // its status word
   uint32_t status() const;  // what is special about it
-  State state() const { return region->state.load(); }
-  void close() { release_region_handle(region, true); }
+  State state() const { return mapping->state.load(); }
+  void close() { release_mapping_handle(mapping, true); }
 };
 
 // Whether a thread of this process sleeps in futex(2) or futex_waitv(2): what it waits for has not come.

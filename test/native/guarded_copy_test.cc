@@ -140,10 +140,10 @@ TEST("A4 copies stop at a page that forbids the access") {
   const View view = map(owned_object(4 * kPageSize));
   char* edge = view.at + 2 * kPageSize;
   char buffer[512] = {};
-  CHECK_OK(protect_pages(view.region, 2, 1, Access::read));
+  CHECK_OK(protect_pages(view.mapping, 2, 1, Access::read));
   exact(guarded_copy(edge - 100, buffer, 200), 100, edge, Side::target, "read-only target");
   CHECK_EQ(guarded_copy(buffer, edge - 100, 200).done, size_t{200});
-  CHECK_OK(protect_pages(view.region, 2, 1, Access::none));
+  CHECK_OK(protect_pages(view.mapping, 2, 1, Access::none));
   exact(guarded_copy(buffer, edge - 100, 200), 100, edge, Side::source, "forbidden source");
 }
 

@@ -12,8 +12,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "core/counters.h"
-#include "core/memfd.h"
+#include "base/counters.h"
+#include "base/memfd.h"
 #include "fault/handler_install.h"
 #include "fixture.h"
 
@@ -421,7 +421,7 @@ TEST("A9 errno is as it was after every kind of fault of ours, also where the ha
     const View short_view = map(made.object);
     const View refused = map(owned_object(kPageSize));
     revoke(object);
-    revoke(refused.region->object);
+    revoke(refused.mapping->object);
     CHECK_EQ(ftruncate(made.fd, 0), 0);
     errno = 123;
     (void)view.load();
@@ -438,7 +438,7 @@ TEST("A9 errno is as it was after every kind of fault of ours, also where the ha
     const int after = errno_now();
     setrlimit(RLIMIT_DATA, &unlimited);
     CHECK_EQ(after, 123);
-    CHECK(refused.region->used_zero_file);
+    CHECK(refused.mapping->used_zero_file);
   }));
 }
 
@@ -452,7 +452,7 @@ TEST("A9 strangers' signals are counted and change nothing of ours") {
     *reinterpret_cast<volatile char*>(g_target) = 1;
     CHECK_EQ(g_counters.foreign.load(), uint64_t{1});
     CHECK_EQ(view.status(), 0u);
-    CHECK_EQ(view.region->faults.load(), 0u);
+    CHECK_EQ(view.mapping->faults.load(), 0u);
     revoke(object);
     CHECK_EQ(view.load(), 0u);
     CHECK_EQ(g_counters.foreign.load(), uint64_t{1});

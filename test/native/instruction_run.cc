@@ -6,8 +6,8 @@
 #include <cstring>
 #include <initializer_list>
 
-#include "core/page.h"
-#include "fault/vector_registers.h"
+#include "base/page.h"
+#include "instruction/vector_registers.h"
 
 #if defined(__x86_64__)
 

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "fault/instruction.h"
+#include "instruction/decode.h"
+#include "instruction/emulate.h"
+#include "instruction/vector.h"
 
 namespace revocable {
 

@@ -6,8 +6,8 @@
 #include <initializer_list>
 #include <random>
 
-#include "fault/instruction.h"
 #include "fixture.h"
+#include "instruction/decode.h"
 
 using namespace revocable;
 

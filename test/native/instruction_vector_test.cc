@@ -3,8 +3,8 @@
 #include <cstring>
 #include <vector>
 
-#include "fault/vector_registers.h"
 #include "fixture.h"
+#include "instruction/vector_registers.h"
 #include "instruction_run.h"
 
 using namespace revocable;

@@ -11,8 +11,8 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "core/features.h"
-#include "core/memfd.h"
+#include "base/features.h"
+#include "base/memfd.h"
 #include "fault/guarded_copy.h"
 #include "fixture.h"
 
@@ -193,7 +193,7 @@ TEST("R7 the map count exhausted: a view of differing protections is revoked as 
   const int status = check::run_in_child([] {
     start_library();
     const Subject subject(false, Fill::zeros);
-    for (size_t page = 0; page < 16; page += 2) CHECK_OK(protect_pages(subject.view.region, page, 1, Access::read));
+    for (size_t page = 0; page < 16; page += 2) CHECK_OK(protect_pages(subject.view.mapping, page, 1, Access::read));
     exhaust_map_count();
     const RevokeCounts counts = revoke(subject.object);
     CHECK_EQ(counts.failed, 0u);
@@ -314,7 +314,7 @@ TEST("R7 a sealed range of owned memory: truncation alone takes it away") {
     CHECK_EQ(counts.replaced, 0u);
     CHECK_EQ(counts.protected_, 1u);
     CHECK_EQ(counts.failed, 0u);
-    CHECK(subject.view.region->unfillable);
+    CHECK(subject.view.mapping->unfillable);
     CHECK_EQ(subject.view.state(), State::revoked);
     for (size_t at = 0; at < subject.view.span; at += kPageSize) CHECK(unreachable(subject.view, at));
   };
@@ -340,7 +340,7 @@ TEST("R7 a sealed range of somebody else's memory: guard pages, or counted as fa
     CHECK_EQ(counts.mappings, 1u);
     CHECK_EQ(counts.replaced, 0u);
     CHECK(!counts.truncated);
-    CHECK(subject.view.region->unfillable);
+    CHECK(subject.view.mapping->unfillable);
     CHECK_EQ(subject.view.state(), State::revoked);
     if (features().guard) {
       CHECK_EQ(counts.protected_, 1u);

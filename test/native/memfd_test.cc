@@ -1,5 +1,5 @@
 // The library's own files, whose seals revocation and fills rest on: no descriptor of them can undo either.
-#include "core/memfd.h"
+#include "base/memfd.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

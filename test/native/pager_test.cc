@@ -18,14 +18,14 @@
 #include <set>
 #include <utility>
 
-#include "core/counters.h"
-#include "core/device.h"
-#include "core/features.h"
-#include "core/linux_abi.h"
-#include "core/memfd.h"
-#include "core/pager.h"
-#include "core/region_table.h"
-#include "core/userfault.h"
+#include "base/counters.h"
+#include "base/features.h"
+#include "base/linux_abi.h"
+#include "base/memfd.h"
+#include "core/mapping_table.h"
+#include "device/device.h"
+#include "device/pager.h"
+#include "device/userfault.h"
 #include "fault/guarded_copy.h"
 #include "fixture.h"
 #include "stepping.h"
@@ -125,7 +125,7 @@ Object* region_of(const DeviceRef& device, size_t pages, Supply supply = {}) {
   CHECK_OK(pager_start(supply.ask_before_write));
   Object* object = nullptr;
   const Failure failure = object_create({.size = pages * kPageSize},
-                                        {.device = device, .supply = std::make_shared<Supply>(std::move(supply))}, &object);
+                                        {.backing = device, .supply = std::make_shared<Supply>(std::move(supply))}, &object);
   CHECK_OK(failure);
   return object;
 }
@@ -236,7 +236,7 @@ TEST("a first write that is refused reaches nobody, and readers go on") {
   const View view = map(object);
   CHECK_EQ(view.load(0), 1u);
   view.store(0, 77);
-  CHECK_EQ(judge_access(view.region, 0, 4, true).verdict, Verdict::read_only);
+  CHECK_EQ(judge_access(view.mapping, 0, 4, true).verdict, Verdict::read_only);
   EVENTUALLY(settled(view));
   CHECK_EQ(view.load(0), 1u);
   CHECK_EQ(view.load(kPageSize), 2u);
@@ -303,13 +303,13 @@ TEST("kernel case 28: even pages are refused with SIGBUS, odd ones supplied, and
     else ++refused;
   }
   CHECK_EQ(refused, kPages / 2);
-  CHECK_EQ(view.region->faults.load(), static_cast<uint32_t>(kPages / 2));
+  CHECK_EQ(view.mapping->faults.load(), static_cast<uint32_t>(kPages / 2));
   CHECK_EQ(model.faults(), uint64_t{kPages});
   // A raw view reads the fill there, and nothing is asked or counted again.
   for (size_t page = 0; page < kPages; page += 2) CHECK_EQ(view.load(page * kPageSize), 0u);
-  CHECK_EQ(view.region->faults.load(), static_cast<uint32_t>(kPages / 2));
+  CHECK_EQ(view.mapping->faults.load(), static_cast<uint32_t>(kPages / 2));
   CHECK_EQ(model.faults(), uint64_t{kPages});
-  CHECK_EQ(view.region->lost_cause(2), Cause::refused);
+  CHECK_EQ(view.mapping->lost_cause(2), Cause::refused);
 }
 
 TEST("kernel case 26: a page that was refused is asked for again after zap, and once supplied is there") {
@@ -368,7 +368,7 @@ TEST("an op that does not answer in time loses the page, and its late answer is 
   const View view = map(object);
   uint64_t value = 0;
   CHECK(!guarded_load(view.at, 4, &value));
-  CHECK_EQ(view.region->lost_cause(0), Cause::no_answer);
+  CHECK_EQ(view.mapping->lost_cause(0), Cause::no_answer);
   EVENTUALLY(model.expired() == 1);
   const auto content = content_of(0);
   CHECK(!pager_answer(token, {Answer::Kind::content, content.data(), kPageSize}));
@@ -388,7 +388,7 @@ TEST("an owner that touches its own page gets the fill and is told, and others g
   view = map(object);
   CHECK_EQ(view.load(0), 1u);
   CHECK_EQ(own_view.load(), 0u);
-  CHECK_EQ(view.region->device_mapping->self_faults.load(), 1u);
+  CHECK_EQ(view.mapping->device_mapping->self_faults.load(), 1u);
   EVENTUALLY(settled(view));
   CHECK_EQ(view.load(kPageSize), 2u);
   CHECK_EQ(model.faults(), uint64_t{2});
@@ -439,10 +439,10 @@ TEST("an owner that touches the page that it is asked for, and does not answer: 
   view = map(object);
   uint64_t value = 0;
   while (guarded_load(view.at, 4, &value) && !expired) {  // the fill, for a moment
-    settle_strays(view.region);
+    settle_strays(view.mapping);
   }
   EVENTUALLY(expired.load());
-  CHECK_EQ(view.region->lost_cause(0), Cause::no_answer);
+  CHECK_EQ(view.mapping->lost_cause(0), Cause::no_answer);
   CHECK_EQ(model.faults(), uint64_t{1});
 }
 
@@ -460,7 +460,7 @@ TEST("an owner that writes to the page whose first write it is asked about is as
   CHECK_EQ(view.load(0), 1u);
   for (uint32_t tries = 0; view.load(8) != 9u && tries < 1000; ++tries) {
     view.store(8, 9);
-    settle_strays(view.region);
+    settle_strays(view.mapping);
   }
   CHECK_EQ(view.load(8), 9u);
   CHECK_EQ(view.load(4), 1u);
@@ -492,12 +492,12 @@ TEST("pages that come together: as far as they are protected alike and neither l
   CHECK_EQ(view.load(4 * kPageSize), 7u);
   EVENTUALLY(settled(view));
   CHECK_EQ(view.load(5 * kPageSize), 7u);
-  CHECK_OK(protect_pages(view.region, 7, 1, Access::read));
+  CHECK_OK(protect_pages(view.mapping, 7, 1, Access::read));
   CHECK_EQ(view.load(7 * kPageSize), 7u);
 
   Object* zeros = region_of(model.device(), 8, {.kind = Supply::Kind::zeros, .around = 8});
   const View around = map(zeros);
-  CHECK_OK(protect_pages(around.region, 1, 1, Access::read));
+  CHECK_OK(protect_pages(around.mapping, 1, 1, Access::read));
   for (size_t page = 0; page < 8; ++page) CHECK_EQ(around.load(page * kPageSize), 0u);
 }
 
@@ -515,7 +515,7 @@ TEST("a thread that waits for a page which is then rearranged gets the page that
   Threads threads;
   threads.add([&] { seen = view.load(); });
   EVENTUALLY(first != 0);
-  CHECK_OK(remap_pages(view.region, 0, 1, 3 * kPageSize));
+  CHECK_OK(remap_pages(view.mapping, 0, 1, 3 * kPageSize));
   threads.join();
   CHECK_EQ(seen.load(), 4u);
   const auto content = content_of(0);
@@ -609,7 +609,7 @@ TEST("R6 a mapping's end is told exactly once, by close or by revoke, and not of
   start_library();
   Model model([](const Work&) {});
   Object* object = nullptr;
-  REQUIRE_OK(object_create({.size = 4 * kPageSize}, {.device = model.device()}, &object));
+  REQUIRE_OK(object_create({.size = 4 * kPageSize}, {.backing = model.device()}, &object));
   View first = map(object), second = map(object), third = map(object);
   first.close();
   EVENTUALLY(model.ends() == 1);
@@ -664,7 +664,7 @@ TEST("R6 an answer that was under way when its mapping was closed does not land 
   Model one([&](const Work& work) { first.take(work); }), two([&](const Work& work) { second.take(work); });
   Object *of_one = region_of(one.device(), 1), *of_two = region_of(two.device(), 1);
   View old = map(of_one), view;
-  const uint32_t slot = old.region->slot;
+  const uint32_t slot = old.mapping->slot;
   std::atomic<bool> mapped{false};
   std::atomic<uint32_t> read{1234};
   Threads threads;
@@ -677,7 +677,7 @@ TEST("R6 an answer that was under way when its mapping was closed does not land 
   REQUIRE(EVENTUALLY(first.token != 0));
   threads.add([&] {
     while (!mapped) sched_yield();
-    if (view.region != nullptr) read = view.load();
+    if (view.mapping != nullptr) read = view.load();
   });
   const auto pass_the_slot_on = [&] {
     old.close();
@@ -694,7 +694,7 @@ TEST("R6 an answer that was under way when its mapping was closed does not land 
   bool taken = true;
   const auto answer = [&] { taken = pager_answer(first.token, {Answer::Kind::content, wrong.data(), kPageSize}); };
   REQUIRE(run_interrupted_at(reinterpret_cast<const void*>(before_the_registry), pass_the_slot_on, answer));
-  REQUIRE(view.region->slot == slot);
+  REQUIRE(view.mapping->slot == slot);
   CHECK(!taken);
   const auto content = content_of(0);
   CHECK(pager_answer(second.token, {Answer::Kind::content, content.data(), kPageSize}));
@@ -714,7 +714,7 @@ TEST("the limit of a device that answers sooner holds while a page of a slower o
   const auto begun = std::chrono::steady_clock::now();
   uint64_t value;
   CHECK(!guarded_load(second.at, 4, &value));
-  CHECK_EQ(second.region->lost_cause(0), Cause::no_answer);
+  CHECK_EQ(second.mapping->lost_cause(0), Cause::no_answer);
   CHECK(std::chrono::steady_clock::now() - begun < std::chrono::seconds(5));
 }
 
@@ -788,7 +788,7 @@ TEST("rearranged pages are asked for by what they show") {
   Model model(supply);
   Object* object = region_of(model.device(), 8);
   const View view = map(object);
-  CHECK_OK(remap_pages(view.region, 0, 2, 5 * kPageSize));
+  CHECK_OK(remap_pages(view.mapping, 0, 2, 5 * kPageSize));
   CHECK_EQ(view.load(0), 6u);
   CHECK_EQ(view.load(kPageSize), 7u);
   CHECK_EQ(view.load(2 * kPageSize), 3u);

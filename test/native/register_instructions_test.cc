@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "core/counters.h"
+#include "base/counters.h"
 #include "instruction_opcodes.h"
 #include "register_fixture.h"
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "core/counters.h"
+#include "base/counters.h"
 #include "core/event_ring.h"
 #include "instruction_run.h"
 #include "register_fixture.h"
@@ -146,7 +146,7 @@ TEST("registers: an access under a mask is refused where a byte that it enables 
   Recording recording;
   const RegisterModel model{Recording::read, Recording::write, &recording};
   const RegisterDevice device(&model, {.fill = Fill::ones});
-  device.view.region->length = 100;  // as the library maps it, where the fixture maps whole pages
+  device.view.mapping->length = 100;  // as the library maps it, where the fixture maps whole pages
   uint8_t ramp[64] = {1, 2, 3};
   store_bytes(device.at(97), 0x7, ramp);
   CHECK_EQ(recording.seen, "W1@97 W2@98 ");

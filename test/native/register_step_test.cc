@@ -7,9 +7,9 @@
 #include <atomic>
 #include <functional>
 
-#include "core/counters.h"
-#include "core/features.h"
-#include "core/memfd.h"
+#include "base/counters.h"
+#include "base/features.h"
+#include "base/memfd.h"
 #include "core/service.h"
 #include "register_fixture.h"
 

@@ -17,16 +17,17 @@
 #include <random>
 #include <vector>
 
-#include "core/counters.h"
-#include "core/device.h"
+#include "base/counters.h"
+#include "base/linux_abi.h"
 #include "core/event_ring.h"
-#include "core/linux_abi.h"
-#include "core/register_bus.h"
-#include "fault/handler_inside.h"
+#include "device/device.h"
+#include "device/register_port.h"
+#include "device/register_step.h"
+#include "device/register_trap.h"
+#include "fault/handler.h"
 #include "fault/handler_install.h"
-#include "fault/machine_context.h"
-#include "fault/register_trap.h"
 #include "fixture.h"
+#include "instruction/machine_context.h"
 
 #if defined(__x86_64__)
 
@@ -93,11 +94,11 @@ struct Registers {
   Registers(const RegisterModel* behind, size_t bytes, const MapOptions& options = {}, uint32_t limit_ms = 5000) : model(behind) {
     start_library();
     device = device_create("registers", limit_ms, [] {});
-    ObjectOptions described{.name = "registers", .device = device, .registers = true};
+    ObjectOptions described{.name = "registers", .backing = device, .registers = true};
     CHECK_OK(object_create({.size = bytes}, described, &object));
     CHECK_OK(handlers_ensure());
-    bus_begin(object, {.model = behind, .device = device.get(), .region = 0, .bell = -1, .trapped = register_trap_reserve()});
-    device->buses.push_back(object->bus.load());
+    port_begin(object, {.model = behind, .device = device.get(), .region = 0, .bell = -1, .trapped = register_trap_reserve()});
+    device->ports.push_back(object->port.load());
     view = map(object, options);
   }
   template <typename T>
@@ -850,7 +851,7 @@ TEST("registers: an access that is not wholly within them is refused, and the mo
   Remembering model(8192);
   const RegisterModel behind = model.model();
   const Registers registers(&behind, 4100, {.fill = Fill::ones});
-  registers.view.region->length = 4100;  // as the library maps it, where the fixture maps whole pages
+  registers.view.mapping->length = 4100;  // as the library maps it, where the fixture maps whole pages
   CHECK_EQ(*registers.at<uint32_t>(4096), 0u);
   check_log(model, {{4096, 0, 4, false}});
   CHECK_EQ(*registers.at<uint64_t>(4096), ~uint64_t{0});
@@ -920,7 +921,7 @@ TEST("registers: once the gate is shut the model is not called, and accesses get
       if (round % 3 == 0) revoke(registers.object);
     }
     CHECK_EQ(wrong.load(), 0u);
-    release_region_handle(registers.view.region, true);
+    release_mapping_handle(registers.view.mapping, true);
     object_release(registers.object);
     device_forget(*registers.device);
   }
@@ -934,13 +935,13 @@ class Answering {
     start_library();
     thread_ = std::thread([this, limit_ms] { serve(limit_ms); });
     ready_.wait(0);
-    ObjectOptions described{.name = "registers", .device = device_, .registers = true};
+    ObjectOptions described{.name = "registers", .backing = device_, .registers = true};
     CHECK_OK(object_create({.size = 4096}, described, &object_));
     CHECK_OK(handlers_ensure());
-    bus_begin(object_, {.device = device_.get(), .bell = bell_, .trapped = register_trap_reserve()});
+    port_begin(object_, {.device = device_.get(), .bell = bell_, .trapped = register_trap_reserve()});
     {
       std::lock_guard guard(device_->lock);
-      device_->buses.push_back(object_->bus.load());
+      device_->ports.push_back(object_->port.load());
     }
     view = map(object_, {.fill = Fill::ones});
   }
@@ -969,7 +970,7 @@ class Answering {
     }
   }
   void answer(const Work& work) {
-    const auto [region, offset, width, what, low, high, thread, unused] = work.numbers;
+    const auto [mapping, offset, width, what, low, high, thread, unused] = work.numbers;
     uint64_t value = low | high << 32, read = 0;
     bool good = true, puts = (what & 1) == 0;
     if ((what & 1) != 0) good = model_(false, offset, static_cast<uint32_t>(width), &read);
@@ -1030,7 +1031,7 @@ TEST("registers: a model that fails, or is too slow, leaves the fill, and its an
   RingReader events;
   CHECK_EQ(*device.at(0), ~0u);
   slow = true;
-  device.view.region->object->bus.load()->limit_ms.store(20);
+  device.view.mapping->object->port.load()->limit_ms.store(20);
   size_t late = 0;
   // The first may have been left before the device's thread has looked, where the machine is busy.
   for (; !entered; ++late) CHECK_EQ(*device.at(4), ~0u);
@@ -1082,7 +1083,7 @@ TEST("registers: threads that wait for an answer are let go by a removal, with t
       threads.add([&] { got[3] = stepped_word(device.view.at + 16); });
       CHECK(check::eventually([&] { return asked == 1; }));
       if (round % 2 == 0) device_shut(device.device());
-      else revoke(device.view.region->object);
+      else revoke(device.view.mapping->object);
     }
     for (const auto& word : got) CHECK_EQ(word.load(), ~0u);
     go_on = true;

@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "core/counters.h"
+#include "base/counters.h"
 #include "fixture.h"
 
 using namespace revocable;
@@ -143,8 +143,8 @@ TEST("R1 private, read-only and rearranged mappings are revoked too") {
   const View moved = map(object);
   for (size_t page = 0; page < 4; ++page) shared.store(page * kPageSize, static_cast<uint32_t>(page + 1));
   copy.store(0, 99);  // its own page
-  CHECK_OK(remap_pages(moved.region, 0, 1, 3 * kPageSize));
-  CHECK_OK(remap_pages(moved.region, 2, 1, 0));
+  CHECK_OK(remap_pages(moved.mapping, 0, 1, 3 * kPageSize));
+  CHECK_OK(remap_pages(moved.mapping, 2, 1, 0));
   CHECK_EQ(moved.load(0), 4u);
   CHECK_EQ(moved.load(2 * kPageSize), 1u);
   const RevokeCounts counts = revoke(object);
@@ -178,10 +178,10 @@ TEST("R3 address, length, offset and each page's protection stay, also where mpr
   start_library();
   Object* object = owned_object(16 * kPageSize);
   const View view = map(object, {.offset = 4 * kPageSize, .span = 10 * kPageSize});
-  CHECK_OK(protect_pages(view.region, 1, 2, Access::read));
-  CHECK_OK(protect_pages(view.region, 4, 1, Access::none));
+  CHECK_OK(protect_pages(view.mapping, 1, 2, Access::read));
+  CHECK_OK(protect_pages(view.mapping, 4, 1, Access::none));
   CHECK_EQ(mprotect(view.at + 7 * kPageSize, kPageSize, PROT_READ), 0);  // behind the library's back
-  CHECK_OK(remap_pages(view.region, 9, 1, 0));
+  CHECK_OK(remap_pages(view.mapping, 9, 1, 0));
   const std::string before = shape(maps_of(view.at, view.span));
   CHECK_EQ(before, std::string("1 rw-s @4; 2 r--s @5; 1 rw-s @7; 1 ---s @8; 2 rw-s @9; 1 r--s @11; 1 rw-s @12; 1 rw-s @0; "));
   revoke(object);
@@ -221,7 +221,7 @@ TEST("R4 before any touch /proc/self/mem gives EIO and system calls EFAULT") {
     iovec local{&byte, 1}, remote{view.at, 1};
     CHECK_EQ(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), ssize_t{-1});
     CHECK_EQ(errno, EFAULT);
-    CHECK_EQ(view.region->faults.load(), 0u);
+    CHECK_EQ(view.mapping->faults.load(), 0u);
   }
 }
 
@@ -267,7 +267,7 @@ TEST("R5 a thousand maps racing one revoke leave none live") {
     for (View& view : views) {
       CHECK_EQ(view.load(), 0u);
       view.store(0, 1);  // refused: still the caller's own anonymous memory
-      if (view.region != nullptr) view.close();
+      if (view.mapping != nullptr) view.close();
       munmap(view.at, kPageSize);
     }
     first.close();

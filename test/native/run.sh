@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds and runs the tests of native/core and native/fault, without Node.
+# Builds and runs the tests of the native code without Node: all but its bindings.
 #
 #   test/native/run.sh [plain|asan|tsan|all] [part of a test's sentence or file name]
 #
@@ -23,7 +23,8 @@ build() {
   LANE=$1 FLAGS=$(lane_flags "$1") make --no-print-directory -s -j"${JOBS:-2}" -f - <<'MAKE'
 CXX ?= g++
 DIR := build/test-native/$(LANE)
-SOURCES := $(wildcard native/core/*.cc native/fault/*.cc test/native/*.cc)
+FOLDERS := base instruction core fault device
+SOURCES := $(wildcard $(FOLDERS:%=native/%/*.cc) test/native/*.cc)
 OBJECTS := $(SOURCES:%.cc=$(DIR)/%.o)
 CXXFLAGS := -std=c++20 -g1 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -I native -I include -I test/native $(FLAGS)
 

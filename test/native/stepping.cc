@@ -5,8 +5,8 @@
 
 #include <cerrno>
 
+#include "base/features.h"
 #include "check.h"
-#include "core/features.h"
 
 namespace revocable {
 

@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <vector>
 
-#include "core/counters.h"
+#include "base/counters.h"
 #include "core/event_ring.h"
 #include "fault/guarded_copy.h"
 #include "fixture.h"
@@ -72,7 +72,7 @@ TEST("R9 each phase of suspend, touch, resume, revoke and touch tells of its fir
       uint64_t dropped = 0;
       while (reader.next(&event, &dropped)) {
         if (event.kind == EventKind::object_changed) continue;
-        ++(event.kind == EventKind::fault_revoked && event.slot == view.region->slot ? touches : others);
+        ++(event.kind == EventKind::fault_revoked && event.slot == view.mapping->slot ? touches : others);
       }
       CHECK_EQ(others, 0);
       return touches;
@@ -88,9 +88,9 @@ TEST("R9 each phase of suspend, touch, resume, revoke and touch tells of its fir
       touch();
       CHECK_EQ(told(), 1);
       CHECK_EQ(g_counters.faults_suspended - suspended, phase);
-      view.region->retry_tag = 1;  // as a thread leaves it that was sent back
+      view.mapping->retry_tag = 1;  // as a thread leaves it that was sent back
       CHECK_OK(resume(object));
-      CHECK_EQ(view.region->retry_tag.load(), uint64_t{0});
+      CHECK_EQ(view.mapping->retry_tag.load(), uint64_t{0});
       touch();
       CHECK_EQ(told(), 0);
     }
@@ -101,7 +101,7 @@ TEST("R9 each phase of suspend, touch, resume, revoke and touch tells of its fir
     touch();
     CHECK_EQ(told(), 0);
     CHECK_EQ(g_counters.faults_revoked - revoked, uint64_t{1});
-    CHECK_EQ(view.region->faults.load(), 4u);
+    CHECK_EQ(view.mapping->faults.load(), 4u);
   }
 }
 
@@ -109,9 +109,9 @@ TEST("R9 R3 protections and rearranged pages are the same after resume") {
   start_library();
   Object* object = owned_object(8 * kPageSize);
   const View view = map(object);
-  CHECK_OK(protect_pages(view.region, 1, 2, Access::read));
-  CHECK_OK(protect_pages(view.region, 5, 1, Access::none));
-  CHECK_OK(remap_pages(view.region, 7, 1, 0));
+  CHECK_OK(protect_pages(view.mapping, 1, 2, Access::read));
+  CHECK_OK(protect_pages(view.mapping, 5, 1, Access::none));
+  CHECK_OK(remap_pages(view.mapping, 7, 1, 0));
   const auto before = maps_of(view.at, view.span);
   for (int round = 0; round < 3; ++round) {
     suspend_now(object);
@@ -140,7 +140,7 @@ TEST("R9 a page lost before a suspension is still lost after it") {
   REQUIRE(ftruncate(made.fd, static_cast<off_t>(4 * kPageSize)) == 0);
   suspend_now(made.object);
   CHECK_OK(resume(made.object));
-  CHECK_EQ(view.region->lost_cause(2), Cause::past_end);
+  CHECK_EQ(view.mapping->lost_cause(2), Cause::past_end);
   CHECK_EQ(view.load(2 * kPageSize + 4), 0u);
   view.store(2 * kPageSize, 6);
   uint32_t value = 0;
@@ -297,14 +297,14 @@ TEST("R9 A1 the word of a resumed mapping, or of one whose pages are as before, 
     suspend_now(object);
     CHECK_OK(resume(object));
     changed();
-    CHECK_OK(protect_pages(view.region, 1, 1, Access::read));
+    CHECK_OK(protect_pages(view.mapping, 1, 1, Access::read));
     view.store(kPageSize, 1);  // diverted
-    CHECK_OK(protect_pages(view.region, 1, 1, Access::read_write));
-    settle_strays(view.region);
+    CHECK_OK(protect_pages(view.mapping, 1, 1, Access::read_write));
+    settle_strays(view.mapping);
     changed();
   }
   const uint32_t quiet = view.word();
-  CHECK_OK(protect_pages(view.region, 2, 1, Access::read));
+  CHECK_OK(protect_pages(view.mapping, 2, 1, Access::read));
   CHECK_EQ(view.status(), kStatusMarked);
   CHECK_EQ(view.word(), quiet | kStatusMarked);  // what the pages show is the same
   suspend_now(object);

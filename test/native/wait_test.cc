@@ -10,7 +10,7 @@
 #include <chrono>
 #include <cstdlib>
 
-#include "core/features.h"
+#include "base/features.h"
 #include "fixture.h"
 
 using namespace revocable;
@@ -29,8 +29,8 @@ WaitResult woken_slice(Waiter* waiter) {
   return result;
 }
 
-WaitResult wait_once(Region* region, size_t offset, uint32_t expected) {
-  Waiter* waiter = wait_begin(region, offset, expected);
+WaitResult wait_once(Mapping* mapping, size_t offset, uint32_t expected) {
+  Waiter* waiter = wait_begin(mapping, offset, expected);
   const WaitResult result = woken_slice(waiter);
   wait_end(waiter);
   return result;
@@ -44,7 +44,7 @@ void wait_until(const View& view, WaitResult expected, End end) {
   Threads threads;
   threads.add([&] {
     tid = static_cast<pid_t>(syscall(SYS_gettid));
-    result = static_cast<uint32_t>(wait_once(view.region, 64, 0));
+    result = static_cast<uint32_t>(wait_once(view.mapping, 64, 0));
   });
   EVENTUALLY(tid.load() != 0 && sleeps_in_futex(tid.load()));
   end();
@@ -57,8 +57,8 @@ void every_end_of_a_wait() {
   for (int i = 0; i < 20; ++i) {
     Object* object = owned_object(kPageSize);
     View view = map(object), other = map(object);
-    wait_until(view, WaitResult::woken, [&] { CHECK_EQ(wake_word(view.region, 64, 1), 1u); });
-    wait_until(view, WaitResult::woken, [&] { CHECK_EQ(wake_word(other.region, 64, 5), 1u); });  // by the other mapping
+    wait_until(view, WaitResult::woken, [&] { CHECK_EQ(wake_word(view.mapping, 64, 1), 1u); });
+    wait_until(view, WaitResult::woken, [&] { CHECK_EQ(wake_word(other.mapping, 64, 5), 1u); });  // by the other mapping
     if (i % 4 == 0) wait_until(view, WaitResult::gone, [&] { revoke(object); });
     if (i % 4 == 1) wait_until(view, WaitResult::gone, [&] { view.close(); });
     if (i % 4 == 2) wait_until(view, WaitResult::gone, [&] { CHECK(object_close(object)); });
@@ -82,7 +82,7 @@ void no_wait_survives_a_racing_revoke() {
     for (WaitResult& result : results) {
       threads.add([&] {
         ++started;
-        result = wait_once(view.region, 0, 0);
+        result = wait_once(view.mapping, 0, 0);
       });
     }
     while (started.load() < round % 3) sched_yield();
@@ -108,7 +108,7 @@ void no_wake_is_lost() {
   Threads threads;
   threads.add([&] {
     for (int i = 0; i < count; ++i) {
-      Waiter* waiter = wait_begin(view.region, 0, 0);
+      Waiter* waiter = wait_begin(view.mapping, 0, 0);
       begun = waiter;
       if (woken_slice(waiter) != WaitResult::woken) ++lost;
       wait_end(waiter);
@@ -118,7 +118,7 @@ void no_wake_is_lost() {
   int woken = 0;
   while (!done) {
     if (begun.exchange(nullptr) == nullptr) continue;
-    if (wake_word(view.region, 0, 1) == 1) ++woken;
+    if (wake_word(view.mapping, 0, 1) == 1) ++woken;
   }
   threads.join();
   CHECK_EQ(lost, 0);
@@ -148,11 +148,11 @@ TEST("R11 no wake is lost without futex_waitv") {
 TEST("R11 a wake before the wait has gone to sleep is kept for it") {
   start_library();
   const View view = map(owned_object(kPageSize));
-  Waiter* waiter = wait_begin(view.region, 8, 0);
-  CHECK_EQ(wake_word(view.region, 8, 1), 1u);
+  Waiter* waiter = wait_begin(view.mapping, 8, 0);
+  CHECK_EQ(wake_word(view.mapping, 8, 1), 1u);
   CHECK_EQ(woken_slice(waiter), WaitResult::woken);
   wait_end(waiter);
-  CHECK_EQ(wake_word(view.region, 8, 1), 0u);
+  CHECK_EQ(wake_word(view.mapping, 8, 1), 0u);
 }
 
 TEST("R11 a wait for another value ends at once, one that nobody wakes is pending, one on a revoked mapping is gone") {
@@ -160,12 +160,12 @@ TEST("R11 a wait for another value ends at once, one that nobody wakes is pendin
   Object* object = owned_object(kPageSize);
   const View view = map(object);
   view.store(0, 5);
-  CHECK_EQ(wait_once(view.region, 0, 4), WaitResult::not_equal);
-  Waiter* waiter = wait_begin(view.region, 0, 5);
+  CHECK_EQ(wait_once(view.mapping, 0, 4), WaitResult::not_equal);
+  Waiter* waiter = wait_begin(view.mapping, 0, 5);
   CHECK_EQ(wait_slice(waiter, 3'000'000), WaitResult::pending);
   wait_end(waiter);
   revoke(object);
-  CHECK_EQ(wait_once(view.region, 0, 5), WaitResult::gone);
+  CHECK_EQ(wait_once(view.mapping, 0, 5), WaitResult::gone);
 }
 
 TEST("R11 wake wakes as many as asked, of this word and no other") {
@@ -177,17 +177,17 @@ TEST("R11 wake wakes as many as asked, of this word and no other") {
   for (int i = 0; i < 5; ++i) {
     threads.add([&, i] {
       tids[i] = static_cast<pid_t>(syscall(SYS_gettid));
-      const WaitResult result = wait_once(view.region, i < 4 ? 64 : kPageSize + 64, 0);
+      const WaitResult result = wait_once(view.mapping, i < 4 ? 64 : kPageSize + 64, 0);
       if (result == WaitResult::woken) ++(i < 4 ? woken : on_other);
     });
   }
   for (auto& tid : tids) EVENTUALLY(tid.load() != 0 && sleeps_in_futex(tid.load()));
-  CHECK_EQ(wake_word(view.region, 64, 2), 2u);
+  CHECK_EQ(wake_word(view.mapping, 64, 2), 2u);
   EVENTUALLY(woken.load() == 2);
-  CHECK_EQ(wake_word(view.region, 64, 10), 2u);
+  CHECK_EQ(wake_word(view.mapping, 64, 10), 2u);
   EVENTUALLY(woken.load() == 4);
   CHECK_EQ(on_other.load(), 0);
-  CHECK_EQ(wake_word(view.region, kPageSize + 64, UINT32_MAX), 1u);
+  CHECK_EQ(wake_word(view.mapping, kPageSize + 64, UINT32_MAX), 1u);
   threads.join();
   CHECK_EQ(on_other.load(), 1);
 }
@@ -202,11 +202,11 @@ TEST("R11 waits and wakes reach across processes") {
   std::atomic<pid_t> tid{0};
   threads.add([&] {
     tid = static_cast<pid_t>(syscall(SYS_gettid));
-    result = static_cast<uint32_t>(wait_once(view.region, 128, 0));
+    result = static_cast<uint32_t>(wait_once(view.mapping, 128, 0));
   });
   EVENTUALLY(tid.load() != 0 && sleeps_in_futex(tid.load()));
   std::atomic<uint32_t> woken{0};
-  threads.add([&] { CHECK(check::eventually([&] { return (woken = wake_word(view.region, 64, 1)) == 1; })); });
+  threads.add([&] { CHECK(check::eventually([&] { return (woken = wake_word(view.mapping, 64, 1)) == 1; })); });
   const int status = check::run_in_child([&] {
     void* at = mmap(nullptr, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, object->fd, 0);
     CHECK(at != MAP_FAILED);
@@ -227,7 +227,7 @@ TEST("R11 a wait on a thread of its own ends by wake, timeout, cancel and revoke
       View view = map(object);
       std::atomic<int> calls{0};
       std::atomic<uint32_t> got{99};
-      Waiter* waiter = wait_begin(view.region, 0, 0);
+      Waiter* waiter = wait_begin(view.mapping, 0, 0);
       const std::string end = how;
       REQUIRE_OK(wait_on_thread(waiter, end == "timeout" ? 1'000'000 : -1, [&, waiter](WaitResult result) {
         wait_end(waiter);
@@ -236,7 +236,7 @@ TEST("R11 a wait on a thread of its own ends by wake, timeout, cancel and revoke
       }));
       WaitResult expected = WaitResult::timed_out;
       if (end == "wake") {
-        CHECK_EQ(wake_word(view.region, 0, 1), 1u);
+        CHECK_EQ(wake_word(view.mapping, 0, 1), 1u);
         expected = WaitResult::woken;
       } else if (end == "cancel") {
         wait_cancel(waiter);
@@ -262,7 +262,7 @@ TEST("R11 a thousand sleepers on one mapping are all woken by its revocation") {
   const int count = check::kTsan ? 100 : 1000;
   std::atomic<int> gone{0}, finished{0};
   for (int i = 0; i < count; ++i) {
-    Waiter* waiter = wait_begin(view.region, static_cast<size_t>(i % 1024) * 4, 0);
+    Waiter* waiter = wait_begin(view.mapping, static_cast<size_t>(i % 1024) * 4, 0);
     REQUIRE_OK(wait_on_thread(waiter, -1, [&, waiter](WaitResult result) {
       wait_end(waiter);
       gone += result == WaitResult::gone;

@@ -1,0 +1,7 @@
+#include "base/counters.h"
+
+namespace revocable {
+
+Counters g_counters;
+
+}  // namespace revocable

@@ -1,0 +1,45 @@
+// Results of work that was done on other threads, for the environment that asked for it.
+#pragma once
+
+#include <uv.h>
+
+#include <atomic>
+#include <cstddef>
+#include <mutex>
+#include <vector>
+
+#include "base/failure.h"
+#include "core/mapping_record.h"
+#include "core/wait_list.h"
+
+namespace revocable::binding {
+
+// The outcome of something that ran on another thread, matched to its promise by a token.
+struct Completion {
+  double token = 0;
+  Failure failure = {};
+  RevokeCounts counts = {};
+  bool by_this_call = false;
+  WaitResult wait = WaitResult::pending;
+};
+
+// Shared with the threads that deliver: it outlives the environment, which takes its handle away when it goes.
+class Mailbox {
+ public:
+  explicit Mailbox(uv_async_t* async) : async_(async) {}
+  // Room for one more, taken when the work begins: when it ends there may be no memory, and a removal must not fail for that.
+  void expect();
+  void deliver(const Completion& completion);
+  void ring();  // events may have been pushed
+  std::vector<Completion> take();
+  void shut();
+
+ private:
+  std::mutex lock_;
+  uv_async_t* async_;
+  std::vector<Completion> completions_;
+  std::atomic<bool> filled_{false};  // so that looking for nothing does not wait for whoever is ringing
+  size_t expected_ = 0;
+};
+
+}  // namespace revocable::binding
