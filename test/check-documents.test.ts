@@ -6,8 +6,8 @@ import { temporaryDirectory } from './support/temporary.js';
 
 const ROOT = join(__dirname, '..');
 
-function check(directory: string): { status: number | null; faults: string[] } {
-  const program = join(ROOT, 'scripts', 'check-documents.mjs');
+function check(directory: string, name = 'check-documents.mjs'): { status: number | null; faults: string[] } {
+  const program = join(ROOT, 'scripts', name);
   const { status, stderr } = spawnSync(process.execPath, [program, directory], { encoding: 'utf8' });
   return { status, faults: stderr.split('\n').filter((line) => line !== '') };
 }
@@ -52,4 +52,17 @@ test('a misspelt word is found, and a word within code is not', () => {
   const input = 'A mapping is revokked, by `revokked`.\n\n```sh\nrevokked\n```\n';
   const { status, stdout } = spawnSync(process.execPath, argv, { cwd: ROOT, input, encoding: 'utf8' });
   expect({ status, stdout }).toEqual({ status: 1, stdout: 'revokked\n' });
+});
+
+test('ARCHITECTURE names files that are there, and functions that are in them', () => {
+  expect(check(ROOT, 'check-architecture.mjs')).toEqual({ status: 0, faults: [] });
+});
+
+test('a file and a function that ARCHITECTURE names and are not there are found', () => {
+  const calls = '| 1 | `docs/a.ts` `here`, `gone` | what |\n| 2 | the same file, `here` | what |\n| 3 | `b.ts` `here` | what |\n';
+  const directory = documents({ 'ARCHITECTURE.md': `\`X.h\` is any file.\n\n${calls}`, 'docs/a.ts': 'here();\n' });
+  expect(check(directory, 'check-architecture.mjs')).toEqual({
+    status: 1,
+    faults: ['ARCHITECTURE.md:3: no gone in docs/a.ts', 'ARCHITECTURE.md:5: no file b.ts', 'ARCHITECTURE.md:5: no here in '],
+  });
 });
