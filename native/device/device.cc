@@ -76,7 +76,7 @@ static bool shut_once(Device& device) {
 
 bool device_is_shut(Device& device) {
   if (!device.removed.load()) return false;
-  // Whoever asks first brings them to follow.
+  // The gates of the regions follow before any thread is answered "removed".
   if (!device.regions_shut.load()) revoke_gates_of(device);
   device.regions_shut.store(true);
   return true;

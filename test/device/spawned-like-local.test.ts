@@ -123,7 +123,7 @@ describe.each(PLACES)('a device whose ops run %s', (_where, make) => {
     expect([await first(0, mapping), await first(1, mapping)]).toEqual([4, 5]);
   });
 
-  test('the memory of a region asks nobody, and is what the mappings show', async () => {
+  test('the memory of a region asks no op, and is what the mappings show', async () => {
     const region = device.region('ram1');
     region.memory.write8(0, 9);
     expect(device.opCounts.fault).toBe(0);
