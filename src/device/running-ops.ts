@@ -1,4 +1,5 @@
 /** The asynchronous ops of one device that are under way. */
+import { within } from './within.js';
 import { awaitOp, callingOps, runOp } from './ops-on-stack.js';
 import { propertyOf } from './device-errors.js';
 
@@ -199,9 +200,7 @@ export class RunningOps {
     if (ops.length === 0) return;
     const left = new Set(ops);
     const all = Promise.all(ops.map((op) => over(op).then(() => left.delete(op))));
-    let timer: NodeJS.Timeout | undefined;
-    await Promise.race([all, new Promise((resolve) => (timer = setTimeout(resolve, end - performance.now())))]);
-    clearTimeout(timer);
+    await within(end - performance.now(), all);
     for (const op of left) this.#forget(op);
   }
 

@@ -334,6 +334,26 @@ describe('R6 an op that calls unplug() and goes on', () => {
     expect(own).toMatchObject([{ removedByThisCall: true, abandonedOps: 0 }]);
   });
 
+  test('for ever, beside another that hangs: no time is left for the second, and no timer is asked for less', async () => {
+    const run = await runInChild(async (lib) => {
+      const made: import('revocable-mmap').Device = new lib.Device({
+        name: 'slow',
+        regions: [{ size: 4096 }],
+        opTimeout: 50,
+        ops: {
+          ioctl: async (_file, command) => {
+            if (command === 2) await made.unplug();
+            await new Promise(() => undefined);
+          },
+        },
+      });
+      const file = made.open();
+      for (const command of [1, 2]) file.ioctl(command).catch(() => undefined);
+      return (await made.unplug()).abandonedOps;
+    });
+    expect(run).toMatchObject({ status: 0, signal: null, stderr: '', value: 2 });
+  });
+
   test('a listener that calls unplug() while the first call aborts: one removal', async () => {
     const reports: Promise<RemovalReport>[] = [];
     const told: RemovalReport[] = [];

@@ -36,7 +36,7 @@ function impose(
 
 /** It ended well, no exception, nothing live, checked access refused: true of every rung of the ladder. */
 function expectRevoked(run: Awaited<ReturnType<typeof runChild>>, owned: boolean): Outcome {
-  expect(run).toMatchObject({ status: 0, signal: null });
+  expect(run).toMatchObject({ status: 0, signal: null, stderr: '' });
   const outcome = JSON.parse(run.stdout) as Outcome;
   const { means, mappings } = outcome.report;
   expect(new Set(outcome.checkedHeld)).toEqual(new Set(['ERR_MAPPING_REVOKED']));

@@ -49,12 +49,13 @@ export function runNode(argv: string[], options: ChildOptions = {}): Promise<Chi
 }
 
 /**
- * Flags of Node for a child under a limit of memory. It needs nothing itself while the limit holds: no compiler thread, and all the
- * memory for young objects from the start.
+ * Flags of Node for a child under a limit of memory. It needs nothing itself while the limit holds: no compiler, whose code needs
+ * pages, and all the memory for young objects from the start.
  */
 export const ROOMY = [
   '--no-opt',
   '--no-maglev',
+  '--no-sparkplug',
   '--single-threaded',
   '--min-semi-space-size=16',
   '--max-semi-space-size=16',
