@@ -95,11 +95,7 @@ it('every table is compared', () => {
 
 it('the flags of a traced access are those of C++', () => {
   const { write, raw, failed } = enums.TRACE_FLAGS;
-  expect(enumsNamed('Flags')).toContainEqual([
-    ['kWrite', write],
-    ['kRaw', raw],
-    ['kFailed', failed],
-  ]);
+  expect(SOURCES).toContain(`constexpr uint32_t kWrite = ${write}, kRaw = ${raw}, kFailed = ${failed};`);
 });
 
 it.each([

@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kHeadNumbers = 2, kRecordNumbers = 8;
 constexpr size_t kMostTaken = 128;
-constexpr uint32_t kWrite = 1, kRaw = 2, kFailed = 4;  // TRACE_FLAGS in src/native.ts
+constexpr uint32_t kWrite = 1, kRaw = 2, kFailed = 4;  // TRACE_FLAGS in src/native/enums.ts
 
 uint64_t clock_ns() { return static_cast<uint64_t>(spin_clock_ns()); }
 
