@@ -21,6 +21,7 @@
         "native/binding/convert.cc",
         "native/binding/devices.cc",
         "native/binding/env_state.cc",
+        "native/binding/loop_wake.cc",
         "native/binding/loop_watches.cc",
         "native/binding/mailbox.cc",
         "native/binding/mappings.cc",

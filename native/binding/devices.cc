@@ -81,8 +81,9 @@ Napi::Value is_register_model(const Napi::CallbackInfo& info) {
 Failure begin_registers(EnvState& state, Object* object, const ObjectOptions& options, const RegisterModel* model) {
   const DeviceRef device = std::static_pointer_cast<Device>(options.backing);
   if (model != nullptr) state.shut_before_models(device);
-  const int bell = state.watches->registers();
-  if (bell < 0) return {EMFILE, "eventfd"};
+  int bell = -1;
+  const Failure failure = state.watches->registers(&bell);
+  if (failure) return failure;
   port_begin(object, {.model = model,
                       .device = device.get(),
                       .region = options.device_region,

@@ -1,14 +1,13 @@
 // Results of work that was done on other threads, for the environment that asked for it.
 #pragma once
 
-#include <uv.h>
-
 #include <atomic>
 #include <cstddef>
 #include <mutex>
 #include <vector>
 
 #include "base/failure.h"
+#include "binding/loop_wake.h"
 #include "core/mapping_record.h"
 #include "core/wait_list.h"
 
@@ -23,10 +22,10 @@ struct Completion {
   WaitResult wait = WaitResult::pending;
 };
 
-// Shared with the threads that deliver: it outlives the environment, which takes its handle away when it goes.
+// Shared with the threads that deliver: it outlives the environment, which takes its wake away when it goes.
 class Mailbox {
  public:
-  explicit Mailbox(uv_async_t* async) : async_(async) {}
+  explicit Mailbox(LoopWake* wake) : wake_(wake) {}
   // Room for one more, taken when the work begins: when it ends there may be no memory, and a removal must not fail for that.
   void expect();
   void deliver(const Completion& completion);
@@ -36,7 +35,7 @@ class Mailbox {
 
  private:
   std::mutex lock_;
-  uv_async_t* async_;
+  LoopWake* wake_;
   std::vector<Completion> completions_;
   std::atomic<bool> filled_{false};  // so that looking for nothing does not wait for whoever is ringing
   size_t expected_ = 0;

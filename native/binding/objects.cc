@@ -10,8 +10,8 @@
 namespace revocable::binding {
 namespace {
 
-// start(status: Uint8Array, described: Float64Array): opens what the library needs and maps the status table over the memory of
-// `status`, whole pages of a SharedArrayBuffer. `described` is where mappings are described. Once in each environment, before
+// start(status: Uint8Array, described: Float64Array, libuv: boolean): opens what the library needs and maps the status table over the memory of
+// `status`, whole pages of a SharedArrayBuffer. `described` is where mappings are described. `libuv`: the runtime is Node, whose event loop can watch descriptors. Once in each environment, before
 // anything else.
 Napi::Value start(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -26,7 +26,7 @@ Napi::Value start(const Napi::CallbackInfo& info) {
   if (mmap(at, kStatusBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, status_table_fd(), 0) == MAP_FAILED) {
     return to_js(env, Failure::from_errno("mmap"));
   }
-  env.SetInstanceData(new EnvState(env, info[1].As<Napi::Float64Array>()));
+  env.SetInstanceData(new EnvState(env, at, info[1].As<Napi::Float64Array>(), to_bool(info[2])));
   return env.Null();
 }
 

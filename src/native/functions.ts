@@ -115,9 +115,9 @@ export interface Native extends DeviceFunctions {
 
   /**
    * Opens what the library needs and maps the status table over the pages of `status`. Mappings are described in `described`, as
-   * {@link takeDescription} reads it. Once in each environment.
+   * {@link takeDescription} reads it. `libuv`: the event loop is libuv's. Once in each environment.
    */
-  start(status: Uint8Array, described: Float64Array): Failure | null;
+  start(status: Uint8Array, described: Float64Array, libuv: boolean): Failure | null;
   features(): { procmapQuery: boolean; futexWaitv: boolean; guard: boolean };
 
   /** `seals` are those besides GROW and SEAL: the bits of {@link SEALS}. */

@@ -36,10 +36,13 @@ export const status: Int32Array = new Int32Array(shared.statusBuffer, 0, native.
 /** The same memory by 64 bits. */
 export const status64: BigUint64Array = new BigUint64Array(shared.statusBuffer, 0, native.statusBytes / 8);
 
+// Deno has a few of libuv's functions, Bun all of their names: those that watch a descriptor abort the process.
+const libuv = !('deno' in process.versions || 'bun' in process.versions);
+
 /** Prepares this thread; a no-op from the second call on. Importing the package alone changes nothing in the process. */
 export function start(): Failure | null {
   if (shared.started) return null;
-  const failure = native.start(new Uint8Array(shared.statusBuffer, 0, native.statusBytes), described);
+  const failure = native.start(new Uint8Array(shared.statusBuffer, 0, native.statusBytes), described, libuv);
   shared.started = failure === null;
   return failure;
 }
