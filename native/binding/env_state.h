@@ -54,8 +54,8 @@ struct Copy {
 class EnvState {
  public:
   static EnvState& of(Napi::Env env) { return *env.GetInstanceData<EnvState>(); }
-  // `status`: where the status table is mapped for its JavaScript. `libuv`: the environment's event loop is libuv's, and can watch
-  // descriptors.
+  // `status`: where the status table is mapped for its JavaScript. `libuv`: the environment's event loop is libuv's, and can
+  // watch descriptors.
   EnvState(Napi::Env env, void* status, Napi::Float64Array described, bool libuv);
 
   Napi::Env env;

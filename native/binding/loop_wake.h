@@ -16,10 +16,10 @@ class LoopWake {
   LoopWake(const LoopWake&) = delete;
   LoopWake& operator=(const LoopWake&) = delete;
 
-  void request();                // any thread, before close()
-  void run();                    // the environment's: at once
+  void request();  // any thread, before close()
+  void run();      // the environment's: at once
   void keep_loop_alive(bool alive);
-  void close();                  // the environment's, once
+  void close();  // the environment's, once
 
  private:
   static void on_loop(napi_env env, napi_value, void* context, void*);

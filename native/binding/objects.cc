@@ -10,9 +10,9 @@
 namespace revocable::binding {
 namespace {
 
-// start(status: Uint8Array, described: Float64Array, libuv: boolean): opens what the library needs and maps the status table over the memory of
-// `status`, whole pages of a SharedArrayBuffer. `described` is where mappings are described. `libuv`: the runtime is Node, whose event loop can watch descriptors. Once in each environment, before
-// anything else.
+// start(status: Uint8Array, described: Float64Array, libuv: boolean): opens what the library needs and maps the status table over
+// the memory of `status`, whole pages of a SharedArrayBuffer. `described` is where mappings are described. `libuv`: the runtime
+// is Node, whose event loop can watch descriptors. Once in each environment, before anything else.
 Napi::Value start(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (env.GetInstanceData<EnvState>() != nullptr) return env.Null();

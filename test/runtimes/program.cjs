@@ -20,7 +20,14 @@ const parts = {
     };
     const warm = hot();
     const report = object.revokeSync();
-    return [new Set(before).size, warm > 0, report.mappings, hot() === 100_000 * 0xff, mappings[0].bytes[8], code(() => mappings[0].read32(8))];
+    return [
+      new Set(before).size,
+      warm > 0,
+      report.mappings,
+      hot() === 100_000 * 0xff,
+      mappings[0].bytes[8],
+      code(() => mappings[0].read32(8)),
+    ];
   },
 
   async 'an asynchronous revocation, its event and its signal'() {
@@ -40,7 +47,13 @@ const parts = {
     const mapping = object.map({ fill: 'ones' });
     const whole = mapping.read8(3 * PAGE);
     truncateSync(path, PAGE);
-    const result = [whole, mapping.read8(0), code(() => mapping.read8(3 * PAGE)), mapping.bytes[3 * PAGE], code(() => mapping.check())];
+    const result = [
+      whole,
+      mapping.read8(0),
+      code(() => mapping.read8(3 * PAGE)),
+      mapping.bytes[3 * PAGE],
+      code(() => mapping.check()),
+    ];
     rmSync(folder, { recursive: true });
     return result;
   },
@@ -49,7 +62,9 @@ const parts = {
     const object = lib.MemoryObject.create({ size: PAGE });
     const mapping = object.map();
     const timed = await mapping.wait(0, 0, { timeout: 10 });
-    const thread = await worker(`take((handle) => { const m = Mapping.attach(handle); m.write32(0, 1); m.wake(0); return m.read32(0); })`);
+    const thread = await worker(
+      `take((handle) => { const m = Mapping.attach(handle); m.write32(0, 1); m.wake(0); return m.read32(0); })`,
+    );
     const waiting = mapping.wait(0, 0, { timeout: 10_000 });
     const theirs = await thread.ask(mapping.share());
     const woken = await waiting;
@@ -63,12 +78,16 @@ const parts = {
     const object = lib.MemoryObject.create({ size: PAGE });
     const mapping = object.map();
     mapping.write32(0, 77);
-    const threads = await Promise.all([1, 2].map(() => worker(`
+    const threads = await Promise.all(
+      [1, 2].map(() =>
+        worker(`
       let mapping;
       take((handle) => {
         mapping ??= Mapping.attach(handle);
         try { return mapping.read32(0); } catch (error) { return error.code + ' ' + mapping.bytes[0]; }
-      })`)));
+      })`),
+      ),
+    );
     const live = await Promise.all(threads.map((thread) => thread.ask(mapping.share())));
     object.revokeSync();
     const dead = await Promise.all(threads.map((thread) => thread.ask(null)));
@@ -115,11 +134,33 @@ const parts = {
     return [Buffer.compare(back, source)];
   },
 
+  'memory that is no SharedArrayBuffer'() {
+    const object = lib.MemoryObject.create({ size: PAGE });
+    const mapping = object.map({ shared: false, fill: 'ones' });
+    mapping.write8(0, 3);
+    const before = [mapping.buffer instanceof ArrayBuffer, mapping.bytes[0]];
+    object.revokeSync();
+    return [before, mapping.bytes[0], code(() => mapping.read8(0))];
+  },
+
+  'memory inside that of a WebAssembly program'() {
+    const memory = new WebAssembly.Memory({ initial: 4, maximum: 4, shared: true });
+    const object = lib.MemoryObject.create({ size: PAGE });
+    const mapping = object.map({ memory, memoryOffset: 65536 });
+    mapping.write8(0, 4);
+    const before = new Uint8Array(memory.buffer)[65536];
+    object.revokeSync();
+    return [before, new Uint8Array(memory.buffer)[65536], code(() => mapping.read8(0))];
+  },
+
   async 'a device in this thread: pages, registers, interrupts'() {
     const seen = [];
     const device = new lib.Device({
       name: 'local',
-      regions: [{ name: 'ram', size: 4 * PAGE }, { name: 'regs', size: PAGE, kind: 'registers' }],
+      regions: [
+        { name: 'ram', size: 4 * PAGE },
+        { name: 'regs', size: PAGE, kind: 'registers' },
+      ],
       ops: {
         fault: (page) => new Uint8Array(PAGE).fill(page.index + 1),
         readRegister: (offset) => offset * 2,
@@ -158,7 +199,6 @@ main();
 
 async function main() {
   for (const [name, part] of Object.entries(parts)) console.log(`${name}: ${JSON.stringify(await part())}`);
-  console.log(`${JSON.stringify(lib.stats().mappings)}`);
 }
 
 function code(act) {
