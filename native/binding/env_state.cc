@@ -105,8 +105,8 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
   });
 }
 
-Object* EnvState::object(const Napi::Value& id) const {
-  const auto found = objects.find(to_u64(id));
+Object* EnvState::object(uint64_t id) const {
+  const auto found = objects.find(id);
   return found == objects.end() ? nullptr : found->second.object;
 }
 

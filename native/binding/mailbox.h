@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "base/failure.h"
@@ -18,7 +19,7 @@ namespace revocable::binding {
 struct Completion {
   double token = 0;
   Failure failure = {};
-  RevokeCounts counts = {};
+  std::optional<RevokeCounts> counts = {};  // of a revocation or suspension
   bool by_this_call = false;
   WaitResult wait = WaitResult::pending;
 };

@@ -105,11 +105,14 @@ Napi::Value object_info(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// objectState(id): State | 0x80 once a revocation is complete | cause of a revocation by a backing fault << 8
+constexpr uint32_t kRevokeDone = 0x80;
+
+// objectState(id): State | kRevokeDone | cause of a revocation by a backing fault << 8
 Napi::Value object_state_js(const Napi::CallbackInfo& info) {
   Object* object = EnvState::of(info.Env()).object(info[0]);
-  return Napi::Number::New(info.Env(), static_cast<uint32_t>(object_state(object)) | (object->revoke_done.load() << 7) |
-                                           (static_cast<uint32_t>(object->revoke_cause.load()) << 8));
+  const uint32_t done = object->revoke_done.load() != 0 ? kRevokeDone : 0;
+  const auto cause = static_cast<uint32_t>(object->revoke_cause.load());
+  return Napi::Number::New(info.Env(), static_cast<uint32_t>(object_state(object)) | done | cause << 8);
 }
 
 // objectSize(id): bytes now | Failure

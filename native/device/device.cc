@@ -186,7 +186,7 @@ uint64_t device_token() {
   return next.fetch_add(1, std::memory_order_relaxed);
 }
 
-std::shared_ptr<DeviceCall> device_call(Device& device, uint64_t token, const std::array<uint64_t, 7>& arguments) {
+std::shared_ptr<DeviceCall> device_call(Device& device, uint64_t token, const std::array<uint64_t, kCallNumbers>& arguments) {
   auto call = std::make_shared<DeviceCall>();
   Work work{WorkKind::call, token, {}};
   std::copy(arguments.begin(), arguments.end(), work.numbers.begin());

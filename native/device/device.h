@@ -55,12 +55,15 @@ struct DeviceMapping {
 
 enum class WorkKind : uint32_t { fault, write_fault, expired, call, mapping_ended, access };
 
-// One thing for the owner, in numbers: see takeDeviceWork in src/native.ts.
+// One thing for the owner, in numbers: see takeDeviceWork in src/native/device-functions.ts.
 struct Work {
   WorkKind kind = WorkKind::fault;
   uint64_t token = 0;
   std::array<uint64_t, 8> numbers{};
 };
+
+// A call of an op: which, its arguments, and the calling thread.
+constexpr size_t kCallNumbers = 7;
 
 enum class CallResult : uint32_t { pending, done, gone };
 
@@ -133,7 +136,7 @@ bool device_answer_access(Device& device, uint64_t token, bool failed, uint64_t 
 uint64_t device_token();  // never 0, never the same twice
 
 // Calls an op; null when the device is gone. Wait in slices with device_call_wait, then forget it with device_call_end.
-std::shared_ptr<DeviceCall> device_call(Device& device, uint64_t token, const std::array<uint64_t, 7>& arguments);
+std::shared_ptr<DeviceCall> device_call(Device& device, uint64_t token, const std::array<uint64_t, kCallNumbers>& arguments);
 CallResult device_call_wait(const DeviceCall& call, uint64_t limit_ns);
 // `withdraw`: an op that has not been called yet never will be.
 void device_call_end(Device& device, uint64_t token, bool withdraw = true);
