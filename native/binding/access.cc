@@ -68,7 +68,7 @@ void report(Mapping* mapping, uint32_t word, const AccessFault& fault, uint32_t 
   if ((word & kStatusStateMask) == 0 && is_unmoved(mapping, word)) absorb_backing_fault(mapping, fault, failures);
 }
 
-// The other buffer is a view of a mapping, perhaps of the same one; the caller holds it. Nobody has looked at its status word
+// The other buffer is a view of a mapping, perhaps of the same one; the caller holds it. No thread has looked at its status word
 // before the copy, so the byte that failed is copied once more.
 void report_other(const CopyResult& copied, char* to, const char* from, uint32_t failures) {
   Mapping* other = nullptr;

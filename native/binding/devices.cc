@@ -143,7 +143,7 @@ Napi::Value device_shut_js(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), device != nullptr && device_shut(*device));
 }
 
-// deviceAbandon(deviceId): its owner ends, and nobody can answer for it any more
+// deviceAbandon(deviceId): its owner ends, and no thread can answer for it any more
 void device_abandon_js(const Napi::CallbackInfo& info) {
   const DeviceRef device = device_find(to_u64(info[0]));
   if (device == nullptr) return;
@@ -212,7 +212,7 @@ Failure take_content(const Napi::Uint8Array& view, size_t most, char* one, Bytes
   return {};
 }
 
-// answerFault(token, kind, content or undefined, most): whether somebody still waited for it | Failure, and nothing is answered:
+// answerFault(token, kind, content or undefined, most): whether a thread still waited for it | Failure, and nothing is answered:
 // the content cannot be read. Bytes behind `most` are for no page of the region.
 Napi::Value answer_fault(const Napi::CallbackInfo& info) {
   Answer answer{.kind = static_cast<Answer::Kind>(to_u32(info[1]))};
@@ -336,7 +336,7 @@ Napi::Value combine_access(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), puts);
 }
 
-// answerAccess(deviceId, token, failed, low, high): whether somebody still waited for it
+// answerAccess(deviceId, token, failed, low, high): whether a thread still waited for it
 Napi::Value answer_access(const Napi::CallbackInfo& info) {
   const DeviceRef device = device_find(to_u64(info[0]));
   const uint64_t value = uint64_t{to_u32(info[3])} | uint64_t{to_u32(info[4])} << 32;
@@ -376,7 +376,7 @@ void register_access_asked(const Napi::CallbackInfo& info) {
 // rawFailures(id, numbers): how many raw accesses to the mapping's registers did not reach the model; of the last one, an index
 // into CAUSES and the offset. -1 while none does, as the device is going, or its regions come back: they get the fill already, or
 // still, and the mapping's state says nothing of it. A page that was diverted is back when this returns: whatever had the fill in
-// its place came before, and so is among what is told now.
+// its place came before, and so is among what is counted now.
 Napi::Value raw_failures(const Napi::CallbackInfo& info) {
   Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
   const DeviceMapping* device_mapping = mapping == nullptr ? nullptr : mapping->device_mapping;

@@ -8,7 +8,7 @@ namespace revocable::binding {
 namespace {
 
 // Node runs the loop once more while it tears an environment down, when JavaScript can no longer be called: that fails without
-// an exception, and there is nobody left to tell.
+// an exception, and no JavaScript is left that could be notified.
 void on_wake(uv_async_t* async) {
   auto* state = static_cast<EnvState*>(async->data);
   const Napi::HandleScope scope(state->env);
@@ -62,7 +62,7 @@ void EnvState::pending(int change) {
   pending_ > 0 ? uv_ref(handle) : uv_unref(handle);
 }
 
-// The environment goes: its own mappings end for everybody, what it attached to or pinned is let go, its waits are given up.
+// The environment goes: its own mappings end for every thread, what it attached to or pinned is let go, its waits are given up.
 // All of it before V8 frees the buffers' memory, so that the registry never holds a freed range.
 void EnvState::close(napi_async_cleanup_hook_handle hook) {
   service_unsubscribe(subscription_);

@@ -1,6 +1,6 @@
-// Numbers that travel to and from JavaScript in Float64Arrays, which cost less than as many arguments or properties of an object: at
-// which index each stands. src/native/enums.ts has the same names in the same order, and test/enums.test.ts compares them. The last
-// enumerator is how many numbers there are.
+// Numbers that travel to and from JavaScript in Float64Arrays, which cost less than as many arguments or properties of an object:
+// at which index each stands. src/native/enums.ts has the same names in the same order, and test/enums.test.ts compares them. The
+// last enumerator is how many numbers there are.
 #pragma once
 
 #include <cstddef>
@@ -28,19 +28,7 @@ enum MappingLayout : size_t {
 }
 
 namespace map_order_at {
-enum MapOrderLayout : size_t {
-  at,
-  object_id,
-  offset,
-  length,
-  writable,
-  private_,
-  fill,
-  populate,
-  device_file,
-  for_device,
-  size
-};
+enum MapOrderLayout : size_t { at, object_id, offset, length, writable, private_, fill, populate, device_file, for_device, size };
 }
 
 namespace copy_order_at {

@@ -39,7 +39,7 @@ class Mailbox {
   std::mutex lock_;
   uv_async_t* async_;
   std::vector<Completion> completions_;
-  std::atomic<bool> filled_{false};  // so that looking for nothing does not wait for whoever is ringing
+  std::atomic<bool> filled_{false};  // so that looking for nothing does not wait for a thread that rings
   size_t expected_ = 0;
 };
 

@@ -188,7 +188,7 @@ Napi::Value attached(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), mapping == nullptr || mapping->attaches.load() != 0);
 }
 
-// release(id, close): gives one handle back; with `close` the mapping ends for everybody
+// release(id, close): gives one handle back; with `close` the mapping ends for every thread
 void release(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
   const auto found = state.mappings.find(to_u64(info[0]));

@@ -141,7 +141,7 @@ Napi::Value object_discard(const Napi::CallbackInfo& info) {
   return to_js(info.Env(), result == 0 ? Failure{} : Failure::from_errno("fallocate"));
 }
 
-// objectRevokedByOwner(id): whether another process has revoked this memfd, which nobody here has touched since
+// objectRevokedByOwner(id): whether another process has revoked this memfd, which no thread of this process has touched since
 Napi::Value object_revoked_by_owner_js(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), object_revoked_by_owner(EnvState::of(info.Env()).object(info[0])));
 }
