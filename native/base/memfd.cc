@@ -30,7 +30,7 @@ int make_zero_fill() {
   return -1;
 }
 
-// Filled completely before anybody can map it, so that no reader ever sees it half done.
+// Filled completely before it can be mapped, so that no reader ever sees it half done.
 int make_ones_fill() {
   const int fd = memfd("revoked-ones");
   if (fd < 0) return -1;

@@ -11,7 +11,8 @@ namespace revocable::binding {
 namespace {
 
 // Node runs the loop once more while it tears an environment down, when JavaScript can no longer be called: that fails without
-// an exception, and no listener is left. Deno writes the result also where none is asked for.
+// an exception, and no JavaScript is left that could be notified. Deno writes the result also where it is given
+// no place for one.
 void on_wake(void* data) {
   auto* state = static_cast<EnvState*>(data);
   const Napi::HandleScope scope(state->env);
@@ -73,7 +74,7 @@ static void on_handles_closed(void* hook) {
   if (hook != nullptr) napi_remove_async_cleanup_hook(static_cast<napi_async_cleanup_hook_handle>(hook));
 }
 
-// The environment goes: its own mappings end for everybody, what it attached to or pinned is let go, its waits are given up.
+// The environment goes: its own mappings end for every thread, what it attached to or pinned is let go, its waits are given up.
 // All of it before V8 frees the buffers' memory, so that the registry never holds a freed range.
 void EnvState::close(napi_async_cleanup_hook_handle hook) {
   service_unsubscribe(subscription_);
@@ -109,8 +110,8 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
   watches->close(on_handles_closed, hook);
 }
 
-Object* EnvState::object(const Napi::Value& id) const {
-  const auto found = objects.find(to_u64(id));
+Object* EnvState::object(uint64_t id) const {
+  const auto found = objects.find(id);
   return found == objects.end() ? nullptr : found->second.object;
 }
 

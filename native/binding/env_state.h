@@ -97,7 +97,8 @@ class EnvState {
   void close(napi_async_cleanup_hook_handle hook);
 
   int subscription() const { return subscription_; }  // at the service, which need not tell this one of what it did itself
-  Object* object(const Napi::Value& id) const;
+  Object* object(const Napi::Value& id) const { return object(to_u64(id)); }
+  Object* object(uint64_t id) const;
   Mapping* mapping(const Napi::Value& id) const;
   Mapping* mapping(uint64_t id) const;
   void forget_last() { last_id_ = 0, last_mapping_ = nullptr; }  // when a mapping is taken out of `mappings`

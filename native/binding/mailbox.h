@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "base/failure.h"
@@ -17,7 +18,7 @@ namespace revocable::binding {
 struct Completion {
   double token = 0;
   Failure failure = {};
-  RevokeCounts counts = {};
+  std::optional<RevokeCounts> counts = {};  // of a revocation or suspension
   bool by_this_call = false;
   WaitResult wait = WaitResult::pending;
 };
@@ -37,7 +38,7 @@ class Mailbox {
   std::mutex lock_;
   LoopWake* wake_;
   std::vector<Completion> completions_;
-  std::atomic<bool> filled_{false};  // so that looking for nothing does not wait for whoever is ringing
+  std::atomic<bool> filled_{false};  // so that looking for nothing does not wait for a thread that rings
   size_t expected_ = 0;
 };
 

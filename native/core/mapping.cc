@@ -100,7 +100,7 @@ bool is_own_file(const Vma& vma) {
   return vma.inode != 0 && std::find(std::begin(inodes), std::end(inodes), vma.inode) != std::end(inodes);
 }
 
-// Anonymous memory is a fill of ours only where the records say so: somebody else may have mapped the rest.
+// Anonymous memory is a fill of ours only where the records say so: other code may have mapped the rest.
 bool page_is_filled(const Mapping* mapping, size_t page) {
   constexpr PageMark kOurs = kMarkStray | kMarkCauseMask | kMarkFilled | kMarkLostFilled;
   return mapping->filled || (mapping->mark_of(page) & kOurs) != 0 || mapping->lost_cause(page) != Cause::none;
@@ -205,8 +205,8 @@ void visit_recorded_pieces(const Mapping* mapping, Visit visit) {
 Failure map_object_pages(Mapping* mapping, uintptr_t start, size_t bytes, int prot, uint64_t object_offset) {
   // Registers are never permitted: each access is delivered by the handler.
   if (mapping->trapped) prot = PROT_NONE;
-  // Without permissions until it is registered: a touch before that would get a page nobody was asked for. It faults, and waits
-  // for the claim.
+  // Without permissions until it is registered: a touch before that would get a page that no op was asked for. It faults, and
+  // waits for the claim.
   if (!map_object(mapping, start, bytes, mapping->supplied ? PROT_NONE : prot, object_offset)) return Failure::from_errno("mmap");
   return mapping->supplied ? mapping->ops->arm(mapping, start, bytes, prot) : Failure{};
 }
@@ -299,7 +299,7 @@ Failure create_mapping(const MapRequest& request, Mapping** result) {
     begin_state(mapping);
     publish_mapping(mapping);  // before the mapping exists, so that no access to it can fault unknown
     {
-      const Claim claim(mapping);  // publishes to whoever takes it next what is written here of the mapping's pages
+      const Claim claim(mapping);  // publishes to its next holder what is written here of the mapping's pages
       failure = map_object_pages(mapping, mapping->start, request.span, mapping->base_prot(), mapping->object_offset);
     }
     if (failure) {

@@ -26,8 +26,8 @@ struct MapRequest {
   // Inside memory that others use, and go on using after: a WebAssembly memory. The kernel is asked at any price whether the
   // range is nothing else than that.
   bool borrowed = false;
-  uint64_t device_file = 0;  // through which open file of a device, which is told with the mapping's end
-  bool for_device = false;   // the device's own view of its region: asks nobody for pages, and is not told of when it ends
+  uint64_t device_file = 0;  // through which open file of a device, which hears of it with the mapping's end
+  bool for_device = false;   // the device's own view of its region: no op is called for its pages, nor when it ends
 };
 
 // Maps it and takes one handle. ENODEV from a revoked object, whichever thread revoked it, ECANCELED from a suspended one,
@@ -37,14 +37,14 @@ Failure create_mapping(const MapRequest& request, Mapping** mapping);
 // One more handle, if the mapping is still open or closed but held; false when (slot, generation) names nothing any more.
 bool acquire_mapping(uint32_t slot, uint32_t generation, Mapping** mapping);
 
-// Gives a handle back; the last one closes the mapping. With `close`, closes it for everybody first.
+// Gives a handle back; the last one closes the mapping. With `close`, closes it for every thread first.
 void release_mapping_handle(Mapping* mapping, bool close);
 
 // Closes whatever is still open within [start, end): its owner is about to unmap it.
 void close_mappings_within(uintptr_t start, uintptr_t end);
 
-// Leaves private zero pages where the mapping was. The range stays its owner's. `others`: somebody besides the caller has a
-// handle on it, and is told.
+// Leaves private zero pages where the mapping was. The range stays its owner's. `others`: threads besides the
+// caller have a handle on it, and are notified.
 void close_mapping_locked(Mapping* mapping, bool others);
 
 // One run of the mapping's range that is mapped in one way, clipped to the range.
@@ -68,7 +68,7 @@ class PieceVisitor {
   void (*call_)(void*, const MappingPiece&);
 };
 
-// Visits the pieces that still are the mapping's, in order. What somebody else mapped there, and holes, are left out. The visitor
+// Visits the pieces that still are the mapping's, in order. What other code mapped there, and holes, are left out. The visitor
 // may map over the piece it is given. Under the claim; allocates nothing.
 void for_each_own_piece(const Mapping* mapping, const VmaReader& reader, const PieceVisitor& visit);
 

@@ -107,7 +107,7 @@ void place(Mapping* mapping, size_t page, size_t pages, const void* content) {
   supplied(mapping, page, copied >> kPageShift);
   if (copied != 0) return;  // what was to come around it has its own fault
   if (error == EEXIST) return map_present(mapping, page);
-  if (error == ENOENT && pages > 1) return place(mapping, page, 1, content);  // somebody else's mprotect(2) divides them
+  if (error == ENOENT && pages > 1) return place(mapping, page, 1, content);  // an mprotect(2) of other code divides them
   progress(mapping, page) = PageProgress::untouched;
   if (error == ENOMEM || error == ENOSPC) {
     lose_page_of_device(mapping, page, Cause::no_space, mapping->page_address(page), false);
@@ -122,7 +122,7 @@ size_t untouched_run(const Mapping* mapping, size_t page, size_t most) {
   const PageMark mark = mapping->mark_of(page);
   size_t next = page + 1;
   while (next < end && progress(mapping, next) == PageProgress::untouched && mapping->mark_of(next) == mark) ++next;
-  // They show consecutive pages of the object only where nobody has rearranged them.
+  // They show consecutive pages of the object only where remap has not rearranged them.
   return mapping->rearranged.load(std::memory_order_relaxed) != nullptr ? 1 : next - page;
 }
 
@@ -311,7 +311,7 @@ bool with_waiting_page(const Request& request, Settle settle) {
   const PageProgress expected = request.write_fault ? PageProgress::write_asked : PageProgress::asked;
   if (progress(mapping, request.page) != expected) return false;
   if (is_diverted(mapping, request.page)) {
-    // The kernel has no mapping to give to put it back with. Nobody waits there: the next touch asks anew.
+    // The kernel has no mapping to give to put it back with. No thread waits there: the next touch asks anew.
     progress(mapping, request.page) = PageProgress::untouched;
     return false;
   }

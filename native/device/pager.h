@@ -65,8 +65,8 @@ void pager_barrier(std::function<void()> done);
 // The owner's event loop is about to wait, or has waited: meanwhile the pager's thread lets it go first.
 void pager_attended(bool now);
 
-// Registers what has just been mapped in the mapping, without permissions, and then permits `prot`: nobody touches a page in
-// between without waiting for the device. Under the claim, or before anybody can know the range.
+// Registers what has just been mapped in the mapping, without permissions, and then permits `prot`: no thread touches a
+// page in between without waiting for the device. Under the claim, or before another thread can know the range.
 Failure pager_arm(Mapping* mapping, uintptr_t start, size_t bytes, int prot);
 
 // Around a pager_arm that puts back a page that was diverted: what has been asked for it stays asked. Under the claim.
@@ -95,7 +95,7 @@ struct Answer {
 // have to supply the page itself, or the page was diverted.
 bool pager_was_read(uintptr_t address, size_t bytes);
 
-// The owner's answer to a request. False when nobody waits for it any more.
+// The owner's answer to a request. False when no thread waits for it any more.
 bool pager_answer(uint64_t token, const Answer& answer);
 bool pager_is_asked(uint64_t token);
 

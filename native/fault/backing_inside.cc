@@ -138,8 +138,8 @@ void complete_load(MachineContext& machine, const Instruction& load, uint64_t fi
 }
 
 // Gives an instruction that only reads into registers its value without a fill, which most never need: a checked access does not
-// come again. A guard page takes the page's place, so that nobody reaches its file should that grow back; whoever touches it next
-// gets the fill (lost_before).
+// come again. A guard page takes the page's place, so that no thread reaches its file should that grow back; a thread that
+// touches it next gets the fill (lost_before).
 bool answer_load(const Mapping* mapping, size_t page, const Fault& fault) {
   if (!fault.raw() || fault.write || !g_guard_pages || mapping->page_shift != kPageShift) return false;
   uint8_t code[kLongestInstruction];
@@ -190,8 +190,8 @@ bool lost_has_fill(const Mapping* mapping, size_t page) {
   return (mapping->mark_of(page) & kMarkLostFilled) != 0 || (in_tail && mapping->tail_filled);
 }
 
-// The page was lost before: somebody else's fault filled it; or it was lost without a fill, and this access needs one. The fault
-// that lost it has been counted and told.
+// The page was lost before: another thread's fault filled it; or it was lost without a fill, and this access needs one. The fault
+// that lost it has been counted and announced.
 Outcome lost_before(Mapping* mapping, const Fault& fault, Cause cause) {
   if (!fault.raw()) return Outcome::handled;
   if (mapping->fill == Fill::deadly) return Outcome::foreign;

@@ -20,7 +20,7 @@ void start_library();
 // A memfd of the library's own.
 Object* owned_object(size_t bytes, bool huge_pages = false);
 
-// A memfd that somebody else (the test) owns and can truncate. `fd` stays the test's.
+// A memfd that other code (the test) owns and can truncate. `fd` stays the test's.
 struct ForeignObject {
   int fd;
   Object* object;
