@@ -11,8 +11,8 @@ namespace revocable::binding {
 namespace {
 
 // Node runs the loop once more while it tears an environment down, when JavaScript can no longer be called: that fails without
-// an exception, and no JavaScript is left that could be notified. Deno writes the result also where it is given
-// no place for one.
+// an exception, and no JavaScript is left that could be notified. Deno writes the result
+// also where it is given no place for one.
 void on_wake(void* data) {
   auto* state = static_cast<EnvState*>(data);
   const Napi::HandleScope scope(state->env);

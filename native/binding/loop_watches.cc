@@ -24,7 +24,7 @@
 namespace revocable::binding {
 
 struct LoopWatches::Handles {
-  LoopWake* wake;
+  LoopWake* wake = nullptr;
   bool faults = false;
   bool registers = false;
   bool attentive = false;
@@ -39,7 +39,9 @@ struct LoopWatches::Handles {
 };
 
 LoopWatches::LoopWatches(uv_loop_t* loop, LoopWake* wake, std::shared_ptr<Mailbox> mailbox)
-    : loop_(loop), mailbox_(std::move(mailbox)), handles_(new Handles{.wake = wake}) {}
+    : loop_(loop), mailbox_(std::move(mailbox)), handles_(new Handles{}) {
+  handles_->wake = wake;
+}
 
 void LoopWatches::set_attentive(Handles* handles, bool now) {
   if (handles->attentive == now) return;
