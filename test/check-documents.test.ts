@@ -74,7 +74,8 @@ test('comments and documents name files that are there', () => {
 test('a file that a comment or a document names and that is not there is found, and one within code is not', () => {
   const directory = documents({
     'README.md': 'See docs/a.ts, `src/gone.ts` and the folder docs/.\n',
-    'docs/a.ts': "// As in docs/gone.md.\nimport '../src/import.js'; // and test/gone.test.ts\n/** docs/a.ts, not other/docs/b.ts */\n",
+    'docs/a.ts':
+      "// As in docs/gone.md.\nimport '../src/import.js'; // and test/gone.test.ts\n/** docs/a.ts, not other/docs/b.ts */\n",
   });
   expect(check(directory, 'check-paths.mjs')).toEqual({
     status: 1,
