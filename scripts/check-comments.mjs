@@ -1,13 +1,16 @@
-// Checks that the files and folders of the repository that comments and documents name are there.
-// `node scripts/check-paths.mjs [directory]` prints `file:line: what is missing`; status 1 if anything is.
+// Checks that the files and folders of the repository that comments and documents name are there, and that code has none of the words
+// that the house style rules out (check-documents.mjs looks for them in documents).
+// `node scripts/check-comments.mjs [directory]` prints `file:line: what is wrong`; status 1 if anything is.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { UNWANTED } from './unwanted-words.mjs';
 
 /** Paths of other projects. */
 const FOREIGN = ['test/syscalls/linux', 'docs/specs/edu.rst'];
-// Tests plant faults in text.
-const LEFT_OUT = /^(package-lock\.json|native\/|include\/|test\/native\/|test\/(check-documents|structure\/.*)\.test\.ts$)/;
+// Native code and the mutants that quote it; tests that plant faults; the list of words.
+const LEFT_OUT =
+  /^(native|include|test\/native|test\/mutants)\/|^test\/(check-documents|structure\/.*)\.test\.ts$|^scripts\/unwanted-words/;
 const NAMED = /(?<![\w./-])(?:src|native|docs|test|scripts)\/[\w./*-]*\w/g;
 
 const root = process.argv[2] ?? '.';
@@ -29,10 +32,19 @@ function isRead(file) {
 
 function faultsOf(file) {
   const lines = readFileSync(join(root, file), 'utf8').split('\n');
-  return lines.flatMap((line, index) => {
-    const named = [...proseOf(file, line).matchAll(NAMED)].map(([path]) => path);
-    return named.filter((path) => !isThere(path)).map((path) => `${file}:${index + 1}: no file ${path}`);
-  });
+  return lines.flatMap((line, index) =>
+    [...missingIn(file, line), ...wordsIn(file, line)].map((fault) => `${file}:${index + 1}: ${fault}`),
+  );
+}
+
+function missingIn(file, line) {
+  const named = [...proseOf(file, line).matchAll(NAMED)].map(([path]) => path);
+  return named.filter((path) => !isThere(path)).map((path) => `no file ${path}`);
+}
+
+function wordsIn(file, line) {
+  const word = file.endsWith('.md') ? null : UNWANTED.exec(line);
+  return word === null ? [] : [`"${word[0]}": name the actor`];
 }
 
 /** A document's line whole, and of code what is behind the mark of a comment. */
