@@ -8,7 +8,6 @@ const CHECKS = {
   types: 'npm run --silent types',
   format: 'npm run --silent format:check',
   spelling: 'npm run --silent spell',
-  'public API': 'node scripts/api-report.mjs --check',
 };
 
 const waiting = Object.entries(CHECKS);
