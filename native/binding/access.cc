@@ -12,6 +12,7 @@
 #include "binding/layouts.h"
 #include "core/copy_thread.h"
 #include "core/mapping.h"
+#include "core/mapping_pages.h"
 #include "core/mapping_table.h"
 #include "core/registry.h"
 #include "fault/guarded_copy.h"

@@ -14,6 +14,7 @@
 #include "binding/exports.h"
 #include "binding/layouts.h"
 #include "core/mapping.h"
+#include "core/mapping_pages.h"
 #include "core/mapping_table.h"
 #include "device/device.h"
 #include "device/pager.h"
@@ -217,14 +218,15 @@ Failure take_content(const Napi::Uint8Array& view, size_t most, char* one, Bytes
 // the content cannot be read. Bytes behind `most` are for no page of the region.
 Napi::Value answer_fault(const Napi::CallbackInfo& info) {
   Answer answer{.kind = static_cast<Answer::Kind>(to_u32(info[1]))};
-  char one[kPageSize];
+  constexpr size_t kLargestPage = 64 << 10;  // of any arm64 kernel
+  char one[kLargestPage];
   Bytes many;
   if (info[2].IsTypedArray()) {
     const Failure failure =
         take_content(info[2].As<Napi::Uint8Array>(), static_cast<size_t>(to_u64(info[3])), one, &many, &answer);
     if (failure) return to_js(info.Env(), failure);
   } else {
-    memset(one, 0, sizeof one);
+    memset(one, 0, kPageSize);
     answer.content = one;
   }
   return Napi::Boolean::New(info.Env(), pager_answer(to_u64(info[0]), answer));

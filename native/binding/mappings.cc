@@ -7,6 +7,7 @@
 #include "binding/exports.h"
 #include "binding/layouts.h"
 #include "core/mapping.h"
+#include "core/mapping_pages.h"
 #include "core/mapping_table.h"
 #include "fault/handler_install.h"
 

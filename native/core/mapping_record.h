@@ -45,7 +45,7 @@ struct Backing;        // vm_ops.h
 struct VmOps;          // vm_ops.h
 struct DeviceMapping;  // device/device.h
 struct RegisterPort;   // device/register_port.h
-struct Supply;         // device/pager.h
+struct Supply;         // device/page_supply.h
 
 struct MappingList {
   Mapping* first = nullptr;

@@ -15,6 +15,7 @@
 #include "core/event_ring.h"
 #include "core/handler_work.h"
 #include "core/mapping.h"
+#include "core/mapping_pages.h"
 #include "core/mapping_table.h"
 #include "core/registry.h"
 #include "core/reserve.h"

@@ -2,6 +2,7 @@
 const MEMFD = 'native/base/memfd.cc';
 const REVOKER = 'native/core/revoker.cc';
 const MAPPING = 'native/core/mapping.cc';
+const MAPPING_PAGES = 'native/core/mapping_pages.cc';
 const WAITS = 'native/core/wait_list.cc';
 const REGISTRY = 'native/core/registry.cc';
 const TABLE = 'native/core/mapping_table.cc';
@@ -168,8 +169,8 @@ RevokeCounts revoke_finish(`,
     changes: [
       [
         MAPPING,
-        'if (!request.for_device || state != State::suspended) failure = refusal(state);',
-        'if (state == State::closed) failure = refusal(state);',
+        'if (!request.for_device || state != State::suspended) failure = refusal(state, "mmap");',
+        'if (state == State::closed) failure = refusal(state, "mmap");',
       ],
     ],
     tests: [{ native: 'R5' }],
@@ -191,7 +192,7 @@ RevokeCounts revoke_finish(`,
     harm: 'a driver that refuses leaves a hole, in which another mmap may land',
     changes: [
       [
-        MAPPING,
+        MAPPING_PAGES,
         '  if (may_be_refused(object)) return map_file_over(',
         '  if (may_be_refused(object) && mapping->trapped) return map_file_over(',
       ],

@@ -9,6 +9,7 @@
 #include "base/page.h"
 #include "check.h"
 #include "core/mapping.h"
+#include "core/mapping_pages.h"
 #include "core/mapping_record.h"
 #include "core/registry.h"
 #include "core/revoker.h"
