@@ -9,8 +9,7 @@ import { UNWANTED } from './unwanted-words.mjs';
 /** Paths of other projects. */
 const FOREIGN = ['test/syscalls/linux', 'docs/specs/edu.rst'];
 // Native code and the mutants that quote it; tests that plant faults; the list of words.
-const LEFT_OUT =
-  /^test\/mutants\/|^test\/(check-documents|structure\/.*)\.test\.ts$|^scripts\/unwanted-words/;
+const LEFT_OUT = /^test\/mutants\/|^test\/(check-documents|structure\/.*)\.test\.ts$|^scripts\/unwanted-words/;
 const NAMED = /(?<![\w./-])(?:src|native|docs|test|scripts)\/[\w./*-]*\w/g;
 
 const root = process.argv[2] ?? '.';

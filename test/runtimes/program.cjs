@@ -33,9 +33,9 @@ const parts = {
   async 'an asynchronous revocation, its event and its signal'() {
     const object = lib.MemoryObject.create({ size: PAGE });
     const mapping = object.map();
-    const told = once(object, 'revoked');
+    const event = once(object, 'revoked');
     const report = await object.revoke();
-    await told;
+    await event;
     return [report.mappings, object.signal.aborted, mapping.state];
   },
 
