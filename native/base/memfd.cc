@@ -16,9 +16,7 @@ int g_tombstone = -1;
 int g_zero_fill = -1;
 int g_ones_fill = -1;
 
-Failure make_tombstone(int fd) {
-  return add_seals(fd, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
-}
+Failure make_tombstone(int fd) { return add_seals(fd, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL); }
 
 Failure make_zero_fill(int fd) { return ftruncate(fd, off_t{1} << 48) == 0 ? Failure{} : Failure::from_errno("ftruncate"); }
 

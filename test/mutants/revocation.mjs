@@ -14,8 +14,8 @@ export const REVOCATION = [
     changes: [
       [
         MEMFD,
-        'if (fd >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0) return fd;',
-        'if (fd >= 0) return fd;',
+        'return add_seals(fd, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);',
+        'return fd >= 0 ? Failure{} : Failure{EBADF, "fcntl"};',
       ],
     ],
     tests: [{ native: 'R1 the tombstone' }],
@@ -23,9 +23,7 @@ export const REVOCATION = [
   {
     title: 'R1 the tombstone can be given other seals, which lets it be sealed against writing',
     harm: 'no mapping can be replaced by it any more',
-    changes: [
-      [MEMFD, 'F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0) return fd', 'F_SEAL_GROW | F_SEAL_SHRINK) == 0) return fd'],
-    ],
+    changes: [[MEMFD, 'add_seals(fd, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)', 'add_seals(fd, F_SEAL_GROW | F_SEAL_SHRINK)']],
     tests: [{ native: 'R1 the tombstone' }],
   },
   {
@@ -48,8 +46,8 @@ export const REVOCATION = [
     changes: [
       [
         REGISTRY,
-        'const int seals = F_SEAL_GROW | F_SEAL_SEAL | memory.seals;',
-        'const int seals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL | memory.seals;',
+        'add_seals(fd, F_SEAL_GROW | F_SEAL_SEAL | memory.seals)',
+        'add_seals(fd, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL | memory.seals)',
       ],
     ],
     tests: [{ native: 'R1 another process' }],
@@ -57,9 +55,7 @@ export const REVOCATION = [
   {
     title: 'R1 owned memory can be given seals by others',
     harm: 'a peer seals it against shrinking, and keeps it',
-    changes: [
-      [REGISTRY, 'const int seals = F_SEAL_GROW | F_SEAL_SEAL | memory.seals;', 'const int seals = F_SEAL_GROW | memory.seals;'],
-    ],
+    changes: [[REGISTRY, 'add_seals(fd, F_SEAL_GROW | F_SEAL_SEAL | memory.seals)', 'add_seals(fd, F_SEAL_GROW | memory.seals)']],
     tests: [{ jest: 'test/rules/r1-reach.test.ts' }],
   },
   {
@@ -320,7 +316,9 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R7 the fill of ones can be written to',
     harm: 'later fills of ones are wrong',
-    changes: [[MEMFD, 'F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE | F_SEAL_SEAL', 'F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL']],
+    changes: [
+      [MEMFD, 'F_SEAL_GROW | F_SEAL_SHRINK | abi::kSealFutureWrite | F_SEAL_SEAL', 'F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL'],
+    ],
     tests: [{ native: 'A2 the fill of ones' }],
   },
   {

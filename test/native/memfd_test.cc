@@ -72,8 +72,8 @@ TEST("A2 the fill of ones can be neither written nor resized, by any descriptor 
   CHECK_EQ(view.load(), 0xffffffffu);
 }
 
-// Longer than the kernel waits by itself (150 ms), so that the first attempt fails as the one before it does; whenever the pipe is
-// read, the seal is there in the end.
+// Longer than the kernel waits by itself (150 ms), so that the first attempt fails as the one before it does; whenever the pipe
+// is read, the seal is there in the end.
 TEST("A2 a seal against writing is added once the kernel has let go of the pages, here those in a pipe") {
   const int fd = memfd("spliced");
   REQUIRE(pwrite(fd, "x", 1, 0) == 1);
