@@ -209,10 +209,15 @@ describe('A4 memory that others have taken away', () => {
         const target = new Uint8Array(buffer);
         Atomics.store(control, 0, 1);
         for (let copies = 0; copies < 2; copies++) {
-          const wanted = Math.min(target.byteLength, BYTES);
           const view = target.byteLength > BYTES ? target.subarray(0, BYTES) : target;
-          const done = mapping.read(0, view);
-          if (done !== wanted) wrong.push(done);
+          try {
+            const done = mapping.read(0, view);
+            if (done !== BYTES) wrong.push(done);
+          } catch (error) {
+            // It may have grown between the look above and the copy's own: then it is too long for the mapping.
+            const { code } = error as { code?: string };
+            if (code !== 'ERR_OUT_OF_RANGE' || view.byteLength === BYTES) wrong.push(String(error));
+          }
         }
         Atomics.store(control, 0, 2);
         await ended;
