@@ -315,6 +315,8 @@ void close_mapping_locked(Mapping* mapping, bool others) {
     push_event(event);
     service_announce();
   }
+  // The service thread passes over closed mappings: what a fault of this one has asked for its object is asked anew.
+  if (mapping->object->revoke_wanted.exchange(false)) revoke_by_service_locked(mapping->object);
   object_release_locked(mapping->object);
 }
 

@@ -474,4 +474,12 @@ bool finish_handler_work() {
   return later;
 }
 
+void revoke_by_service_locked(Object* object) {
+  ++object->references;
+  service_post([object] {
+    revoke_finish(object, true, kNobody);
+    object_release(object);
+  });
+}
+
 }  // namespace revocable

@@ -45,6 +45,9 @@ Failure zap(Object* object, uint64_t offset, uint64_t length);
 // wait for some milliseconds.
 bool finish_handler_work();
 
+// Has the service thread revoke the rest of the object, whose gate the handler has shut. Under the registry lock.
+void revoke_by_service_locked(Object* object);
+
 // Wakes threads that wait on futex words of this mapping. After its state was published.
 void wake_waiters(Mapping* mapping);
 

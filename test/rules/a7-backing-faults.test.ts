@@ -238,6 +238,19 @@ describe('A7 backing faults: no space', () => {
   });
 });
 
+describe("A7 backing faults: onBackingFault 'object'", () => {
+  test('A7 the rest of the object is revoked although the mapping that met the fault is closed at once', async () => {
+    const { file, mapping, second } = truncated({ onBackingFault: 'object' });
+    expect(second.bytes[0]).toBe(0x5a);
+    const replaced = once(second, 'revoked');
+    expect(mapping.bytes[2 * PAGE]).toBe(0);
+    mapping.close(); // before the service thread has come to it
+    await replaced;
+    expect([second.bytes[0], second.state, file.state]).toEqual([0, 'revoked', 'revoked']);
+    file.close();
+  });
+});
+
 describe('A7 backing faults: any other cause', () => {
   const reason = whyNoLoopDevice();
 
