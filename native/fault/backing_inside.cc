@@ -48,7 +48,7 @@ bool may_retry(Mapping* mapping, const Fault& fault, uint32_t limit, uint32_t ch
 // that can be read and faults on writing may do so for lack of space.
 constexpr uint32_t kReadRetries = 100'000, kWriteRetries = 64, kGoneRetries = 256;
 // A checked access can say what it found instead, and may be a long copy.
-constexpr uint32_t kCheckedRetries = 64, kCheckedGoneRetries = 4;
+constexpr uint32_t kCheckedRetries = 64, kCheckedGoneRetries = 64;
 
 // Where the object's pages end. A block device whose capacity is 0 is gone, not short: all of it is lost, not only this page.
 uint64_t end_of_pages(const Object* object, const struct stat& status) {
