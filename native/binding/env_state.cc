@@ -32,11 +32,12 @@ void on_environment_gone_at_once(void* state) { static_cast<EnvState*>(state)->c
 
 }  // namespace
 
-EnvState::EnvState(Napi::Env environment, void* status, Napi::Float64Array where, bool libuv)
+EnvState::EnvState(Napi::Env environment, Napi::Uint8Array status, Napi::Float64Array where, bool libuv)
     : env(environment),
       described(where.Data()),
       mailbox(std::make_shared<Mailbox>(&wake_)),
-      status_(status),
+      status_(status.Data()),
+      status_holder_(Napi::Persistent(status)),
       described_holder_(Napi::Persistent(where)),
       wake_(environment, on_wake, this) {
   uv_loop_t* loop = nullptr;
@@ -107,6 +108,7 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
   described_holder_.Reset();
   // The pages go back to the engine as plain memory: JavaScriptCore clears what it will use again, and would clear the table.
   mmap(status_, kStatusBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+  status_holder_.Reset();
   watches->close(on_handles_closed, hook);
 }
 

@@ -56,7 +56,7 @@ class EnvState {
   static EnvState& of(Napi::Env env) { return *env.GetInstanceData<EnvState>(); }
   // `status`: where the status table is mapped for its JavaScript. `libuv`: the environment's event loop is libuv's, and can
   // watch descriptors.
-  EnvState(Napi::Env env, void* status, Napi::Float64Array described, bool libuv);
+  EnvState(Napi::Env env, Napi::Uint8Array status, Napi::Float64Array described, bool libuv);
 
   Napi::Env env;
   // Where a mapping is described: properties of an object would cost more than mapping it. And what a copy is of.
@@ -104,7 +104,8 @@ class EnvState {
   void forget_last() { last_id_ = 0, last_mapping_ = nullptr; }  // when a mapping is taken out of `mappings`
 
  private:
-  void* const status_;
+  void* const status_;  // of `status_holder_`: there is no scope for a handle when the environment goes
+  Napi::Reference<Napi::Uint8Array> status_holder_;
   Napi::Reference<Napi::Float64Array> described_holder_;
   LoopWake wake_;
   int subscription_;

@@ -26,7 +26,7 @@ Napi::Value start(const Napi::CallbackInfo& info) {
   if (mmap(at, kStatusBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, status_table_fd(), 0) == MAP_FAILED) {
     return to_js(env, Failure::from_errno("mmap"));
   }
-  env.SetInstanceData(new EnvState(env, at, info[1].As<Napi::Float64Array>(), to_bool(info[2])));
+  env.SetInstanceData(new EnvState(env, status, info[1].As<Napi::Float64Array>(), to_bool(info[2])));
   return env.Null();
 }
 

@@ -48,13 +48,18 @@ bool may_retry(Mapping* mapping, const Fault& fault, uint32_t limit, uint32_t ch
 // that can be read and faults on writing may do so for lack of space.
 constexpr uint32_t kReadRetries = 100'000, kWriteRetries = 64, kGoneRetries = 256;
 // A checked access can say what it found instead, and may be a long copy.
-constexpr uint32_t kCheckedRetries = 64, kCheckedGoneRetries = 64;
+constexpr uint32_t kCheckedRetries = 64, kCheckedGoneRetries = 4;
 
 // Where the object's pages end. A block device whose capacity is 0 is gone, not short: all of it is lost, not only this page.
 uint64_t end_of_pages(const Object* object, const struct stat& status) {
   const uint64_t size = file_size(object->fd, status);
   if (object->regular) return size;
   return S_ISBLK(status.st_mode) && size > 0 ? size : UINT64_MAX;
+}
+
+bool ends_before(const Object* object, uint64_t page_offset) {
+  struct stat status;
+  return fstat(object->fd, &status) == 0 && page_offset >= end_of_pages(object, status);
 }
 
 }  // namespace
@@ -69,6 +74,8 @@ Diagnosis diagnose(Mapping* mapping, const Fault& fault) {
   const uint64_t page_offset = mapping->object_offset_of(mapping->page_of(fault.address));
   if (page_offset >= end_of_pages(object, status)) return {Cause::past_end, false, false};
   const bool can_read = readable(fault.address);
+  // The file had grown again when its size was looked at first, and has shrunk since.
+  if (!can_read && ends_before(object, page_offset)) return {Cause::past_end, false, false};
   const bool full = can_read && fault.write && file_system_full(object->fd);
   const uint32_t limit = fault.write ? kWriteRetries : kReadRetries;
   if (can_read && !full && may_retry(mapping, fault, limit, kCheckedRetries)) return {Cause::none, false, true};
@@ -77,7 +84,7 @@ Diagnosis diagnose(Mapping* mapping, const Fault& fault) {
   if (file_system_full(object->fd)) return {Cause::no_space, false, false};
   // It comes and goes for ever: its file is truncated and grows.
   if (can_read && object->regular && !object->owned) return {Cause::past_end, false, false};
-  // Its file may have grown between the fault and the look at its size, and shrunk between that and the look at the page.
+  // Its file may have shrunk for the look at the page only.
   const bool again = object->regular && may_retry(mapping, fault, kGoneRetries, kCheckedGoneRetries);
   return {Cause::unknown, false, again};
 }

@@ -26,29 +26,8 @@ export interface NativeReport {
   durationUs: number;
 }
 
-/** A mapping as native code describes it. `fill` is an index into {@link FILLS}. */
-export interface MappingDescription {
-  id: number;
-  /** Index of its word in {@link status}. */
-  slot: number;
-  address: bigint;
-  /** Where the mapping begins in its buffer: not 0 only where its pages are larger than those V8 aligns to. */
-  start: number;
-  objectId: number;
-  offset: number;
-  length: number;
-  writable: boolean;
-  private: boolean;
-  fill: number;
-}
-
-/** What is to be mapped, as native code takes it. */
-export interface MapOrder {
-  /**
-   * From which byte of the buffer on, over what others use as their memory; -1 where the buffer is only there to be mapped over, from its
-   * first address aligned to the object's pages.
-   */
-  at: number;
+/** What a mapping is of, and how it is made. */
+interface MappedRange {
   objectId: number;
   offset: number;
   length: number;
@@ -56,6 +35,25 @@ export interface MapOrder {
   private: boolean;
   /** Index into {@link FILLS}. */
   fill: number;
+}
+
+/** A mapping as native code describes it. */
+export interface MappingDescription extends MappedRange {
+  id: number;
+  /** Index of its word in {@link status}. */
+  slot: number;
+  address: bigint;
+  /** Where the mapping begins in its buffer: not 0 only where its pages are larger than those V8 aligns to. */
+  start: number;
+}
+
+/** What is to be mapped, as native code takes it. */
+export interface MapOrder extends MappedRange {
+  /**
+   * From which byte of the buffer on, over what others use as their memory; -1 where the buffer is only there to be mapped over, from its
+   * first address aligned to the object's pages.
+   */
+  at: number;
   populate: boolean;
   /** The file of a device through which it is made, or 0. */
   deviceFile: number;
