@@ -9,3 +9,8 @@ export function rounds(plain: number): number {
 export function limitOf(plain: number): number {
   return Math.ceil(plain * Math.max(1, PERCENT / 100));
 }
+
+/** Of a list of cases each so manieth is taken: more are left out where storms have fewer rounds, none more where they have more. */
+export function strideOf(plain: number): number {
+  return Math.ceil(plain * Math.max(1, 100 / PERCENT));
+}
