@@ -3,12 +3,12 @@ import { describeTrapped, testUnless } from '../support/conditions.js';
 import { strideOf } from '../support/rounds.js';
 import { expectDelivered, flags, hasAvx512, isGlibc, NO_AVX512, observe, SSE2 } from '../support/register-functions.js';
 
+const STRIDE = strideOf(1);
+const FIRST = Date.now() % STRIDE;
 /**
  * All the short lengths, and those around whole registers of 32 and of 64 bytes, where the C library takes another way; of the others
  * each fourth, from one that differs from run to run, where storms have a quarter of their rounds.
  */
-const STRIDE = strideOf(1);
-const FIRST = Date.now() % STRIDE;
 const LENGTHS = Array.from({ length: 301 }, (_, length) => length).filter(
   (length) => length <= 66 || (length + 1) % 32 <= 2 || length % STRIDE === FIRST,
 );

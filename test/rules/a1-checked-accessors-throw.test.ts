@@ -11,7 +11,6 @@ import {
 } from 'revocable-mmap';
 import { CHECKED_ACCESSORS, CHECKED_READS } from '../support/accessors.js';
 import { runChild } from '../support/child.js';
-import { rounds } from '../support/rounds.js';
 import { temporaryDirectory, temporaryFile } from '../support/temporary.js';
 import { thrownBy } from '../support/thrown.js';
 
@@ -153,7 +152,7 @@ describe('A1 checked accessors throw at the access that failed', () => {
   const loops = ['read8', 'read16', 'read32', 'read64', 'write8', 'write16', 'write32', 'write64'].flatMap((accessor) =>
     (['worker', 'service', 'truncate'] as const).map((revoker) => ({ accessor, revoker })),
   );
-  const ROUNDS = rounds(24);
+  const ROUNDS = 24;
   test.each(loops)(
     'A1 an optimised loop of $accessor ends with the error, and with no value of after, when a $revoker takes the memory',
     async (loop) => {

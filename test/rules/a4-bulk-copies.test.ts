@@ -252,7 +252,7 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
     'A4 a $direction that a revocation cuts in its middle counts only what was real $touched',
     async ({ direction, touched }) => {
       const { status, signal, stdout, stderr } = await runChild('a4-copy-storm.cjs', {
-        args: [direction, rounds(100), touched],
+        args: [direction, Math.max(25, rounds(100)), touched],
         env: { SCRATCH: temporaryDirectory() },
       });
       expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
