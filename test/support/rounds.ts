@@ -10,7 +10,7 @@ export function limitOf(plain: number): number {
   return Math.ceil(plain * Math.max(1, PERCENT / 100));
 }
 
-/** Of a list of cases each so manieth is taken: more are left out where storms have fewer rounds, none more where they have more. */
+/** One case of so many is taken of a list: fewer of them where storms have fewer rounds, and never more than that. */
 export function strideOf(plain: number): number {
   return Math.ceil(plain * Math.max(1, 100 / PERCENT));
 }
