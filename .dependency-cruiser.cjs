@@ -1,5 +1,5 @@
 // Which folder of src may import from which: native ← thread ← memory ← device, and native ← thread ← memory ← bench. Types count too.
-// `npm run check:structure` checks it; test/structure.test.ts shows that each rule can fail.
+// `npm run check:structure` checks it; test/structure/imports.test.ts shows that each rule can fail.
 
 const layer = (name, comment, from, to) => ({ name, comment, severity: 'error', from: { path: from }, to: { path: to } });
 

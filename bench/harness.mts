@@ -47,7 +47,7 @@ export interface Samples {
   baseline: number[];
 }
 
-/** What the process that measures a case is told. */
+/** Arguments of the process that measures a case. */
 export interface Order {
   row: string;
   case: number;

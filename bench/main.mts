@@ -104,7 +104,7 @@ async function draw(run: Run, directory: string): Promise<void> {
 if (flags.list) {
   for (const { id, title } of ROWS) console.log(`${id.padEnd(22)} ${title}`);
 } else {
-  // Told before measuring: that takes minutes.
+  // Reported before measuring: that takes minutes.
   if (flags.plots !== undefined && !canDraw()) refuse('plots need "npm run bench:setup" first');
   const run = flags.from === undefined ? await measureChosen() : earlier(flags.from);
   if (run.results.length > 0) print(run.results);

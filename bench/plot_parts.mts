@@ -11,7 +11,7 @@ export interface Plot {
 
 export const LIBRARY = 'revocable-mmap';
 
-// Told apart by those who do not see all colours, too: the set of Okabe and Ito.
+// Colours that people who do not see all colours can tell apart: the set of Okabe and Ito.
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#000000'];
 
 const CONFIG = {

@@ -2,7 +2,7 @@
 import type { RunOptions } from './harness.mjs';
 import type { Case } from './row.mjs';
 
-/** Where it is told. */
+/** Stream that progress is written to. */
 interface Output {
   isTTY?: boolean;
   write(text: string): unknown;

@@ -32,7 +32,7 @@ interface Reader {
   open(path: string): (offset: number) => string;
 }
 
-function told(value: number): string {
+function describeRead(value: number): string {
   return `reads ${value}`;
 }
 
@@ -45,7 +45,7 @@ export const READERS: Record<string, Reader> = {
     rival: 'revocable-mmap, checked read8',
     open(path) {
       const mapping = MemoryObject.openFile(path).map();
-      return (offset) => told(mapping.read8(offset));
+      return (offset) => describeRead(mapping.read8(offset));
     },
   },
   raw: {
@@ -53,7 +53,7 @@ export const READERS: Record<string, Reader> = {
     open(path) {
       const mapping = MemoryObject.openFile(path).map();
       return (offset) => {
-        const value = told(mapping.bytes[offset]);
+        const value = describeRead(mapping.bytes[offset]);
         try {
           mapping.check();
           return value;
@@ -69,7 +69,7 @@ export const READERS: Record<string, Reader> = {
     open(path) {
       const { map, view } = libc();
       const bytes = view(map(openedFile(path), BYTES), BYTES);
-      return (offset) => told(bytes[offset]);
+      return (offset) => describeRead(bytes[offset]);
     },
   },
   mmapIo: {
@@ -77,7 +77,7 @@ export const READERS: Record<string, Reader> = {
     package: '@riaskov/mmap-io',
     open(path) {
       const bytes = mapWithMmapIo(openedFile(path), BYTES);
-      return (offset) => told(bytes[offset]);
+      return (offset) => describeRead(bytes[offset]);
     },
   },
   shm: {
@@ -88,7 +88,7 @@ export const READERS: Record<string, Reader> = {
       const { bytes } = createShm(BYTES, name);
       bytes.fill(7);
       renameSync(join(SHARED, name), path); // the same file, where it is going to be truncated
-      return (offset) => told(bytes[offset]);
+      return (offset) => describeRead(bytes[offset]);
     },
   },
   fs: {
@@ -96,7 +96,7 @@ export const READERS: Record<string, Reader> = {
     open(path) {
       const fd = openedFile(path);
       const target = new Uint8Array(1);
-      return (offset) => (readSync(fd, target, 0, 1, offset) === 0 ? 'returns 0: the end of the file' : told(target[0]));
+      return (offset) => (readSync(fd, target, 0, 1, offset) === 0 ? 'returns 0: the end of the file' : describeRead(target[0]));
     },
   },
 };

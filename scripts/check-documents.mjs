@@ -5,10 +5,9 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
+import { UNWANTED } from './unwanted-words.mjs';
 
 const COLUMNS = 100;
-// Each hides who acts: name the thread, owner, caller, kernel or handler instead.
-const UNWANTED = /\b(nobody|somebody|whoever|told)\b/i;
 
 const anchors = new Map();
 const root = process.argv[2] ?? '.';

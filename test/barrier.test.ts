@@ -11,27 +11,27 @@ describe('what the tests of "nothing more comes" wait for', () => {
   test('everything that a fault handler has pushed has been emitted', async () => {
     const path = temporaryFile(1000 * PAGE);
     const mapping = MemoryObject.openFile(path).map();
-    let told = 0;
-    mapping.on('fault', () => told++);
+    let count = 0;
+    mapping.on('fault', () => count++);
     truncateSync(path, 0);
     for (let page = 0; page < 1000; page++) expect(mapping.bytes[page * PAGE]).toBe(0);
-    expect(told).toBe(0);
+    expect(count).toBe(0);
     await barrier();
-    expect(told).toBe(1000);
+    expect(count).toBe(1000);
     mapping.object.close();
   });
 
-  test('everything that a handler left to the service thread has been done, and told', async () => {
+  test('everything that a handler left to the service thread has been done, and its events emitted', async () => {
     for (let round = 0; round < 50; round++) {
       const path = temporaryFile(PAGE);
       const file = MemoryObject.openFile(path, { onBackingFault: 'object' });
       const mappings = Array.from({ length: 20 }, () => file.map());
-      let told = 0;
-      for (const mapping of mappings) mapping.on('revoked', () => told++);
+      let count = 0;
+      for (const mapping of mappings) mapping.on('revoked', () => count++);
       truncateSync(path, 0);
       expect(mappings[round % 20].bytes[0]).toBe(0);
       await barrier();
-      expect([told, mappings.filter(({ state }) => state === 'revoked').length]).toEqual([20, 20]);
+      expect([count, mappings.filter(({ state }) => state === 'revoked').length]).toEqual([20, 20]);
       file.close();
     }
   });

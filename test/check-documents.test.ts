@@ -66,3 +66,24 @@ test('a file and a function that ARCHITECTURE names and are not there are found'
     faults: ['ARCHITECTURE.md:3: no gone in docs/a.ts', 'ARCHITECTURE.md:5: no file b.ts', 'ARCHITECTURE.md:5: no here in '],
   });
 });
+
+test('comments and documents name files that are there, and code has none of the unwanted words', () => {
+  expect(check(ROOT, 'check-comments.mjs')).toEqual({ status: 0, faults: [] });
+});
+
+test('a file that a comment or a document names and that is not there is found, one within code is not, and a word that hides the actor is', () => {
+  const directory = documents({
+    'README.md': 'See docs/a.ts, `src/gone.ts` and the folder docs/.\n',
+    'docs/a.ts':
+      "// As in docs/gone.md.\nimport '../src/import.js'; // and test/gone.test.ts\n/** docs/a.ts, not other/docs/b.ts */\nconst told = 1;\n",
+  });
+  expect(check(directory, 'check-comments.mjs')).toEqual({
+    status: 1,
+    faults: [
+      'README.md:1: no file src/gone.ts',
+      'docs/a.ts:1: no file docs/gone.md',
+      'docs/a.ts:2: no file test/gone.test.ts',
+      'docs/a.ts:4: "told": name the actor',
+    ],
+  });
+});

@@ -88,30 +88,72 @@ it.each(TABLES)('%j are the names of the C++ enum %s', (table, cpp, differ = {})
   expect(enumsNamed(cpp)).toContainEqual(expected);
 });
 
-it('every table is compared', () => {
-  const tables = Object.values(enums).filter((value) => Array.isArray(value));
-  expect(TABLES.map(([table]) => table)).toEqual(expect.arrayContaining(tables));
+/** The C++ enum of each layout, and the names that C++ cannot have. */
+const LAYOUTS: [layout: Record<string, number>, cpp: string, differ?: Record<string, string>][] = [
+  [enums.REPORT, 'ReportLayout', { protected: 'protected_' }],
+  [enums.MAPPING, 'MappingLayout', { private: 'private_' }],
+  [enums.MAP_ORDER, 'MapOrderLayout', { private: 'private_' }],
+  [enums.COPY_ORDER, 'CopyOrderLayout'],
+  [enums.CALL_ANSWER, 'CallAnswerLayout', { errno: 'errno_' }],
+  [enums.REGISTER_ACCESS, 'RegisterAccessLayout'],
+  [enums.TRACE_HEAD, 'TraceHeadLayout'],
+  [enums.TRACE_ACCESS, 'TraceAccessLayout'],
+];
+
+it.each(LAYOUTS)('%j is the layout of the C++ enum %s', (layout, cpp, differ = {}) => {
+  const expected = Object.entries(layout).map(([name, i]) => [differ[name] ?? snakeCase(name), i]);
+  expect(enumsNamed(cpp)).toEqual([expected]);
 });
+
+function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
 
 it('the flags of a traced access are those of C++', () => {
   const { write, raw, failed } = enums.TRACE_FLAGS;
-  expect(enumsNamed('Flags')).toContainEqual([
-    ['kWrite', write],
-    ['kRaw', raw],
-    ['kFailed', failed],
-  ]);
+  expect({ write, raw, failed }).toEqual({ write: constant('kWrite'), raw: constant('kRaw'), failed: constant('kFailed') });
 });
 
-it.each([
+/** Every number, and the C++ constant that says the same. */
+const NUMBERS: [number: keyof typeof enums, cpp: string][] = [
   ['STATUS_STATE', 'kStatusStateMask'],
   ['STATUS_MARKED', 'kStatusMarked'],
   ['STATUS_SPECIAL', 'kStatusSpecial'],
   ['CLOSED_SLOT', 'kClosedSlot'],
+  ['REVOKE_DONE', 'kRevokeDone'],
+  ['ASKS_READS', 'kAsksReads'],
+  ['ASKS_WRITES', 'kAsksWrites'],
   ['WORK_NUMBERS', 'kWorkNumbers'],
-  ['TRACE_HEAD', 'kHeadNumbers'],
-  ['TRACE_NUMBERS', 'kRecordNumbers'],
-] as const)('%s is %s', (name, cpp) => {
+  ['CALL_NUMBERS', 'kCallNumbers'],
+];
+
+it.each(NUMBERS)('%s is %s', (name, cpp) => {
   expect(enums[name]).toBe(constant(cpp));
+});
+
+it('the seals are those of the kernel, as far as its header names them', () => {
+  const header = readFileSync('/usr/include/linux/fcntl.h', 'utf8');
+  const seals = [...header.matchAll(/^#define F_SEAL_(\w+)\s+(0x\w+)/gm)].map(([, name, value]) => {
+    return [name.toLowerCase().replaceAll('_', '-'), Number(value)];
+  });
+  expect(seals.length).toBeGreaterThan(4);
+  expect(enums.SEALS).toMatchObject(Object.fromEntries(seals) as object);
+});
+
+/** What has a comparison of its own. */
+const ELSEWHERE = ['SEALS', 'TRACE_FLAGS'];
+
+it('everything that src/native/enums.ts exports is compared', () => {
+  const compared = new Set<unknown>([...TABLES.map(([table]) => table), ...LAYOUTS.map(([layout]) => layout)]);
+  const left = Object.entries(enums).filter(([name, value]) => {
+    return !compared.has(value) && !NUMBERS.some(([number]) => number === name) && !ELSEWHERE.includes(name);
+  });
+  expect(left.map(([name]) => name)).toEqual([]);
+});
+
+it('every layout of native code is compared', () => {
+  const layouts = [...SOURCES.matchAll(/\benum (\w+Layout)\b/g)].map(([, name]) => name);
+  expect(layouts.sort()).toEqual(LAYOUTS.map(([, cpp]) => cpp).sort());
 });
 
 describe('what the comparison would find', () => {

@@ -115,62 +115,62 @@ describe('events', () => {
   test('an object tells of suspension, resumption, revocation and close, each on a later turn, in order', async () => {
     const memory = MemoryObject.create({ size: PAGE });
     const mapping = memory.map();
-    const told: string[] = [];
-    for (const name of ['suspended', 'resumed', 'revoked', 'close'] as const) memory.on(name, () => told.push(name));
-    for (const name of ['revoked', 'close'] as const) mapping.on(name, () => told.push(`mapping ${name}`));
+    const heard: string[] = [];
+    for (const name of ['suspended', 'resumed', 'revoked', 'close'] as const) memory.on(name, () => heard.push(name));
+    for (const name of ['revoked', 'close'] as const) mapping.on(name, () => heard.push(`mapping ${name}`));
     await memory.suspend();
-    await until('it is told', () => told.length === 1);
+    await until('the event has come', () => heard.length === 1);
     await memory.resume();
-    await until('it is told', () => told.length === 2);
+    await until('the event has come', () => heard.length === 2);
     memory.revokeSync();
-    expect(told).toHaveLength(2);
-    await until('it is told', () => told.length === 4);
+    expect(heard).toHaveLength(2);
+    await until('the event has come', () => heard.length === 4);
     memory.close();
-    expect(told).toHaveLength(4);
-    await until('it is told', () => told.length === 6);
+    expect(heard).toHaveLength(4);
+    await until('the event has come', () => heard.length === 6);
     memory.close();
     mapping.close();
     await barrier();
-    expect(told.slice(0, 2)).toEqual(['suspended', 'resumed']);
-    expect(told.slice(2, 4).sort()).toEqual(['mapping revoked', 'revoked']);
-    expect(told.slice(4).sort()).toEqual(['close', 'mapping close']);
+    expect(heard.slice(0, 2)).toEqual(['suspended', 'resumed']);
+    expect(heard.slice(2, 4).sort()).toEqual(['mapping revoked', 'revoked']);
+    expect(heard.slice(4).sort()).toEqual(['close', 'mapping close']);
   });
 
   test('close is no revocation, and nothing comes after it', async () => {
     const memory = MemoryObject.create({ size: PAGE });
     const mapping = memory.map({ access: 'r' });
-    const told: string[] = [];
-    mapping.on('fault', () => told.push('fault'));
-    mapping.on('revoked', () => told.push('revoked'));
-    mapping.on('close', () => told.push('close'));
+    const heard: string[] = [];
+    mapping.on('fault', () => heard.push('fault'));
+    mapping.on('revoked', () => heard.push('revoked'));
+    mapping.on('close', () => heard.push('close'));
     mapping.close();
     memory.revokeSync();
-    await until('it is told', () => told.length > 0);
+    await until('the event has come', () => heard.length > 0);
     await barrier();
-    expect(told).toEqual(['close']);
+    expect(heard).toEqual(['close']);
     memory.close();
   });
 
-  test('what a listener throws is its own matter: the others are told', async () => {
+  test('what a listener throws is its own matter: the others are called', async () => {
     const { status, signal, value } = await runInChild(async ({ MemoryObject }) => {
       const uncaught: string[] = [];
       process.on('uncaughtException', (error) => uncaught.push(error.message));
       const memory = MemoryObject.create({ size: 4096 });
       const mappings = [memory.map(), memory.map(), memory.map()];
-      let told = 0;
+      let heard = 0;
       for (const [i, mapping] of mappings.entries()) {
         mapping.on('revoked', () => {
-          told++;
+          heard++;
           throw new Error(`listener ${i}`);
         });
       }
       memory.revokeSync();
-      for (let i = 0; i < 10_000 && told < mappings.length; i++) await new Promise((resolve) => setTimeout(resolve, 2));
+      for (let i = 0; i < 10_000 && heard < mappings.length; i++) await new Promise((resolve) => setTimeout(resolve, 2));
       for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve));
-      return { told, uncaught };
+      return { heard, uncaught };
     });
     expect({ status, signal }).toEqual({ status: 0, signal: null });
-    expect(value).toEqual({ told: 3, uncaught: ['listener 0', 'listener 1', 'listener 2'] });
+    expect(value).toEqual({ heard: 3, uncaught: ['listener 0', 'listener 1', 'listener 2'] });
   });
 
   test('events.once works with them', async () => {
@@ -229,7 +229,7 @@ describe('diagnostics channels', () => {
       const mapping = memory.map();
       expect(seen).toEqual([['revocable-mmap:map', { mapping, object: memory }]]);
       const report = memory.revokeSync();
-      memory.revokeSync(); // told once
+      memory.revokeSync(); // emitted once
       expect(seen.slice(1)).toEqual([['revocable-mmap:revoke', { object: memory, report }]]);
       expect(mapping.bytes[5]).toBe(0);
       await until('the fault is published', () => seen.length === 3);
@@ -250,7 +250,7 @@ describe('diagnostics channels', () => {
     const memory = lib.MemoryObject.create({ size: 4096, name: 'debugged' });
     const mapping = memory.map();
     memory.revokeSync();
-    // The fault is told of on a later turn. Nothing else keeps the process alive until then.
+    // The fault event is emitted on a later turn. Nothing else keeps the process alive until then.
     const waiting = setTimeout(() => {
       throw new Error('the fault is not published');
     }, 20_000);
@@ -436,17 +436,17 @@ describe('stats()', () => {
       // More faults in one turn than the ring of events has room for.
       const memory = lib.MemoryObject.create({ size: 4096 });
       const mappings = Array.from({ length: 20000 }, () => memory.map());
-      let told = 0;
-      for (const mapping of mappings) mapping.on('revoked', () => told++);
+      let heard = 0;
+      for (const mapping of mappings) mapping.on('revoked', () => heard++);
       memory.revokeSync();
       let sum = 0;
       for (const mapping of mappings) sum += mapping.bytes[0];
-      for (let end = Date.now() + 30_000; told < mappings.length && Date.now() < end;)
+      for (let end = Date.now() + 30_000; heard < mappings.length && Date.now() < end;)
         await new Promise((resolve) => setTimeout(resolve, 5));
       const { foreignSignals, eventsDropped, faults } = lib.stats();
-      return { sum, foreignSignals, dropped: eventsDropped > 0, told, revoked: faults.revoked };
+      return { sum, foreignSignals, dropped: eventsDropped > 0, heard, revoked: faults.revoked };
     });
     expect({ status, signal }).toEqual({ status: 0, signal: null });
-    expect(value).toEqual({ sum: 0, foreignSignals: 1, dropped: true, told: 20000, revoked: 20000 });
+    expect(value).toEqual({ sum: 0, foreignSignals: 1, dropped: true, heard: 20000, revoked: 20000 });
   });
 });

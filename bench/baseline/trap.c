@@ -58,7 +58,7 @@ static void redirect(int signal, siginfo_t* info, void* context) {
 
 static void put_back(int signal, siginfo_t* info, void* context) {
   (void)signal, (void)info;
-  must(owner == syscall(SYS_gettid), "a step of somebody else");
+  must(owner == syscall(SYS_gettid), "a step of another thread");
   *of(context, REG_RCX) -= scratch - stepped_at;
   *of(context, REG_EFL) &= ~0x100ll;
   ((ucontext_t*)context)->uc_sigmask = mask;

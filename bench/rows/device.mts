@@ -55,10 +55,10 @@ const releasing: Side = {
     const worker = new Worker(BLOCKED, { workerData: device.open().map().share() });
     await once(worker, 'message');
     await setTimeout(BLOCKS_MS);
-    const told = once(worker, 'message') as Promise<[bigint]>;
+    const message = once(worker, 'message') as Promise<[bigint]>;
     const start = process.hrtime.bigint();
     const gone = device.unplug();
-    const [end] = await told;
+    const [end] = await message;
     await gone;
     return Number(end - start);
   },

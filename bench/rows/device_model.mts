@@ -3,7 +3,7 @@ import type { DeviceOptions } from 'revocable-mmap/device';
 
 const page = new Uint8Array(4096).fill(7);
 
-/** Never answers, and ends when nobody waits any more, so that the removal need not wait for it. */
+/** Never answers, and ends when no thread waits any more, so that the removal need not wait for it. */
 const abandoned = (signal: AbortSignal): Promise<undefined> =>
   new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined)));
 

@@ -177,13 +177,13 @@ function tidy({ directory, descriptors, objects }: Files): void {
   rmSync(directory, { recursive: true });
 }
 
-/** As an arena is closed: nobody here can reach the file's pages, which are as they were. */
+/** As an arena is closed: no thread of this process can reach the file's pages, which are as they were. */
 function revokedFiles(): Side {
   const revoke = ({ objects }: Files): void => objects.forEach((object) => void object.revokeSync());
   return arranged(TAKEN, mappedFiles, revoke, tidy);
 }
 
-/** The memory itself is gone, for whoever has it mapped. */
+/** The memory itself is gone, for every process that has it mapped. */
 function revokedMemory(): Side {
   return arranged(
     TAKEN,

@@ -5,7 +5,7 @@ import { MemoryObject } from 'revocable-mmap';
 
 const RESOLUTION_MS = 1;
 const CALM_MS = 100;
-/** Events are told after the promise has resolved. */
+/** Events are emitted after the promise has resolved. */
 const AFTERWARDS_MS = 100;
 
 const WARM_UP = 10_000;

@@ -37,7 +37,7 @@ export class EduDriver {
     return { major: value >>> 24, minor: (value >>> 16) & 0xff };
   }
 
-  /** Whether the card answers: it inverts what it is told. */
+  /** Checks that the card answers: it inverts what is written to it. */
   isAlive(challenge = 0x1234_5678) {
     return this.#registers.invert(challenge) === ~challenge >>> 0;
   }

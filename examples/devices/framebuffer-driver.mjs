@@ -31,7 +31,7 @@ export class FramebufferDriver {
     return this.#registers.read32(REGISTER.scene);
   }
 
-  /** Another picture: drawn as soon as somebody looks. */
+  /** Selects another picture: each page is drawn at its next access. */
   draw(scene) {
     this.#registers.write32(REGISTER.scene, scene);
   }

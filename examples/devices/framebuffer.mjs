@@ -1,5 +1,5 @@
 /**
- * A framebuffer of 640 x 400 pixels. Its pages are drawn when somebody looks at them for the first time, and it knows which ones have been
+ * A framebuffer of 640 x 400 pixels. Its pages are drawn at their first access, and it knows which ones have been
  * painted over. It has page-fault ops, so in a worker every access works; in its own thread only readAsync and writeAsync do:
  *
  *     const device = await Device.spawn(new URL('./framebuffer.mjs', import.meta.url));
@@ -72,7 +72,7 @@ class Framebuffer {
     device.signal.addEventListener('abort', () => clearInterval(this.#refresh));
   }
 
-  /** Draws the page that somebody waits for. */
+  /** Draws the page that a thread waits for. */
   fault(page) {
     // Let go only to learn of the next write: what has been drawn and painted is still there.
     if (page.present) return undefined;
@@ -82,7 +82,7 @@ class Framebuffer {
     return new Uint8Array(pixels.buffer);
   }
 
-  /** Somebody is about to paint. */
+  /** A thread is about to paint. */
   pageMkwrite(page) {
     this.#dirty.add(page.index);
   }
@@ -138,7 +138,7 @@ class Framebuffer {
     this.#refresh.unref();
   }
 
-  /** Nothing is drawn here: the old pages go, and whoever looks next makes them anew. */
+  /** Draws nothing: the old pages go, and the next access to each draws it anew. */
   #draw(scene) {
     this.#scene = scene;
     this.#dirty.clear();

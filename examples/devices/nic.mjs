@@ -147,7 +147,7 @@ class Nic {
       // As many as there are now: those that follow have rung for themselves.
       for (let left = waiting(this.#send); left > 0; left--) this.#sendNext();
     } catch (error) {
-      // Removed meanwhile: the memory has gone under the card's hands, and nobody waits for it.
+      // Removed meanwhile: the card's memory has gone, and no caller waits for it.
       if (this.#device.state !== 'removed') throw error;
     }
   }
@@ -201,7 +201,7 @@ class Nic {
     return { at, address, length: this.#memory.read32(at + DESCRIPTOR.length) };
   }
 
-  /** The flags last: whoever sees them sees the rest. */
+  /** The flags last: a reader that sees them sees the rest. */
   #giveBack(ring, at, length, flags) {
     this.#memory.write32(at + DESCRIPTOR.length, length);
     this.#memory.write32(at + DESCRIPTOR.flags, flags);

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 
 const PAGE = 65_536;
 
-/** Shared memory of at least so many bytes that cannot grow, as mappings need it: docs/explanation/unsafe.md. Pages that nobody touches cost nothing. */
+/** Shared memory of at least so many bytes that cannot grow, as mappings need it: docs/explanation/unsafe.md. Pages that are not touched cost nothing. */
 export function memoryOf(bytes) {
   const pages = Math.ceil(bytes / PAGE);
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });

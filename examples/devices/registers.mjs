@@ -21,7 +21,7 @@ export class RawRegisters {
     return answered(this.#mapping, Atomics.load(this.#words, offset / 4));
   }
 
-  /** What is written to a card that is gone reaches nobody: the next read throws. */
+  /** What is written to a card that is gone is discarded: the next read throws. */
   write32(offset, value) {
     this.#words[offset / 4] = value;
   }

@@ -18,7 +18,7 @@ struct Counters {
   std::atomic<uint64_t> events_dropped{0};
   std::atomic<uint64_t> displacements{0};
   // Of simulated devices: pages supplied, and asked of an op; touches by the thread that would have had to answer; answers that
-  // came when nobody waited for them any more.
+  // came when no thread waited for them any more.
   // Raw accesses to registers that were not delivered: not understood, or not wholly within the registers.
   std::atomic<uint64_t> accesses_refused{0};
   std::atomic<uint64_t> pages_supplied{0}, pages_asked{0}, self_faults{0}, answers_discarded{0};

@@ -16,35 +16,30 @@ int g_tombstone = -1;
 int g_zero_fill = -1;
 int g_ones_fill = -1;
 
-int make_tombstone() {
-  const int fd = memfd("revoked");
-  if (fd >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0) return fd;
-  if (fd >= 0) close(fd);
-  return -1;
-}
+Failure make_tombstone(int fd) { return add_seals(fd, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL); }
 
-int make_zero_fill() {
-  const int fd = memfd("revoked-fill");
-  if (fd >= 0 && ftruncate(fd, off_t{1} << 48) == 0) return fd;
-  if (fd >= 0) close(fd);
-  return -1;
-}
+Failure make_zero_fill(int fd) { return ftruncate(fd, off_t{1} << 48) == 0 ? Failure{} : Failure::from_errno("ftruncate"); }
 
-// Filled completely before anybody can map it, so that no reader ever sees it half done.
-int make_ones_fill() {
-  const int fd = memfd("revoked-ones");
-  if (fd < 0) return -1;
+// Filled completely before it can be mapped, so that no reader ever sees it half done. Sealed against future writing, which is as
+// good here as F_SEAL_WRITE, and cannot fail because a part of the kernel has a reference to a page.
+Failure make_ones_fill(int fd) {
   static char block[4096];
   memset(block, 0xff, sizeof block);
   for (size_t at = 0; at < kOnesWindow; at += sizeof block) {
-    if (pwrite(fd, block, sizeof block, static_cast<off_t>(at)) != static_cast<ssize_t>(sizeof block)) {
-      close(fd);
-      return -1;
-    }
+    const ssize_t written = pwrite(fd, block, sizeof block, static_cast<off_t>(at));
+    if (written != static_cast<ssize_t>(sizeof block)) return {written < 0 ? errno : ENOSPC, "pwrite"};
   }
-  if (fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE | F_SEAL_SEAL) == 0) return fd;
-  close(fd);
-  return -1;
+  return add_seals(fd, F_SEAL_GROW | F_SEAL_SHRINK | abi::kSealFutureWrite | F_SEAL_SEAL);
+}
+
+Failure open_once(int* fd, const char* name, Failure (*make)(int fd)) {
+  if (*fd >= 0) return {};
+  const int made = memfd(name);
+  if (made < 0) return Failure::from_errno("memfd_create");
+  const Failure failure = make(made);
+  if (failure) close(made);
+  else *fd = made;
+  return failure;
 }
 
 }  // namespace
@@ -60,11 +55,20 @@ int tombstone_fd() { return g_tombstone; }
 int zero_fill_fd() { return g_zero_fill; }
 int ones_fill_fd() { return g_ones_fill; }
 
-Failure revocation_files_open() {
-  if (g_tombstone < 0 && (g_tombstone = make_tombstone()) < 0) return Failure::from_errno("memfd_create");
-  if (g_zero_fill < 0 && (g_zero_fill = make_zero_fill()) < 0) return Failure::from_errno("memfd_create");
-  if (g_ones_fill < 0 && (g_ones_fill = make_ones_fill()) < 0) return Failure::from_errno("memfd_create");
+Failure add_seals(int fd, int seals) {
+  constexpr int kAttempts = 20;
+  int attempt = 0;
+  while (fcntl(fd, F_ADD_SEALS, seals) != 0) {
+    if (errno != EBUSY || ++attempt == kAttempts) return Failure::from_errno("fcntl");
+  }
   return {};
+}
+
+Failure revocation_files_open() {
+  Failure failure = open_once(&g_tombstone, "revoked", make_tombstone);
+  if (!failure) failure = open_once(&g_zero_fill, "revoked-fill", make_zero_fill);
+  if (!failure) failure = open_once(&g_ones_fill, "revoked-ones", make_ones_fill);
+  return failure;
 }
 
 }  // namespace revocable

@@ -10,6 +10,10 @@ namespace revocable {
 // memfd_create(2), close-on-exec, sealable, not executable where the kernel knows how. Returns -1 and sets errno.
 int memfd(const char* name, unsigned extra_flags = 0);
 
+// Adds seals to a memfd that is not mapped. F_SEAL_WRITE waits until no other part of the kernel (compaction, a scanner of pages)
+// has a reference to a page of it, and fails with EBUSY after some 150 ms: it is tried again, for about three seconds.
+Failure add_seals(int fd, int seals);
+
 // The tombstone, `/memfd:revoked`: zero bytes long and sealed against growing, shrinking and further seals. Mapping it over
 // a range makes every access there SIGBUS and every system call on it EFAULT: what revoked_filp is in revoke_mappings.
 // It is not sealed against writing, because a shared writable mapping of it (the replaced one may have been writable)

@@ -16,7 +16,7 @@ inline void relax_processor() {
 #endif
 }
 
-// On a single processor whoever is waited for would have to wait.
+// On a single processor the thread that is waited for would have to wait.
 inline bool spinning_helps() {
   static const bool helps = [] {
     cpu_set_t allowed;
@@ -43,8 +43,8 @@ bool spin_until(uint32_t microseconds, Come come) {
   return false;
 }
 
-// Whether it pays: where processors are busy, whoever is waited for may be waiting for this one. After a failure it is left out
-// once, after the next twice, and so on. One thread's.
+// Whether it pays: where processors are busy, the thread that is waited for may be waiting for this one. After a failure it is
+// left out once, after the next twice, and so on. One thread's.
 class SpinHabit {
  public:
   template <typename Come>

@@ -9,8 +9,10 @@
 
 #include "binding/env_state.h"
 #include "binding/exports.h"
+#include "binding/layouts.h"
 #include "core/copy_thread.h"
 #include "core/mapping.h"
+#include "core/mapping_pages.h"
 #include "core/mapping_table.h"
 #include "core/registry.h"
 #include "fault/guarded_copy.h"
@@ -67,7 +69,7 @@ void report(Mapping* mapping, uint32_t word, const AccessFault& fault, uint32_t 
   if ((word & kStatusStateMask) == 0 && is_unmoved(mapping, word)) absorb_backing_fault(mapping, fault, failures);
 }
 
-// The other buffer is a view of a mapping, perhaps of the same one; the caller holds it. Nobody has looked at its status word
+// The other buffer is a view of a mapping, perhaps of the same one; the caller holds it. No thread has looked at its status word
 // before the copy, so the byte that failed is copied once more.
 void report_other(const CopyResult& copied, char* to, const char* from, uint32_t failures) {
   Mapping* other = nullptr;
@@ -126,10 +128,10 @@ struct CopyOrder {
   uint32_t failures;
   explicit CopyOrder(const Napi::CallbackInfo& info)
       : state(EnvState::of(info.Env())),
-        mapping(state.mapping(static_cast<uint64_t>(state.described[0]))),
-        at(reinterpret_cast<char*>(mapping->start + static_cast<uint64_t>(state.described[1]))),
-        bytes(static_cast<size_t>(state.described[2])),
-        failures(static_cast<uint32_t>(state.described[3])) {}
+        mapping(state.mapping(static_cast<uint64_t>(state.described[copy_order_at::id]))),
+        at(reinterpret_cast<char*>(mapping->start + static_cast<uint64_t>(state.described[copy_order_at::offset]))),
+        bytes(static_cast<size_t>(state.described[copy_order_at::bytes])),
+        failures(static_cast<uint32_t>(state.described[copy_order_at::failures])) {}
 };
 
 bool overlap(const char* a, const char* b, size_t bytes) { return a < b + bytes && b < a + bytes; }

@@ -7,19 +7,19 @@
 namespace revocable::binding {
 namespace {
 
-// touch(id, firstByte, places, stride, width, write, random, seed, from, count, times: Uint32Array | null): nanoseconds
+// touch(id, plan, from, count, times: Uint32Array | null): nanoseconds
 Napi::Value touch_js(const Napi::CallbackInfo& info) {
   const Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
-  TouchPlan plan;
-  plan.start = reinterpret_cast<char*>(mapping->start + to_u64(info[1]));
-  plan.places = to_u64(info[2]);
-  plan.stride = to_u64(info[3]);
-  plan.width = to_u32(info[4]);
-  plan.write = to_bool(info[5]);
-  plan.random = to_bool(info[6]);
-  plan.seed = to_u64(info[7]);
-  uint32_t* times = info[10].IsNull() ? nullptr : info[10].As<Napi::Uint32Array>().Data();
-  return Napi::Number::New(info.Env(), static_cast<double>(touch(plan, to_u64(info[8]), to_u64(info[9]), times)));
+  const auto given = info[1].As<Napi::Object>();
+  const TouchPlan plan{.start = reinterpret_cast<char*>(mapping->start + to_u64(given["offset"])),
+                       .places = to_u64(given["places"]),
+                       .stride = to_u64(given["stride"]),
+                       .width = to_u32(given["width"]),
+                       .write = to_bool(given["write"]),
+                       .random = to_bool(given["random"]),
+                       .seed = to_u64(given["seed"])};
+  uint32_t* times = info[4].IsNull() ? nullptr : info[4].As<Napi::Uint32Array>().Data();
+  return Napi::Number::New(info.Env(), static_cast<double>(touch(plan, to_u64(info[2]), to_u64(info[3]), times)));
 }
 
 Napi::Value clock_ns(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), touch_clock_ns()); }

@@ -1,5 +1,5 @@
 // Simulated devices: their regions, what their owner is to do, and calls of their ops from other threads. Numbers that describe
-// work or calls travel in Float64Arrays: see src/native.ts.
+// work or calls travel in Float64Arrays: see src/native/enums.ts.
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -12,7 +12,9 @@
 #include "binding/devices.h"
 #include "binding/env_state.h"
 #include "binding/exports.h"
+#include "binding/layouts.h"
 #include "core/mapping.h"
+#include "core/mapping_pages.h"
 #include "core/mapping_table.h"
 #include "device/device.h"
 #include "device/pager.h"
@@ -48,13 +50,14 @@ Failure take_bytes(const Napi::Uint8Array& view, size_t most, Bytes* bytes) {
   return !guarded_copy(bytes->data(), view.Data(), size).fault.any ? Failure{} : Failure{EFAULT, "copy"};
 }
 
-Supply supply_of(uint32_t kind, double seed, uint32_t around, bool ask_before_write) {
+// Where the pages of a region come from. `region` is a RegionOrder of src/native/device-functions.ts.
+Supply supply_of(const Napi::Object& region) {
   enum { kAsk, kZeros, kConstant, kImage, kOffsets, kRandom };
   Supply supply;
-  supply.around = around;
-  supply.ask_before_write = ask_before_write;
-  supply.seed = static_cast<uint64_t>(seed);
-  switch (kind) {
+  supply.around = to_u32(region["around"]);
+  supply.ask_before_write = to_bool(region["askBeforeWrite"]);
+  supply.seed = to_u64(region["seed"]);
+  switch (to_u32(region["supply"])) {
     case kAsk: supply.kind = Supply::Kind::ask; break;
     case kZeros: supply.kind = Supply::Kind::zeros; break;
     case kConstant: supply.kind = Supply::Kind::constant; break;
@@ -81,8 +84,9 @@ Napi::Value is_register_model(const Napi::CallbackInfo& info) {
 Failure begin_registers(EnvState& state, Object* object, const ObjectOptions& options, const RegisterModel* model) {
   const DeviceRef device = std::static_pointer_cast<Device>(options.backing);
   if (model != nullptr) state.shut_before_models(device);
-  const int bell = state.watches->registers();
-  if (bell < 0) return {EMFILE, "eventfd"};
+  int bell = -1;
+  const Failure failure = state.watches->registers(&bell);
+  if (failure) return failure;
   port_begin(object, {.model = model,
                       .device = device.get(),
                       .region = options.device_region,
@@ -93,27 +97,26 @@ Failure begin_registers(EnvState& state, Object* object, const ObjectOptions& op
   return {};
 }
 
-// deviceRegion(deviceId, index, size, name, registers, supply or -1, content, seed, around, askBeforeWrite, model or undefined):
-// object id | Failure
+// deviceRegion(deviceId, region): object id | Failure
 Napi::Value device_region(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const std::string name = info[3].As<Napi::String>();
+  const auto region = info[1].As<Napi::Object>();
+  const std::string name = region.Get("name").As<Napi::String>();
   ObjectOptions options{.name = name.c_str(),
                         .backing = device_find(to_u64(info[0])),
-                        .device_region = to_u32(info[1]),
-                        .registers = to_bool(info[4])};
-  const double kind = info[5].As<Napi::Number>().DoubleValue();
-  const uint64_t size = to_u64(info[2]);
+                        .device_region = to_u32(region["index"]),
+                        .registers = to_bool(region["registers"])};
+  const uint64_t size = to_u64(region["size"]);
   Failure failure;
-  if (kind >= 0) {
-    Supply supply = supply_of(static_cast<uint32_t>(kind), info[7].As<Napi::Number>(), to_u32(info[8]), to_bool(info[9]));
-    const size_t most = round_up(size, kPageSize);
-    if (info[6].IsTypedArray()) failure = take_bytes(info[6].As<Napi::Uint8Array>(), most, &supply.content);
+  if (region.Get("supply").As<Napi::Number>().DoubleValue() >= 0) {
+    Supply supply = supply_of(region);
+    const Napi::Value content = region["content"];
+    if (content.IsTypedArray()) failure = take_bytes(content.As<Napi::Uint8Array>(), round_up(size, kPageSize), &supply.content);
     options.supply = std::make_shared<Supply>(std::move(supply));
   }
   Object* object = nullptr;
   if (!failure) failure = object_create({.size = size}, options, &object);
-  if (!failure && options.registers) failure = begin_registers(EnvState::of(env), object, options, model_of(info[10]));
+  if (!failure && options.registers) failure = begin_registers(EnvState::of(env), object, options, model_of(region["model"]));
   if (failure && object != nullptr) object_release(object);
   if (failure) return to_js(env, failure);
   EnvState::of(env).objects.emplace(object->id, EnvState::HeldObject{object, 1});
@@ -142,7 +145,7 @@ Napi::Value device_shut_js(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), device != nullptr && device_shut(*device));
 }
 
-// deviceAbandon(deviceId): its owner ends, and nobody can answer for it any more
+// deviceAbandon(deviceId): its owner ends, and no thread can answer for it any more
 void device_abandon_js(const Napi::CallbackInfo& info) {
   const DeviceRef device = device_find(to_u64(info[0]));
   if (device == nullptr) return;
@@ -211,18 +214,19 @@ Failure take_content(const Napi::Uint8Array& view, size_t most, char* one, Bytes
   return {};
 }
 
-// answerFault(token, kind, content or undefined, most): whether somebody still waited for it | Failure, and nothing is answered:
+// answerFault(token, kind, content or undefined, most): whether a thread still waited for it | Failure, and nothing is answered:
 // the content cannot be read. Bytes behind `most` are for no page of the region.
 Napi::Value answer_fault(const Napi::CallbackInfo& info) {
   Answer answer{.kind = static_cast<Answer::Kind>(to_u32(info[1]))};
-  char one[kPageSize];
+  constexpr size_t kLargestPage = 64 << 10;  // of any arm64 kernel
+  char one[kLargestPage];
   Bytes many;
   if (info[2].IsTypedArray()) {
     const Failure failure =
         take_content(info[2].As<Napi::Uint8Array>(), static_cast<size_t>(to_u64(info[3])), one, &many, &answer);
     if (failure) return to_js(info.Env(), failure);
   } else {
-    memset(one, 0, sizeof one);
+    memset(one, 0, kPageSize);
     answer.content = one;
   }
   return Napi::Boolean::New(info.Env(), pager_answer(to_u64(info[0]), answer));
@@ -240,7 +244,7 @@ Napi::Value device_call_js(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
   const DeviceRef device = device_find(to_u64(info[0]));
   const auto numbers = info[1].As<Napi::Float64Array>();
-  std::array<uint64_t, 7> arguments{};
+  std::array<uint64_t, kCallNumbers> arguments{};
   for (size_t i = 0; i < arguments.size(); ++i) arguments[i] = static_cast<uint64_t>(numbers[i]);
   const uint64_t token = device_token();
   auto call = device == nullptr ? nullptr : device_call(*device, token, arguments);
@@ -267,25 +271,28 @@ Napi::Value device_call_end_js(const Napi::CallbackInfo& info) {
   device_call_end(*held.device, to_u64(info[0]), info[2].As<Napi::Boolean>());
   const DeviceCall& call = *held.call;  // settled before that, or never
   auto numbers = info[1].As<Napi::Float64Array>();
-  numbers[0] = static_cast<double>(call.result);
-  numbers[1] = call.errnum;
-  numbers[2] = static_cast<double>(call.value & 0xffffffffu);
-  numbers[3] = static_cast<double>(call.value >> 32);
+  numbers[call_answer_at::result] = static_cast<double>(call.result);
+  numbers[call_answer_at::errno_] = call.errnum;
+  numbers[call_answer_at::low] = low_half(call.value);
+  numbers[call_answer_at::high] = high_half(call.value);
   return Napi::String::New(info.Env(), call.message);
 }
 
-// answerCall(deviceId, token, errno, low, high, message): whether the caller still waited for it
+// answerCall(deviceId, token, numbers, message): whether the caller still waited for it. `numbers` are a call's answer, of which
+// errno and the value count.
 Napi::Value answer_call(const Napi::CallbackInfo& info) {
   const DeviceRef device = device_find(to_u64(info[0]));
-  const uint64_t value = uint64_t{to_u32(info[3])} | uint64_t{to_u32(info[4])} << 32;
-  const std::string message = info[5].As<Napi::String>();
-  const bool answered =
-      device != nullptr && device_answer_call(*device, to_u64(info[1]), info[2].As<Napi::Number>().Int32Value(), value, message);
+  const double* numbers = info[2].As<Napi::Float64Array>().Data();
+  const uint64_t value = value_of_halves(numbers[call_answer_at::low], numbers[call_answer_at::high]);
+  const std::string message = info[3].As<Napi::String>();
+  const int errnum = static_cast<int>(numbers[call_answer_at::errno_]);
+  const bool answered = device != nullptr && device_answer_call(*device, to_u64(info[1]), errnum, value, message);
   return Napi::Boolean::New(info.Env(), answered);
 }
 
 // registerFile(numbers, ones): an External of a model. `numbers`: offset, width, kind, the value's low and high words, and when
-// JavaScript is called (1: reads, 2: writes), of each register, sorted by offset.
+// JavaScript is called, of each register, sorted by offset.
+constexpr unsigned kAsksReads = 1, kAsksWrites = 2;
 Napi::Value register_file(const Napi::CallbackInfo& info) {
   constexpr napi_type_tag kTag = REVOCABLE_MMAP_REGISTER_MODEL_TAG;
   const auto numbers = info[0].As<Napi::Float64Array>();
@@ -294,9 +301,8 @@ Napi::Value register_file(const Napi::CallbackInfo& info) {
   for (size_t i = 0; i + kNumbers <= numbers.ElementLength(); i += kNumbers) {
     const auto asks = static_cast<unsigned>(numbers[i + 5]);
     specs.push_back({static_cast<uint64_t>(numbers[i]), static_cast<uint32_t>(numbers[i + 1]),
-                     static_cast<RegisterKind>(static_cast<int>(numbers[i + 2])),
-                     static_cast<uint64_t>(numbers[i + 3]) | static_cast<uint64_t>(numbers[i + 4]) << 32, (asks & 1) != 0,
-                     (asks & 2) != 0});
+                     static_cast<RegisterKind>(static_cast<int>(numbers[i + 2])), value_of_halves(numbers[i + 3], numbers[i + 4]),
+                     (asks & kAsksReads) != 0, (asks & kAsksWrites) != 0});
   }
   auto* file = new RegisterFile(specs, to_bool(info[1]) ? 0xff : 0);
   // The External holds what accesses see; the file is found from there.
@@ -312,12 +318,12 @@ void register_value(const Napi::CallbackInfo& info) {
   auto numbers = info[2].As<Napi::Float64Array>();
   const size_t index = to_u32(info[1]);
   if (to_bool(info[3])) {
-    file->set_value(index, static_cast<uint64_t>(numbers[0]) | static_cast<uint64_t>(numbers[1]) << 32);
+    file->set_value(index, value_of_halves(numbers[0], numbers[1]));
     return;
   }
   const uint64_t value = file->value(index);
-  numbers[0] = static_cast<double>(value & 0xffffffffu);
-  numbers[1] = static_cast<double>(value >> 32);
+  numbers[0] = low_half(value);
+  numbers[1] = high_half(value);
 }
 
 // combineAccess(deviceId, token, low, high, numbers): whether the access puts something where the model has just read that value;
@@ -328,12 +334,12 @@ Napi::Value combine_access(const Napi::CallbackInfo& info) {
   const uint64_t old = uint64_t{to_u32(info[2])} | uint64_t{to_u32(info[3])} << 32;
   const bool puts = device != nullptr && device_combine(*device, to_u64(info[1]), old, &value);
   auto numbers = info[4].As<Napi::Float64Array>();
-  numbers[0] = static_cast<double>(value & 0xffffffffu);
-  numbers[1] = static_cast<double>(value >> 32);
+  numbers[0] = low_half(value);
+  numbers[1] = high_half(value);
   return Napi::Boolean::New(info.Env(), puts);
 }
 
-// answerAccess(deviceId, token, failed, low, high): whether somebody still waited for it
+// answerAccess(deviceId, token, failed, low, high): whether a thread still waited for it
 Napi::Value answer_access(const Napi::CallbackInfo& info) {
   const DeviceRef device = device_find(to_u64(info[0]));
   const uint64_t value = uint64_t{to_u32(info[3])} | uint64_t{to_u32(info[4])} << 32;
@@ -346,33 +352,34 @@ Napi::Value answer_access(const Napi::CallbackInfo& info) {
 Napi::Value register_access(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[0]);
   auto numbers = info[4].As<Napi::Float64Array>();
-  uint64_t value = static_cast<uint64_t>(numbers[0]) | static_cast<uint64_t>(numbers[1]) << 32;
+  uint64_t value = value_of_halves(numbers[0], numbers[1]);
   PortAnswer answer = PortAnswer::gone;
   if (object != nullptr) {
     answer = port_access(object->port.load(), to_bool(info[1]), to_u64(info[2]), to_u32(info[3]), &value);
   }
   if (answer == PortAnswer::asks) return info.Env().Null();
-  numbers[0] = static_cast<double>(value & 0xffffffffu);
-  numbers[1] = static_cast<double>(value >> 32);
+  numbers[0] = low_half(value);
+  numbers[1] = high_half(value);
   return Napi::Boolean::New(info.Env(), answer == PortAnswer::given);
 }
 
-// registerAccessAsked(model, objectId, write, offset, width, numbers): what the model in C++ does for an access that JavaScript
-// answers; words to or from `numbers`
+// registerAccessAsked(model, objectId, numbers): what the model in C++ does for an access that JavaScript answers; the value's
+// words to or from `numbers`
 void register_access_asked(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[1]);
-  auto numbers = info[5].As<Napi::Float64Array>();
-  uint64_t value = static_cast<uint64_t>(numbers[0]) | static_cast<uint64_t>(numbers[1]) << 32;
-  port_access_asked(object == nullptr ? nullptr : object->port.load(), *model_of(info[0]), to_bool(info[2]), to_u64(info[3]),
-                    to_u32(info[4]), &value);
-  numbers[0] = static_cast<double>(value & 0xffffffffu);
-  numbers[1] = static_cast<double>(value >> 32);
+  double* numbers = info[2].As<Napi::Float64Array>().Data();
+  uint64_t value = value_of_halves(numbers[register_access_at::low], numbers[register_access_at::high]);
+  port_access_asked(object == nullptr ? nullptr : object->port.load(), *model_of(info[0]),
+                    numbers[register_access_at::write] != 0, static_cast<uint64_t>(numbers[register_access_at::offset]),
+                    static_cast<uint32_t>(numbers[register_access_at::width]), &value);
+  numbers[register_access_at::low] = low_half(value);
+  numbers[register_access_at::high] = high_half(value);
 }
 
 // rawFailures(id, numbers): how many raw accesses to the mapping's registers did not reach the model; of the last one, an index
 // into CAUSES and the offset. -1 while none does, as the device is going, or its regions come back: they get the fill already, or
 // still, and the mapping's state says nothing of it. A page that was diverted is back when this returns: whatever had the fill in
-// its place came before, and so is among what is told now.
+// its place came before, and so is among what is counted now.
 Napi::Value raw_failures(const Napi::CallbackInfo& info) {
   Mapping* mapping = EnvState::of(info.Env()).mapping(info[0]);
   const DeviceMapping* device_mapping = mapping == nullptr ? nullptr : mapping->device_mapping;

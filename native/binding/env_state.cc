@@ -1,41 +1,51 @@
 #include "binding/env_state.h"
 
+#include <sys/mman.h>
+
 #include "binding/devices.h"
 #include "core/mapping.h"
 #include "core/service.h"
+#include "core/status_table.h"
 
 namespace revocable::binding {
 namespace {
 
 // Node runs the loop once more while it tears an environment down, when JavaScript can no longer be called: that fails without
-// an exception, and there is nobody left to tell.
-void on_wake(uv_async_t* async) {
-  auto* state = static_cast<EnvState*>(async->data);
+// an exception, and no JavaScript is left that could be notified. Deno writes the result
+// also where it is given no place for one.
+void on_wake(void* data) {
+  auto* state = static_cast<EnvState*>(data);
   const Napi::HandleScope scope(state->env);
   if (state->notify.IsEmpty()) return;
-  napi_value global = nullptr, error = nullptr;
+  napi_value global = nullptr, ignored = nullptr, error = nullptr;
   bool thrown = false;
   if (napi_get_global(state->env, &global) != napi_ok) return;
-  napi_make_callback(state->env, nullptr, global, state->notify.Value(), 0, nullptr, nullptr);
+  napi_make_callback(state->env, nullptr, global, state->notify.Value(), 0, nullptr, &ignored);
   if (napi_is_exception_pending(state->env, &thrown) != napi_ok || !thrown) return;
   if (napi_get_and_clear_last_exception(state->env, &error) == napi_ok) napi_fatal_exception(state->env, error);
 }
 
 void on_environment_gone(napi_async_cleanup_hook_handle hook, void* state) { static_cast<EnvState*>(state)->close(hook); }
 
+// Where no handle of libuv is to be waited for. Deno frees an asynchronous hook twice that is removed while it runs.
+void on_environment_gone_at_once(void* state) { static_cast<EnvState*>(state)->close(nullptr); }
+
 }  // namespace
 
-EnvState::EnvState(Napi::Env environment, Napi::Float64Array where)
-    : env(environment), described(where.Data()), described_holder_(Napi::Persistent(where)), async_(new uv_async_t) {
+EnvState::EnvState(Napi::Env environment, Napi::Uint8Array status, Napi::Float64Array where, bool libuv)
+    : env(environment),
+      described(where.Data()),
+      mailbox(std::make_shared<Mailbox>(&wake_)),
+      status_(status.Data()),
+      status_holder_(Napi::Persistent(status)),
+      described_holder_(Napi::Persistent(where)),
+      wake_(environment, on_wake, this) {
   uv_loop_t* loop = nullptr;
-  napi_get_uv_event_loop(env, &loop);
-  uv_async_init(loop, async_, on_wake);
-  async_->data = this;
-  uv_unref(reinterpret_cast<uv_handle_t*>(async_));
-  mailbox = std::make_shared<Mailbox>(async_);
-  watches = std::make_unique<LoopWatches>(loop, async_, on_wake);
+  if (libuv) napi_get_uv_event_loop(env, &loop);
+  watches = std::make_unique<LoopWatches>(loop, &wake_, mailbox);
   subscription_ = service_subscribe([box = mailbox] { box->ring(); });
-  napi_add_async_cleanup_hook(env, on_environment_gone, this, nullptr);
+  if (libuv) napi_add_async_cleanup_hook(env, on_environment_gone, this, nullptr);
+  else napi_add_env_cleanup_hook(env, on_environment_gone_at_once, this);
 }
 
 // Hooks run in the reverse order of their making: this one before that of whatever was loaded to make the model.
@@ -58,16 +68,19 @@ void EnvState::forget_models(uint64_t device) {
 void EnvState::pending(int change) {
   if (change > 0) mailbox->expect();
   pending_ += change;
-  auto* handle = reinterpret_cast<uv_handle_t*>(async_);
-  pending_ > 0 ? uv_ref(handle) : uv_unref(handle);
+  wake_.keep_loop_alive(pending_ > 0);
 }
 
-// The environment goes: its own mappings end for everybody, what it attached to or pinned is let go, its waits are given up.
+static void on_handles_closed(void* hook) {
+  if (hook != nullptr) napi_remove_async_cleanup_hook(static_cast<napi_async_cleanup_hook_handle>(hook));
+}
+
+// The environment goes: its own mappings end for every thread, what it attached to or pinned is let go, its waits are given up.
 // All of it before V8 frees the buffers' memory, so that the registry never holds a freed range.
 void EnvState::close(napi_async_cleanup_hook_handle hook) {
   service_unsubscribe(subscription_);
   mailbox->shut();
-  watches->close();
+  wake_.close();
   for (Waiter* waiter : waiting) wait_end(waiter);
   waiting.clear();
   for (auto& [token, held] : device_calls) device_call_end(*held.device, token);
@@ -93,20 +106,14 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
   objects.clear();
   notify.Reset();
   described_holder_.Reset();
-  struct Closing {
-    napi_async_cleanup_hook_handle hook;
-  };
-  async_->data = new Closing{hook};
-  uv_close(reinterpret_cast<uv_handle_t*>(async_), [](uv_handle_t* handle) {
-    auto* closing = static_cast<Closing*>(handle->data);
-    napi_remove_async_cleanup_hook(closing->hook);
-    delete closing;
-    delete reinterpret_cast<uv_async_t*>(handle);
-  });
+  // The pages go back to the engine as plain memory: JavaScriptCore clears what it will use again, and would clear the table.
+  mmap(status_, kStatusBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+  status_holder_.Reset();
+  watches->close(on_handles_closed, hook);
 }
 
-Object* EnvState::object(const Napi::Value& id) const {
-  const auto found = objects.find(to_u64(id));
+Object* EnvState::object(uint64_t id) const {
+  const auto found = objects.find(id);
   return found == objects.end() ? nullptr : found->second.object;
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <napi.h>
-#include <uv.h>
 
 #include <atomic>
 #include <cstdint>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "binding/convert.h"
+#include "binding/loop_wake.h"
 #include "binding/loop_watches.h"
 #include "binding/mailbox.h"
 #include "core/event_ring.h"
@@ -54,7 +54,9 @@ struct Copy {
 class EnvState {
  public:
   static EnvState& of(Napi::Env env) { return *env.GetInstanceData<EnvState>(); }
-  EnvState(Napi::Env env, Napi::Float64Array described);
+  // `status`: where the status table is mapped for its JavaScript. `libuv`: the environment's event loop is libuv's, and can
+  // watch descriptors.
+  EnvState(Napi::Env env, Napi::Uint8Array status, Napi::Float64Array described, bool libuv);
 
   Napi::Env env;
   // Where a mapping is described: properties of an object would cost more than mapping it. And what a copy is of.
@@ -95,14 +97,17 @@ class EnvState {
   void close(napi_async_cleanup_hook_handle hook);
 
   int subscription() const { return subscription_; }  // at the service, which need not tell this one of what it did itself
-  Object* object(const Napi::Value& id) const;
+  Object* object(const Napi::Value& id) const { return object(to_u64(id)); }
+  Object* object(uint64_t id) const;
   Mapping* mapping(const Napi::Value& id) const;
   Mapping* mapping(uint64_t id) const;
   void forget_last() { last_id_ = 0, last_mapping_ = nullptr; }  // when a mapping is taken out of `mappings`
 
  private:
+  void* const status_;  // of `status_holder_`: there is no scope for a handle when the environment goes
+  Napi::Reference<Napi::Uint8Array> status_holder_;
   Napi::Reference<Napi::Float64Array> described_holder_;
-  uv_async_t* async_;
+  LoopWake wake_;
   int subscription_;
   mutable uint64_t last_id_ = 0;  // no mapping's: generations begin at 1
   mutable Mapping* last_mapping_ = nullptr;

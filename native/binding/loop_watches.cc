@@ -1,60 +1,60 @@
 #include "binding/loop_watches.h"
 
+#include <poll.h>
 #include <sys/eventfd.h>
 
+#include <atomic>
 #include <mutex>
 #include <vector>
 
+#include "base/thread.h"
 #include "device/pager.h"
 #include "device/userfault.h"
 
+// The addon loads without them: a runtime that is not Node need not have libuv.
+#pragma weak uv_poll_init
+#pragma weak uv_poll_start
+#pragma weak uv_prepare_init
+#pragma weak uv_prepare_start
+#pragma weak uv_check_init
+#pragma weak uv_check_start
+#pragma weak uv_close
+#pragma weak uv_unref
+
 namespace revocable::binding {
 
-void LoopWatches::set_attentive(FaultWatch* watch, bool now) {
-  if (watch->attentive == now) return;
-  watch->attentive = now;
+struct LoopWatches::Handles {
+  LoopWake* wake = nullptr;
+  bool faults = false;
+  bool registers = false;
+  bool attentive = false;
+  int bell = -1;
+  uv_poll_t userfault;
+  uv_prepare_t before;
+  uv_check_t after;
+  uv_poll_t bell_poll;
+  int open = 0;  // while they are being closed
+  void (*closed)(void*) = nullptr;
+  void* data = nullptr;
+};
+
+LoopWatches::LoopWatches(uv_loop_t* loop, LoopWake* wake, std::shared_ptr<Mailbox> mailbox)
+    : loop_(loop), mailbox_(std::move(mailbox)), handles_(new Handles{}) {
+  handles_->wake = wake;
+}
+
+void LoopWatches::set_attentive(Handles* handles, bool now) {
+  if (handles->attentive == now) return;
+  handles->attentive = now;
   pager_attended(now);
 }
 
-void LoopWatches::faults() {
-  if (faults_ != nullptr) return;
-  auto* watch = new FaultWatch;
-  if (uv_poll_init(loop_, &watch->poll, userfault_fd()) != 0) {  // the pager's thread rings, then
-    delete watch;
-    return;
-  }
-  faults_ = watch;
-  watch->owner = this;
-  uv_prepare_init(loop_, &watch->before);
-  uv_check_init(loop_, &watch->after);
-  watch->poll.data = watch->before.data = watch->after.data = watch;
-  uv_poll_start(&watch->poll, UV_READABLE, [](uv_poll_t* handle, int, int) {
-    auto* own = static_cast<FaultWatch*>(handle->data);
-    set_attentive(own, false);
-    pager_take_faults();
-    own->owner->on_wake_(own->owner->wake_);
-  });
-  uv_prepare_start(&watch->before, [](uv_prepare_t* handle) { set_attentive(static_cast<FaultWatch*>(handle->data), true); });
-  uv_check_start(&watch->after, [](uv_check_t* handle) { set_attentive(static_cast<FaultWatch*>(handle->data), false); });
-  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->poll));
-  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->before));
-  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->after));
-}
-
-void LoopWatches::close_faults() {
-  if (faults_ == nullptr) return;
-  set_attentive(faults_, false);
-  const auto closed = [](uv_handle_t* handle) {
-    auto* watch = static_cast<FaultWatch*>(handle->data);
-    if (--watch->open == 0) delete watch;
-  };
-  uv_close(reinterpret_cast<uv_handle_t*>(&faults_->poll), closed);
-  uv_close(reinterpret_cast<uv_handle_t*>(&faults_->before), closed);
-  uv_close(reinterpret_cast<uv_handle_t*>(&faults_->after), closed);
-  faults_ = nullptr;
-}
-
 namespace {
+
+template <typename Handle>
+uv_handle_t* as_handle(Handle* handle) {
+  return reinterpret_cast<uv_handle_t*>(handle);
+}
 
 // Never closed: a handler that has just looked one up may still ring it. Those of environments that have gone are used again.
 struct Bells {
@@ -81,41 +81,117 @@ void give_bell_back(int bell) {
 
 }  // namespace
 
-int LoopWatches::registers() {
-  if (registers_ != nullptr) return registers_->bell;
-  const int bell = take_bell();
-  if (bell < 0) return -1;
-  auto* watch = new RegisterWatch{{}, this, bell};
-  if (uv_poll_init(loop_, &watch->poll, bell) != 0) {
-    give_bell_back(bell);
-    delete watch;
-    return -1;
-  }
-  registers_ = watch;
-  watch->poll.data = watch;
-  uv_poll_start(&watch->poll, UV_READABLE, [](uv_poll_t* handle, int, int) {
-    auto* own = static_cast<RegisterWatch*>(handle->data);
+// Where the loop cannot watch, the pager's thread takes the faults and rings.
+void LoopWatches::faults() {
+  Handles* h = handles_;
+  if (loop_ == nullptr || h->faults || uv_poll_init(loop_, &h->userfault, userfault_fd()) != 0) return;
+  h->faults = true;
+  uv_prepare_init(loop_, &h->before);
+  uv_check_init(loop_, &h->after);
+  h->userfault.data = h->before.data = h->after.data = h;
+  uv_poll_start(&h->userfault, UV_READABLE, [](uv_poll_t* handle, int, int) {
+    auto* own = static_cast<Handles*>(handle->data);
+    set_attentive(own, false);
+    pager_take_faults();
+    own->wake->run();
+  });
+  uv_prepare_start(&h->before, [](uv_prepare_t* handle) { set_attentive(static_cast<Handles*>(handle->data), true); });
+  uv_check_start(&h->after, [](uv_check_t* handle) { set_attentive(static_cast<Handles*>(handle->data), false); });
+  uv_unref(as_handle(&h->userfault));
+  uv_unref(as_handle(&h->before));
+  uv_unref(as_handle(&h->after));
+}
+
+bool LoopWatches::poll_bell() {
+  Handles* h = handles_;
+  if (loop_ == nullptr || uv_poll_init(loop_, &h->bell_poll, bell_) != 0) return false;
+  h->registers = true;
+  h->bell = bell_;
+  h->bell_poll.data = h;
+  uv_poll_start(&h->bell_poll, UV_READABLE, [](uv_poll_t* handle, int, int) {
+    auto* own = static_cast<Handles*>(handle->data);
     eventfd_t rung;
     eventfd_read(own->bell, &rung);
-    own->owner->on_wake_(own->owner->wake_);
+    own->wake->run();
   });
-  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->poll));
-  return bell;
+  uv_unref(as_handle(&h->bell_poll));
+  return true;
 }
 
-void LoopWatches::close_registers() {
-  if (registers_ == nullptr) return;
-  uv_close(reinterpret_cast<uv_handle_t*>(&registers_->poll), [](uv_handle_t* handle) {
-    auto* watch = static_cast<RegisterWatch*>(handle->data);
-    give_bell_back(watch->bell);
-    delete watch;
-  });
-  registers_ = nullptr;
+// Waits for a bell on a thread of its own. The last ring is the environment's, which has set `over`.
+struct LoopWatches::BellThread {
+  int bell;
+  std::shared_ptr<Mailbox> mailbox;
+  std::atomic<bool> over{false};
+};
+
+void* LoopWatches::watch_bell(void* thread) {
+  const std::unique_ptr<std::shared_ptr<BellThread>> own(static_cast<std::shared_ptr<BellThread>*>(thread));
+  BellThread& watched = **own;
+  while (!watched.over.load()) {
+    pollfd ready{watched.bell, POLLIN, 0};
+    eventfd_t rung;
+    if (poll(&ready, 1, -1) == 1 && eventfd_read(watched.bell, &rung) == 0) watched.mailbox->ring();
+  }
+  give_bell_back(watched.bell);
+  return nullptr;
 }
 
-void LoopWatches::close() {
-  close_faults();
-  close_registers();
+Failure LoopWatches::start_bell_thread() {
+  constexpr size_t kStackBytes = 64 << 10;
+  auto thread = std::make_shared<BellThread>();
+  thread->bell = bell_;
+  thread->mailbox = mailbox_;
+  auto* held = new std::shared_ptr<BellThread>(thread);
+  const Failure failure = start_thread(watch_bell, held, kStackBytes);
+  if (failure) delete held;
+  else bell_thread_ = std::move(thread);
+  return failure;
+}
+
+Failure LoopWatches::registers(int* bell) {
+  if (bell_ < 0) {
+    bell_ = take_bell();
+    if (bell_ < 0) return Failure::from_errno("eventfd");
+    const Failure failure = poll_bell() ? Failure{} : start_bell_thread();
+    if (failure) {
+      give_bell_back(bell_);
+      bell_ = -1;
+      return failure;
+    }
+  }
+  *bell = bell_;
+  return {};
+}
+
+void LoopWatches::handle_closed(uv_handle_t* handle) {
+  auto* handles = static_cast<Handles*>(handle->data);
+  if (--handles->open > 0) return;
+  if (handles->registers) give_bell_back(handles->bell);
+  handles->closed(handles->data);
+  delete handles;
+}
+
+void LoopWatches::close(void (*closed)(void*), void* data) {
+  if (bell_thread_ != nullptr) {
+    bell_thread_->over.store(true);
+    eventfd_write(bell_, 1);
+  }
+  Handles* h = std::exchange(handles_, nullptr);
+  h->closed = closed;
+  h->data = data;
+  h->open = (h->faults ? 3 : 0) + (h->registers ? 1 : 0);
+  if (h->open == 0) {
+    closed(data);
+    delete h;
+    return;
+  }
+  set_attentive(h, false);
+  if (h->registers) uv_close(as_handle(&h->bell_poll), handle_closed);
+  if (!h->faults) return;
+  uv_close(as_handle(&h->userfault), handle_closed);
+  uv_close(as_handle(&h->before), handle_closed);
+  uv_close(as_handle(&h->after), handle_closed);
 }
 
 }  // namespace revocable::binding

@@ -3,44 +3,41 @@
 
 #include <uv.h>
 
+#include <memory>
+#include <utility>
+
+#include "base/failure.h"
+#include "binding/loop_wake.h"
+#include "binding/mailbox.h"
+
 namespace revocable::binding {
 
+// The loop itself watches where it is libuv's (`loop` not null). Elsewhere threads of the library do, and ring the mailbox.
 class LoopWatches {
  public:
-  // `on_wake(wake)` is called on the loop when there may be something for the thread to take.
-  LoopWatches(uv_loop_t* loop, uv_async_t* wake, void (*on_wake)(uv_async_t*)) : loop_(loop), wake_(wake), on_wake_(on_wake) {}
+  LoopWatches(uv_loop_t* loop, LoopWake* wake, std::shared_ptr<Mailbox> mailbox);
   LoopWatches(const LoopWatches&) = delete;
   LoopWatches& operator=(const LoopWatches&) = delete;
 
-  int registers();  // this thread answers for registers: the eventfd that the loop watches, or -1
-  void faults();    // this thread answers for pages: it takes the faults that the loop sees
-  void close();     // with the environment
+  Failure registers(int* bell);  // this thread answers for registers: the eventfd that is watched
+  void faults();                 // this thread answers for pages: it takes the faults that the loop sees
+  // With the environment, once. `closed(data)` is called when libuv has let go of every handle, at once where there is none.
+  void close(void (*closed)(void*), void* data);
 
  private:
-  // Null until the thread answers for pages.
-  struct FaultWatch {
-    uv_poll_t poll;
-    uv_prepare_t before;
-    uv_check_t after;
-    const LoopWatches* owner;
-    bool attentive = false;
-    int open = 3;
-  };
-  // Null until the thread answers for registers.
-  struct RegisterWatch {
-    uv_poll_t poll;
-    const LoopWatches* owner;
-    int bell;
-  };
-  static void set_attentive(FaultWatch* watch, bool now);
-  void close_faults();
-  void close_registers();
+  struct Handles;
+  struct BellThread;
+  static void set_attentive(Handles* handles, bool now);
+  static void* watch_bell(void* thread);
+  static void handle_closed(uv_handle_t* handle);
+  bool poll_bell();
+  Failure start_bell_thread();
 
   uv_loop_t* const loop_;
-  uv_async_t* const wake_;
-  void (*const on_wake_)(uv_async_t*);
-  FaultWatch* faults_ = nullptr;
-  RegisterWatch* registers_ = nullptr;
+  const std::shared_ptr<Mailbox> mailbox_;
+  Handles* handles_;  // libuv may let go of them after the environment has gone
+  int bell_ = -1;     // taken when the thread first answers for registers
+  std::shared_ptr<BellThread> bell_thread_;
 };
 
 }  // namespace revocable::binding

@@ -11,12 +11,12 @@ void Mailbox::deliver(const Completion& completion) {
   std::lock_guard guard(lock_);
   completions_.push_back(completion);
   filled_.store(true, std::memory_order_release);
-  if (async_ != nullptr) uv_async_send(async_);
+  if (wake_ != nullptr) wake_->request();
 }
 
 void Mailbox::ring() {
   std::lock_guard guard(lock_);
-  if (async_ != nullptr) uv_async_send(async_);
+  if (wake_ != nullptr) wake_->request();
 }
 
 std::vector<Completion> Mailbox::take() {
@@ -31,7 +31,7 @@ std::vector<Completion> Mailbox::take() {
 
 void Mailbox::shut() {
   std::lock_guard guard(lock_);
-  async_ = nullptr;
+  wake_ = nullptr;
 }
 
 }  // namespace revocable::binding

@@ -5,30 +5,35 @@
 #include "base/page.h"
 #include "binding/env_state.h"
 #include "binding/exports.h"
+#include "binding/layouts.h"
 #include "core/mapping.h"
+#include "core/mapping_pages.h"
 #include "core/mapping_table.h"
 #include "fault/handler_install.h"
 
 namespace revocable::binding {
 namespace {
 
-// Fills the environment's `described`, in the order of DESCRIBED in src/native.ts. `buffer` is where the JavaScript buffer
-// begins: the mapping may begin behind it, at the next larger page.
+// Describes the mapping in the environment's `described`, for takeDescription in src/native/shared-state.ts. `buffer` is where
+// the JavaScript buffer begins: the mapping may begin behind it, at the next larger page.
 void describe(const EnvState& state, const Mapping* mapping, uintptr_t buffer) {
-  double* put = state.described;
-  *put++ = mapping_id(mapping);
-  *put++ = mapping->slot;
-  *put++ = static_cast<double>(mapping->start);  // exact: the address of a page
-  *put++ = static_cast<double>(mapping->start - buffer);
-  *put++ = static_cast<double>(mapping->object->id);
-  *put++ = static_cast<double>(mapping->object_offset);
-  *put++ = static_cast<double>(mapping->length);
-  *put++ = mapping->writable ? 1 : 0;
-  *put++ = mapping->private_copy ? 1 : 0;
-  *put++ = static_cast<double>(mapping->fill);
+  double* numbers = state.described;
+  numbers[mapping_at::id] = mapping_id(mapping);
+  numbers[mapping_at::slot] = mapping->slot;
+  numbers[mapping_at::address] = static_cast<double>(mapping->start);  // exact: the address of a page
+  numbers[mapping_at::start] = static_cast<double>(mapping->start - buffer);
+  numbers[mapping_at::object_id] = static_cast<double>(mapping->object->id);
+  numbers[mapping_at::offset] = static_cast<double>(mapping->object_offset);
+  numbers[mapping_at::length] = static_cast<double>(mapping->length);
+  numbers[mapping_at::writable] = mapping->writable;
+  numbers[mapping_at::private_] = mapping->private_copy;
+  numbers[mapping_at::fill] = static_cast<double>(mapping->fill);
 }
 
-struct MapArguments {
+// What orderMapping in src/native/shared-state.ts has put into `described`.
+struct MapOrder {
+  bool borrowed;  // `at` bytes from the beginning of memory that is in use
+  uintptr_t at;
   Object* object;
   uint64_t offset;
   size_t length;
@@ -37,29 +42,30 @@ struct MapArguments {
   bool populate;
   uint64_t device_file;
   bool for_device;
-  bool borrowed = false;
+
+  explicit MapOrder(const EnvState& state) {
+    const double* numbers = state.described;
+    borrowed = numbers[map_order_at::at] >= 0;
+    at = borrowed ? static_cast<uintptr_t>(numbers[map_order_at::at]) : 0;
+    object = state.object(static_cast<uint64_t>(numbers[map_order_at::object_id]));
+    offset = static_cast<uint64_t>(numbers[map_order_at::offset]);
+    length = static_cast<size_t>(numbers[map_order_at::length]);
+    writable = numbers[map_order_at::writable] != 0;
+    private_copy = numbers[map_order_at::private_] != 0;
+    fill = static_cast<Fill>(static_cast<uint32_t>(numbers[map_order_at::fill]));
+    populate = numbers[map_order_at::populate] != 0;
+    device_file = static_cast<uint64_t>(numbers[map_order_at::device_file]);
+    for_device = numbers[map_order_at::for_device] != 0;
+  }
 };
 
-MapArguments map_arguments(const Napi::CallbackInfo& info, size_t first) {
-  return {EnvState::of(info.Env()).object(info[first]),
-          to_u64(info[first + 1]),
-          static_cast<size_t>(to_u64(info[first + 2])),
-          to_bool(info[first + 3]),
-          to_bool(info[first + 4]),
-          static_cast<Fill>(to_u32(info[first + 5])),
-          to_bool(info[first + 6]),
-          to_u64(info[first + 7]),
-          to_bool(info[first + 8])};
-}
-
-Failure map_at(const MapArguments& arguments, uintptr_t start, Mapping** mapping) {
+Failure map_at(const MapOrder& order, uintptr_t start, Mapping** mapping) {
   const Failure failure = handlers_ensure();
   if (failure) return failure;
-  const size_t span = round_up(arguments.length, size_t{1} << arguments.object->page_shift);
-  return create_mapping(
-      {arguments.object, start, span, arguments.length, arguments.offset, arguments.writable, arguments.private_copy,
-       arguments.fill, arguments.populate, arguments.borrowed, arguments.device_file, arguments.for_device},
-      mapping);
+  const size_t span = round_up(order.length, size_t{1} << order.object->page_shift);
+  return create_mapping({order.object, start, span, order.length, order.offset, order.writable, order.private_copy, order.fill,
+                         order.populate, order.borrowed, order.device_file, order.for_device},
+                        mapping);
 }
 
 void hold(EnvState& state, Mapping* mapping, bool creator, uintptr_t buffer) {
@@ -68,24 +74,22 @@ void hold(EnvState& state, Mapping* mapping, bool creator, uintptr_t buffer) {
   describe(state, mapping, buffer);
 }
 
-// map(bytes, at, objectId, offset, length, writable, private, fill, populate, deviceFile, forDevice): null, and the mapping
-// described | Failure `bytes` covers the whole SharedArrayBuffer; the mapping starts at its first address that is aligned to the
-// object's pages, or `at` bytes from its beginning where that is not -1: inside memory that is in use.
+// map(bytes): null, and the mapping described | Failure. `bytes` covers the whole SharedArrayBuffer; the mapping starts at its
+// first address that is aligned to the object's pages, or where the order says: inside memory that is in use.
 Napi::Value map(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  const MapOrder order(state);
   const auto bytes = info[0].As<Napi::Uint8Array>();
-  const double at = info[1].As<Napi::Number>().DoubleValue();
-  MapArguments arguments = map_arguments(info, 2);
-  arguments.borrowed = at >= 0;
-  const size_t page = size_t{1} << arguments.object->page_shift;
+  const size_t page = size_t{1} << order.object->page_shift;
   const auto base = reinterpret_cast<uintptr_t>(bytes.Data());
   Mapping* mapping = nullptr;
-  const uintptr_t start = round_up(arguments.borrowed ? base + static_cast<uintptr_t>(at) : base, page);
+  const uintptr_t start = round_up(base + order.at, page);
   // V8 maps whole pages, so the mapping may end behind the last byte of the buffer, but not behind its last page.
-  if (start + round_up(arguments.length, page) > round_up(base + bytes.ByteLength(), kPageSize)) {
+  if (start + round_up(order.length, page) > round_up(base + bytes.ByteLength(), kPageSize)) {
     return to_js(info.Env(), {ENOTSUP, "mmap"});
   }
-  const Failure failure = map_at(arguments, start, &mapping);
-  if (!failure) hold(EnvState::of(info.Env()), mapping, true, base);
+  const Failure failure = map_at(order, start, &mapping);
+  if (!failure) hold(state, mapping, true, base);
   return to_js(info.Env(), failure);
 }
 
@@ -109,7 +113,7 @@ constexpr int kMostRanges = 100;
 
 // Maps over a range of this process's own. One that is within a mapping of ours that another part of the program has unmapped
 // (EEXIST) is passed over, and kept until another has been found, so that the kernel does not give it again.
-Failure map_in_free_range(const MapArguments& arguments, size_t bytes, size_t page, void** at, Mapping** mapping) {
+Failure map_in_free_range(const MapOrder& order, size_t bytes, size_t page, void** at, Mapping** mapping) {
   void* passed[kMostRanges];
   int count = 0;
   Failure failure;
@@ -119,30 +123,30 @@ Failure map_in_free_range(const MapArguments& arguments, size_t bytes, size_t pa
       failure = Failure::from_errno("mmap");
       break;
     }
-    failure = map_at(arguments, round_up(reinterpret_cast<uintptr_t>(*at), page), mapping);
+    failure = map_at(order, round_up(reinterpret_cast<uintptr_t>(*at), page), mapping);
     if (failure) passed[count++] = *at;
   } while (failure.errnum == EEXIST && count < kMostRanges);
   while (count > 0) munmap(passed[--count], bytes);
   return failure;
 }
 
-// mapExternal(objectId, offset, length, writable, private, fill, populate, deviceFile, forDevice): the ArrayBuffer, and the
-// mapping described | Failure
+// mapExternal(): the ArrayBuffer, and the mapping described | Failure
 Napi::Value map_external(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const MapArguments arguments = map_arguments(info, 0);
-  const size_t page = size_t{1} << arguments.object->page_shift;
-  const size_t span = round_up(arguments.length, page);
+  EnvState& state = EnvState::of(env);
+  const MapOrder order(state);
+  const size_t page = size_t{1} << order.object->page_shift;
+  const size_t span = round_up(order.length, page);
   const size_t reserved = span + (page > kPageSize ? page : 0);
   void* at = nullptr;
   Mapping* mapping = nullptr;
-  const Failure failure = map_in_free_range(arguments, reserved, page, &at, &mapping);
+  const Failure failure = map_in_free_range(order, reserved, page, &at, &mapping);
   if (failure) return to_js(env, failure);
   const uintptr_t start = mapping->start;
   auto* range = new ExternalRange{reinterpret_cast<uintptr_t>(at), reserved};
   napi_value buffer;
   const napi_status status =
-      napi_create_external_arraybuffer(env, reinterpret_cast<void*>(start), arguments.length, free_external, range, &buffer);
+      napi_create_external_arraybuffer(env, reinterpret_cast<void*>(start), order.length, free_external, range, &buffer);
   range->creating = false;
   if (status != napi_ok) {
     // Too long for this Node (4 GiB on Node 20), or a build that allows no external buffers (Electron).
@@ -152,7 +156,7 @@ Napi::Value map_external(const Napi::CallbackInfo& info) {
     delete range;
     return to_js(env, {status == napi_no_external_buffers_allowed ? ENOTSUP : EFBIG, "napi_create_external_arraybuffer"});
   }
-  hold(EnvState::of(env), mapping, true, mapping->start);
+  hold(state, mapping, true, mapping->start);
   return Napi::Value(env, buffer);
 }
 
@@ -185,7 +189,7 @@ Napi::Value attached(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), mapping == nullptr || mapping->attaches.load() != 0);
 }
 
-// release(id, close): gives one handle back; with `close` the mapping ends for everybody
+// release(id, close): gives one handle back; with `close` the mapping ends for every thread
 void release(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
   const auto found = state.mappings.find(to_u64(info[0]));

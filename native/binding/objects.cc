@@ -10,9 +10,9 @@
 namespace revocable::binding {
 namespace {
 
-// start(status: Uint8Array, described: Float64Array): opens what the library needs and maps the status table over the memory of
-// `status`, whole pages of a SharedArrayBuffer. `described` is where mappings are described. Once in each environment, before
-// anything else.
+// start(status: Uint8Array, described: Float64Array, libuv: boolean): opens what the library needs and maps the status table over
+// the memory of `status`, whole pages of a SharedArrayBuffer. `described` is where mappings are described. `libuv`: the runtime
+// is Node, whose event loop can watch descriptors. Once in each environment, before anything else.
 Napi::Value start(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (env.GetInstanceData<EnvState>() != nullptr) return env.Null();
@@ -26,7 +26,7 @@ Napi::Value start(const Napi::CallbackInfo& info) {
   if (mmap(at, kStatusBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, status_table_fd(), 0) == MAP_FAILED) {
     return to_js(env, Failure::from_errno("mmap"));
   }
-  env.SetInstanceData(new EnvState(env, info[1].As<Napi::Float64Array>()));
+  env.SetInstanceData(new EnvState(env, status, info[1].As<Napi::Float64Array>(), to_bool(info[2])));
   return env.Null();
 }
 
@@ -105,11 +105,14 @@ Napi::Value object_info(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// objectState(id): State | 0x80 once a revocation is complete | cause of a revocation by a backing fault << 8
+constexpr uint32_t kRevokeDone = 0x80;
+
+// objectState(id): State | kRevokeDone | cause of a revocation by a backing fault << 8
 Napi::Value object_state_js(const Napi::CallbackInfo& info) {
   Object* object = EnvState::of(info.Env()).object(info[0]);
-  return Napi::Number::New(info.Env(), static_cast<uint32_t>(object_state(object)) | (object->revoke_done.load() << 7) |
-                                           (static_cast<uint32_t>(object->revoke_cause.load()) << 8));
+  const uint32_t done = object->revoke_done.load() != 0 ? kRevokeDone : 0;
+  const auto cause = static_cast<uint32_t>(object->revoke_cause.load());
+  return Napi::Number::New(info.Env(), static_cast<uint32_t>(object_state(object)) | done | cause << 8);
 }
 
 // objectSize(id): bytes now | Failure
@@ -138,7 +141,7 @@ Napi::Value object_discard(const Napi::CallbackInfo& info) {
   return to_js(info.Env(), result == 0 ? Failure{} : Failure::from_errno("fallocate"));
 }
 
-// objectRevokedByOwner(id): whether another process has revoked this memfd, which nobody here has touched since
+// objectRevokedByOwner(id): whether another process has revoked this memfd, which no thread of this process has touched since
 Napi::Value object_revoked_by_owner_js(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), object_revoked_by_owner(EnvState::of(info.Env()).object(info[0])));
 }

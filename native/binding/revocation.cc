@@ -1,20 +1,30 @@
+#include <optional>
+
 #include "binding/env_state.h"
 #include "binding/exports.h"
+#include "binding/layouts.h"
 #include "core/service.h"
 #include "fault/handler_install.h"
 
 namespace revocable::binding {
 namespace {
 
-Napi::Object report(Napi::Env env, const RevokeCounts& counts) {
-  Napi::Object result = Napi::Object::New(env);
-  result["mappings"] = Napi::Number::New(env, counts.mappings);
-  result["truncated"] = Napi::Boolean::New(env, counts.truncated);
-  result["replaced"] = Napi::Number::New(env, counts.replaced);
-  result["protected"] = Napi::Number::New(env, counts.protected_);
-  result["failed"] = Napi::Number::New(env, counts.failed);
-  result["durationUs"] = Napi::Number::New(env, counts.duration_us);
-  return result;
+// The only encoder of a report; its decoder is reportIn in src/native/shared-state.ts.
+void encode_report(const RevokeCounts& counts, double* numbers) {
+  numbers[report_at::mappings] = counts.mappings;
+  numbers[report_at::truncated] = counts.truncated;
+  numbers[report_at::replaced] = counts.replaced;
+  numbers[report_at::protected_] = counts.protected_;
+  numbers[report_at::failed] = counts.failed;
+  numbers[report_at::duration_us] = counts.duration_us;
+}
+
+// A Float64Array of its own, since completions are read later; null where nothing has been revoked or suspended.
+Napi::Value report_of(Napi::Env env, const std::optional<RevokeCounts>& counts) {
+  if (!counts) return env.Null();
+  Napi::Float64Array numbers = Napi::Float64Array::New(env, report_at::size);
+  encode_report(*counts, numbers.Data());
+  return numbers;
 }
 
 // What an asynchronous call needs until its completion is delivered: a reference to the object, the way back.
@@ -36,23 +46,16 @@ Pending begin(const Napi::CallbackInfo& info) {
   return {state.mailbox, object_acquire(state.object(info[0])->id), state.next_token++};
 }
 
-// revokeSync(objectId): fills the environment's `described`, in the order of takeReport in src/native.ts; an object's properties
-// would cost a tenth of the revocation of a page. The gate and the rest in one call, so that a worker that is terminated cannot
-// leave an object with its gate shut and nobody revoking.
-void revoke_sync(const Napi::CallbackInfo& info) {
+// revokeSync(objectId): true if this call is the one that revokes; the report is in `described`, as an object's properties would
+// cost a tenth of the revocation of a page. The gate and the rest are one call: between two, a worker could be terminated, and
+// no thread would revoke the object whose gate it has shut.
+Napi::Value revoke_sync(const Napi::CallbackInfo& info) {
   handlers_ensure();
   const EnvState& state = EnvState::of(info.Env());
   Object* object = state.object(info[0]);
   const bool mine = revoke_begin(object);
-  const RevokeCounts counts = revoke_finish(object, mine, state.subscription());
-  double* put = state.described;
-  *put++ = mine;
-  *put++ = counts.mappings;
-  *put++ = counts.truncated;
-  *put++ = counts.replaced;
-  *put++ = counts.protected_;
-  *put++ = counts.failed;
-  *put++ = counts.duration_us;
+  encode_report(revoke_finish(object, mine, state.subscription()), state.described);
+  return Napi::Boolean::New(info.Env(), mine);
 }
 
 // revokeAsync(objectId): { token, mine }. The gate is shut when it returns.
@@ -72,8 +75,8 @@ Napi::Value revoke_async(const Napi::CallbackInfo& info) {
 Napi::Value suspend_async(const Napi::CallbackInfo& info) {
   const Pending pending = begin(info);
   service_post([pending] {
-    Completion completion;
-    completion.failure = suspend(pending.object, &completion.counts, &completion.by_this_call);
+    Completion completion{.counts = RevokeCounts{}};
+    completion.failure = suspend(pending.object, &*completion.counts, &completion.by_this_call);
     pending.deliver(completion);
   });
   return Napi::Number::New(info.Env(), pending.token);
@@ -102,7 +105,7 @@ Napi::Value take_completions(const Napi::CallbackInfo& info) {
     Napi::Object item = Napi::Object::New(env);
     item["token"] = Napi::Number::New(env, completion.token);
     item["failure"] = to_js(env, completion.failure);
-    item["report"] = report(env, completion.counts);
+    item["report"] = report_of(env, completion.counts);
     item["byThisCall"] = Napi::Boolean::New(env, completion.by_this_call);
     item["wait"] = Napi::Number::New(env, static_cast<uint32_t>(completion.wait));
     result[i] = item;

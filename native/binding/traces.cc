@@ -1,4 +1,4 @@
-// Traces of simulated devices, which any thread may open. Records travel in Float64Arrays: see src/native.ts.
+// Traces of simulated devices, which any thread may open. Records travel in Float64Arrays: see src/native/enums.ts.
 #include <cerrno>
 
 #include <array>
@@ -6,14 +6,14 @@
 #include "base/spin.h"
 #include "binding/env_state.h"
 #include "binding/exports.h"
+#include "binding/layouts.h"
 #include "device/access_trace.h"
 
 namespace revocable::binding {
 namespace {
 
-constexpr size_t kHeadNumbers = 2, kRecordNumbers = 8;
 constexpr size_t kMostTaken = 128;
-constexpr uint32_t kWrite = 1, kRaw = 2, kFailed = 4;  // TRACE_FLAGS in src/native.ts
+constexpr uint32_t kWrite = 1, kRaw = 2, kFailed = 4;  // TRACE_FLAGS in src/native/enums.ts
 
 uint64_t clock_ns() { return static_cast<uint64_t>(spin_clock_ns()); }
 
@@ -34,21 +34,22 @@ Napi::Value trace_take_js(const Napi::CallbackInfo& info) {
   const EnvState::HeldTrace& trace = EnvState::of(info.Env()).traces.at(to_u64(info[0]));
   auto numbers = info[1].As<Napi::Float64Array>();
   std::array<AccessRecord, kMostTaken> records;
-  const size_t room = std::min((numbers.ElementLength() - kHeadNumbers) / kRecordNumbers, records.size());
+  const size_t room = std::min((numbers.ElementLength() - trace_head_at::size) / trace_access_at::size, records.size());
   const TraceTaken taken = trace_take(trace.device->traces, trace.number, records.data(), room);
   double* put = numbers.Data();
-  *put++ = static_cast<double>(taken.lost);
-  *put++ = taken.ended;
-  for (size_t i = 0; i < taken.count; ++i) {
+  put[trace_head_at::lost] = static_cast<double>(taken.lost);
+  put[trace_head_at::ended] = taken.ended;
+  put += trace_head_at::size;
+  for (size_t i = 0; i < taken.count; ++i, put += trace_access_at::size) {
     const AccessRecord& record = records[i];
-    *put++ = static_cast<double>(static_cast<int64_t>(record.time_ns - trace.began_ns)) / 1e6;
-    *put++ = record.thread;
-    *put++ = record.region;
-    *put++ = static_cast<double>(record.offset);
-    *put++ = record.width;
-    *put++ = (record.write ? kWrite : 0) | (record.raw ? kRaw : 0) | (record.failed ? kFailed : 0);
-    *put++ = static_cast<double>(record.value & 0xffffffffu);
-    *put++ = static_cast<double>(record.value >> 32);
+    put[trace_access_at::time] = static_cast<double>(static_cast<int64_t>(record.time_ns - trace.began_ns)) / 1e6;
+    put[trace_access_at::thread] = record.thread;
+    put[trace_access_at::region] = record.region;
+    put[trace_access_at::offset] = static_cast<double>(record.offset);
+    put[trace_access_at::width] = record.width;
+    put[trace_access_at::flags] = (record.write ? kWrite : 0) | (record.raw ? kRaw : 0) | (record.failed ? kFailed : 0);
+    put[trace_access_at::low] = low_half(record.value);
+    put[trace_access_at::high] = high_half(record.value);
   }
   return Napi::Number::New(info.Env(), static_cast<double>(taken.count));
 }
@@ -77,17 +78,18 @@ Napi::Value trace_word_js(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), device_find(to_u64(info[0]))->traces->word);
 }
 
-// traceAccess(deviceId, thread, region, offset, width, flags, low, high)
+// traceAccess(deviceId, numbers): an access that JavaScript has answered, but for its time, which is now
 void trace_access_js(const Napi::CallbackInfo& info) {
   const DeviceRef device = device_find(to_u64(info[0]));
   if (device == nullptr || !trace_active(device->traces)) return;
-  const uint32_t flags = to_u32(info[5]);
+  const double* numbers = info[1].As<Napi::Float64Array>().Data();
+  const auto flags = static_cast<uint32_t>(numbers[trace_access_at::flags]);
   const AccessRecord record{.time_ns = clock_ns(),
-                            .offset = to_u64(info[3]),
-                            .value = uint64_t{to_u32(info[6])} | uint64_t{to_u32(info[7])} << 32,
-                            .thread = to_u32(info[1]),
-                            .region = to_u32(info[2]),
-                            .width = static_cast<uint8_t>(to_u32(info[4])),
+                            .offset = static_cast<uint64_t>(numbers[trace_access_at::offset]),
+                            .value = value_of_halves(numbers[trace_access_at::low], numbers[trace_access_at::high]),
+                            .thread = static_cast<uint32_t>(numbers[trace_access_at::thread]),
+                            .region = static_cast<uint32_t>(numbers[trace_access_at::region]),
+                            .width = static_cast<uint8_t>(numbers[trace_access_at::width]),
                             .write = (flags & kWrite) != 0,
                             .raw = (flags & kRaw) != 0,
                             .failed = (flags & kFailed) != 0};

@@ -2,7 +2,7 @@
 //
 // A broadcast ring of 4,096 slots: writers (push_event, async-signal-safe) take a ticket and overwrite the oldest slot, each
 // reader keeps its own position and learns how many it was too slow for. State changes must not depend on the ring alone:
-// a reader that lost events compares the states of what it knows (src/events.ts does).
+// a reader that lost events compares the states of what it knows (src/thread/wakeups.ts does).
 #pragma once
 
 #include <array>

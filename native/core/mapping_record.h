@@ -28,7 +28,7 @@ enum class Cause : uint8_t { none, past_end, no_space, poisoned, unknown, refuse
 enum class FaultScope : uint8_t { by_cause, page, object };    // what one backing fault takes away
 enum class Access : uint8_t { base, none, read, read_write };  // a page's protection, where protect() changed it
 
-// A byte a page, allocated when the first page of a mapping needs one. Written under the claim, read by anybody.
+// A byte a page, allocated when the first page of a mapping needs one. Written under the claim, read by any thread.
 using PageMark = uint8_t;
 inline constexpr PageMark kMarkAccessMask = 0x03;  // an Access
 inline constexpr PageMark kMarkStray = 0x04;       // a forbidden raw access was diverted to a private page here
@@ -45,7 +45,7 @@ struct Backing;        // vm_ops.h
 struct VmOps;          // vm_ops.h
 struct DeviceMapping;  // device/device.h
 struct RegisterPort;   // device/register_port.h
-struct Supply;         // device/pager.h
+struct Supply;         // device/page_supply.h
 
 struct MappingList {
   Mapping* first = nullptr;
@@ -58,7 +58,7 @@ struct RevokeCounts {
   bool truncated = false;
   uint32_t replaced = 0;    // by the tombstone, or already by a fill
   uint32_t protected_ = 0;  // PROT_NONE or guard pages: a weaker means was all the kernel allowed
-  uint32_t failed = 0;      // still reaches the object: sealed by somebody, not ours, no guard pages
+  uint32_t failed = 0;      // still reaches the object: sealed by other code, not ours, no guard pages
   double duration_us = 0;
 };
 
@@ -135,7 +135,7 @@ struct Mapping {
   const VmOps* ops = nullptr;  // of what stands behind its object; null also for a device's own view
   bool supplied = false;       // its pages come from there, at their first touch
 
-  // The claim: whoever changes what is mapped in [start, end) holds it: the handler's fill, revoke, suspend, resume, zap,
+  // The claim: a thread that changes what is mapped in [start, end) holds it: the handler's fill, revoke, suspend, resume, zap,
   // protect, remap, close. 0 free, 1 held, 2 held with waiters. Its holder never touches the mapped memory, and normal code
   // holds it with asynchronous signals blocked, so that no handler on the same thread can wait for it.
   FutexWord claim{0};
@@ -151,13 +151,13 @@ struct Mapping {
   size_t lost_first = SIZE_MAX, lost_last = 0;      // pages that may be lost; lost_from is apart
   bool tail_filled = false;                         // the pages from lost_from on have their fill
   size_t stray_first = SIZE_MAX, stray_last = 0;    // pages that may carry kMarkStray; first > last when none does
-  // Revoked or suspended, where somebody else mapped some of the range: what of it is ours. 0: all of it. Within the record,
+  // Revoked or suspended, where other code mapped some of the range: what of it is ours. 0: all of it. Within the record,
   // since there may be no memory to allocate when it is needed.
   static constexpr uint32_t kExtents = 4;
   uint32_t extent_count = 0;  // kExtents + 1: more than the array holds, so a fill comes page by page
   Piece extents[kExtents] = {};
-  bool weak = false;  // revoked by PROT_NONE or guard pages
-  bool told = false;  // that a raw access got the fill
+  bool weak = false;       // revoked by PROT_NONE or guard pages
+  bool announced = false;  // that a raw access got the fill
   // That a thread touched a page which it would have had to supply itself. The status word then keeps kStatusMarked, so that
   // every checked access counts such touches before and after.
   bool self_faulted = false;
@@ -182,7 +182,7 @@ struct Mapping {
   // Threads waiting for a futex word of this mapping, which revocation must wake through the status word.
   std::atomic<uint32_t> waiters{0};
 
-  // Of a device's region, for device/ only: what the device is told when this ends, and how far each page has come.
+  // Of a device's region, for device/ only: what the device's `close` gets when this ends, and how far each page has come.
   // Constant while published; its pages under the claim.
   DeviceMapping* device_mapping = nullptr;
 
@@ -264,7 +264,7 @@ inline void forget_fill(Mapping* mapping) {
   mapping->filled = mapping->by_pages = mapping->tail_filled = false;
 }
 
-// The word of a mapping that has just been made. Before anybody knows it.
+// The word of a mapping that has just been made. Before another thread can know it.
 inline void begin_state(Mapping* mapping) {
   mapping->state.store(State::live);
   status_words()[mapping->slot].store(0);
@@ -332,7 +332,7 @@ inline void await_claim(Mapping* mapping) {
 }
 
 // For normal code with asynchronous signals blocked. Under the registry lock, or in a ReaderScope: the mapping cannot be closed
-// while its claim is held, nor its record be recycled while somebody who has found it reads.
+// while its claim is held, nor its record be recycled while a thread that has found it reads.
 class Claim {
  public:
   explicit Claim(Mapping* mapping) : mapping_(mapping) {

@@ -28,7 +28,7 @@ struct Writer {
   uint32_t next_slot = kClosedSlot + 1;
   std::deque<Mapping*> closed;       // in the table, oldest first
   std::vector<void*> garbage[2];     // old chunks and directories, by the parity of the epoch they were retired in
-  std::vector<Mapping*> leaving[2];  // mappings that left the table and that nobody has a handle on
+  std::vector<Mapping*> leaving[2];  // mappings that left the table and that no thread has a handle on
   size_t open_entries = 0;
   size_t slots_in_use = 0;
 };
@@ -166,7 +166,7 @@ void recycle(Mapping* mapping) {
   --writer().slots_in_use;
 }
 
-// A closed mapping leaves the table; its record follows when nobody has a handle on it.
+// A closed mapping leaves the table; its record follows when no thread has a handle on it.
 void leave_table(Mapping* mapping) {
   remove_entry(mapping);
   if (mapping->used_zero_file) {
@@ -205,7 +205,7 @@ Mapping* allocate_mapping() {
   Mapping* mapping = mapping_at_slot(slot);
   mapping->slot = slot;
   ++mapping->generation;
-  mapping->filled = mapping->unfillable = mapping->used_zero_file = mapping->weak = mapping->told = false;
+  mapping->filled = mapping->unfillable = mapping->used_zero_file = mapping->weak = mapping->announced = false;
   mapping->stray_first = mapping->filled_first = mapping->lost_first = SIZE_MAX;
   mapping->stray_last = mapping->filled_last = mapping->lost_last = 0;
   mapping->tail_filled = mapping->by_pages = mapping->self_faulted = false;

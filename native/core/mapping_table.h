@@ -9,7 +9,7 @@
 //
 // A reader counts itself into the current epoch's parity. What is retired in epoch E was unpublished in E, so only readers
 // counted in E or before can hold it; it is freed when the epoch moves from E+1 to E+2, which waits for E's counter to be zero.
-// Nobody ever blocks for this: reclaim() does what is possible now.
+// No thread ever blocks for this: reclaim() does what is possible now.
 //
 // A range that is closed stays in the table, in state `closed`, until another mapping takes its addresses or 1,024 younger
 // ones have been closed: a thread may have faulted just before the range was replaced and only now enter the handler.
@@ -78,7 +78,7 @@ void forget_mapping(Mapping* mapping);                         // allocated, nev
 void publish_mapping(Mapping* mapping);                        // makes it findable; closed ranges it overlaps leave the table
 Mapping* open_mapping_within(uintptr_t start, uintptr_t end);  // one that overlaps the range and is not closed, or nullptr
 void retire_mapping(Mapping* mapping);                         // it has been closed: stays findable for a while
-void release_mapping(Mapping* mapping);                        // nobody has a handle any more: recycle once it has left the table
+void release_mapping(Mapping* mapping);  // no thread has a handle any more: recycle once it has left the table
 void reclaim();
 
 Mapping* mapping_at_slot(uint32_t slot);  // the record, whatever its state; nullptr if never used

@@ -202,8 +202,7 @@ static Failure fill_and_seal(int fd, const NewMemory& memory) {
   if (failure) return failure;
   // GROW and SEAL: the owner can truncate it to nothing, from then on nothing can undo that, and no peer can add F_SEAL_SHRINK to
   // keep it alive. With SHRINK, which only its owner can ask for, revocation is left with the mappings of this process.
-  const int seals = F_SEAL_GROW | F_SEAL_SEAL | memory.seals;
-  return fcntl(fd, F_ADD_SEALS, seals) == 0 ? Failure{} : Failure::from_errno("fcntl");
+  return add_seals(fd, F_SEAL_GROW | F_SEAL_SEAL | memory.seals);
 }
 
 // The same file, open for reading only: shared mappings of memory that is sealed against writing need that before Linux 6.7, and

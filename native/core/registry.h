@@ -13,7 +13,7 @@
 
 namespace revocable {
 
-// Asynchronous signals stay blocked while it is held: a handler of somebody else's that touches a mapping would otherwise wait
+// Asynchronous signals stay blocked while it is held: a handler of other code that touches a mapping would otherwise wait
 // for a claim that its own thread holds. SIGBUS and SIGSEGV stay open, as blocking them makes a fault deadly.
 class SignalsBlocked {
  public:
@@ -102,7 +102,7 @@ void revoke_gates_of(const Backing& backing);
 std::vector<Object*> objects_of(const Backing& backing);
 
 // Closes every mapping of it in every thread, then its descriptor. Not a revocation. True when this call did it. All environments
-// are told but the `caller`'s (a subscription of service.h).
+// are notified but the `caller`'s (a subscription of service.h).
 bool object_close(Object* object, int caller = kNobody);
 
 }  // namespace revocable

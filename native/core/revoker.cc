@@ -15,6 +15,7 @@
 #include "core/event_ring.h"
 #include "core/handler_work.h"
 #include "core/mapping.h"
+#include "core/mapping_pages.h"
 #include "core/mapping_table.h"
 #include "core/registry.h"
 #include "core/reserve.h"
@@ -84,7 +85,7 @@ int piece_prot(const Mapping* mapping, const MappingPiece& piece) {
   return prot_of(mark_access(mapping->mark_of(mapping->page_of(piece.vma.start))), *mapping);
 }
 
-// Where somebody else mapped something into the range, the fill must spare it too.
+// Where other code mapped something into the range, the fill must spare it too.
 void remember_extents(Mapping* mapping, const VmaReader& reader) {
   mapping->extent_count = 0;
   for_each_own_piece(mapping, reader, [&](const MappingPiece& piece) {
@@ -139,7 +140,8 @@ void revoke_mapping(Mapping* mapping, const VmaReader& reader, RevokeCounts* cou
 
 // Between two slices. The service thread has time: it sleeps for a moment, so that a thread that waits to change the process's
 // mappings gets its turn. Without that it waits until the kernel hands it the lock by force, which takes 4 ms
-// (RWSEM_WAIT_TIMEOUT). A thread that revokes in its own call has nobody to be polite to but who waits for the registry.
+// (RWSEM_WAIT_TIMEOUT). A thread that revokes in its own call need not let any thread go first but those that wait for the
+// registry.
 enum class Pace { polite, brisk };
 
 void let_others(RegistryLock* lock, Pace pace) { pace == Pace::polite ? lock->pause() : lock->yield(); }
@@ -243,7 +245,7 @@ Failure resume_mapping(Mapping* mapping, const VmaReader& reader) {
   mapping->pieces = nullptr;
   mapping->extent_count = 0;
   forget_fill(mapping);
-  mapping->unfillable = mapping->weak = mapping->told = false;
+  mapping->unfillable = mapping->weak = mapping->announced = false;
   mapping->retry_tag.store(0, std::memory_order_relaxed);  // a thread that faulted while it was away may try again
   publish_state(mapping, State::live);
   drop(g_counters.suspended);
@@ -289,12 +291,12 @@ bool revoke_begin(Object* object) {
 
 namespace {
 
-// Nobody is going to revoke it any more: it was closed first.
+// No thread is going to revoke it any more: it was closed first.
 bool never_revoked(const Object* object) { return object->gate.load() == State::closed && object->revoke_done.load() == 0; }
 
 RevokeCounts await_revocation(Object* object) {
   while (object->revoke_done.load() == 0 && !never_revoked(object)) {
-    const timespec limit{0, 50'000'000};  // an object that is closed meanwhile wakes nobody
+    const timespec limit{0, 50'000'000};  // an object that is closed meanwhile wakes no waiter
     futex_wait_private(&object->revoke_done, 0, &limit);
   }
   RegistryLock lock;
@@ -470,6 +472,14 @@ bool finish_handler_work() {
     finish_mapping(mapping);
   }
   return later;
+}
+
+void revoke_by_service_locked(Object* object) {
+  ++object->references;
+  service_post([object] {
+    revoke_finish(object, true, kNobody);
+    object_release(object);
+  });
 }
 
 }  // namespace revocable

@@ -145,7 +145,7 @@ int service_subscribe(std::function<void()> notify) {
   std::lock_guard guard(service().subscribers_lock);
   const int id = service().next_subscriber++;
   service().subscribers.emplace(id, std::move(notify));
-  service_events_looked_at();  // the newcomer has not been told of anything
+  service_events_looked_at();  // the newcomer has not been notified of anything
   return id;
 }
 

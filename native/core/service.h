@@ -1,6 +1,6 @@
 // The library's one thread. It runs revocations off the event loop, finishes what a signal handler may not do (revoking the
 // rest of an object, putting diverted pages back), tells every environment that there are events, and looks now and then
-// whether somebody has taken the signal handlers away. It never touches mapped memory and never calls into Node.
+// whether other code has taken the signal handlers away. It never touches mapped memory and never calls into Node.
 //
 // It is started by the first mapping, sleeps on a futex, and keeps no process alive.
 #pragma once
@@ -25,8 +25,8 @@ void service_barrier(std::function<void()> done);
 // Async-signal-safe: there is something for the thread to do.
 void service_wake();
 
-// Async-signal-safe: an event was pushed, which every environment is to be told of. Costs a system call only when none has been
-// told since somebody last looked.
+// Async-signal-safe: an event was pushed, of which every environment is to be notified. Costs a system call only when none has
+// been notified since one last looked.
 void service_announce();
 
 // What these two ring: reachable from a signal handler, without the guard of a function-local static.
@@ -41,7 +41,7 @@ extern ServiceBell g_service_bell;
 // There is a mapping to watch over again. A system call only where the thread has gone to rest.
 void service_watch();
 
-// The reader's side of service_announce: whoever is about to read the events says so first.
+// The reader's side of service_announce: a thread that is about to read the events says so first.
 void service_events_looked_at();
 
 // Tells all environments but one, from the calling thread. Not from a signal handler.

@@ -27,7 +27,7 @@ inline constexpr uint32_t kStatusCountStep = 8;
 
 inline constexpr uint32_t kStatusSlots = 1u << 20;  // 4 MiB of address space; the kernel allows 65,530 mappings by default
 
-// Behind the words: one cache line a thread that nobody reads. A checked access stores there between its load and its look at
+// Behind the words: one cache line a thread, which is never read. A checked access stores there between its load and its look at
 // the status word. To a compiler that store may be to the very word it is about to load, so it can neither reuse an earlier load
 // of the word nor move the load up (docs/decisions/005-checked-accessors.md).
 inline constexpr uint32_t kSinkThreads = 1024;  // more threads than that share lines, which costs time and nothing else

@@ -5,7 +5,7 @@
 // of its region. Each entry must be there; one that has nothing to do does nothing.
 //
 // Locks, in the order in which they are taken: the registry lock, the mapping's claim, locks of the implementation. The
-// implementation calls nothing under its own locks that takes one of the first two. Whoever holds the registry lock has
+// implementation calls nothing under its own locks that takes one of the first two. The holder of the registry lock has
 // asynchronous signals blocked.
 #pragma once
 

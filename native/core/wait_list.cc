@@ -89,7 +89,7 @@ void* wait_thread(void* argument) {
   const std::unique_ptr<ThreadedWait> wait(static_cast<ThreadedWait*>(argument));
   pthread_setname_np(pthread_self(), "revocable-wait");
   const Object* object = wait->waiter->mapping->object;
-  // Truncation by the memory's owner, another process, wakes nobody here: look for it now and then.
+  // Truncation by the memory's owner, another process, wakes no thread here: look for it now and then.
   const bool may_vanish = object->sealable && !object->owned;
   const uint64_t slice = may_vanish ? kVanishedNs : kForeverNs;
   const uint64_t end = wait->timeout_ns < 0 ? UINT64_MAX : monotonic_ns() + static_cast<uint64_t>(wait->timeout_ns);
@@ -136,7 +136,7 @@ WaitResult wait_slice(Waiter* waiter, uint64_t limit_ns) {
     const long woken = sleep_on_words(waiter, status, own, deadline);
     if (woken == 0) return WaitResult::woken;
     if (woken > 0 || woken == -EINTR) continue;
-    if (status_word.load() != status || waiter->own.load() != own) continue;  // told apart at the top
+    if (status_word.load() != status || waiter->own.load() != own) continue;  // the top of the loop distinguishes them
     if (woken == -EAGAIN) return waiter->slept ? WaitResult::woken : WaitResult::not_equal;
     // Truncated, and not yet published: the mapping is on its way out.
     if (woken != -ETIMEDOUT && waiter->mapping->object->gate.load() != State::live) return WaitResult::gone;
@@ -165,27 +165,28 @@ void wait_cancel(Waiter* waiter) {
 uint32_t wake_word(Mapping* mapping, size_t offset, uint32_t count) {
   const uint64_t object = mapping->object->id;
   const uint64_t object_offset = object_offset_of(mapping, offset);
-  uint32_t told = 0;
-  uint32_t told_asleep = 0;
+  uint32_t notified = 0;
+  uint32_t notified_asleep = 0;
   {
-    // Each of this process's waiters is told through a word of its own, asleep or on its way: none is lost, none is told twice.
+    // Each of this process's waiters is notified through a word of its own, asleep or on its way: none is lost, none notified
+    // twice.
     std::lock_guard guard(wait_list().lock);
     for (Waiter* waiter : wait_list().waiters) {
-      if (told == count) return told;
-      if (waiter->told || waiter->object != object || waiter->object_offset != object_offset) continue;
-      waiter->told = true;
-      ++told;
+      if (notified == count) return notified;
+      if (waiter->notified || waiter->object != object || waiter->object_offset != object_offset) continue;
+      waiter->notified = true;
+      ++notified;
       waiter->own.fetch_add(1);
-      if (waiter->asleep.load()) ++told_asleep;  // one that is not yet will see its own word changed, and not go to sleep
+      if (waiter->asleep.load()) ++notified_asleep;  // one that is not yet will see its own word changed, and not go to sleep
       futex_wake_private(&waiter->own);
     }
   }
-  if (told == count) return told;
+  if (notified == count) return notified;
   // Those of other processes. The kernel may still hold some of ours in the same queue: they must not use up the others' count.
-  const uint64_t limit = std::min<uint64_t>(uint64_t{count} - told + told_asleep, INT_MAX);
+  const uint64_t limit = std::min<uint64_t>(uint64_t{count} - notified + notified_asleep, INT_MAX);
   const long woken = futex_wake_shared(reinterpret_cast<void*>(mapping->start + offset), static_cast<int>(limit));
   const uint32_t others = woken < 0 ? 0 : static_cast<uint32_t>(woken);
-  return told + (others > told_asleep ? others - told_asleep : 0);
+  return notified + (others > notified_asleep ? others - notified_asleep : 0);
 }
 
 }  // namespace revocable

@@ -1,9 +1,9 @@
 // Waiting on a 32-bit word of a mapping, and waking those who do: futex(2) keyed by file and offset, so it works across
 // mappings and processes.
 //
-// A waiter sleeps on three words at once with futex_waitv(2): the user's, the mapping's status word, and one of its own. Whoever
-// revokes publishes the status first and wakes it after; a waiter that is only about to sleep finds the status changed and does
-// not sleep. With futex(2) alone (before Linux 5.16) only the user's word can be slept on, and the other two are looked at
+// A waiter sleeps on three words at once with futex_waitv(2): the user's, the mapping's status word, and one of its own. A thread
+// that revokes publishes the status first and wakes it after; a waiter that is only about to sleep finds the status changed and
+// does not sleep. With futex(2) alone (before Linux 5.16) only the user's word can be slept on, and the other two are looked at
 // every 20 ms.
 //
 // The waiter's own word is for wake() and cancelling while the waiter is not asleep: a wake must not be lost because it
@@ -28,9 +28,9 @@ struct Waiter {
   uint64_t object_offset;
   FutexWord own{0};                 // bumped by wake() and cancel
   std::atomic<bool> asleep{false};  // in the kernel, or just before or after
-  bool told = false;                // by a wake that has not ended it yet; under the list's lock
+  bool notified = false;            // by a wake that has not ended it yet; under the list's lock
   bool cancelled = false;           // under the list's lock
-  bool slept = false;               // a later mismatch means that somebody changed the word: woken, not not-equal
+  bool slept = false;               // a later mismatch means that another thread changed the word: woken, not not-equal
 };
 
 // Registers a waiter; the mapping must stay held until wait_end. Nothing is read from the mapping.

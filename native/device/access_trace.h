@@ -1,7 +1,7 @@
 // Traces: records of the accesses to the registers of a simulated device, in the order in which its model answers them.
 //
-// Each open trace has a ring. Whoever makes or answers an access appends to the rings of all of its device's traces, the fault
-// handler too, so nothing on that side allocates. One consumer a trace takes records out.
+// Each open trace has a ring. A thread that makes or answers an access appends to the rings of all of its device's traces, the
+// fault handler too, so nothing on that side allocates. One consumer a trace takes records out.
 //
 //   if (trace_active(set)) trace_access(set, record);
 //
@@ -50,8 +50,8 @@ struct Trace {
 
 // Of one device. Type-stable memory: recycled, never given back, as the fault handler may hold a pointer to it.
 struct TraceSet {
-  // How many traces record. Written under the lock; orders nothing, as whoever opens a trace says so to those who are to be
-  // traced, or misses their accesses.
+  // How many traces record. Written under the lock; orders nothing, as the thread that opens a trace says so to those that are to
+  // be traced, or misses their accesses.
   std::atomic<uint32_t> recording{0};
   FutexWord lock{0};
   uint32_t word = 0;  // of the status table (trace_word), where JavaScript sees whether any records
@@ -69,7 +69,7 @@ class TraceLock {
   explicit TraceLock(TraceSet* set) : word_(set->lock) {
     uint32_t free = 0;
     if (word_.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed)) return;
-    // Whoever has waited holds it as 2: there may be others who still wait.
+    // A thread that has waited holds it as 2: others may still wait.
     while (word_.exchange(2, std::memory_order_acquire) != 0) futex_wait_private(&word_, 2, nullptr);
   }
   ~TraceLock() {

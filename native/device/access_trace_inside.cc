@@ -35,7 +35,7 @@ void trace_access(TraceSet* set, const AccessRecord& record) {
       if (trace.recording && append(&trace, record)) wake = true;
     }
   }
-  // Not service_announce: that is for whoever reads the ring of events, who may just have looked there and not here.
+  // Not service_announce: that is for threads that read the ring of events, which may just have looked there and not here.
   if (wake) service_wake();
 }
 

@@ -63,7 +63,7 @@ DeviceRef device_find(uint64_t id) {
 }
 
 static bool shut_once(Device& device) {
-  // Before the exchange: who is told that somebody else has shut it may let its model go.
+  // Before the exchange: a caller that learns that another thread has shut it may let its model go.
   std::lock_guard guard(device.lock);
   if (device.removed.exchange(true)) return false;
   for (RegisterPort* port : device.ports) port_shut_of(port, device.id);
@@ -96,8 +96,8 @@ void device_abandon(Device& device) {
     device.attended = false;
     device.work.clear();
     while (device.ended != nullptr) {
-      const std::unique_ptr<MappingEnd> untold(device.ended);
-      device.ended = untold->next;
+      const std::unique_ptr<MappingEnd> unreported(device.ended);
+      device.ended = unreported->next;
     }
     device.ended_last = &device.ended;
   }
@@ -124,7 +124,7 @@ static void queue_accesses(Device& device) {
   std::lock_guard guard(device.lock);
   std::vector<TakenAccess> accesses;
   for (RegisterPort* port : device.ports) port_take(port, &accesses);
-  // Of accesses that nobody waits for any more, and that have not been answered.
+  // Left by accesses that no thread waits for any more, and that have not been answered.
   std::erase_if(device.combinations, [](const auto& entry) { return !port_is_taken(entry.first); });
   for (const TakenAccess& access : accesses) {
     const uint64_t what = (access.reads ? 1 : 0) | (access.writes ? 2 : 0);
@@ -137,7 +137,7 @@ static void queue_accesses(Device& device) {
 }
 
 bool device_combine(Device& device, uint64_t token, uint64_t old, uint64_t* value) {
-  // Its reader has gone on without it: it was told that nothing has been written, or the device is gone.
+  // Its reader has gone on without it, with the answer that nothing has been written, or the device is gone.
   if (!port_is_taken(token)) return false;
   std::lock_guard guard(device.lock);
   const auto found = device.combinations.find(token);
@@ -186,7 +186,7 @@ uint64_t device_token() {
   return next.fetch_add(1, std::memory_order_relaxed);
 }
 
-std::shared_ptr<DeviceCall> device_call(Device& device, uint64_t token, const std::array<uint64_t, 7>& arguments) {
+std::shared_ptr<DeviceCall> device_call(Device& device, uint64_t token, const std::array<uint64_t, kCallNumbers>& arguments) {
   auto call = std::make_shared<DeviceCall>();
   Work work{WorkKind::call, token, {}};
   std::copy(arguments.begin(), arguments.end(), work.numbers.begin());

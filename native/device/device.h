@@ -25,7 +25,7 @@
 
 namespace revocable {
 
-// What the owner is told when a mapping is gone: the `close` op. Made with the mapping, as a removal must need no memory.
+// What the owner's `close` op gets when a mapping is gone. Made with the mapping, as a removal must need no memory.
 struct MappingEnd {
   MappingEnd* next = nullptr;
   uint64_t mapping = 0;  // generation and slot, as JavaScript names it
@@ -55,12 +55,15 @@ struct DeviceMapping {
 
 enum class WorkKind : uint32_t { fault, write_fault, expired, call, mapping_ended, access };
 
-// One thing for the owner, in numbers: see takeDeviceWork in src/native.ts.
+// One thing for the owner, in numbers: see takeDeviceWork in src/native/device-functions.ts.
 struct Work {
   WorkKind kind = WorkKind::fault;
   uint64_t token = 0;
   std::array<uint64_t, 8> numbers{};
 };
+
+// A call of an op: which, its arguments, and the calling thread.
+constexpr size_t kCallNumbers = 7;
 
 enum class CallResult : uint32_t { pending, done, gone };
 
@@ -117,7 +120,7 @@ DeviceRef device_find(uint64_t id);  // null when there is none (any more)
 bool device_shut(Device& device);
 // Whether it has been shut; its regions say so too, then.
 bool device_is_shut(Device& device);
-// Nobody answers for it any more: it is shut, and nothing is delivered. Its owner's environment has gone.
+// No thread answers for it any more: it is shut, and nothing is delivered. Its owner's environment has gone.
 void device_abandon(Device& device);
 void device_forget(Device& device);  // it has been removed
 
@@ -127,25 +130,25 @@ std::vector<Work> device_take_work(Device& device, size_t most);
 
 // What the access puts where the model has just read `old`; false when it puts nothing.
 bool device_combine(Device& device, uint64_t token, uint64_t old, uint64_t* value);
-// The model's answer to an access; false when nobody waits for it any more.
+// The model's answer to an access; false when no thread waits for it any more.
 bool device_answer_access(Device& device, uint64_t token, bool failed, uint64_t value);
 
 uint64_t device_token();  // never 0, never the same twice
 
 // Calls an op; null when the device is gone. Wait in slices with device_call_wait, then forget it with device_call_end.
-std::shared_ptr<DeviceCall> device_call(Device& device, uint64_t token, const std::array<uint64_t, 7>& arguments);
+std::shared_ptr<DeviceCall> device_call(Device& device, uint64_t token, const std::array<uint64_t, kCallNumbers>& arguments);
 CallResult device_call_wait(const DeviceCall& call, uint64_t limit_ns);
 // `withdraw`: an op that has not been called yet never will be.
 void device_call_end(Device& device, uint64_t token, bool withdraw = true);
-// The owner's answer; false when nobody waits for it any more.
+// The owner's answer; false when no thread waits for it any more.
 bool device_answer_call(Device& device, uint64_t token, int errnum, uint64_t value, const std::string& message);
 
 // --- mappings of a device's region, under the registry lock ---------------------------------------------------------------
 
 // Gives the mapping what it needs as a mapping of its object's device; false when there is no memory for it.
 bool device_mapping_begin(Mapping* mapping, uint64_t file);
-void device_mapping_ended(Mapping* mapping);  // its owner is told, once
-void device_mapping_undo(Mapping* mapping);   // it has come to nothing: the owner is not told
+void device_mapping_ended(Mapping* mapping);  // queues the owner's `close`, once
+void device_mapping_undo(Mapping* mapping);   // it has come to nothing: no `close`
 void device_mapping_free(Mapping* mapping);
 
 }  // namespace revocable

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
-#include <cstring>
 #include <mutex>
 #include <unordered_map>
 #include <vector>
@@ -21,10 +20,12 @@
 #include "base/spin.h"
 #include "base/thread.h"
 #include "core/mapping.h"
+#include "core/mapping_pages.h"
 #include "core/mapping_table.h"
 #include "core/registry.h"
 #include "core/reserve.h"
 #include "device/device.h"
+#include "device/page_supply.h"
 #include "device/userfault.h"
 #include "fault/handler.h"
 
@@ -107,7 +108,7 @@ void place(Mapping* mapping, size_t page, size_t pages, const void* content) {
   supplied(mapping, page, copied >> kPageShift);
   if (copied != 0) return;  // what was to come around it has its own fault
   if (error == EEXIST) return map_present(mapping, page);
-  if (error == ENOENT && pages > 1) return place(mapping, page, 1, content);  // somebody else's mprotect(2) divides them
+  if (error == ENOENT && pages > 1) return place(mapping, page, 1, content);  // an mprotect(2) of other code divides them
   progress(mapping, page) = PageProgress::untouched;
   if (error == ENOMEM || error == ENOSPC) {
     lose_page_of_device(mapping, page, Cause::no_space, mapping->page_address(page), false);
@@ -122,42 +123,16 @@ size_t untouched_run(const Mapping* mapping, size_t page, size_t most) {
   const PageMark mark = mapping->mark_of(page);
   size_t next = page + 1;
   while (next < end && progress(mapping, next) == PageProgress::untouched && mapping->mark_of(next) == mark) ++next;
-  // They show consecutive pages of the object only where nobody has rearranged them.
+  // They show consecutive pages of the object only where remap has not rearranged them.
   return mapping->rearranged.load(std::memory_order_relaxed) != nullptr ? 1 : next - page;
 }
 
 // --- pages supplied without asking: on the pager's thread ---------------------------------------------------------------------
 
-char* scratch() { return pager().scratch; }
-
-const void* content_of_image(const Supply& supply, uint64_t offset, size_t bytes) {
-  if (offset + bytes <= supply.content.size()) return supply.content.data() + offset;
-  const size_t there = offset >= supply.content.size() ? 0 : supply.content.size() - offset;
-  if (there != 0) memcpy(scratch(), supply.content.data() + offset, there);
-  memset(scratch() + there, 0, bytes - there);  // behind the image's end
-  return scratch();
-}
-
-const void* content_of(const Supply& supply, uint64_t offset, size_t pages) {
-  switch (supply.kind) {
-    case Supply::Kind::constant: return supply.content.data();
-    case Supply::Kind::image: return content_of_image(supply, offset, pages << kPageShift);
-    case Supply::Kind::model:
-      for (size_t i = 0; i < pages; ++i) {
-        supply.model(&supply.seed, offset + (i << kPageShift), scratch() + (i << kPageShift));
-      }
-      return scratch();
-    case Supply::Kind::zeros:
-    case Supply::Kind::ask: break;
-  }
-  memset(scratch(), 0, pages << kPageShift);
-  return scratch();
-}
-
 void supply_natively(Mapping* mapping, size_t page) {
   const Supply& supply = *mapping->object->supply;
   const size_t pages = supply.around == 1 ? 1 : untouched_run(mapping, page, supply.around);
-  place(mapping, page, pages, content_of(supply, mapping->object_offset_of(page), pages));
+  place(mapping, page, pages, content_of(supply, mapping->object_offset_of(page), pages, pager().scratch));
 }
 
 // --- asking ---------------------------------------------------------------------------------------------------------------
@@ -311,7 +286,7 @@ bool with_waiting_page(const Request& request, Settle settle) {
   const PageProgress expected = request.write_fault ? PageProgress::write_asked : PageProgress::asked;
   if (progress(mapping, request.page) != expected) return false;
   if (is_diverted(mapping, request.page)) {
-    // The kernel has no mapping to give to put it back with. Nobody waits there: the next touch asks anew.
+    // The kernel has no mapping to give to put it back with. No thread waits there: the next touch asks anew.
     progress(mapping, request.page) = PageProgress::untouched;
     return false;
   }
@@ -350,7 +325,9 @@ int64_t take_expired(std::vector<std::pair<uint64_t, Request>>* expired) {
 int expire() {
   std::vector<std::pair<uint64_t, Request>> expired;
   const int64_t next = take_expired(&expired);
-  for (const auto& [token, request] : expired) {
+  for (const auto& each : expired) {
+    const uint64_t token = each.first;
+    const Request& request = each.second;  // (names of their own: clang 14 captures no structured binding)
     with_waiting_page(request, [&](Mapping* mapping) {
       if (request.write_fault) settle_write(mapping, request, false);
       else settle_refusal(mapping, request, Cause::no_answer);
@@ -447,21 +424,6 @@ bool owner_lacks(const Mapping* mapping, size_t page, uint32_t tid) {
 }
 
 }  // namespace
-
-void model_offsets(const void*, uint64_t offset, void* page) {
-  for (size_t i = 0; i < kPageSize / 8; ++i) static_cast<uint64_t*>(page)[i] = offset + 8 * i;
-}
-
-// SplitMix64 of seed and offset: the content of a page depends on nothing else.
-void model_random(const void* context, uint64_t offset, void* page) {
-  uint64_t state = *static_cast<const uint64_t*>(context) ^ (offset * 0x9e3779b97f4a7c15);
-  for (size_t i = 0; i < kPageSize / 8; ++i) {
-    uint64_t z = (state += 0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    static_cast<uint64_t*>(page)[i] = z ^ (z >> 31);
-  }
-}
 
 static Failure take_what_the_thread_needs(Pager& p) {
   p.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -11,46 +11,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <memory>
-#include <new>
 
 #include "base/failure.h"
 #include "core/mapping_record.h"
 #include "device/device.h"
+#include "device/page_supply.h"
 
 namespace revocable {
-
-// A model in C++: writes the page of the object that begins at `offset`. Called on the pager's thread only.
-using PageModel = void (*)(const void* context, uint64_t offset, void* page);
-
-// Bytes that a user has given: empty where there is no memory for so many.
-class Bytes {
- public:
-  Bytes() = default;
-  explicit Bytes(size_t size) : data_(new(std::nothrow) char[size]), size_(data_ == nullptr ? 0 : size) {}
-  char* data() const { return data_.get(); }
-  size_t size() const { return size_; }
-
- private:
-  std::unique_ptr<char[]> data_;
-  size_t size_ = 0;
-};
-
-// Pages that one fault may bring at most.
-inline constexpr uint32_t kMostAround = 512;
-
-struct Supply {
-  enum class Kind : uint8_t { ask, zeros, constant, image, model };
-  Kind kind = Kind::ask;
-  Bytes content = {};  // the image; of a constant, `around` pages of it
-  PageModel model = nullptr;
-  uint64_t seed = 0;    // the model's context
-  uint32_t around = 1;  // how many pages one fault may bring, when they are untouched
-  bool ask_before_write = false;
-};
-
-void model_offsets(const void* context, uint64_t offset, void* page);  // each 64-bit word holds its own offset
-void model_random(const void* context, uint64_t offset, void* page);   // the same for the same seed (context) and offset
 
 // Starts what supplies pages. See userfault_open for the errors; ENOTSUP when `write_faults` are wanted and cannot be had.
 Failure pager_start(bool write_faults);
@@ -65,8 +32,8 @@ void pager_barrier(std::function<void()> done);
 // The owner's event loop is about to wait, or has waited: meanwhile the pager's thread lets it go first.
 void pager_attended(bool now);
 
-// Registers what has just been mapped in the mapping, without permissions, and then permits `prot`: nobody touches a page in
-// between without waiting for the device. Under the claim, or before anybody can know the range.
+// Registers what has just been mapped in the mapping, without permissions, and then permits `prot`: no thread touches a
+// page in between without waiting for the device. Under the claim, or before another thread can know the range.
 Failure pager_arm(Mapping* mapping, uintptr_t start, size_t bytes, int prot);
 
 // Around a pager_arm that puts back a page that was diverted: what has been asked for it stays asked. Under the claim.
@@ -95,7 +62,7 @@ struct Answer {
 // have to supply the page itself, or the page was diverted.
 bool pager_was_read(uintptr_t address, size_t bytes);
 
-// The owner's answer to a request. False when nobody waits for it any more.
+// The owner's answer to a request. False when no thread waits for it any more.
 bool pager_answer(uint64_t token, const Answer& answer);
 bool pager_is_asked(uint64_t token);
 

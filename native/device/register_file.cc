@@ -19,7 +19,7 @@ const RegisterFile* RegisterFile::of(const RegisterModel* model) {
   return model != nullptr && model->read == read ? static_cast<const RegisterFile*>(model->context) : nullptr;
 }
 
-// A counter has run over into the bits above its width, where nobody looks.
+// A counter has run over into the bits above its width, which are never read.
 uint64_t RegisterFile::value(size_t index) const { return cells_[index].value.load() & ones(cells_[index].width); }
 
 }  // namespace revocable

@@ -13,7 +13,7 @@
 
 namespace revocable {
 
-// In the order of REGISTER_KINDS in src/native.ts.
+// In the order of REGISTER_KINDS in src/native/enums.ts.
 enum class RegisterKind : uint8_t {
   read_write,
   read_only,

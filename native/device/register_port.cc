@@ -33,14 +33,14 @@ TakenAccess copy_of(const AskedAccess& slot, uint32_t word, uint32_t region) {
 
 }  // namespace
 
-// Off the list. Whoever has been waiting for it may have left it there.
+// Off the list. The thread that has been waiting for it may have left it there.
 static void take_one(RegisterPort* port, AskedAccess* slot, std::vector<TakenAccess>* taken) {
   uint32_t word = slot->word.load(std::memory_order_acquire);
   if (state_of(word) == AskedAccess::kAsked && move_on(slot, &word, AskedAccess::kCopying)) {
     if (slot->incarnation != port->incarnation.load(std::memory_order_relaxed)) return finish(slot, word, AskedAccess::kGone);
     taken->push_back(copy_of(*slot, word, port->region.load(std::memory_order_relaxed)));
     word = with_state(word, AskedAccess::kTaken);
-    slot->word.store(word);  // before the look at the gate: whoever shuts it looks the other way
+    slot->word.store(word);  // before the look at the gate: the thread that shuts it looks the other way
     if (!port->open.load()) end_taken(slot, word);
     return;
   }
@@ -100,7 +100,7 @@ void port_begin(Object* object, const PortOptions& options) {
     port->region.store(options.region, std::memory_order_relaxed);
     port->traces.store(options.device->traces, std::memory_order_relaxed);
   }
-  port->open.store(true);  // publishes what stands above to whoever finds it open
+  port->open.store(true);  // publishes what stands above to threads that find it open
   object->port.store(port, std::memory_order_release);
   object->trapped = options.trapped;
 }
@@ -108,7 +108,7 @@ void port_begin(Object* object, const PortOptions& options) {
 void port_shut(RegisterPort* port) {
   if (port == nullptr) return;
   const SignalsBlocked blocked;
-  port->open.store(false);  // before the turn: whoever has it next sees it shut; sequentially consistent with ask_for_access
+  port->open.store(false);  // before the turn: its next holder sees it shut; sequentially consistent with ask_for_access
   { const PortTurn turn(port); }
   port_let_go(port);
 }

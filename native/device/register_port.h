@@ -32,7 +32,7 @@ using RegisterModel = revocable_mmap_register_model;
 struct AskedAccess;
 
 struct RegisterPort {
-  // Whose turn it is at the model in C++: 0 nobody's, 1 taken, 2 taken with others waiting. Its holder has asynchronous signals
+  // The turn at the model in C++: 0 free, 1 taken, 2 taken with others waiting. Its holder has asynchronous signals
   // blocked and touches no mapped memory.
   FutexWord turn{0};
   // The gate: shut from the first instant of a removal, revocation, suspension or close. Looked at under the turn for a model in
@@ -166,11 +166,11 @@ struct TakenAccess {
 
 // --- normal code --------------------------------------------------------------------------------------------------------------
 
-// Who waits for JavaScript goes on, and is told that it is gone. An answer that is being given now is still given.
+// Threads that wait for JavaScript go on, with the answer that it is gone. An answer that is being given now is still given.
 // Async-signal-safe.
 void port_let_go(RegisterPort* port);
 
-// Takes what nobody waits for any more off the list; where the gate is shut, everything. Async-signal-safe.
+// Takes what no thread waits for any more off the list; where the gate is shut, everything. Async-signal-safe.
 void port_sweep(RegisterPort* port);
 
 // Whether it is the only one there.
@@ -178,7 +178,7 @@ inline bool port_push(RegisterPort* port, AskedAccess* slot) {
   AskedAccess* newest = port->asked.load(std::memory_order_relaxed);
   do slot->next = newest;
   while (!port->asked.compare_exchange_weak(newest, slot));
-  return newest == nullptr;  // the slot itself may be somebody else's by now
+  return newest == nullptr;  // the slot itself may be another access's by now
 }
 
 // The device's thread looks. Async-signal-safe.
@@ -190,9 +190,9 @@ inline void port_ring(RegisterPort* port) {
 
 // What the device's thread is to answer, oldest first; appended to `taken`.
 void port_take(RegisterPort* port, std::vector<TakenAccess>* taken);
-// Whether somebody still waits for what has been taken.
+// True if a thread still waits for what has been taken.
 bool port_is_taken(uint64_t token);
-// False when nobody waits for it any more.
+// False when no thread waits for it any more.
 bool port_answer(uint64_t token, bool failed, uint64_t value);
 
 struct PortOptions {
@@ -206,14 +206,14 @@ struct PortOptions {
 // Makes the object's port, or uses it again, and opens it.
 void port_begin(Object* object, const PortOptions& options);
 // Shuts the gate. When it returns the model in C++ is not running and will not be called; who waits for JavaScript goes on, and
-// is told that it is gone. Null is fine.
+// gets the answer that it is gone. Null is fine.
 void port_shut(RegisterPort* port);
 // After a suspension.
 void port_open(RegisterPort* port);
 // Shuts it for good, if it is still one of this device.
 void port_shut_of(RegisterPort* port, uint64_t device);
 
-// In the child of a fork: a turn that was another thread's is nobody's there. Async-signal-safe.
+// In the child of a fork: releases a turn that a thread of the parent held. Async-signal-safe.
 void port_after_fork();
 
 enum class PortAnswer : uint32_t {

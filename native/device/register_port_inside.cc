@@ -60,9 +60,9 @@ void fill_slot(AskedAccess* slot, RegisterPort* port, const RegisterAccess& acce
 
 void leave_with_owner(RegisterPort* port, AskedAccess* slot) {
   const bool alone = port_push(port, slot);
-  // Shut meanwhile, and whoever shut it may have looked too early for this one.
+  // Shut meanwhile, and the thread that shut it may have looked too early for this one.
   if (!port->open.load()) return port_sweep(port);
-  if (alone) port_ring(port);  // else whoever left the one before has rung, and the owner takes all
+  if (alone) port_ring(port);  // else the thread that left the one before has rung, and the owner takes all
 }
 
 // Whether the slot has come to its end; gives it back then.
@@ -76,11 +76,11 @@ bool collect(AskedAccess* slot, AccessResult* result, uint64_t* value) {
   return true;
 }
 
-// Nobody waits for it any more. False when it is being taken or answered in this moment.
+// No thread waits for it any more. False when it is being taken or answered in this moment.
 bool leave(AskedAccess* slot) {
   uint32_t word = slot->word.load(std::memory_order_acquire);
   const uint32_t state = state_of(word);
-  if (state == AskedAccess::kAsked) {  // still on the list: whoever takes it off gives it back
+  if (state == AskedAccess::kAsked) {  // still on the list: the thread that takes it off gives it back
     return slot->word.compare_exchange_strong(word, word - state + AskedAccess::kLeft, std::memory_order_acq_rel);
   }
   if (state != AskedAccess::kTaken) return false;
@@ -133,7 +133,7 @@ void port_sweep(RegisterPort* port) {
       if (!over) port_push(port, slot);
       slot = next;
     }
-    // Shut since: whoever shut it may have looked before what stands above put something back.
+    // Shut since: the thread that shut it may have looked before what stands above put something back.
   } while (!port->open.load() && port->asked.load() != nullptr);
   port_ring(port);
 }

@@ -41,10 +41,10 @@ constexpr unsigned kMoved = 2;
 // A thread's step. Found by the thread's id, as there is no thread-local storage here; a thread has several where a handler
 // within one makes another.
 struct Step {
-  std::atomic<int> tid{0};  // negative: that thread has abandoned it, and whoever needs the record may take it
+  std::atomic<int> tid{0};  // negative: that thread has abandoned it, and a thread that needs the record may take it
   uintptr_t pc = 0, stack = 0;
   sigset_t mask;
-  bool trap_flag = false;  // somebody else was stepping this thread
+  bool trap_flag = false;  // a debugger was stepping this thread
   unsigned count = 0;
   Moved moved[kMoved];
 };
@@ -53,7 +53,7 @@ struct Step {
 constexpr size_t kScratchPage = 4096, kScratchBytes = 2 * kScratchPage;
 constexpr size_t kSteps = kTrapScratchBytes / (kMoved * kScratchBytes);
 std::array<Step, kSteps> g_steps;
-std::atomic<uint32_t> g_abandoned{0};  // steps; while there are none, nobody looks for one
+std::atomic<uint32_t> g_abandoned{0};  // steps; while there are none, no thread looks for one
 
 char* scratch_of(const Step* step, unsigned index) {
   const size_t number = static_cast<size_t>(step - g_steps.data()) * kMoved + index;
@@ -194,7 +194,7 @@ bool is_same_access(const Moved& a, const Moved& b) {
          a.target.generation == b.target.generation && a.target.incarnation == b.target.incarnation;
 }
 
-// An instruction that begins again, as the other operand's fault was somebody's to mend: what the model has given is not asked
+// An instruction that begins again after a foreign fault of the other operand: what the model has given is not asked
 // for twice.
 void take_up_abandoned(const MachineContext& machine, Moved* moved, unsigned count, char (*bytes)[kWidest]) {
   Step* step = own_abandoned();

@@ -10,7 +10,7 @@
 
 namespace revocable {
 
-// The child of a fork has one thread: what the others held, nobody gives back there.
+// The child of a fork has one thread: release what the others held.
 static void free_after_fork() {
   port_after_fork();
   trace_after_fork();

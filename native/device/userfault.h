@@ -28,7 +28,7 @@ bool userfault_write_protects();
 
 Failure userfault_register(uintptr_t start, size_t bytes, bool write_protect);
 
-// Each answers 0 or an errno; when 0, whoever waited in the range has been woken.
+// Each answers 0 or an errno; when 0, threads that waited in the range have been woken.
 //
 // New pages with this content. EEXIST: the object has the first of those left already; `copied` says how many bytes were before
 // it.
@@ -37,7 +37,7 @@ int userfault_copy(uintptr_t start, const void* content, size_t bytes, bool writ
 int userfault_continue(uintptr_t start, size_t bytes, bool write_protect);
 int userfault_allow_write(uintptr_t start, size_t bytes);
 
-// Whoever waits in the range looks again what is there. Works on any range, registered or not.
+// Threads that wait in the range look again what is there. Works on any range, registered or not.
 void userfault_wake(uintptr_t start, size_t bytes);
 
 }  // namespace revocable

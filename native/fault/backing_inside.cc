@@ -57,6 +57,11 @@ uint64_t end_of_pages(const Object* object, const struct stat& status) {
   return S_ISBLK(status.st_mode) && size > 0 ? size : UINT64_MAX;
 }
 
+bool ends_before(const Object* object, uint64_t page_offset) {
+  struct stat status;
+  return fstat(object->fd, &status) == 0 && page_offset >= end_of_pages(object, status);
+}
+
 }  // namespace
 
 // Why a live mapping's page cannot be had. Runs before the claim is taken, as it asks the file system.
@@ -69,6 +74,8 @@ Diagnosis diagnose(Mapping* mapping, const Fault& fault) {
   const uint64_t page_offset = mapping->object_offset_of(mapping->page_of(fault.address));
   if (page_offset >= end_of_pages(object, status)) return {Cause::past_end, false, false};
   const bool can_read = readable(fault.address);
+  // The file had grown again when its size was looked at first, and has shrunk since.
+  if (!can_read && ends_before(object, page_offset)) return {Cause::past_end, false, false};
   const bool full = can_read && fault.write && file_system_full(object->fd);
   const uint32_t limit = fault.write ? kWriteRetries : kReadRetries;
   if (can_read && !full && may_retry(mapping, fault, limit, kCheckedRetries)) return {Cause::none, false, true};
@@ -77,7 +84,7 @@ Diagnosis diagnose(Mapping* mapping, const Fault& fault) {
   if (file_system_full(object->fd)) return {Cause::no_space, false, false};
   // It comes and goes for ever: its file is truncated and grows.
   if (can_read && object->regular && !object->owned) return {Cause::past_end, false, false};
-  // Its file may have grown between the fault and the look at its size, and shrunk between that and the look at the page.
+  // Its file may have shrunk for the look at the page only.
   const bool again = object->regular && may_retry(mapping, fault, kGoneRetries, kCheckedGoneRetries);
   return {Cause::unknown, false, again};
 }
@@ -138,8 +145,8 @@ void complete_load(MachineContext& machine, const Instruction& load, uint64_t fi
 }
 
 // Gives an instruction that only reads into registers its value without a fill, which most never need: a checked access does not
-// come again. A guard page takes the page's place, so that nobody reaches its file should that grow back; whoever touches it next
-// gets the fill (lost_before).
+// come again. A guard page takes the page's place, so that no thread reaches its file should that grow back; a thread that
+// touches it next gets the fill (lost_before).
 bool answer_load(const Mapping* mapping, size_t page, const Fault& fault) {
   if (!fault.raw() || fault.write || !g_guard_pages || mapping->page_shift != kPageShift) return false;
   uint8_t code[kLongestInstruction];
@@ -190,8 +197,8 @@ bool lost_has_fill(const Mapping* mapping, size_t page) {
   return (mapping->mark_of(page) & kMarkLostFilled) != 0 || (in_tail && mapping->tail_filled);
 }
 
-// The page was lost before: somebody else's fault filled it; or it was lost without a fill, and this access needs one. The fault
-// that lost it has been counted and told.
+// The page was lost before: another thread's fault filled it; or it was lost without a fill, and this access needs one. The fault
+// that lost it has been counted and announced.
 Outcome lost_before(Mapping* mapping, const Fault& fault, Cause cause) {
   if (!fault.raw()) return Outcome::handled;
   if (mapping->fill == Fill::deadly) return Outcome::foreign;

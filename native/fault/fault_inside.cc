@@ -8,7 +8,7 @@
 
 namespace revocable {
 
-// How often a fault on one mapping may find nothing to do before it is taken for somebody else's. Threads that faulted just
+// How often a fault on one mapping may find nothing to do before it is passed on as foreign. Threads that faulted just
 // before another one's fill use it up one by one, and every fill resets it.
 constexpr uint32_t kFutileLimit = 4096;
 

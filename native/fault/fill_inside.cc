@@ -46,7 +46,8 @@ constexpr OnesBlock kOnesBlock = [] {
   return block;
 }();
 
-// One MAP_FIXED, so nobody ever sees a hole. The second way is for RLIMIT_DATA and overcommit, which do not count shared memory.
+// One MAP_FIXED, so no thread ever sees a hole. The second way is for RLIMIT_DATA and overcommit, which do not count shared
+// memory.
 bool map_zeros(Mapping* mapping, uintptr_t start, size_t bytes, int prot) {
   if (mmap(reinterpret_cast<void*>(start), bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) !=
       MAP_FAILED) {
@@ -93,7 +94,7 @@ struct Range {
   size_t bytes() const { return end - start; }
 };
 
-// The part of the mapping around `address` that is ours: somebody else may have mapped something into the range. Empty when
+// The part of the mapping around `address` that is ours: other code may have mapped something into the range. Empty when
 // `address` is theirs.
 Range own_range(const Mapping* mapping, uintptr_t address) {
   if (mapping->extent_count == 0) return {mapping->start, mapping->end};
@@ -120,7 +121,7 @@ Range fill_unit(const Mapping* mapping, uintptr_t address) {
 
 bool widen(Mapping* mapping, Range range, int prot) {
   return mprotect(reinterpret_cast<void*>(range.start), range.bytes(), prot) == 0 ||
-         // Private writable memory is refused (RLIMIT_DATA). Nobody has written to this fill yet: another one will do.
+         // Private writable memory is refused (RLIMIT_DATA). No thread has written to this fill yet: another one will do.
          map_fill(mapping, range.start, range.bytes(), prot);
 }
 
@@ -223,8 +224,8 @@ Outcome plug(Mapping* mapping, const Fault& fault, std::atomic<uint64_t>& kind) 
   if (plugged == Plugged::not_at_all) return Outcome::foreign;
   if (plugged == Plugged::before) return futile(mapping);
   bump(g_counters.fills);
-  if (!mapping->told) tell(mapping, fault, EventKind::fault_revoked, Cause::none);
-  mapping->told = true;
+  if (!mapping->announced) tell(mapping, fault, EventKind::fault_revoked, Cause::none);
+  mapping->announced = true;
   count_fault(mapping, kind);
   return Outcome::handled;
 }

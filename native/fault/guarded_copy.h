@@ -45,7 +45,7 @@ bool guarded_store(void* to, unsigned width, uint64_t value, AccessFault* fault 
 // Where execution goes on when the instruction at `pc` faults, or 0 when it is not one of these routines. Async-signal-safe.
 uintptr_t landing_pad(uintptr_t pc);
 
-// The same, of guarded_load only, which the handler also uses to look at memory that is nobody's it knows. Async-signal-safe.
+// The same, of guarded_load only, which the handler also uses to look at memory that it knows nothing of. Async-signal-safe.
 uintptr_t load_landing_pad(uintptr_t pc);
 
 }  // namespace revocable

@@ -33,7 +33,7 @@ Cause cause_of_missing_page(Mapping* mapping, size_t offset, bool write);
 //
 // The page is lost for `cause`, as if the kernel had said SIGBUS for it.
 void lose_page_of_device(Mapping* mapping, size_t page, Cause cause, uintptr_t address, bool write);
-// The access goes to a page of fill, and what it means is told; the object's page is put back by the service thread.
+// The access goes to a page of fill, and what it means is announced; the object's page is put back by the service thread.
 void divert_self_fault(Mapping* mapping, uintptr_t address, bool write);
 
 // The handler for SIGTRAP, which device/ has: it is put in place when a thread wants it, and then kept there as the two for

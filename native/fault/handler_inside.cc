@@ -43,7 +43,7 @@ std::atomic<const StepHandler*> g_step_handler{nullptr};
 namespace {
 
 // How often a fault in a closed range is sent back. A thread that faulted before the range was closed needs it once; a fault of
-// whoever owns the addresses now comes again.
+// the owner of the addresses now comes again.
 constexpr uint32_t kClosedLimit = 128;
 
 Outcome closed_fault(Mapping* mapping) {
@@ -82,7 +82,7 @@ Outcome settle(Mapping* mapping, const Fault& fault) {
 namespace {
 
 // Signals that a fault of memory raised in this thread: not those sent by kill(2), whose si_addr is junk, nor misaligned
-// accesses, nor machine checks in memory that nobody has touched.
+// accesses, nor machine checks in memory that no thread has touched.
 bool is_memory_fault(int signal, int code) {
   if (signal == SIGBUS) return code == BUS_ADRERR || code == BUS_MCEERR_AR;
   return code == SEGV_MAPERR || code == SEGV_ACCERR;
@@ -116,7 +116,7 @@ Outcome resolve(int signal, const siginfo_t* info, MachineContext machine) {
   const Fault fault{reinterpret_cast<uintptr_t>(info->si_addr), signal, info->si_code, machine.is_write(), &machine};
   ReaderScope scope;
   Mapping* mapping = find_mapping(fault.address);
-  const uintptr_t pad = landing_pad(machine.pc());  // whoever's memory it is: a copy's other buffer, or code
+  const uintptr_t pad = landing_pad(machine.pc());  // in any memory: a copy's other buffer, or code
   if (pad == 0 && mapping == nullptr) return Outcome::foreign;
   if (pad == 0 && is_register_access(mapping, fault)) return register_access(mapping, fault, scope);
   if (pad == 0) return settle(mapping, fault);

@@ -1,4 +1,4 @@
-// Putting the fault handler in place, and noticing when somebody takes it away.
+// Putting the fault handler in place, and noticing when other code takes it away.
 #pragma once
 
 #include <cstdint>

@@ -34,7 +34,7 @@ bool map_private_copy(const Mapping* mapping, size_t page, int prot) {
 }
 
 // A raw write to a read-only page, or any raw access to one without permission, is diverted to a private page so that it
-// completes and reaches nobody; the service thread, or the next checked access, puts the object's page back.
+// completes and reaches no other mapping; the service thread, or the next checked access, puts the object's page back.
 bool divert(Mapping* mapping, size_t page, bool readable_page) {
   const uintptr_t address = mapping->page_address(page);
   const int prot = PROT_READ | PROT_WRITE;
@@ -52,7 +52,7 @@ bool stray(Mapping* mapping, size_t page, const Fault& fault, bool readable_page
   set_mark(mapping, page, mapping->mark_of(page) | kMarkStray);
   if (page < mapping->stray_first) mapping->stray_first = page;
   if (page > mapping->stray_last) mapping->stray_last = page;
-  publish_state(mapping, State::live);  // before the page is diverted: whoever then reads it finds the word changed
+  publish_state(mapping, State::live);  // before the page is diverted: a thread that then reads it finds the word changed
   if (!divert(mapping, page, readable_page)) return false;
   count_fault(mapping, g_counters.faults_protection);
   timespec now;
@@ -66,7 +66,7 @@ bool stray(Mapping* mapping, size_t page, const Fault& fault, bool readable_page
 
 Outcome protection_fault(Mapping* mapping, const Fault& fault) {
   const size_t page = mapping->page_of(fault.address);
-  if (fault.code != SEGV_ACCERR && !mapped(fault.address)) return Outcome::foreign;  // a hole: somebody unmapped it
+  if (fault.code != SEGV_ACCERR && !mapped(fault.address)) return Outcome::foreign;  // a hole: other code unmapped it
   const PageMark mark = mapping->mark_of(page);
   const Cause lost = mapping->lost_cause(page);
   const bool guarded = fault.code != SEGV_ACCERR;  // or was: another thread may have filled it, or mapped another page, since
@@ -78,7 +78,7 @@ Outcome protection_fault(Mapping* mapping, const Fault& fault) {
     return mprotect(at, mapping->page_size(), PROT_READ | PROT_WRITE) == 0 ? futile(mapping) : Outcome::foreign;
   }
   const int prot = prot_of(mark_access(mark), *mapping);
-  // Permitted by our records: protect() or a settled page changed it in this moment, or somebody called mprotect(2) on it.
+  // Permitted by our records: protect() or a settled page changed it in this moment, or other code called mprotect(2) on it.
   if (((prot & fault.need()) != 0 && !mapping->trapped) || (mark & kMarkStray) != 0) return futile(mapping);
   if (mapping->fill == Fill::deadly || !ensure_marks(mapping)) return Outcome::foreign;
   if (mapping->trapped) {

@@ -1,4 +1,4 @@
-// Passing a signal that is not ours to whoever had it before us, exactly as if we were not there.
+// Passing a signal that is not ours to the handler that was installed before ours, exactly as if ours were not there.
 //
 // The actions found in place are kept in a small append-only table: entry 0 is what was there when the library installed its
 // handler, later ones are newcomers that displaced it and were chained. chain_signal() runs inside signal handlers.

@@ -1,6 +1,6 @@
 // What the instruction that faulted does to memory, and doing it without the memory.
 //
-// A page that must not be opened, because each access to it is somebody's to answer, leaves three ways to complete an
+// A page that must not be opened, because a model answers each access to it, leaves three ways to complete an
 // instruction. Those between memory and general registers are emulated: operands_of() takes what the result depends on,
 // effect_of() computes it, in any thread and at any time, from what was read, and apply_effect() puts it into the context:
 //

@@ -3,6 +3,7 @@ import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 import { boolean, integer, multipleOf, oneOf, options as checkOptions } from '../arguments.js';
 import { invalidType, invalidValue, outOfRange, ReadOnlyMappingError } from '../errors.js';
 import { Mapping } from '../memory/mapping.js';
+import type { TouchPlan } from '../native/functions.js';
 import { native } from '../native/load.js';
 import { threadUsage, type ThreadUsage } from './counters.js';
 
@@ -66,7 +67,7 @@ export function touch(mapping: Mapping, options?: TouchOptions): TouchResult {
   for (let from = 0; from < plan.places; from += PLACES_A_CALL) {
     const count = Math.min(PLACES_A_CALL, plan.places - from);
     mapping._throwUnlessLive(undefined);
-    totalNs += touchSome(mapping, plan, from, count, times);
+    totalNs += native.touch(mapping._id, plan, from, count, times);
     for (let i = 0; times !== null && i < count; i++) histogram?.record(Math.max(1, times[i]));
   }
   mapping._throwUnlessLive(undefined);
@@ -78,14 +79,7 @@ export function clockCost(): number {
   return native.clockNs();
 }
 
-interface Plan {
-  offset: number;
-  places: number;
-  stride: number;
-  width: number;
-  random: boolean;
-  seed: number;
-  write: boolean;
+interface Plan extends TouchPlan {
   histogram: boolean;
 }
 
@@ -109,11 +103,6 @@ function validate(mapping: Mapping, options: TouchOptions | undefined): Plan {
   if (mapping._deadly) throw invalidValue('mapping', "must not be one with fill: 'signal'", 'signal');
   if (write && mapping.access === 'r') throw new ReadOnlyMappingError({ object: mapping.object.name, offset });
   return { offset, places: Math.floor((length - width) / stride) + 1, stride, width, random, seed, write, histogram };
-}
-
-function touchSome(mapping: Mapping, plan: Plan, from: number, count: number, times: Uint32Array | null): number {
-  const { offset, places, stride, width, write, random, seed } = plan;
-  return native.touch(mapping._id, offset, places, stride, width, write, random, seed, from, count, times);
 }
 
 function since(before: ThreadUsage): ThreadUsage {

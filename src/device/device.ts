@@ -2,7 +2,7 @@ import { integer, notEmpty, options as checkOptions, requiredObject, requiredStr
 import { branded, CONSTRUCT } from '../brands.js';
 import { invalidType } from '../errors.js';
 import type { RegisterPort } from '../memory/backing-provider.js';
-import { WORK_KINDS, WORK_NUMBERS } from '../native/enums.js';
+import { CALL_ANSWER, WORK_KINDS, WORK_NUMBERS } from '../native/enums.js';
 import { native } from '../native/load.js';
 import { onceInThread } from '../native/shared-state.js';
 import { lookWhenRung, prepare } from '../thread/wakeups.js';
@@ -29,6 +29,8 @@ import { within } from './within.js';
 const DEFAULT_OP_TIMEOUT = 5000;
 const DEFAULT_REMOVE_TIMEOUT = 5000;
 const LONGEST_MS = 0x7fff_ffff;
+
+const callAnswer = new Float64Array(CALL_ANSWER.size);
 
 /**
  * A simulated device: memory whose pages are real page faults, registers, files, interrupts, and real removal. Its ops run in the thread that
@@ -292,11 +294,20 @@ export class Device extends DeviceBase {
     const name = CALLS[call];
     try {
       const value = BigInt(this.#called(name, values) ?? 0);
-      if (!native.answerCall(this._id, token, 0, ...halvesOf(value), '')) this.#undoCall(name, values[0]);
+      if (!this.#answered(token, 0, value, '')) this.#undoCall(name, values[0]);
     } catch (error) {
       const errno = isSystemError(error) ? -error.errno : 0;
-      native.answerCall(this._id, token, errno, 0, 0, errno === 0 ? bareMessage(error) : '');
+      this.#answered(token, errno, 0n, errno === 0 ? bareMessage(error) : '');
     }
+  }
+
+  /** True if the caller still waited for it. */
+  #answered(token: number, errno: number, value: bigint, message: string): boolean {
+    const [low, high] = halvesOf(value);
+    callAnswer[CALL_ANSWER.errno] = errno;
+    callAnswer[CALL_ANSWER.low] = low;
+    callAnswer[CALL_ANSWER.high] = high;
+    return native.answerCall(this._id, token, callAnswer, message);
   }
 
   /** The caller has given up, or the device has gone: what the op has opened or allowed is never used. */

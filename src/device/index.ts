@@ -36,3 +36,4 @@ export type { DeviceAccess, TraceOptions } from './trace.js';
 export { parseAccess } from './trace-text.js';
 export type { AccessLine, AccessWidth, LineOptions } from './trace-text.js';
 export { DeviceOpError, RawRegistersError, RegisterAccessError, SelfFaultError, TraceLineError } from '../errors.js';
+export type { RegisterAccessCause } from '../errors.js';

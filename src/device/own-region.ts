@@ -111,8 +111,9 @@ export function makeRegions(device: number, regions: CheckedRegion[]): DeviceReg
 
 function makeRegion(device: number, index: number, region: CheckedRegion): DeviceRegion {
   const { name, size, kind, model, supply, content, seed, around, askBeforeWrite } = region;
+  const registers = kind === 'registers';
   const id = unwrap(
-    native.deviceRegion(device, index, size, name, kind === 'registers', supply, content, seed, around, askBeforeWrite, model),
+    native.deviceRegion(device, { index, size, name, registers, supply, content, seed, around, askBeforeWrite, model }),
   );
   return new DeviceRegion(CONSTRUCT, index, region, MemoryObject._ofDevice(id));
 }

@@ -129,8 +129,8 @@ export class RegisterFile {
   }
 
   /**
-   * What the register at that offset holds, in its bytes; a bigint for 8 bytes. Has none of the effects of a read, and waits for
-   * nobody.
+   * What the register at that offset holds, in its bytes; a bigint for 8 bytes. Has none of the effects of a read, and does
+   * not wait.
    *
    * @param offset of its first byte, from the start of the region.
    * @throws TypeError (`ERR_INVALID_ARG_VALUE`) where no register begins; RangeError (`ERR_OUT_OF_RANGE`), TypeError

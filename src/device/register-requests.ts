@@ -1,7 +1,7 @@
 /** Accesses to a device's registers that JavaScript answers: checked and raw ones, of this thread and of others. */
 import { answerText, DeviceOpError } from '../errors.js';
 import type { RegisterPort } from '../memory/backing-provider.js';
-import { TRACE_FLAGS } from '../native/enums.js';
+import { REGISTER_ACCESS, TRACE_ACCESS, TRACE_FLAGS } from '../native/enums.js';
 import { native } from '../native/load.js';
 import { status } from '../native/shared-state.js';
 import type { DeviceRegion } from './device-region.js';
@@ -13,8 +13,16 @@ import { halvesOf, partOf, truncated, valueOf } from './register-value.js';
 const READS = 1;
 const WRITES = 2;
 
-/** The low and the high 32 bits of a value, to and from native code. */
-const words = new Float64Array(2);
+/** An access, to and from native code. */
+const asked = new Float64Array(REGISTER_ACCESS.size);
+const traced = new Float64Array(TRACE_ACCESS.size);
+
+interface FileAccess {
+  write: boolean;
+  offset: number;
+  width: number;
+  value: number | bigint;
+}
 
 interface RegisterOwner extends OpOwner {
   readonly _id: number;
@@ -96,18 +104,28 @@ export class RegisterRequests {
       const answer: unknown = this.calls.guarded('readRegister', () => onRead(file.get(register.offset)));
       if (answer !== undefined) file.set(register.offset, this.#valueOf(register.width, answer));
     }
-    native.registerAccessAsked(file._model, this.device.regions[region].object._id, false, offset, width, words);
-    return valueOf(width, words[0], words[1]);
+    this.#accessFile(file, region, { write: false, offset, width, value: 0 });
+    return valueOf(width, asked[REGISTER_ACCESS.low], asked[REGISTER_ACCESS.high]);
   }
 
   #writeFile(file: RegisterFile, region: number, offset: number, width: number, value: number | bigint): void {
-    words.set(halvesOf(value));
-    native.registerAccessAsked(file._model, this.device.regions[region].object._id, true, offset, width, words);
+    this.#accessFile(file, region, { write: true, offset, width, value });
     for (const { onWrite, ...register } of file._calling(offset, width)) {
       if (onWrite === undefined) continue;
       const written = partOf(offset, width, value, register.offset, register.width);
       this.calls.guarded('writeRegister', () => onWrite(file.get(register.offset), written));
     }
+  }
+
+  /** What native code does for the access; the value that it reads is in `asked`. */
+  #accessFile(file: RegisterFile, region: number, { write, offset, width, value }: FileAccess): void {
+    const [low, high] = halvesOf(value);
+    asked[REGISTER_ACCESS.write] = Number(write);
+    asked[REGISTER_ACCESS.offset] = offset;
+    asked[REGISTER_ACCESS.width] = width;
+    asked[REGISTER_ACCESS.low] = low;
+    asked[REGISTER_ACCESS.high] = high;
+    native.registerAccessAsked(file._model, this.device.regions[region].object._id, asked);
   }
 
   write(thread: number, region: number, offset: number, width: number, value: number | bigint, way = 0): void {
@@ -124,7 +142,14 @@ export class RegisterRequests {
 
   #trace(thread: number, region: number, offset: number, width: number, flags: number, value: number | bigint): void {
     const [low, high] = halvesOf(value);
-    native.traceAccess(this.device._id, thread, region, offset, width, flags, low, high);
+    traced[TRACE_ACCESS.thread] = thread;
+    traced[TRACE_ACCESS.region] = region;
+    traced[TRACE_ACCESS.offset] = offset;
+    traced[TRACE_ACCESS.width] = width;
+    traced[TRACE_ACCESS.flags] = flags;
+    traced[TRACE_ACCESS.low] = low;
+    traced[TRACE_ACCESS.high] = high;
+    native.traceAccess(this.device._id, traced);
   }
 
   /**

@@ -1,6 +1,6 @@
 /** Calling a device's ops from a thread where they do not run: the caller blocks until the owner answers, or the device is gone. */
 import { DeviceOpError, systemError } from '../errors.js';
-import { CALL_RESULTS } from '../native/enums.js';
+import { CALL_ANSWER, CALL_NUMBERS, CALL_RESULTS } from '../native/enums.js';
 import { native } from '../native/load.js';
 import type { RegisterPort } from '../memory/backing-provider.js';
 import { halvesOf, valueOf } from './register-value.js';
@@ -13,8 +13,7 @@ export type CallName = (typeof CALLS)[number];
 const GIVES_BACK: readonly CallName[] = ['release', 'unmap'];
 
 /** Index of the thread. */
-const CALLER = 6;
-const CALL_NUMBERS = 7;
+const CALLER = CALL_NUMBERS - 1;
 
 /** How long a caller sleeps before it looks whether it has been terminated. */
 const SLICE_MS = 50;
@@ -37,8 +36,8 @@ export function callElsewhere(device: number, name: string, op: CallName, ...val
   } finally {
     message = native.deviceCallEnd(token, numbers, !GIVES_BACK.includes(op));
   }
-  const [result, errno, low, high] = numbers;
-  switch (CALL_RESULTS[result]) {
+  const errno = numbers[CALL_ANSWER.errno];
+  switch (CALL_RESULTS[numbers[CALL_ANSWER.result]]) {
     case 'pending':
       throw new DeviceOpError(name, op, 'did not answer in time', 'ERR_DEVICE_OP_TIMEOUT');
     case 'gone':
@@ -46,7 +45,7 @@ export function callElsewhere(device: number, name: string, op: CallName, ...val
     case 'done':
       if (errno !== 0) throw systemError({ errno: -errno, syscall: op });
       if (message !== '') throw new DeviceOpError(name, op, message);
-      return [low, high];
+      return [numbers[CALL_ANSWER.low], numbers[CALL_ANSWER.high]];
   }
 }
 

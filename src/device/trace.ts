@@ -4,7 +4,7 @@ import { constants as osConstants } from 'node:os';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, systemError } from '../errors.js';
 import { lookWhenRung } from '../thread/wakeups.js';
-import { TRACE_FLAGS, TRACE_HEAD, TRACE_NUMBERS } from '../native/enums.js';
+import { TRACE_ACCESS, TRACE_FLAGS, TRACE_HEAD } from '../native/enums.js';
 import { isFailure } from '../native/functions.js';
 import { native } from '../native/load.js';
 import type { DeviceBase } from './device-base.js';
@@ -67,7 +67,7 @@ const forgotten = new FinalizationRegistry((token: number) => native.traceClose(
 export class Trace implements AsyncIterable<DeviceAccess>, Disposable {
   readonly #device: DeviceBase;
   readonly #token: number;
-  readonly #numbers = new Float64Array(TRACE_HEAD + MOST_IN_BATCH * TRACE_NUMBERS);
+  readonly #numbers = new Float64Array(TRACE_HEAD.size + MOST_IN_BATCH * TRACE_ACCESS.size);
   /** Waiters for an access, or for the end. */
   readonly #waiters = new Set<() => void>();
   /** Once it is closed: how many were lost in all. */
@@ -205,22 +205,22 @@ export class Trace implements AsyncIterable<DeviceAccess>, Disposable {
     if (this.#lostInAll !== undefined) return { lost: 0, accesses: [], ended: true };
     const count = native.traceTake(this.#token, this.#numbers);
     const accesses: DeviceAccess[] = [];
-    for (let i = 0; i < count; i++) accesses.push(this.#accessAt(TRACE_HEAD + i * TRACE_NUMBERS));
-    return { lost: this.#numbers[0], accesses, ended: this.#numbers[1] !== 0 };
+    for (let i = 0; i < count; i++) accesses.push(this.#accessAt(TRACE_HEAD.size + i * TRACE_ACCESS.size));
+    return { lost: this.#numbers[TRACE_HEAD.lost], accesses, ended: this.#numbers[TRACE_HEAD.ended] !== 0 };
   }
 
   #accessAt(at: number): DeviceAccess {
     const numbers = this.#numbers;
-    const width = numbers[at + 4] as AccessWidth;
-    const flags = numbers[at + 5];
+    const width = numbers[at + TRACE_ACCESS.width] as AccessWidth;
+    const flags = numbers[at + TRACE_ACCESS.flags];
     return {
-      time: numbers[at],
-      thread: numbers[at + 1],
-      region: this.#device.regions[numbers[at + 2]].name,
-      offset: numbers[at + 3],
+      time: numbers[at + TRACE_ACCESS.time],
+      thread: numbers[at + TRACE_ACCESS.thread],
+      region: this.#device.regions[numbers[at + TRACE_ACCESS.region]].name,
+      offset: numbers[at + TRACE_ACCESS.offset],
       width,
       write: (flags & TRACE_FLAGS.write) !== 0,
-      value: valueOf(width, numbers[at + 6], numbers[at + 7]),
+      value: valueOf(width, numbers[at + TRACE_ACCESS.low], numbers[at + TRACE_ACCESS.high]),
       raw: (flags & TRACE_FLAGS.raw) !== 0,
       failed: (flags & TRACE_FLAGS.failed) !== 0,
     };

@@ -16,9 +16,9 @@ import {
   systemError,
 } from '../errors.js';
 import { CAUSES, REVOKE_DONE, SEALS, STATES, STATUS_STATE } from '../native/enums.js';
-import { isFailure, type Failure } from '../native/functions.js';
+import { isFailure, type Failure, type MapOrder } from '../native/functions.js';
 import { native } from '../native/load.js';
-import { takeDescription, takeReport } from '../native/shared-state.js';
+import { orderMapping, reportIn, takeDescription, takeReport } from '../native/shared-state.js';
 import { later, laterEach } from '../thread/emit-later.js';
 import { forgetObject, knownObject, rememberObject } from '../thread/identities.js';
 import { MappingList } from '../thread/mapping-list.js';
@@ -269,15 +269,24 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const given = checkOptions('options', options);
     if (!forDevice || this.state !== 'suspended') this.#refuseUnlessLive();
     const request = checkMapOptions(this, given, this.#rangeWhileLive(given));
-    const { offset, length, writable, fill } = request;
     const populate = request.populate === true;
-    const mapped = request.shared
-      ? this.#mapShared(request, deviceFile, forDevice)
-      : native.mapExternal(this.#id, offset, length, writable, request.private, fill, populate, deviceFile, forDevice);
+    const order: MapOrder = {
+      at: request.place?.offset ?? -1,
+      objectId: this.#id,
+      offset: request.offset,
+      length: request.length,
+      writable: request.writable,
+      private: request.private,
+      fill: request.fill,
+      populate,
+      deviceFile,
+      forDevice,
+    };
+    const mapped = request.shared ? this.#mapShared(order, request.place?.buffer) : mapExternal(order);
     if (isFailure(mapped)) throw this.#mapError(mapped, request);
     const mapping = Mapping._of(this, takeDescription(), mapped, true, request.place?.memory);
     if (request.populate === 'required') {
-      orClose(mapping, () => mapping.advise(writable && !request.private ? 'populate-write' : 'populate-read'));
+      orClose(mapping, () => mapping.advise(request.writable && !request.private ? 'populate-write' : 'populate-read'));
     } else if (populate && this._backing?.supplied === true && !forDevice) {
       orClose(mapping, () => mapping.prefetch());
     }
@@ -306,15 +315,15 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const { token, mine } = native.revokeAsync(this.#id);
     if (mine) this.#reason = reason;
     const { report } = await completionOf(token);
-    return this.#revoked(mine, toReport(this.name, mine, report));
+    return this.#revoked(mine, toReport(this.name, mine, reportIn(report!)));
   }
 
   /** {@link revoke}, in this call. Blocks while the kernel takes the pages away: some microseconds a mapping, up to one a present page. */
   revokeSync(reason?: unknown): RevokeReport {
-    native.revokeSync(this.#id);
+    const mine = native.revokeSync(this.#id);
     const report = takeReport();
-    if (report.mine) this.#reason = reason;
-    return this.#revoked(report.mine, toReport(this.name, report.mine, report));
+    if (mine) this.#reason = reason;
+    return this.#revoked(mine, toReport(this.name, mine, report));
   }
 
   /**
@@ -327,7 +336,7 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     const completion = await completionOf(native.suspendAsync(this.#id));
     if (completion.failure !== null) throw this.#stateError(completion.failure, 'a private mapping exists');
     this._synchronize();
-    return toReport(this.name, completion.byThisCall, completion.report);
+    return toReport(this.name, completion.byThisCall, reportIn(completion.report!));
   }
 
   /**
@@ -502,18 +511,23 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
     return { offset, length: multipleOf('range.length', length, this.#pageSize) };
   }
 
-  #mapShared(request: MapRequest, deviceFile: number, forDevice: boolean): SharedArrayBuffer | Failure {
-    const { offset, length, writable, private: priv, fill, place } = request;
-    const populate = request.populate === true;
-    const mapOver = (buffer: SharedArrayBuffer, at: number): Failure | null => {
-      const bytes = new Uint8Array(buffer, 0, buffer.byteLength);
-      return native.map(bytes, at, this.#id, offset, length, writable, priv, fill, populate, deviceFile, forDevice);
-    };
-    if (place !== undefined) return mapOver(place.buffer, place.offset) ?? place.buffer;
+  #mapShared(order: MapOrder, place: SharedArrayBuffer | undefined): SharedArrayBuffer | Failure {
+    if (place !== undefined) return mapOver(place, order) ?? place;
     // Pages larger than those V8 aligns to need room to align in.
+    const { length } = order;
     const slack = this.#pageSize > native.pageSize ? this.#pageSize + roundUp(length, this.#pageSize) - length : 0;
-    return inFreeRange(length + slack, (buffer) => mapOver(buffer, -1));
+    return inFreeRange(length + slack, (buffer) => mapOver(buffer, order));
   }
+}
+
+function mapOver(buffer: SharedArrayBuffer, order: MapOrder): Failure | null {
+  orderMapping(order);
+  return native.map(new Uint8Array(buffer, 0, buffer.byteLength));
+}
+
+function mapExternal(order: MapOrder): ArrayBuffer | Failure {
+  orderMapping(order);
+  return native.mapExternal();
 }
 
 function orClose(mapping: Mapping, populate: () => void): void {

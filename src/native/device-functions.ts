@@ -1,25 +1,28 @@
 /** The native functions of simulated devices: see `functions.ts`. */
 import type { Failure } from './functions.js';
 
+export interface RegionOrder {
+  index: number;
+  size: number;
+  name: string;
+  /** Accesses go to a model, not to memory. */
+  registers: boolean;
+  /** An index into {@link SUPPLIES}, or -1: shared memory as any other. */
+  supply: number;
+  content: Uint8Array | undefined;
+  seed: number;
+  around: number;
+  askBeforeWrite: boolean;
+  model: object | undefined;
+}
+
 export interface DeviceFunctions {
   /** A simulated device whose ops run in this thread. */
   deviceCreate(name: string, limitMs: number): number;
   /** Starts what supplies pages: needed before the first region with a supply. `asked`: this thread will be asked for some. */
   pagerStart(writeFaults: boolean, asked: boolean): Failure | null;
-  /** A region's memory object. `supply` is an index into {@link SUPPLIES}, or -1: shared memory as any other. */
-  deviceRegion(
-    deviceId: number,
-    index: number,
-    size: number,
-    name: string,
-    registers: boolean,
-    supply: number,
-    content: Uint8Array | undefined,
-    seed: number,
-    around: number,
-    askBeforeWrite: boolean,
-    model: object | undefined,
-  ): number | Failure;
+  /** A region's memory object. */
+  deviceRegion(deviceId: number, region: RegionOrder): number | Failure;
   /** How many milliseconds an op may take; its name. */
   deviceLimit(deviceId: number): number;
   deviceName(deviceId: number): string;
@@ -43,21 +46,21 @@ export interface DeviceFunctions {
    */
   answerFault(token: number, kind: number, content?: Uint8Array, most?: number): boolean | Failure;
   selfFaults(id: number): number;
-  /** Asks the device's owner, with seven numbers; a token to wait with, or 0 when the device is gone. */
+  /** Asks the device's owner, with {@link CALL_NUMBERS} numbers; a token to wait with, or 0 when the device is gone. */
   deviceCall(deviceId: number, numbers: Float64Array): number;
   /** True if it has been settled. */
   deviceCallWait(token: number, milliseconds: number): boolean;
   /**
-   * Waits no longer. The message of an error that has no errno; `numbers` gets an index into {@link CALL_RESULTS}, errno and the value's
-   * low and high 32 bits. `withdraw`: an op that has not been called yet never will be.
+   * Waits no longer. The message of an error that has no errno; `numbers` gets a {@link CALL_ANSWER}, whose result is an index into
+   * {@link CALL_RESULTS}. `withdraw`: an op that has not been called yet never will be.
    */
   deviceCallEnd(token: number, numbers: Float64Array, withdraw: boolean): string;
   /** Begins a trace of the device's registers, with room for so many accesses. A token. */
   traceOpen(deviceId: number, capacity: number): number | Failure;
   /**
-   * Takes accesses, in order: how many. `numbers` gets how many were lost before them, whether nothing more will come, and for each
-   * access {@link TRACE_NUMBERS} numbers: milliseconds since the trace began, thread, region, offset, width, {@link TRACE_FLAGS}, low and
-   * high 32 bits of the value. Once there is nothing, this thread is rung as soon as there is.
+   * Takes accesses, in order: how many. `numbers` gets a {@link TRACE_HEAD} (how many were lost before them, and whether nothing more will
+   * come), and for each access a {@link TRACE_ACCESS}: its time in milliseconds since the trace began, its flags {@link TRACE_FLAGS}. Once
+   * there is nothing, this thread is rung as soon as there is.
    */
   traceTake(token: number, numbers: Float64Array): number;
   /** How many have been lost, ever. */
@@ -66,17 +69,10 @@ export interface DeviceFunctions {
   traceClose(token: number): void;
   /** Index of a word in {@link status}: 0 while no trace of the device records. */
   traceWord(deviceId: number): number;
-  traceAccess(
-    deviceId: number,
-    thread: number,
-    region: number,
-    offset: number,
-    width: number,
-    flags: number,
-    low: number,
-    high: number,
-  ): void;
-  answerCall(deviceId: number, token: number, errno: number, low: number, high: number, message: string): boolean;
+  /** Traces an access that JavaScript has answered: a {@link TRACE_ACCESS}, whose time is now. */
+  traceAccess(deviceId: number, numbers: Float64Array): void;
+  /** Answers a call with a {@link CALL_ANSWER}, whose result is not looked at. True if the caller still waited for it. */
+  answerCall(deviceId: number, token: number, numbers: Float64Array, message: string): boolean;
   /** A number that no other call in this process gets. */
   token(): number;
   /** The kernel's id of the calling thread. */
@@ -117,15 +113,11 @@ export interface DeviceFunctions {
    * when JavaScript answers, and nothing has been done.
    */
   registerAccess(objectId: number, write: boolean, offset: number, width: number, numbers: Float64Array): boolean | null;
-  /** What native code does for an access that JavaScript answers, which is not traced by it. Also when the device has gone meanwhile. */
-  registerAccessAsked(
-    model: object,
-    objectId: number,
-    write: boolean,
-    offset: number,
-    width: number,
-    numbers: Float64Array,
-  ): void;
+  /**
+   * What native code does for an access that JavaScript answers, which is not traced by it: a {@link REGISTER_ACCESS}. Also when the device
+   * has gone meanwhile.
+   */
+  registerAccessAsked(model: object, objectId: number, numbers: Float64Array): void;
   /**
    * How many raw accesses did not reach the model of the mapping's registers; of the last one, an index into CAUSES, and the offset. -1
    * while none does: the device is going, or suspended.

@@ -26,20 +26,39 @@ export interface NativeReport {
   durationUs: number;
 }
 
-/** A mapping as native code describes it. `fill` is an index into {@link FILLS}. */
-export interface MappingDescription {
+/** What a mapping is of, and how it is made. */
+interface MappedRange {
+  objectId: number;
+  offset: number;
+  length: number;
+  writable: boolean;
+  private: boolean;
+  /** Index into {@link FILLS}. */
+  fill: number;
+}
+
+/** A mapping as native code describes it. */
+export interface MappingDescription extends MappedRange {
   id: number;
   /** Index of its word in {@link status}. */
   slot: number;
   address: bigint;
   /** Where the mapping begins in its buffer: not 0 only where its pages are larger than those V8 aligns to. */
   start: number;
-  objectId: number;
-  offset: number;
-  length: number;
-  writable: boolean;
-  private: boolean;
-  fill: number;
+}
+
+/** What is to be mapped, as native code takes it. */
+export interface MapOrder extends MappedRange {
+  /**
+   * From which byte of the buffer on, over what others use as their memory; -1 where the buffer is only there to be mapped over, from its
+   * first address aligned to the object's pages.
+   */
+  at: number;
+  populate: boolean;
+  /** The file of a device through which it is made, or 0. */
+  deviceFile: number;
+  /** The device's own view, for whose pages no op is called. */
+  forDevice: boolean;
 }
 
 export interface ObjectDescription {
@@ -67,7 +86,8 @@ export interface NativeEvent {
 export interface Completion {
   token: number;
   failure: Failure | null;
-  report: NativeReport;
+  /** A {@link REPORT}, for {@link reportIn}, of a revocation or suspension; null of anything else. */
+  report: Float64Array | null;
   byThisCall: boolean;
   /** Index into {@link WAIT_RESULTS}. */
   wait: number;
@@ -77,6 +97,18 @@ export interface Completion {
 export interface PartialCopy {
   done: number;
   mapping: boolean;
+}
+
+/** Which places of a mapping are touched, and how. */
+export interface TouchPlan {
+  /** The first place. */
+  offset: number;
+  places: number;
+  stride: number;
+  width: number;
+  write: boolean;
+  random: boolean;
+  seed: number;
 }
 
 export type NativeStats = Record<
@@ -115,9 +147,9 @@ export interface Native extends DeviceFunctions {
 
   /**
    * Opens what the library needs and maps the status table over the pages of `status`. Mappings are described in `described`, as
-   * {@link takeDescription} reads it. Once in each environment.
+   * {@link takeDescription} reads it. `libuv`: the event loop is libuv's. Once in each environment.
    */
-  start(status: Uint8Array, described: Float64Array): Failure | null;
+  start(status: Uint8Array, described: Float64Array, libuv: boolean): Failure | null;
   features(): { procmapQuery: boolean; futexWaitv: boolean; guard: boolean };
 
   /** `seals` are those besides GROW and SEAL: the bits of {@link SEALS}. */
@@ -138,35 +170,10 @@ export interface Native extends DeviceFunctions {
   /** Forgets the content of whole pages. */
   objectDiscard(id: number, offset: number, length: number): Failure | null;
 
-  /**
-   * Maps over the memory of `bytes`, from its first address aligned to the object's pages, and describes the mapping. With `at`
-   * from its byte `at` on, over what others use as their memory; -1 where it is only there to be mapped over.
-   */
-  map(
-    bytes: Uint8Array,
-    at: number,
-    objectId: number,
-    offset: number,
-    length: number,
-    writable: boolean,
-    priv: boolean,
-    fill: number,
-    populate: boolean,
-    deviceFile: number,
-    forDevice: boolean,
-  ): Failure | null;
+  /** Maps what {@link orderMapping} has said over the memory of `bytes`, and describes the mapping. */
+  map(bytes: Uint8Array): Failure | null;
   /** The same with an external ArrayBuffer. */
-  mapExternal(
-    objectId: number,
-    offset: number,
-    length: number,
-    writable: boolean,
-    priv: boolean,
-    fill: number,
-    populate: boolean,
-    deviceFile: number,
-    forDevice: boolean,
-  ): ArrayBuffer | Failure;
+  mapExternal(): ArrayBuffer | Failure;
   /** One more handle, in this environment, and describes the mapping; false when it is gone or one of the two is not its memory. */
   attach(id: number, bytes: Uint8Array, same: Uint8Array): boolean | Failure;
   attached(id: number): boolean;
@@ -215,8 +222,8 @@ export interface Native extends DeviceFunctions {
    */
   firstUnbacked(id: number, firstByte: number, bytes: number, write: boolean, result: Float64Array): boolean;
 
-  /** Shuts the gate and revokes; {@link takeReport} has the outcome. */
-  revokeSync(objectId: number): void;
+  /** Shuts the gate and revokes; true if this call did it. {@link takeReport} has the outcome. */
+  revokeSync(objectId: number): boolean;
   /** The same on the library's thread; the gate is shut when it returns, and the completion carries the token. */
   revokeAsync(objectId: number): { token: number; mine: boolean };
   suspendAsync(objectId: number): number;
@@ -247,22 +254,10 @@ export interface Native extends DeviceFunctions {
   stats(): NativeStats;
 
   /**
-   * Touches `count` places of the mapping, from the `from`-th of the order on; `times` gets the nanoseconds of each.
-   * Returns the nanoseconds of all.
+   * Touches `count` places of the mapping, from the `from`-th of the plan's order on; `times` gets the nanoseconds of each. Returns the
+   * nanoseconds of all.
    */
-  touch(
-    id: number,
-    firstByte: number,
-    places: number,
-    stride: number,
-    width: number,
-    write: boolean,
-    random: boolean,
-    seed: number,
-    from: number,
-    count: number,
-    times: Uint32Array | null,
-  ): number;
+  touch(id: number, plan: TouchPlan, from: number, count: number, times: Uint32Array | null): number;
   /** What timing nothing costs. */
   clockNs(): number;
   /** The calling thread's use: faults minor and major, context switches voluntary and not, microseconds of user and system time. */

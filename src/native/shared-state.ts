@@ -1,7 +1,8 @@
 /**
  * Memory that this thread shares with native code, and what all copies of the library in this thread have in common.
  */
-import type { Failure, MappingDescription, Native, NativeReport } from './functions.js';
+import { COPY_ORDER, MAP_ORDER, MAPPING, REPORT } from './enums.js';
+import type { Failure, MapOrder, MappingDescription, Native, NativeReport } from './functions.js';
 import { native } from './load.js';
 
 /**
@@ -23,8 +24,8 @@ function newShared(): Shared {
   return { statusBuffer, described: new Float64Array(DESCRIBED), started: false, done: new Set(), registries: new Map() };
 }
 
-/** How many numbers describe a mapping. */
-const DESCRIBED = 10;
+/** Room for each of the layouts that pass through it. */
+const DESCRIBED = Math.max(MAPPING.size, MAP_ORDER.size, REPORT.size, COPY_ORDER.size);
 
 const shared: Shared = ((native as Native & { shared?: Shared }).shared ??= newShared());
 
@@ -36,51 +37,70 @@ export const status: Int32Array = new Int32Array(shared.statusBuffer, 0, native.
 /** The same memory by 64 bits. */
 export const status64: BigUint64Array = new BigUint64Array(shared.statusBuffer, 0, native.statusBytes / 8);
 
+// Deno has a few of libuv's functions, Bun all of their names: those that watch a descriptor abort the process.
+const libuv = !('deno' in process.versions || 'bun' in process.versions);
+
 /** Prepares this thread; a no-op from the second call on. Importing the package alone changes nothing in the process. */
 export function start(): Failure | null {
   if (shared.started) return null;
-  const failure = native.start(new Uint8Array(shared.statusBuffer, 0, native.statusBytes), described);
+  const failure = native.start(new Uint8Array(shared.statusBuffer, 0, native.statusBytes), described, libuv);
   shared.started = failure === null;
   return failure;
 }
 
 /** The mapping that native code has just described. */
 export function takeDescription(): MappingDescription {
-  const d = described;
   return {
-    id: d[0],
-    slot: d[1] | 0,
-    address: BigInt(d[2]),
-    start: small(d[3]),
-    objectId: small(d[4]),
-    offset: small(d[5]),
-    length: small(d[6]),
-    writable: d[7] !== 0,
-    private: d[8] !== 0,
-    fill: d[9] | 0,
+    id: described[MAPPING.id],
+    slot: described[MAPPING.slot] | 0,
+    address: BigInt(described[MAPPING.address]),
+    start: small(described[MAPPING.start]),
+    objectId: small(described[MAPPING.objectId]),
+    offset: small(described[MAPPING.offset]),
+    length: small(described[MAPPING.length]),
+    writable: described[MAPPING.writable] !== 0,
+    private: described[MAPPING.private] !== 0,
+    fill: described[MAPPING.fill] | 0,
   };
 }
 
-/** The report of the revocation that native code has just made, and whether it was this call that made it. */
-export function takeReport(): NativeReport & { mine: boolean } {
-  const d = described;
+/** The report of the revocation that native code has just made in this thread. */
+export function takeReport(): NativeReport {
+  return reportIn(described);
+}
+
+/** The report in these numbers: the only decoder of what `encode_report` in native/binding/revocation.cc writes. */
+export function reportIn(numbers: Float64Array): NativeReport {
   return {
-    mine: d[0] !== 0,
-    mappings: small(d[1]),
-    truncated: d[2] !== 0,
-    replaced: small(d[3]),
-    protected: small(d[4]),
-    failed: small(d[5]),
-    durationUs: d[6],
+    mappings: small(numbers[REPORT.mappings]),
+    truncated: numbers[REPORT.truncated] !== 0,
+    replaced: small(numbers[REPORT.replaced]),
+    protected: small(numbers[REPORT.protected]),
+    failed: small(numbers[REPORT.failed]),
+    durationUs: numbers[REPORT.durationUs],
   };
+}
+
+/** What the next call of {@link Native.map} or {@link Native.mapExternal} maps. */
+export function orderMapping(order: MapOrder): void {
+  described[MAP_ORDER.at] = order.at;
+  described[MAP_ORDER.objectId] = order.objectId;
+  described[MAP_ORDER.offset] = order.offset;
+  described[MAP_ORDER.length] = order.length;
+  described[MAP_ORDER.writable] = Number(order.writable);
+  described[MAP_ORDER.private] = Number(order.private);
+  described[MAP_ORDER.fill] = order.fill;
+  described[MAP_ORDER.populate] = Number(order.populate);
+  described[MAP_ORDER.deviceFile] = order.deviceFile;
+  described[MAP_ORDER.forDevice] = Number(order.forDevice);
 }
 
 /** What the next call of {@link Native.readBytes} or {@link Native.writeBytes} copies: beside its arguments, as those cost more. */
 export function orderCopy(id: number, offset: number, bytes: number, failures: number): void {
-  described[0] = id;
-  described[1] = offset;
-  described[2] = bytes;
-  described[3] = failures;
+  described[COPY_ORDER.id] = id;
+  described[COPY_ORDER.offset] = offset;
+  described[COPY_ORDER.bytes] = bytes;
+  described[COPY_ORDER.failures] = failures;
 }
 
 /** The same number. Out of a Float64Array V8 keeps each as a double on its heap, to be converted at every use. */

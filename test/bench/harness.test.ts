@@ -172,9 +172,9 @@ describe('the gate', () => {
   });
 });
 
-test('how far it is: a line a case where nobody watches, one that changes on a terminal', async () => {
+test('how far it is: a line a case into a pipe, one that changes on a terminal', async () => {
   const written = await inBenchmarks('progress', ({ progressOf }) => {
-    const told = (isTTY: boolean): string[] => {
+    const printed = (isTTY: boolean): string[] => {
       const lines: string[] = [];
       const progress = progressOf(2, { isTTY, write: (text: string) => lines.push(text) });
       const row = { id: 'row' } as never;
@@ -187,7 +187,7 @@ test('how far it is: a line a case where nobody watches, one that changes on a t
       progress.end();
       return lines;
     };
-    return [told(false), told(true)];
+    return [printed(false), printed(true)];
   });
   expect(written).toEqual([
     ['case 1 of 2: row: first\n', 'case 1 of 2: row: first, again\n', 'case 2 of 2: row: second\n'],

@@ -77,7 +77,7 @@ async function main() {
     const mapping = memory.map();
     mapping.bytes.fill(1);
     const worker = new Worker(__filename, { workerData: { shared: sync.buffer, handle: mapping.share(), round, compiler } });
-    const told = once(worker, 'message');
+    const outcome = once(worker, 'message');
     const ended = once(worker, 'exit');
     while (Atomics.load(sync, STARTED) === 0) await new Promise(setImmediate);
     const word = new Uint32Array(mapping.buffer, OFFSET, 1);
@@ -87,8 +87,8 @@ async function main() {
     for (let i = 0; i < spin; i++) if (i % 16 === 0) word[0] = ++generation;
     if (revoker === 'revoke') memory.revokeSync();
     else if (revoker === 'truncate') fs.truncateSync(path, 0);
-    else await suspendUntil(memory, told);
-    const [{ wrong, optimised, code, offset }] = await told;
+    else await suspendUntil(memory, outcome);
+    const [{ wrong, optimised, code, offset }] = await outcome;
     await ended;
     result.wrong.push(...wrong.map((what) => `round ${round}: ${what}`));
     if (round % 2 === 0 && offset !== OFFSET) result.wrong.push(`round ${round}: offset ${offset}`);
@@ -100,9 +100,9 @@ async function main() {
 }
 
 /** Until a read meets a suspension: most begin and end between two turns of the reader. */
-async function suspendUntil(memory, told) {
+async function suspendUntil(memory, outcome) {
   let done = false;
-  void told.then(() => (done = true));
+  void outcome.then(() => (done = true));
   while (!done) {
     await memory.suspend();
     await memory.resume();

@@ -23,7 +23,7 @@ async function main() {
   say(mapping.read32(4096));
   await hear();
   const first = outcome(() => TOUCHES[process.argv[2]](mapping));
-  // Those that do not touch the memory leave the object as it is; whoever touches it finds out.
+  // Those that do not touch the memory leave the object as it is; the next access finds out.
   const touched = outcome(() => mapping.read32(0));
   const end = Date.now() + 20_000;
   while (memory.state !== 'revoked' || (events.length === 0 && Date.now() < end)) await sleep(2);

@@ -169,7 +169,7 @@ const SCENARIOS = {
     return happen(what);
   },
 
-  // Another addon, which asks nobody: only the watchdog can notice, while there are mappings.
+  // Another addon, which calls sigaction(2) by itself: only the watchdog can notice, while there are mappings.
   async displaced(what) {
     const lib = library();
     globalThis.held = lib.MemoryObject.create({ size: PAGE }).map(); // or it may be collected, and nothing is watched any more

@@ -87,7 +87,7 @@ async function writer(generations) {
     const mapping = memory.map();
     new Uint32Array(mapping.buffer, mapping.bytes.byteOffset, mapping.length / 4).fill(canary);
     for (const worker of workers) worker.postMessage({ handle: mapping.share(), canary });
-    // Now and then before anybody has attached, mostly in the middle of their reading.
+    // Now and then before a thread has attached, mostly in the middle of their reading.
     if (canary % 8 !== 0) for (const take of receive) await take((message) => message.attached === canary);
     if (canary % 3 === 0) memory.close();
     else if (canary % 3 === 1) memory.revokeSync();

@@ -1,6 +1,6 @@
 // What is left of mappings that came and went: node --expose-gc l2-leaks.cjs HOW COUNT
 //
-// HOW: `close`, `revoke` (then close the object), `collect` (nobody closes anything), `collect-revoked`, `collect-views` (only a view
+// HOW: `close`, `revoke` (then close the object), `collect` (nothing is closed), `collect-revoked`, `collect-views` (only a view
 // of each is kept for a while), `exception` (map() that fails). Prints lines of /proc/self/maps, descriptors, resident memory and live
 // JavaScript objects, before and after, once the same has been done for warming up.
 const { readFileSync, readdirSync } = require('node:fs');
@@ -59,7 +59,7 @@ const once = {
   },
 };
 
-// Events still to be told hold their mappings.
+// Events still to be emitted hold their mappings.
 async function turns(n) {
   for (let i = 0; i < n; i++) await new Promise((resolve) => setImmediate(resolve));
 }

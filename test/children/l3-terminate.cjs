@@ -2,7 +2,7 @@
 //
 // Each worker maps, faults, revokes, suspends, waits and closes as fast as it can, on objects of its own and on one that the main
 // thread gave it. After its end the main thread's own mappings are what they were, the worker's are gone, and what the worker
-// left half done keeps nobody waiting.
+// left half done keeps no thread waiting.
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { MemoryObject, Mapping, stats } = require('revocable-mmap');
@@ -30,7 +30,7 @@ async function main() {
     result.storms += Atomics.load(progress, 0);
     result.terminations++;
     if (mapping.read32(0) !== i || mapping.state !== 'live') result.damaged++;
-    // Whatever the worker had begun with these, nobody waits for it for ever.
+    // Whatever the worker had begun with these, no thread waits for it for ever.
     for (const object of given) {
       const report = await Promise.race([object.revoke(), sleep(30_000, 'unfinished', { ref: false })]);
       if (report === 'unfinished') result.unfinished++;

@@ -16,7 +16,7 @@ function second(how) {
 
 async function main() {
   // So many events of each, and no more.
-  const told = async (count) => {
+  const until = async (count) => {
     for (const end = Date.now() + 20_000; pairs.some(({ events }) => events.length < count) && Date.now() < end;) await sleep(1);
     for (const barrier of barriers) await barrier();
   };
@@ -74,9 +74,9 @@ async function main() {
       }
     }),
   );
-  await told(1);
+  await until(1);
   for (const pair of pairs) pair.object.close();
-  await told(2);
+  await until(2);
   console.log(
     JSON.stringify({
       different: other.MemoryObject !== MemoryObject,

@@ -1,4 +1,4 @@
-// A process without the library that has mapped descriptor 3. It says what it sees when told to look.
+// A process without the library that has mapped descriptor 3. Each message asks it to look, and it answers with what it sees.
 const { say, hear } = require('./conversation.cjs');
 const { koffi, mmap, PROT, MAP } = require('./libc.cjs');
 

@@ -113,7 +113,7 @@ function mapper() {
   });
 }
 
-// revoke() of somebody who is second returns when the first is through.
+// The second revoke() returns when the first is through.
 function isDone(mapping) {
   mapping.object.revokeSync();
   return true;

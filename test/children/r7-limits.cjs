@@ -129,5 +129,5 @@ function sealMappings() {
   };
 }
 
-// V8 aborts when it cannot unmap a buffer, and what is sealed nobody can unmap: leave without freeing.
+// V8 aborts when it cannot unmap a buffer, and what is sealed cannot be unmapped: leave without freeing.
 if (limit === 'mseal') process.exit(0);

@@ -28,7 +28,7 @@ async function main() {
     for (const worker of workers)
       worker.postMessage({ handle: mappings[0].share(), asynchronous: next(2) === 0, steps: next(3000) });
     while (Atomics.load(sync, READY) < THREADS) await new Promise((resolve) => setImmediate(resolve));
-    // Whoever has a processor is first. So that everybody is at some time, one waits for the others now and then.
+    // The thread that has a processor is first. So that each thread is at some time, one waits for the others now and then.
     const own = round % 10 === 1 ? [object.revokeSync()] : [];
     Atomics.store(sync, GO, 1);
     if (round % 10 === 0) while (mappings[0].state === 'live');

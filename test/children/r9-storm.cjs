@@ -1,7 +1,7 @@
 // Readers under a device that goes to sleep and wakes up: r9-storm.cjs CYCLES [SEED]
 //
 // The number of the cycle, the canary, is written while the memory is suspended, through an object of another descriptor. While
-// it is suspended nobody sees anything but the fill; after resume nobody sees an older cycle's number.
+// it is suspended no thread sees anything but the fill; after resume no thread sees an older cycle's number.
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { MemoryObject, Mapping, stats } = require('revocable-mmap');
 const { random, seedFrom, spin } = require('./random.cjs');

@@ -248,7 +248,7 @@ describe('I1 arguments of devices', () => {
     bus.close();
   });
 
-  test('nobody waits for a word of registers: that would read none', async () => {
+  test('a word of registers cannot be waited for: that would read none', async () => {
     const registers = file.map({ region: 'regs' });
     const refusal = { code: 'EFAULT', syscall: 'futex' };
     expect(await rejectionOf(registers.wait(0, 0))).toMatchObject(refusal);

@@ -40,7 +40,7 @@ describe('a bus', () => {
     expect([made.get('a'), made.get('c')]).toEqual([a, undefined]);
     await made.remove('a', { surprise: true });
     await made.remove(b, { timeout: 0 });
-    await until('all is told', () => heard.length === 6);
+    await until('all events have come', () => heard.length === 6);
     const first = returned[0].SEQNUM;
     const event = (ACTION: string, DEVNAME: string, i: number, of: Device): HotplugEvent =>
       ({
@@ -158,7 +158,7 @@ describe('a bus', () => {
     made.on('event', (event) => heard.push(brief(event)));
     await rejectionOf(self.open().ioctl(1));
     expect(made.devices.size).toBe(0);
-    await until('it is told', () => heard.length === 2);
+    await until('the event has come', () => heard.length === 2);
     expect(heard).toEqual(['add a 1', 'remove a 1']);
   });
 
@@ -192,7 +192,7 @@ describe('a bus', () => {
     made.on('event', (event) => heard.push(brief(event)));
     made.on('close', () => heard.push('close'));
     made.add(left);
-    await until('it is told', () => heard.splice(0).length > 0);
+    await until('the event has come', () => heard.splice(0).length > 0);
     const pending = made.events().next();
     made.change('a');
     made.ref();
@@ -201,7 +201,7 @@ describe('a bus', () => {
     expect([made.hasRef(), made.ref().hasRef(), made.devices.size, left.state]).toEqual([false, false, 0, 'live']);
     expect(brief((await pending).value)).toBe('change a 1');
     await left.unplug();
-    await until('it is told', () => heard.length > 0);
+    await until('the event has come', () => heard.length > 0);
     await barrier();
     expect(heard).toEqual(['close']);
     expect(thrownBy(() => made.add(device('b')))).toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });
@@ -215,7 +215,7 @@ describe('a bus', () => {
           const before = bus.hasRef();
           bus.ref().ref();
           const held = bus.hasRef();
-          // Nobody else keeps it alive meanwhile.
+          // Nothing else keeps it alive meanwhile.
           const timer = setTimeout(() => {
             bus[input]();
             console.log('ended');

@@ -135,6 +135,7 @@ describe('a view that has been detached before', () => {
           .catch((error: { code: string; cause: string }) => causes.push(error.code, error.cause));
         await made.unplug();
       }
+      while (causes.length < 6) await new Promise((resolve) => setImmediate(resolve)); // events come on later turns
       return causes.sort();
     });
     const each = ['ERR_BACKING_FAULT', 'ERR_DEVICE_OP_FAILED', 'failed'];

@@ -234,7 +234,7 @@ describe('examples/devices/edu-driver', () => {
     expect(seen).toEqual({ version: { major: 1, minor: 0 }, alive: true, six: 720, ten: 3628800, same: true });
   });
 
-  test.each(['raw', 'webassembly'])('the thread that would have to answer itself is told: %s', async (registers) => {
+  test.each(['raw', 'webassembly'])('the thread that would have to answer itself gets an error: %s', async (registers) => {
     const seen = await withExample(
       'edu',
       ({ device, driver, input }) => {

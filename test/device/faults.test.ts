@@ -80,7 +80,7 @@ function counting(): () => Omit<Stats['devices'], 'accessesRefused'> {
   };
 }
 
-/** Everything told of faults. */
+/** All events of faults. */
 function listen(made: Device, mapping: Mapping): { mapping: FaultInfo[]; object: FaultInfo[]; device: DeviceFaultInfo[] } {
   const heard = { mapping: [] as FaultInfo[], object: [] as FaultInfo[], device: [] as DeviceFaultInfo[] };
   mapping.on('fault', (info) => heard.mapping.push(info));
@@ -155,7 +155,7 @@ describe('page faults of devices', () => {
     },
   );
 
-  test('an op is told by its signal that its time is up, and what it answers then is discarded', async () => {
+  test('the signal of an op is aborted when its time is up, and what it answers then is discarded', async () => {
     let answer: (content: Uint8Array) => void = () => undefined;
     let signal: AbortSignal | undefined;
     const made = device(
@@ -172,7 +172,7 @@ describe('page faults of devices', () => {
     const mapping = made.open().map({ fill: 'ones' });
     const grown = counting();
     expect(await touchers[0].touch(mapping, 0)).toMatchObject({ cause: 'no-answer' });
-    await until('the op is told', () => signal?.aborted === true);
+    await until('the signal of the op is aborted', () => signal?.aborted === true);
     expect(signal!.reason).toMatchObject({ code: 'ERR_DEVICE_OP_TIMEOUT', device: 'tested', op: 'fault' });
     answer(new Uint8Array(PAGE).fill(9));
     await until('the answer is discarded', () => grown().answersDiscarded === 1);
@@ -181,7 +181,7 @@ describe('page faults of devices', () => {
   });
 
   test.each(['an error', 'a string', 'a number', 'an object', 'null', 'undefined'].map((what, index) => ({ what, index })))(
-    'an op that throws $what, and nobody listens: a warning says so',
+    'an op that throws $what, and there is no listener: a warning says so',
     async ({ index }) => {
       const run = await runInChild(
         async (lib, _require, input) => {
@@ -252,7 +252,7 @@ describe('page faults of devices', () => {
       const mapping = made.open().map({ fill: 'ones' });
       const heard = listen(made, mapping);
       expect(mapping.bytes[PAGE]).toBe(0xff);
-      await until('it is told', () => heard.mapping.length > 0);
+      await until('the event has come', () => heard.mapping.length > 0);
       await barrier();
       // One, or more where this thread was stopped before its load got through, and the page was put back under it.
       expect(heard.mapping.length).toBeLessThan(100);
@@ -276,7 +276,7 @@ describe('page faults of devices', () => {
       expect(await touchers[0].touch(mapping, PAGE)).toEqual({ value: contentOf(1) });
     });
 
-    test.each(CHECKED_READS)('$name waits for nobody where native code supplies the pages', ({ access }) => {
+    test.each(CHECKED_READS)('$name does not wait where native code supplies the pages', ({ access }) => {
       const mapping = device(2, {}, { pages: { constant: 0x11 } })
         .open()
         .map();
@@ -313,8 +313,8 @@ describe('page faults of devices', () => {
             regions: [{ size: 2 * PAGE }],
             ops: { fault: ops[which] },
           });
-          const told: unknown[] = [];
-          device.on('fault', (info) => told.push(info));
+          const faults: unknown[] = [];
+          device.on('fault', (info) => faults.push(info));
           const mapping = device.open().map();
           const target = new Uint8Array(1);
           const copied = await mapping.readAsync(0, target).then(
@@ -325,15 +325,15 @@ describe('page faults of devices', () => {
             .then(() => mapping.check())
             .catch((error) => error);
           await barrier();
-          const [message] = told.map((info) => (info as { error?: Error }).error?.message);
-          return { copied, told: told.length, message, count: device.opCounts.fault, self: selfFaulted?.code };
+          const [message] = faults.map((info) => (info as { error?: Error }).error?.message);
+          return { copied, events: faults.length, message, count: device.opCounts.fault, self: selfFaulted?.code };
         },
         { input: row.index, limit: 20_000 },
       );
       expect(run).toMatchObject({ status: 0, signal: null, stderr: '' });
       const [code, cause, message] = row.outcome;
       const refused = code === 'ERR_BACKING_FAULT';
-      expect(run.value).toMatchObject({ copied: refused ? [code, cause] : [code], told: refused ? 1 : 0, count: 1 });
+      expect(run.value).toMatchObject({ copied: refused ? [code, cause] : [code], events: refused ? 1 : 0, count: 1 });
       if (cause === 'failed') expect(run.value).toMatchObject({ message: `d: fault: ${message as string}` });
       // A page that is lost is what check() tells of.
       if (!refused) expect(run.value).toMatchObject({ self: 'ERR_DEVICE_SELF_FAULT' });
@@ -417,7 +417,7 @@ describe('page faults of devices', () => {
       made.on('fault', (info) => heard.push(info));
       const error = await rejectionOf(made.open().map().readAsync(0, new Uint8Array(1)));
       expect(error).toMatchObject({ code: 'ERR_BACKING_FAULT', cause: 'failed' });
-      await until('it is told', () => heard.length === 1);
+      await until('the event has come', () => heard.length === 1);
       expect(heard[0]).toMatchObject({ op: 'fault', cause: 'failed', error: { cause: { code: 'EFAULT', syscall: 'copy' } } });
       truncateSync(path, 2 * PAGE);
       file.object.close();
@@ -545,8 +545,8 @@ describe('page faults of devices', () => {
       ['does not answer', () => new Promise<undefined>(() => undefined), TIMES_UP],
     ])('that %s: the writer gets ReadOnlyMappingError, nothing is written, and readers go on', async (_, answer, opTimeout) => {
       const made = device(2, { fault: filled, pageMkwrite: answer }, { opTimeout });
-      const told: DeviceFaultInfo[] = [];
-      made.on('fault', (info) => told.push(info));
+      const faults: DeviceFaultInfo[] = [];
+      made.on('fault', (info) => faults.push(info));
       const mapping = made.open().map();
       const other = made.open().map();
       expect(await touchers[0].touch(mapping, 5, { how: 'write8', value: 250 })).toEqual({
@@ -556,8 +556,8 @@ describe('page faults of devices', () => {
       expect(await touchers[1].touch(mapping, 5)).toEqual({ value: contentOf(0) });
       expect(await touchers[1].touch(other, 5)).toEqual({ value: contentOf(0) });
       expect([made.opCounts.pageMkwrite, made.region(0).bytes[5]]).toEqual([1, contentOf(0)]);
-      await until('the device tells of it', () => told.length === 1);
-      expect(told[0]).toMatchObject({ op: 'pageMkwrite', index: 0 });
+      await until('the device tells of it', () => faults.length === 1);
+      expect(faults[0]).toMatchObject({ op: 'pageMkwrite', index: 0 });
       expect((await rejectionOf(mapping.writeAsync(5, new Uint8Array(1)))).code).toBe('ERR_MAPPING_READ_ONLY');
       expect(made.opCounts.pageMkwrite).toBe(1);
     });

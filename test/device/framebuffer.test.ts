@@ -51,7 +51,7 @@ describe('examples/devices/framebuffer', () => {
     ]);
   });
 
-  testWithFaults('another scene: nothing is drawn until somebody looks, then that', async () => {
+  testWithFaults('another scene: a page is drawn at its next access, and not before', async () => {
     const seen = await withExample('framebuffer', async ({ device, driver }) => {
       const screen = new driver.FramebufferDriver(device);
       const asked = () => device.opCounts.fault;

@@ -46,7 +46,7 @@ describe('its user has closed it already', () => {
     const { device, file, calls } = opened();
     const fds = [0, 1, 2].map((vector) => file.interruptFd(vector));
     if (state === 'gone') await device.unplug();
-    // In one turn: nobody else gets their numbers.
+    // In one turn: no other descriptor gets their numbers.
     closeSync(fds[0]);
     closeSync(fds[1]);
     device.raise(0);

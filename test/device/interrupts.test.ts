@@ -1,4 +1,4 @@
-/** Interrupts that nobody takes, by thousands; and what poll() reports unasked. */
+/** Interrupts that no iteration takes, by thousands; and what poll() reports unasked. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Device, POLL, type DeviceBase, type DeviceOps } from 'revocable-mmap';

@@ -206,7 +206,7 @@ describe('examples/devices/nic-driver', () => {
       for (let i = 0; i < 3; i++) frames.push((await nic.receive())[0]);
       return { before, full, frames, ...nic.statistics };
     });
-    // Nobody received meanwhile: the ring to receive by took three, and the others were dropped where they came out.
+    // Nothing was received meanwhile: the ring to receive by took three, and the others were dropped where they came out.
     expect(seen).toMatchObject({ before: 3, full: 0, frames: [0, 1, 2], sent: 50, received: 3, dropped: 47 });
   });
 

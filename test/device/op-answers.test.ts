@@ -98,7 +98,7 @@ describe('an op throws what cannot be made a string', () => {
     if (!source.includes('new Error()')) expect(error).toMatchObject({ name: 'DeviceOpError', code: FAILED, op: 'attach' });
   });
 
-  test.each(UNSAYABLE)('%s, and nobody listens: the process lives, warned', async (source, message) => {
+  test.each(UNSAYABLE)('%s, and there is no listener: the process lives, warned', async (source, message) => {
     const { status, signal, stderr, value } = await runInChild(
       async ({ Device }, _require, text) => {
         const fail = (): never => {
@@ -214,7 +214,7 @@ describe('an op that must be synchronous answers a promise', () => {
     expect(attached!.state).toBe('removed');
   });
 
-  test('its rejection does not end the process; ops that nobody waits for are warned of', async () => {
+  test('its rejection does not end the process; ops that no caller waits for are warned of', async () => {
     const { status, signal, stderr, value } = await runInChild(async ({ Device }, require) => {
       const { barrier } = require('./test/support/barrier.cjs') as typeof import('../support/barrier.cjs');
       const late = (() => Promise.reject(new Error('late'))) as () => never;

@@ -57,7 +57,7 @@ describeTrapped('A9 SIGTRAP of strangers, while registers are accessed raw', () 
     expect(await endOf('listenerRemoved')).toEqual({ status: null, signal: 'SIGTRAP', stdout: 'before\n' });
   });
 
-  test('A9 a handler that asks nobody is noticed, and the own one put back', async () => {
+  test('A9 a handler that is installed by a system call is noticed, and the own one put back', async () => {
     expect(await answerOf('displaced')).toEqual({ warnings: ['REVOCABLE_MMAP_DISPLACED'] });
   });
 });

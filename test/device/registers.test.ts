@@ -130,7 +130,7 @@ describeTrapped('raw views of registers', () => {
     expect((await lines()).filter((line) => line.startsWith('W'))).toContain('W 8 bar+0x0000 0x3ff8000000000000');
   });
 
-  test('are told from checked ones in a trace by `raw`', async () => {
+  test('differ from checked ones in a trace by `raw`', async () => {
     const { device, map } = card([{ offset: 0 }]);
     const mapping = map();
     const trace = device.trace();
@@ -285,7 +285,7 @@ describeTrapped('raw views of registers', () => {
       cause: 'refused',
       offset: 112,
     });
-    mapping.check(); // it has been told
+    mapping.check(); // check() has reported it
     expect(load32(65_536 + 100)).toBe(7);
     await until('the events have come', () => heard.length === 8);
     expect(heard[0]).toEqual({ kind: 'refused', cause: 'refused', write: false, offset: 104 });
@@ -309,7 +309,7 @@ describeTrapped('raw views of registers', () => {
     // More than once where this thread was kept from repeating it until the page was back.
     expect(refused() - before).toBeGreaterThan(0);
     expect(thrownBy(() => mapping.check())).toMatchObject({ code: 'ERR_DEVICE_REGISTER_ACCESS', cause: 'refused' });
-    // From here on: what check() has told of is over.
+    // From here on: what check() has reported is over.
     expect([mapping.read32(0), model.get(0)]).toEqual([5, 5]);
     expect(Atomics.load(words(mapping), 0)).toBe(5);
     words(mapping)[0] = 6;
@@ -331,7 +331,7 @@ describeTrapped('raw views of registers', () => {
       expect(thrownBy(() => mapping.check())).toMatchObject({ cause: 'refused' });
       if (value === 0xffff_ffff) ++fills;
       else expect(value).toBe(5);
-      // And once it has been told of, nothing but the truth is read.
+      // And once it has been reported, nothing but the truth is read.
       expect(Atomics.load(registers, 256)).toBe(5);
       mapping.check();
     }
@@ -355,7 +355,7 @@ describeTrapped('raw views of registers', () => {
 });
 
 describeTrapped('raw views of registers that are protected', () => {
-  test("mapped 'r': a write reaches nobody, and is an event", async () => {
+  test("mapped 'r': a write does not reach the model, and is an event", async () => {
     const { device, model, map } = card([
       { offset: 0, value: 1 },
       { offset: 8, width: 8 },
@@ -586,8 +586,8 @@ describeTrapped('raw accesses that a model in JavaScript answers', () => {
       const { device, map } = how === 'spawned' ? await elsewhere() : here({ readRegister: thrown, writeRegister: thrown });
       const mapping = map({ fill: 'ones' });
       const heard = heardOf(mapping);
-      const told: DeviceFaultInfo[] = [];
-      device.on('fault', (info) => told.push(info));
+      const faults: DeviceFaultInfo[] = [];
+      device.on('fault', (info) => faults.push(info));
       const touch = (mapping: Mapping, offset: number): [number, number] => {
         const registers = new Uint32Array(mapping.buffer as ArrayBuffer, 0, 1024);
         const read = Atomics.load(registers, offset / 4);
@@ -595,11 +595,11 @@ describeTrapped('raw accesses that a model in JavaScript answers', () => {
         return [read, new Float32Array(mapping.buffer as ArrayBuffer, offset, 1)[0]];
       };
       expect(await crew[0].run(mapping, touch, offset)).toEqual([0xffffffff, NaN]);
-      await until('the events have come', () => heard.length === 3 && told.length === 3);
+      await until('the events have come', () => heard.length === 3 && faults.length === 3);
       expect(heard.map(({ kind, cause, write, offset }) => [kind, cause, write, offset])).toEqual(
         [false, true, false].map((write) => ['backing', 'failed', write, offset]),
       );
-      expect(told.map(({ op, cause, region }) => [op, cause, region])).toEqual(
+      expect(faults.map(({ op, cause, region }) => [op, cause, region])).toEqual(
         ['readRegister', 'writeRegister', 'readRegister'].map((op) => [op, 'failed', 0]),
       );
       expect(thrownBy(() => mapping.check())).toMatchObject({ code: 'ERR_DEVICE_REGISTER_ACCESS', cause: 'failed', offset });
@@ -658,7 +658,7 @@ describeTrapped('raw accesses that a model in JavaScript answers', () => {
     expect(thrownBy(() => mapping.check())).toMatchObject({ cause: 'no-answer', offset: 0xe10 });
     await until('the event has come', () => heard.length > 0);
     expect(heard).toEqual([{ kind: 'backing', cause: 'no-answer', write: false, offset: 0xe10 }]);
-    // Its late answer is nobody's, and the next access has its own.
+    // Its late answer is discarded, and the next access has its own.
     Atomics.store(released, 0, 1);
     Atomics.notify(released, 0);
     expect(Atomics.load(words(mapping), 0x40 / 4)).toBe(77);
@@ -770,18 +770,18 @@ describeTrapped('where no instruction can be run by itself', () => {
           const model = new lib.RegisterFile([{ offset: 0, kind: 'counter' }]);
           const device = new lib.Device({ name: 'card', regions: [{ name: 'bar', size: 4096, kind: 'registers', model }] });
           const mapping = device.open().map();
-          const told = [];
+          const seen = [];
           for (const name of ['move', 'widen', 'move', 'widen']) {
             loaded.func(`void ${name}(uint64 at)`)(mapping.address);
             try {
               mapping.check();
-              told.push(model.get(0));
+              seen.push(model.get(0));
             } catch (error) {
-              told.push(`${(error as Error & { code: string }).code} ${(error as Error).cause}`);
+              seen.push(`${(error as Error & { code: string }).code} ${(error as Error).cause}`);
             }
           }
-          told.push(Atomics.load(new Uint32Array(mapping.buffer, 0, 1), 0), lib.stats().devices.accessesRefused);
-          return told;
+          seen.push(Atomics.load(new Uint32Array(mapping.buffer, 0, 1), 0), lib.stats().devices.accessesRefused);
+          return seen;
         },
         { input, env: environment },
       );
@@ -789,7 +789,7 @@ describeTrapped('where no instruction can be run by itself', () => {
       return value;
     };
     expect(await answers({})).toEqual([1, 2, 3, 4, 4, 0]);
-    const told = 'ERR_DEVICE_REGISTER_ACCESS refused';
-    expect(await answers({ REVOCABLE_MMAP_WITHOUT: 'single-step' })).toEqual([1, told, 2, told, 2, 2]);
+    const refused = 'ERR_DEVICE_REGISTER_ACCESS refused';
+    expect(await answers({ REVOCABLE_MMAP_WITHOUT: 'single-step' })).toEqual([1, refused, 2, refused, 2, 2]);
   });
 });

@@ -313,7 +313,7 @@ describe('R6 an op that calls unplug() and goes on', () => {
     const call = rejectionOf(made.open().ioctl(1));
     await made.unplug();
     seen.push(['other', running]);
-    await until('it is told', () => seen.some(([who]) => who === 'removed'));
+    await until('the event has come', () => seen.some(([who]) => who === 'removed'));
     expect(seen).toEqual([...(waits ? [['own', true]] : []), ['other', false], ['removed', false]]);
     expect((await call).code).toBe('ENODEV');
   });
@@ -356,16 +356,16 @@ describe('R6 an op that calls unplug() and goes on', () => {
 
   test('a listener that calls unplug() while the first call aborts: one removal', async () => {
     const reports: Promise<RemovalReport>[] = [];
-    const told: RemovalReport[] = [];
+    const reported: RemovalReport[] = [];
     const made = device({ close: () => undefined });
     made.open().map();
-    made.on('removed', (report) => told.push(report));
+    made.on('removed', (report) => reported.push(report));
     made.signal.addEventListener('abort', () => reports.push(made.unplug()));
     reports.push(made.unplug());
     const [inner, outer] = await Promise.all(reports);
     expect([inner.removedByThisCall, outer.removedByThisCall]).toEqual([false, true]);
-    await until('it is told', () => told.length > 0);
-    expect([told.length, made.opCounts.close]).toEqual([1, 1]);
+    await until('the event has come', () => reported.length > 0);
+    expect([reported.length, made.opCounts.close]).toEqual([1, 1]);
   });
 });
 

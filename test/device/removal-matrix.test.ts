@@ -101,7 +101,7 @@ describe.each(PLACES)('%s', (_where, make) => {
         Atomics.store(flags, answer, 1);
         expect(await made.unplug()).toMatchObject({ abandonedOps: 0, mappings: expect.any(Number), files: expect.any(Number) });
         expect(Atomics.load(flags, answered)).toBe(Atomics.load(flags, entered));
-        await until('it is told', () => events.length > 0);
+        await until('the event has come', () => events.length > 0);
         await barrier();
         expect([events, [...target], mapping.state, mapping.bytes[0]]).toEqual([['removed'], [0, 0, 0, 0], 'revoked', 0xff]);
         expect(Date.now() - begin).toBeLessThan(HUNG_MS);

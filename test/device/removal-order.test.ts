@@ -99,7 +99,7 @@ describe('R6 close of every mapping comes before release of its file', () => {
     const mappings = files.flatMap((file) => [file.map(), file.map({ length: PAGE })]);
     files[0].close();
     mappings[2].close();
-    await until('it is told', () => log.includes('close 1'));
+    await until('the event has come', () => log.includes('close 1'));
     const begun = log.splice(0).length;
     expect(begun).toBe(3 + 6 + 1);
     await (how === 'unplug' ? made.unplug() : made.remove({ timeout: 10 }));
@@ -295,7 +295,7 @@ describe("nothing is emitted after 'removed'", () => {
       const suspension = made.suspend().catch(() => undefined);
       expect(await made.unplug()).toMatchObject({ abandonedOps: 1 });
       await Promise.all([touch, suspension]);
-      await until('it is told', () => events.includes('removed'));
+      await until('the event has come', () => events.includes('removed'));
       fail!(new Error('too late'));
       await barrier();
       expect(events.at(-1)).toBe('removed');
@@ -319,7 +319,7 @@ describe("nothing is emitted after 'removed'", () => {
       const calls = [made.suspend(), made.resume(), made.remove({ timeout: round % 3 }), made.suspend()];
       if (round % 2 === 0) calls.push(made.unplug());
       await Promise.allSettled(calls);
-      await until('it is told', () => events.includes('removed'));
+      await until('the event has come', () => events.includes('removed'));
       await barrier();
       expect([round, events.slice(-2)]).toEqual([round, ['gone', 'removed']]);
     }

@@ -176,17 +176,17 @@ describe('removal of devices', () => {
     const made = await make();
     const files = [made.open(), made.open()];
     const mappings = [files[0].map(), files[1].map(), files[1].map({ length: PAGE })];
-    const told: RemovalReport[] = [];
-    made.on('removed', (report) => told.push(report));
+    const reported: RemovalReport[] = [];
+    made.on('removed', (report) => reported.push(report));
     const reports = await Promise.all([made.unplug('pulled'), made.remove({ timeout: 0 }), made.unplug(), made.unplug()]);
     expect(reports.map((report) => report.removedByThisCall)).toEqual([true, false, false, false]);
     for (const report of reports) {
       expect({ ...report, removedByThisCall: true }).toEqual(reports[0]);
       expect(report).toMatchObject({ device: made.name, mappings: 3, files: 2, abandonedOps: 0 });
     }
-    await until('it is told', () => told.length > 0);
+    await until('the event has come', () => reported.length > 0);
     await barrier();
-    expect(told).toEqual([reports[0]]);
+    expect(reported).toEqual([reports[0]]);
     for (const mapping of mappings) {
       expect(thrownBy(() => mapping.read8(0))).toMatchObject({ code: 'ERR_MAPPING_REVOKED', cause: 'pulled' });
     }
@@ -283,7 +283,7 @@ describe('removal of devices', () => {
     expect(wrong).toBe(0);
   }, 60_000);
 
-  test('late answers are discarded, and reach nobody', async () => {
+  test('late answers are discarded, and reach no caller', async () => {
     let answer: (content: Uint8Array) => void = () => undefined;
     const made = device({ fault: () => new Promise((resolve) => (answer = resolve)) }, 2000);
     const mapping = made.open().map({ fill: 'ones' });
@@ -498,14 +498,14 @@ describe('removal of devices', () => {
       ['unplug() in its worker', (_, file) => file.ioctl(0xe0)],
       ['process.exit() in its worker', (_, file) => file.ioctl(0xe1)],
       ['an exception in its worker', (_, file) => file.ioctl(0xe2)],
-      ['a rejection that nobody handles in its worker', (_, file) => file.ioctl(0xe3)],
+      ['an unhandled rejection in its worker', (_, file) => file.ioctl(0xe3)],
     ];
     test.each(ends)('ends by %s: everything gives ENODEV, who waits is woken, and the worker is gone', async (_, end) => {
       const made = await spawn({ never: true, opTimeout: 8000 }); // what unplug() waits for the ops that never end
       const [file, other] = [made.open(), made.open()];
       const mapping = file.map({ fill: 'ones' });
-      const told: unknown[] = [];
-      made.on('removed', (report) => told.push(report));
+      const reported: unknown[] = [];
+      made.on('removed', (report) => reported.push(report));
       const asked = stats().devices.pagesAsked;
       const raw = touchers[0].touch(mapping, 0, { how: 'raw' });
       const checked = touchers[1].touch(mapping, PAGE);
@@ -522,9 +522,9 @@ describe('removal of devices', () => {
       expect(await within('it is woken', raw, 6000)).toEqual({ value: 0xff });
       expect(await within('it is woken', checked, 6000)).toMatchObject({ code: 'ERR_MAPPING_REVOKED' });
       await within('the device is gone', ended, 20_000);
-      await until('it is told', () => told.length > 0);
+      await until('the event has come', () => reported.length > 0);
       await barrier();
-      expect(told.length).toBe(1);
+      expect(reported.length).toBe(1);
       await expectGone(made, file);
     });
 

@@ -46,7 +46,7 @@ describe("messages of the model's own", () => {
     expect([device.name, device.state, device.regions.length]).toEqual(['odd', 'live', 2]);
   });
 
-  test('later: nobody hears them, and the process lives', async () => {
+  test('later: no caller gets them, and the process lives', async () => {
     const { status, signal, stderr, value } = await runInChild(
       async ({ Device }, _require, { model, ops }) => {
         const device = await Device.spawn(model, { data: { ops } });
@@ -85,7 +85,7 @@ describe('a module that makes no device', () => {
     },
   );
 
-  test('what nobody catches in the worker of a device is told as an Error with a code', async () => {
+  test('an uncaught exception in the worker of a device is reported as an Error with a code', async () => {
     for (const thrown of ['Symbol("sign")', 'Object.create(null)', '{ toString() { throw 1; } }']) {
       const device = await spawn({ ops: `ioctl() { setImmediate(() => { throw (${thrown}); }); }` });
       const heard: DeviceFaultInfo[] = [];
@@ -94,7 +94,7 @@ describe('a module that makes no device', () => {
         .open()
         .ioctl(0)
         .catch(() => undefined);
-      await until('the fault is told', () => heard.length > 0);
+      await until('the fault event has come', () => heard.length > 0);
       expect(heard).toEqual([{ op: 'worker', cause: 'failed', error: expect.any(Error) }]);
       expect(typeof (heard[0].error as { code: unknown }).code).toBe('string');
     }

@@ -117,7 +117,7 @@ describe('a trace', () => {
     expect(times.at(-1)).toBeLessThan(60_000);
   });
 
-  test('yields accesses as they are made, to somebody who waits', async () => {
+  test('yields accesses as they are made, to an iteration that waits', async () => {
     const { device, map } = registers();
     const mapping = map();
     const iterator = device.trace()[Symbol.asyncIterator]();
@@ -355,7 +355,7 @@ describe('other threads', () => {
     ]);
   });
 
-  test('a spawned device wakes whoever waits for its next access', async () => {
+  test('a spawned device wakes the iteration that waits for its next access', async () => {
     const { device, regs } = await spawn();
     const iterator = device.trace()[Symbol.asyncIterator]();
     for (let i = 0; i < 10; i++) {

@@ -215,7 +215,7 @@ describe('kernel cases of guard-regions.c', () => {
     expect(result).toEqual({ first: 0, pages: 'R'.repeat(10), last: 0x42, faults: 0, state: 'live' });
   });
 
-  test('case 13 (guard munmap): what somebody maps over the first and the last page of a revoked mapping is theirs', async () => {
+  test('case 13 (guard munmap): what a program maps over the first and the last page of a revoked mapping stays', async () => {
     const result = await survivingChild((lib, k) => {
       const P = k.PAGE;
       const memory = lib.MemoryObject.create({ size: 10 * P });

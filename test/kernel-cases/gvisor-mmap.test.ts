@@ -42,7 +42,7 @@ describe('kernel cases of gVisor: mmap.cc', () => {
     memory.close();
   });
 
-  test('case 1 (gVisor ReadSharedTruncateSIGBUS): a raw read completes with zeros and is told of by one event', async () => {
+  test('case 1 (gVisor ReadSharedTruncateSIGBUS): a raw read completes with zeros and emits one event', async () => {
     const { path, memory } = pageFile();
     const mapping = memory.map({ access: 'r' });
     const faults: FaultInfo[] = [];
@@ -50,7 +50,7 @@ describe('kernel cases of gVisor: mmap.cc', () => {
     expect(mapping.bytes[PAGE - 1]).toBe(A);
     truncateSync(path, 0);
     expect(Array.from(mapping.bytes)).toEqual(new Array(PAGE).fill(0));
-    await until('the fault is told of', () => faults.length > 0);
+    await until('the fault event has come', () => faults.length > 0);
     expect(faults).toEqual([{ kind: 'backing', cause: 'past-end', write: false, offset: 0 }]);
     expect(thrownBy(() => mapping.check())).toMatchObject(PAST_END);
     memory.close();
@@ -91,7 +91,7 @@ describe('kernel cases of gVisor: mmap.cc', () => {
     memory.close();
   });
 
-  test('case 2 (gVisor WriteSharedTruncateSIGBUS): a raw write completes and reaches nobody', () => {
+  test('case 2 (gVisor WriteSharedTruncateSIGBUS): a raw write completes and is discarded', () => {
     const { path, memory } = pageFile();
     const mapping = memory.map();
     mapping.bytes.set(Buffer.from('dirty'));
@@ -283,7 +283,7 @@ describe('kernel cases of gVisor: mmap.cc', () => {
     memory.close();
   });
 
-  test('case 8 (gVisor ReadSharedTruncateDownThenUp): revoked memory of the library cannot be grown again by anybody', () => {
+  test('case 8 (gVisor ReadSharedTruncateDownThenUp): revoked memory of the library cannot be grown again by any process', () => {
     const memory = MemoryObject.create({ size: PAGE });
     const mapping = memory.map();
     mapping.write32(0, 0x1234);

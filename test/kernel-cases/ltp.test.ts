@@ -274,7 +274,7 @@ function openUserfaultfd(): number | string {
   return errorName(answer);
 }
 
-/** Four pages of somebody's memory, the second one poisoned. */
+/** Four pages of memory that is not the library's, the second one poisoned. */
 function poisoned(onBackingFault: 'page' | 'object'): { memory: MemoryObject; mapping: Mapping; uffd: number } {
   const fd = kernel.memfd(4 * PAGE);
   const memory = MemoryObject.fromFd(fd, { writable: true, onBackingFault });

@@ -9,7 +9,7 @@ const { PAGE, PROT, MAP, SEAL, addSeals, errorName, getSeals, peek, readablePage
 const REVOKED = { code: 'ERR_MAPPING_REVOKED' };
 const page = (index: number): number => index * PAGE;
 
-/** A memfd of somebody else, each byte `byte`. */
+/** A memfd that is not the library's, each byte `byte`. */
 function foreignMemfd(pages: number, byte = 0x33): number {
   const fd = kernel.memfd(page(pages));
   writeSync(fd, Buffer.alloc(page(pages), byte), 0, page(pages), 0);
@@ -43,7 +43,7 @@ describe('kernel cases of memfd', () => {
     memory.close();
   });
 
-  test('case 31 (memfd SEAL_SHRINK, SEAL_GROW): memory of the library that somebody shrinks to nothing is revoked', () => {
+  test('case 31 (memfd SEAL_SHRINK, SEAL_GROW): memory of the library that another process shrinks to nothing is revoked', () => {
     const memory = MemoryObject.create({ size: page(4) });
     const mapping = memory.map();
     mapping.bytes.fill(0x11);
@@ -91,7 +91,7 @@ describe('kernel cases of memfd', () => {
     }
     closeSync(reopened);
     duplicate.close();
-    // Nobody could keep it alive by forbidding to shrink it.
+    // No process could keep it alive by forbidding to shrink it.
     const mapping = memory.map();
     expect(memory.revokeSync().means.truncated).toBe(true);
     expectRevoked(mapping);

@@ -16,7 +16,7 @@ function merged(memory: MemoryObject): { low: Mapping; high: Mapping } {
     const high = memory.map({ offset: PAGE, length: PAGE });
     const low = memory.map({ offset: 0, length: PAGE });
     if (low.address + BigInt(PAGE) === high.address) return { low, high };
-    // Kept by nobody, and not closed: closing would leave its addresses to be found again.
+    // Not kept, and not closed: closing would leave its addresses to be found again.
     high.bytes[0] = low.bytes[0] = 0;
   }
   throw new Error('100 pairs of mappings, and none side by side');

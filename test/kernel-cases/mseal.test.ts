@@ -195,7 +195,7 @@ describe('kernel cases of mseal_test.c', () => {
   );
 
   // Not promised, and not tested: a checked read of a *live* sealed mapping past the end of its file. Nothing can be mapped there for
-  // the load to complete with, and nothing told the accessor to look first. See docs/explanation/unsafe.md.
+  // the load to complete with, and nothing made the accessor look first. See docs/explanation/unsafe.md.
 
   // Not of a SharedArrayBuffer: V8 insists on unmapping its memory, and aborts when a seal forbids it. See docs/explanation/unsafe.md.
   testUnless(whyNot, 'case 41 (mseal): a process with a sealed mapping in an ArrayBuffer ends by itself', async () => {

@@ -59,14 +59,14 @@ describe("kernel cases of Fuchsia's pager", () => {
       await until('it is asked', () => page.pages.length === 1);
       end(made, { mapping: () => mapping.close() });
       expect((await touch).code).toBe(code);
-      await until('the op is told', () => page.pages[0].signal.aborted);
+      await until('the signal of the op is aborted', () => page.pages[0].signal.aborted);
       expect(page.pages[0].signal.reason).toMatchObject({ code: 'ENODEV' });
       page.release();
     },
   );
 
   test.each(interruptions)(
-    'case 51 (%sEarly): %s also when nobody has looked at what the thread asks for, when %s',
+    'case 51 (%sEarly): %s also when the owner has not looked at what the thread asks for, when %s',
     async (_, code, __, end) => {
       const made = device({ fault: filled });
       const mapping = made.open().map();
@@ -82,17 +82,17 @@ describe("kernel cases of Fuchsia's pager", () => {
   );
 
   test('case 52 (DetachPageComplete, ClosePageComplete): exactly one final event, whatever comes together', async () => {
-    const told: string[] = [];
-    const made = device({ fault: filled, close: () => void told.push('close op') });
+    const log: string[] = [];
+    const made = device({ fault: filled, close: () => void log.push('close op') });
     const mapping = made.open().map();
-    mapping.on('revoked', () => told.push('mapping'));
-    mapping.object.on('revoked', () => told.push('object'));
-    made.on('removed', () => told.push('device'));
+    mapping.on('revoked', () => log.push('mapping'));
+    mapping.object.on('revoked', () => log.push('object'));
+    made.on('removed', () => log.push('device'));
     await Promise.all([made.region(0).object.revoke(), made.unplug(), made.region(0).object.revoke(), made.unplug()]);
     made.region(0).object.revokeSync();
-    await until('all is told', () => told.length >= 4);
+    await until('all events have come', () => log.length >= 4);
     await barrier();
-    expect([...told].sort()).toEqual(['close op', 'device', 'mapping', 'object']);
+    expect([...log].sort()).toEqual(['close op', 'device', 'mapping', 'object']);
   });
 
   test('case 53 (ClosePager, ClosePort): the death of the manager is a revocation; pages that were there are gone too', async () => {
@@ -175,7 +175,7 @@ describe("kernel cases of Fuchsia's pager", () => {
     }
   });
 
-  test('case 56 (InvalidPagerDetachVmo): no object, the wrong kind, somebody else’s, and one that is gone are four errors', async () => {
+  test('case 56 (InvalidPagerDetachVmo): no object, the wrong kind, another device’s, and one that is gone are four errors', async () => {
     expect(await rejectionOf(revokeMappings(undefined as never))).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
     expect(await rejectionOf(revokeMappings(device({}) as never))).toMatchObject({
       code: 'ERR_INVALID_ARG_TYPE',
@@ -193,7 +193,7 @@ describe("kernel cases of Fuchsia's pager", () => {
     expect(thrownBy(() => foreign.map())).toMatchObject({ code: 'ERR_MAPPING_CLOSED' });
   });
 
-  test('case 57 (SuspendRead): a thread that waits while its device sleeps is told, and its next try gets the page', async () => {
+  test('case 57 (SuspendRead): a thread that waits while its device sleeps gets an error, and its next try gets the page', async () => {
     const page = held();
     const made = device(page);
     const mapping = made.open().map();
@@ -202,7 +202,7 @@ describe("kernel cases of Fuchsia's pager", () => {
     await made.suspend();
     expect((await touch).code).toBe('ERR_MAPPING_SUSPENDED');
     const discarded = stats().devices.answersDiscarded;
-    page.release(); // too late: nobody waits
+    page.release(); // too late: no thread waits
     await until('it is discarded', () => stats().devices.answersDiscarded === discarded + 1);
     await made.resume();
     const again = touchers[0].touch(mapping, 0);

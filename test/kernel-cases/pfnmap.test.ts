@@ -72,7 +72,7 @@ describe('kernel cases of pfnmap.c', () => {
 
   testUnless(
     whyNoDevice,
-    'case 38 (pfn munmap_split): what is left after somebody unmapped, or tried to unmap, the first page is revoked',
+    'case 38 (pfn munmap_split): what is left after the program unmapped, or tried to unmap, the first page is revoked',
     async () => {
       const result = await survivingChild((lib, k) => {
         const fd = k.perfEvent();

@@ -43,7 +43,7 @@ describe('kernel cases of revocable', () => {
     expect(seen).toEqual([4711]);
   });
 
-  test('case 50 (revocable provider_use_after_free): whoever comes while the provider goes, or after, fails cleanly', async () => {
+  test('case 50 (revocable provider_use_after_free): a caller that comes while the provider goes, or after, fails cleanly', async () => {
     for (let round = 0; round < 50; round++) {
       const provider = new Device({
         name: 'provider',

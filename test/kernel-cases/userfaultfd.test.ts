@@ -66,7 +66,7 @@ describe('kernel cases of userfaultfd', () => {
       refuse = true;
       for (let attempt = 0; attempt < 3; attempt++) {
         expect(await toucher.touch(mapping, index * PAGE)).toMatchObject({ code: 'ERR_BACKING_FAULT', cause: 'refused' });
-        // "Signal repeated": touching it again asks nobody, and is no new fault.
+        // "Signal repeated": touching it again asks no op, and is no new fault.
         expect(await toucher.touch(mapping, index * PAGE)).toMatchObject({ code: 'ERR_BACKING_FAULT', cause: 'refused' });
         expect([made.opCounts.fault, mapping.faults]).toEqual([++asked, ++faults]);
         made.region(0).zap({ offset: index * PAGE, length: PAGE });

@@ -18,7 +18,7 @@ describe('share and attach', () => {
     expect([attached.state, mapping.state]).toEqual(['closed', 'live']); // its own handle only
     const again = Mapping.attach(mapping.share());
     mapping.close();
-    expect(again.state).toBe('closed'); // the creator's close is for everybody
+    expect(again.state).toBe('closed'); // the creator's close is for every thread
     expect(thrownBy(() => again.read8(0))).toBeInstanceOf(MappingClosedError);
     memory.close();
   });

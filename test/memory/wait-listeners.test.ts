@@ -33,7 +33,7 @@ const ENDS: [how: string, options: WaitOptions, expected: number, end: End, resu
     'is woken',
     {},
     0,
-    // Woken before it sleeps, nobody would be: again.
+    // A wake before it sleeps would wake no waiter: again.
     (mapping) => until('one is woken', () => mapping.wake(0) === 1),
     'ok',
   ],

@@ -8,7 +8,7 @@ const COPIES = 'src/memory/checked-copies.ts';
 const COPY = 'native/fault/guarded_copy_inside.cc';
 const CHAIN = 'native/fault/signal_chain_inside.cc';
 const INSTALL = 'native/fault/handler_install.cc';
-const MAPPING = 'native/core/mapping.cc';
+const MAPPING_PAGES = 'native/core/mapping_pages.cc';
 const REVOKER = 'native/core/revoker.cc';
 const REGION = 'native/core/mapping_record.h';
 
@@ -518,7 +518,7 @@ export const ACCESS = [
     harm: 'zeros that were never in the file pass for its bytes',
     changes: [
       [
-        MAPPING,
+        MAPPING_PAGES,
         '  const uint64_t known_to = std::max(size, std::min(mapping->seen_size.load(), end_of_page));\n',
         '  const uint64_t known_to = end_of_page == 0 ? end_of_page : size;\n',
       ],
@@ -566,7 +566,7 @@ export const ACCESS = [
     harm: 'the second forbidden write reaches the object',
     changes: [
       [
-        MAPPING,
+        MAPPING_PAGES,
         '      if (!put_back(mapping, page, prot_of(mark_access(mark), *mapping))) {\n',
         '      if (!put_back(mapping, page, PROT_READ | PROT_WRITE)) {\n',
       ],
@@ -590,7 +590,7 @@ export const ACCESS = [
     harm: 'it returns the stray write',
     changes: [
       [
-        MAPPING,
+        MAPPING_PAGES,
         '    if ((mark & kMarkStray) != 0) {\n      return {settle_strays',
         '    if ((mark & kMarkStray) != 0 && write) {\n      return {settle_strays',
       ],
@@ -602,7 +602,7 @@ export const ACCESS = [
     harm: 'it is diverted, and passes for made',
     changes: [
       [
-        MAPPING,
+        MAPPING_PAGES,
         'if (write && mark_access(mark) == Access::read) return {Verdict::read_only, Cause::none, from};',
         'if (write && mark_access(mark) == Access::none) return {Verdict::read_only, Cause::none, from};',
       ],

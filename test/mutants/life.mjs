@@ -130,13 +130,13 @@ export const LIFE = [
   {
     title: 'L4 the wake-up of the event loop keeps the process alive',
     harm: 'a program that has ended does not',
-    changes: [[ENV, '  uv_unref(reinterpret_cast<uv_handle_t*>(async_));\n  mailbox =', '  mailbox =']],
+    changes: [['native/binding/loop_wake.cc', '  keep_loop_alive(false);\n', '']],
     tests: [{ jest: 'test/rules/l4-idle.test.ts' }],
   },
   {
     title: 'L4 a promise that is pending does not keep the process alive',
     harm: 'a program ends in the middle of await revoke()',
-    changes: [[ENV, '  pending_ > 0 ? uv_ref(handle) : uv_unref(handle);\n', '  if (pending_ == 0) uv_unref(handle);\n']],
+    changes: [[ENV, '  wake_.keep_loop_alive(pending_ > 0);\n', '  if (pending_ == 0) wake_.keep_loop_alive(false);\n']],
     tests: [{ jest: 'test/rules/l4-idle.test.ts' }],
   },
   {

@@ -2,6 +2,7 @@
 const MEMFD = 'native/base/memfd.cc';
 const REVOKER = 'native/core/revoker.cc';
 const MAPPING = 'native/core/mapping.cc';
+const MAPPING_PAGES = 'native/core/mapping_pages.cc';
 const WAITS = 'native/core/wait_list.cc';
 const REGISTRY = 'native/core/registry.cc';
 const TABLE = 'native/core/mapping_table.cc';
@@ -13,8 +14,8 @@ export const REVOCATION = [
     changes: [
       [
         MEMFD,
-        'if (fd >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0) return fd;',
-        'if (fd >= 0) return fd;',
+        'return add_seals(fd, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);',
+        'return fd >= 0 ? Failure{} : Failure{EBADF, "fcntl"};',
       ],
     ],
     tests: [{ native: 'R1 the tombstone' }],
@@ -22,9 +23,7 @@ export const REVOCATION = [
   {
     title: 'R1 the tombstone can be given other seals, which lets it be sealed against writing',
     harm: 'no mapping can be replaced by it any more',
-    changes: [
-      [MEMFD, 'F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0) return fd', 'F_SEAL_GROW | F_SEAL_SHRINK) == 0) return fd'],
-    ],
+    changes: [[MEMFD, 'add_seals(fd, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)', 'add_seals(fd, F_SEAL_GROW | F_SEAL_SHRINK)']],
     tests: [{ native: 'R1 the tombstone' }],
   },
   {
@@ -47,8 +46,8 @@ export const REVOCATION = [
     changes: [
       [
         REGISTRY,
-        'const int seals = F_SEAL_GROW | F_SEAL_SEAL | memory.seals;',
-        'const int seals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL | memory.seals;',
+        'add_seals(fd, F_SEAL_GROW | F_SEAL_SEAL | memory.seals)',
+        'add_seals(fd, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL | memory.seals)',
       ],
     ],
     tests: [{ native: 'R1 another process' }],
@@ -56,9 +55,7 @@ export const REVOCATION = [
   {
     title: 'R1 owned memory can be given seals by others',
     harm: 'a peer seals it against shrinking, and keeps it',
-    changes: [
-      [REGISTRY, 'const int seals = F_SEAL_GROW | F_SEAL_SEAL | memory.seals;', 'const int seals = F_SEAL_GROW | memory.seals;'],
-    ],
+    changes: [[REGISTRY, 'add_seals(fd, F_SEAL_GROW | F_SEAL_SEAL | memory.seals)', 'add_seals(fd, F_SEAL_GROW | memory.seals)']],
     tests: [{ jest: 'test/rules/r1-reach.test.ts' }],
   },
   {
@@ -168,8 +165,8 @@ RevokeCounts revoke_finish(`,
     changes: [
       [
         MAPPING,
-        'if (!request.for_device || state != State::suspended) failure = refusal(state);',
-        'if (state == State::closed) failure = refusal(state);',
+        'if (!request.for_device || state != State::suspended) failure = refusal(state, "mmap");',
+        'if (state == State::closed) failure = refusal(state, "mmap");',
       ],
     ],
     tests: [{ native: 'R5' }],
@@ -191,7 +188,7 @@ RevokeCounts revoke_finish(`,
     harm: 'a driver that refuses leaves a hole, in which another mmap may land',
     changes: [
       [
-        MAPPING,
+        MAPPING_PAGES,
         '  if (may_be_refused(object)) return map_file_over(',
         '  if (may_be_refused(object) && mapping->trapped) return map_file_over(',
       ],
@@ -258,7 +255,7 @@ RevokeCounts revoke_finish(`,
     changes: [
       [REVOKER, '  if (features().guard && madvise(at, bytes, abi::kMadvGuardInstall) == 0) return Means::protected_;\n', ''],
     ],
-    tests: [{ native: 'R7 a sealed range of somebody' }],
+    tests: [{ native: 'R7 a sealed range of memory' }],
   },
   {
     title: 'R7 the ballast is never given back',
@@ -319,7 +316,9 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R7 the fill of ones can be written to',
     harm: 'later fills of ones are wrong',
-    changes: [[MEMFD, 'F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE | F_SEAL_SEAL', 'F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL']],
+    changes: [
+      [MEMFD, 'F_SEAL_GROW | F_SEAL_SHRINK | abi::kSealFutureWrite | F_SEAL_SEAL', 'F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL'],
+    ],
     tests: [{ native: 'A2 the fill of ones' }],
   },
   {
@@ -404,7 +403,11 @@ RevokeCounts revoke_finish(`,
     title: 'R9 resume keeps the record that the fill was reported',
     harm: 'after suspend, touch, resume, revoke, touch no fault is published',
     changes: [
-      [REVOKER, 'mapping->unfillable = mapping->weak = mapping->told = false;', 'mapping->unfillable = mapping->weak = false;'],
+      [
+        REVOKER,
+        'mapping->unfillable = mapping->weak = mapping->announced = false;',
+        'mapping->unfillable = mapping->weak = false;',
+      ],
     ],
     tests: [{ native: 'R9 each phase' }, { jest: 'test/rules/r9-permanent-or-temporary.test.ts' }],
   },
@@ -451,7 +454,7 @@ RevokeCounts revoke_finish(`,
       ],
       [
         REVOKER,
-        '// Where somebody else mapped something into the range, the fill must spare it too.\n',
+        '// Where other code mapped something into the range, the fill must spare it too.\n',
         'bool counts_nothing() { return false; }\n',
       ],
     ],
@@ -532,7 +535,7 @@ RevokeCounts revoke_finish(`,
   {
     title: 'R11 wake() tells all of this process, whatever its count',
     harm: 'threads wake that were not meant',
-    changes: [[WAITS, '      if (told == count) return told;\n', '']],
+    changes: [[WAITS, '      if (notified == count) return notified;\n', '']],
     tests: [{ native: 'R11 wake wakes' }],
   },
   {
@@ -541,10 +544,10 @@ RevokeCounts revoke_finish(`,
     changes: [
       [
         WAITS,
-        'if (waiter->told || waiter->object != object || waiter->object_offset != object_offset) continue;',
-        'if (waiter->told || waiter->object != object) continue;',
+        'if (waiter->notified || waiter->object != object || waiter->object_offset != object_offset) continue;',
+        'if (waiter->notified || waiter->object != object) continue;',
       ],
-      [WAITS, '  const uint64_t object_offset = object_offset_of(mapping, offset);\n  uint32_t told', '  uint32_t told'],
+      [WAITS, '  const uint64_t object_offset = object_offset_of(mapping, offset);\n  uint32_t notified', '  uint32_t notified'],
     ],
     tests: [{ native: 'R11 wake wakes' }],
   },

@@ -191,7 +191,7 @@ TEST("a storm of threads into one trace: none lost, none doubled, each thread's 
       for (size_t i = 0; i < taken.count; ++i) wrong += records[i].value != next[records[i].thread]++;
       if (taken.count > 0 || taken.lost > 0) continue;
       if (taken.ended) break;
-      // Whoever comes next rings, at the latest with the end.
+      // The next access rings, at the latest the end.
       const timespec limit{20, 0};
       if (futex_wait_private(&rung, seen, &limit) != 0 && errno == ETIMEDOUT) ++missed;
     }
@@ -251,7 +251,7 @@ void record_in_handler(int) {
 }
 }  // namespace
 
-TEST("a signal handler may record at any instruction of whoever records, opens, takes and closes") {
+TEST("a signal handler may record at any instruction of a thread that records, opens, takes and closes") {
   const OwnSet own;
   g_interrupted = own.set;
   const int trace = trace_open(own.set, 1 << 20);

@@ -326,7 +326,7 @@ TEST("A7 a write into a full tmpfs loses that page to no-space, and what was wri
   rmdir(directory);
 }
 
-TEST("A8 a raw write to a read-only mapping completes, reaches nobody, and is undone") {
+TEST("A8 a raw write to a read-only mapping completes, reaches no other mapping, and is undone") {
   start_library();
   const ForeignObject made = foreign_object(4 * kPageSize);
   const View writer = map(made.object), view = map(made.object, {.writable = false});
@@ -368,7 +368,7 @@ TEST("A8 R1 a page diverted by a forbidden write is revoked with its mapping") {
   }
 }
 
-TEST("A8 protect none and read: raw access completes, reads give the fill, writes reach nobody") {
+TEST("A8 protect none and read: raw access completes, reads give the fill, writes reach no other mapping") {
   start_library();
   const ForeignObject made = foreign_object(4 * kPageSize);
   const View view = map(made.object, {.fill = Fill::ones});

@@ -48,7 +48,7 @@ void writers_at_once(Fill fill, size_t stride, int rounds) {
   CHECK(together());
 }
 
-// Somebody else's page in the middle of a mapping.
+// A page of other code in the middle of a mapping.
 void own_page_at(char* at) {
   const int stranger = memfd("stranger");
   REQUIRE(ftruncate(stranger, static_cast<off_t>(kPageSize)) == 0);
@@ -286,7 +286,7 @@ TEST("A2 large ones touched between truncation and replacement survive the repla
   CHECK_EQ(view.load(kOnesWindow), 0xffffffffu);
 }
 
-// A page of somebody else's in the middle of the second window: every fill goes round it.
+// A page of other code in the middle of the second window: every fill goes round it.
 void fill_spares_a_stranger(Fill fill, size_t bytes) {
   const ForeignObject made = foreign_object(bytes);
   View view = map(made.object, {.fill = fill});
@@ -308,7 +308,7 @@ void fill_spares_a_stranger(Fill fill, size_t bytes) {
   object_release(made.object);
 }
 
-TEST("A2 R10 a fill goes round what somebody else mapped into the range, whatever its size") {
+TEST("A2 R10 a fill goes round what other code mapped into the range, whatever its size") {
   start_library();
   for (const Fill fill : {Fill::zeros, Fill::ones}) fill_spares_a_stranger(fill, 3 * kOnesWindow);
   if (!check::kTsan) fill_spares_a_stranger(Fill::ones, kLarge);  // the sanitizer's shadow of 1 GiB is slow to map

@@ -9,6 +9,7 @@
 #include "base/page.h"
 #include "check.h"
 #include "core/mapping.h"
+#include "core/mapping_pages.h"
 #include "core/mapping_record.h"
 #include "core/registry.h"
 #include "core/revoker.h"
@@ -20,7 +21,7 @@ void start_library();
 // A memfd of the library's own.
 Object* owned_object(size_t bytes, bool huge_pages = false);
 
-// A memfd that somebody else (the test) owns and can truncate. `fd` stays the test's.
+// A memfd that other code (the test) owns and can truncate. `fd` stays the test's.
 struct ForeignObject {
   int fd;
   Object* object;

@@ -37,9 +37,9 @@ struct Seen {
   int reached_end;
 };
 Seen* g_seen;
-char* g_target;  // memory of nobody's mapping whose pages fault
+char* g_target;  // memory of no mapping whose pages fault
 int g_signal;
-size_t g_next_page;  // the page to open by a handler that is not told the address
+size_t g_next_page;  // the page to open by a handler that does not get the address
 
 uint64_t current_mask() {
   sigset_t mask;
@@ -280,7 +280,7 @@ TEST("A9 a newcomer may leave by siglongjmp again and again, from any depth") {
 }
 
 TEST("A9 a newcomer that displaces us and chains back is repaired, chained and never loops") {
-  if (check::kTsan) check::skip("the sanitizer calls handlers from one of its own, so who called cannot be told");
+  if (check::kTsan) check::skip("the sanitizer calls handlers from one of its own, so the caller is not known");
   for (const int signal : {SIGBUS, SIGSEGV}) {
     prepare_target(signal);
     CHECK_EXITED(check::run_in_child([&] {
@@ -335,7 +335,7 @@ TEST("A9 a newcomer that resets to SIG_DFL is repaired, and strangers' faults st
 }
 
 TEST("A9 twenty displacements by two handlers in turn keep the right one chained") {
-  if (check::kTsan) check::skip("the sanitizer calls handlers from one of its own, so who called cannot be told");
+  if (check::kTsan) check::skip("the sanitizer calls handlers from one of its own, so the caller is not known");
   prepare_target(SIGSEGV);
   CHECK_EXITED(check::run_in_child([] {
     g_newcomer_calls = g_original_calls = 0;

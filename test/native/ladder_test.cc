@@ -119,7 +119,7 @@ void revoke_without_mmap(void (*limit)(), bool owned, Fill fill) {
   if (!owned) {
     uint32_t kept = 0;
     CHECK_EQ(pread(subject.fd, &kept, 4, 0), ssize_t{4});
-    CHECK_EQ(kept, 4711u);  // the writes reached nobody
+    CHECK_EQ(kept, 4711u);  // the writes did not reach the object
   }
 }
 
@@ -133,7 +133,7 @@ TEST("R7 RLIMIT_AS exceeded: owned memory is protected, raw access completes") {
   CHECK_EXITED(check::run_in_child([] { revoke_without_mmap(exceed_address_space, true, Fill::ones); }));
 }
 
-TEST("R7 RLIMIT_AS exceeded: somebody else's memory is protected, raw access completes") {
+TEST("R7 RLIMIT_AS exceeded: memory of other code is protected, raw access completes") {
   need_no_sanitizer();
   CHECK_EXITED(check::run_in_child([] { revoke_without_mmap(exceed_address_space, false, Fill::zeros); }));
 }
@@ -330,7 +330,7 @@ TEST("R7 a sealed range of owned memory: truncation alone takes it away") {
   CHECK(WIFSIGNALED(raw) && (WTERMSIG(raw) == SIGBUS || WTERMSIG(raw) == SIGSEGV));
 }
 
-TEST("R7 a sealed range of somebody else's memory: guard pages, or counted as failed") {
+TEST("R7 a sealed range of memory of other code: guard pages, or counted as failed") {
   need_mseal();
   const int status = check::run_in_child([] {
     start_library();
@@ -355,7 +355,7 @@ TEST("R7 a sealed range of somebody else's memory: guard pages, or counted as fa
   CHECK_EXITED(status);
 }
 
-TEST("R7 without guard pages a sealed range of somebody else's memory is counted as failed") {
+TEST("R7 without guard pages a sealed range of memory of other code is counted as failed") {
   need_mseal();
   const int status = check::run_in_child([] {
     setenv("REVOCABLE_MMAP_WITHOUT", "guard", 1);

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "fixture.h"
 
@@ -53,7 +55,7 @@ TEST("R1 the tombstone can be neither grown nor sealed otherwise, by any descrip
 
 TEST("A2 the fill of ones can be neither written nor resized, by any descriptor of it") {
   start_library();
-  constexpr int kSeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE | F_SEAL_SEAL;
+  constexpr int kSeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
   for (const int fd : {ones_fill_fd(), opened_anew(ones_fill_fd())}) {
     CHECK_EQ(fcntl(fd, F_GET_SEALS) & kSeals, kSeals);
     refused("write", [&] { return pwrite(fd, "x", 1, 0); });
@@ -68,4 +70,27 @@ TEST("A2 the fill of ones can be neither written nor resized, by any descriptor 
   const View view = map(object, {.fill = Fill::ones});
   revoke(object);
   CHECK_EQ(view.load(), 0xffffffffu);
+}
+
+// Longer than the kernel waits by itself (150 ms), so that the first attempt fails as the one before it does; whenever the pipe
+// is read, the seal is there in the end.
+TEST("A2 a seal against writing is added once the kernel has let go of the pages, here those in a pipe") {
+  const int fd = memfd("spliced");
+  REQUIRE(pwrite(fd, "x", 1, 0) == 1);
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  off64_t at = 0;
+  REQUIRE(splice(fd, &at, ends[1], nullptr, 1, 0) == 1);
+  CHECK_EQ(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+  CHECK_EQ(errno, EBUSY);
+  std::thread reader([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    char byte;
+    CHECK_EQ(read(ends[0], &byte, 1), ssize_t{1});
+  });
+  const Failure failure = add_seals(fd, F_SEAL_WRITE);
+  reader.join();
+  CHECK_EQ(failure.errnum, 0);
+  CHECK_EQ(fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE, F_SEAL_WRITE);
+  for (const int each : {fd, ends[0], ends[1]}) close(each);
 }

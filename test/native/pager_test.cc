@@ -224,7 +224,7 @@ TEST("a first touch that writes asks for the page, then about the write") {
   CHECK_EQ(view.load(4), 9u);
 }
 
-TEST("a first write that is refused reaches nobody, and readers go on") {
+TEST("a first write that is refused reaches no other mapping, and readers go on") {
   start_library();
   have_userfault();
   if (!userfault_write_protects()) check::skip("no write protection of shared memory");
@@ -375,7 +375,7 @@ TEST("an op that does not answer in time loses the page, and its late answer is 
   CHECK_EQ(view.load(), 0u);
 }
 
-TEST("an owner that touches its own page gets the fill and is told, and others get the page") {
+TEST("an owner that touches its own page gets the fill and an event, and others get the page") {
   start_library();
   have_userfault();
   std::atomic<uint32_t> own_view{1234};
@@ -605,7 +605,7 @@ TEST("closing the userfaultfd before the mapping is replaced would let the waite
   CHECK_EQ(seen.load(), 0u);
 }
 
-TEST("R6 a mapping's end is told exactly once, by close or by revoke, and not of the device's own view") {
+TEST("R6 a mapping's end is queued exactly once, by close or by revoke, and not for the device's own view") {
   start_library();
   Model model([](const Work&) {});
   Object* object = nullptr;
@@ -630,7 +630,7 @@ struct Waiting {
   }
 };
 
-TEST("R6 an answer between the gate of a removal and the revocation is discarded, whoever waits") {
+TEST("R6 an answer between the gate of a removal and the revocation is discarded, whichever thread waits") {
   start_library();
   have_userfault();
   Waiting asked;

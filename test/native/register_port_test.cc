@@ -211,7 +211,7 @@ class Stepped {
   static inline bool (*volatile between_)() = nullptr;
 };
 
-// A slot of one port, until it is another's: whoever waited has left it, and the next one's has been taken too.
+// A slot of one port, until it is another's: the thread that waited has left it, and the next one's has been taken too.
 struct ReusedSlot {
   static inline RegisterPort one, other;
   static inline volatile int behind = 0;  // how many instructions since it was taken

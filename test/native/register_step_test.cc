@@ -47,7 +47,7 @@ void on_signal(int signal, Handler handler, int flags = 0) {
   sigaction(signal, &action, nullptr);
 }
 
-// Somebody else's handler, there before the library's; it makes the access possible.
+// A foreign handler, there before the library's; it makes the access possible.
 struct Stranger {
   static inline std::function<void()> repair;
   static inline std::atomic<int> calls{0}, number{0}, code{0};
@@ -69,7 +69,7 @@ void check_stranger_saw(int signal, int code, const void* address) {
   CHECK(Stranger::address == address);
 }
 
-TEST("registers: the other operand's fault reaches a stranger's handler as the kernel told it") {
+TEST("registers: the other operand's fault reaches a foreign handler as the kernel reported it") {
   Stranger::install(SIGSEGV);
   Counting counting;
   const RegisterModel behind = counting.model();
@@ -82,7 +82,7 @@ TEST("registers: the other operand's fault reaches a stranger's handler as the k
   CHECK(page[5] != 0);
 }
 
-TEST("registers: the other operand's lost page reaches a stranger's handler as the kernel told it") {
+TEST("registers: the other operand's lost page reaches a foreign handler as the kernel reported it") {
   Stranger::install(SIGBUS);
   Counting counting;
   const RegisterModel behind = counting.model();
@@ -97,7 +97,7 @@ TEST("registers: the other operand's lost page reaches a stranger's handler as t
   CHECK(page[7] != 0);
 }
 
-TEST("registers: an instruction that begins again, as somebody has mended its other operand, does not read twice") {
+TEST("registers: an instruction that begins again after a foreign fault of its other operand does not read twice") {
   Stranger::install(SIGSEGV);
   Counting counting;
   const RegisterModel behind = counting.model();

@@ -838,9 +838,9 @@ TEST("registers: a gather is refused, completes, and is counted") {
   CHECK(g_counters.accesses_refused.load() > before);
   Event event;
   uint64_t dropped = 0;
-  bool told = false;
-  while (events.next(&event, &dropped)) told = told || event.kind == EventKind::fault_refused;
-  CHECK(told);
+  bool announced = false;
+  while (events.next(&event, &dropped)) announced = announced || event.kind == EventKind::fault_refused;
+  CHECK(announced);
   CHECK(check::eventually([&] { return settled(registers.view); }));
   model.take();
   CHECK_EQ(*registers.at<uint32_t>(0), 0u);
@@ -860,7 +860,7 @@ TEST("registers: an access that is not wholly within them is refused, and the mo
   CHECK_EQ(g_counters.accesses_refused.load(), 2u);
 }
 
-TEST("registers: a write through a mapping that may only be read reaches nobody") {
+TEST("registers: a write through a mapping that may only be read does not reach the model") {
   Remembering model(4096);
   const RegisterModel behind = model.model();
   const Registers registers(&behind, 4096, {.writable = false});

@@ -96,7 +96,7 @@ TEST("R1 R2 no thread reads an owned object's memory after revoke, nor finds a h
   run_storm(true, Fill::zeros, rounds(3000));
 }
 
-TEST("R1 R2 the same for an object somebody else owns") {
+TEST("R1 R2 the same for an object that other code owns") {
   start_library();
   run_storm(false, Fill::zeros, rounds(3000));
 }
@@ -128,7 +128,7 @@ TEST("R1 another process without the library has lost an owned object when revok
     char byte = 'r';
     CHECK_EQ(write(ready[1], &byte, 1), ssize_t{1});
     CHECK_EQ(read(go[0], &byte, 1), ssize_t{1});
-    CHECK_EQ(ftruncate(object->fd, 2 * kPageSize), -1);  // and nobody gives the pages back
+    CHECK_EQ(ftruncate(object->fd, 2 * kPageSize), -1);  // and no thread gives the pages back
     (void)*word;
   });
   CHECK_DIED_OF(status, SIGBUS);
@@ -335,7 +335,7 @@ TEST("R10 other objects, neighbours and copies are untouched") {
   CHECK_EQ(right.load(8), 77u);
 }
 
-TEST("R10 what somebody else mapped into the range is not touched") {
+TEST("R10 what other code mapped into the range is not touched") {
   start_library();
   Object* object = foreign_object(4 * kPageSize).object;
   const View view = map(object);
@@ -352,7 +352,7 @@ TEST("R10 what somebody else mapped into the range is not touched") {
   CHECK_EQ(maps_of(view.at + 3 * kPageSize, kPageSize).at(0).path, std::string("/memfd:revoked (deleted)"));
 }
 
-TEST("R1 an owned object whose descriptor somebody closed and reused is revoked, and the other file is not truncated") {
+TEST("R1 an owned object whose descriptor other code closed and reused is revoked, and the other file is not truncated") {
   start_library();
   Object* object = owned_object(kPageSize);
   const View view = map(object);

@@ -66,7 +66,7 @@ TEST("R9 each phase of suspend, touch, resume, revoke and touch tells of its fir
     Object* object = owned_object(4 * kPageSize);
     const View view = map(object, {.fill = fill});
     RingReader reader;
-    const auto told = [&] {
+    const auto announced = [&] {
       int touches = 0, others = 0;
       Event event;
       uint64_t dropped = 0;
@@ -84,22 +84,22 @@ TEST("R9 each phase of suspend, touch, resume, revoke and touch tells of its fir
     const uint64_t suspended = g_counters.faults_suspended, revoked = g_counters.faults_revoked;
     for (uint64_t phase = 1; phase <= 3; ++phase) {
       suspend_now(object);
-      CHECK_EQ(told(), 0);
+      CHECK_EQ(announced(), 0);
       touch();
-      CHECK_EQ(told(), 1);
+      CHECK_EQ(announced(), 1);
       CHECK_EQ(g_counters.faults_suspended - suspended, phase);
       view.mapping->retry_tag = 1;  // as a thread leaves it that was sent back
       CHECK_OK(resume(object));
       CHECK_EQ(view.mapping->retry_tag.load(), uint64_t{0});
       touch();
-      CHECK_EQ(told(), 0);
+      CHECK_EQ(announced(), 0);
     }
     revoke(object);
-    CHECK_EQ(told(), 0);
+    CHECK_EQ(announced(), 0);
     touch();
-    CHECK_EQ(told(), 1);
+    CHECK_EQ(announced(), 1);
     touch();
-    CHECK_EQ(told(), 0);
+    CHECK_EQ(announced(), 0);
     CHECK_EQ(g_counters.faults_revoked - revoked, uint64_t{1});
     CHECK_EQ(view.mapping->faults.load(), 4u);
   }

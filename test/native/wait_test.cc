@@ -21,7 +21,7 @@ constexpr uint64_t kLong = 15'000'000'000;  // ns
 
 void without_futex_waitv() { setenv("REVOCABLE_MMAP_WITHOUT", "futex-waitv", 1); }
 
-// Until its limit nobody has woken it: what has happened meanwhile it may know, but by its own look.
+// Until its limit no thread has woken it: what has happened meanwhile it may know, but by its own look.
 WaitResult woken_slice(Waiter* waiter) {
   const auto begun = std::chrono::steady_clock::now();
   const WaitResult result = wait_slice(waiter, kLong);
@@ -97,7 +97,8 @@ void no_wait_survives_a_racing_revoke() {
   }
 }
 
-// Ping-pong by wake alone, while the word stays the same: a wake that finds nobody asleep must reach whoever has begun to wait.
+// Ping-pong by wake alone, while the word stays the same: a wake that finds no waiter asleep must reach the thread that has begun
+// to wait.
 void no_wake_is_lost() {
   start_library();
   const View view = map(owned_object(kPageSize));
@@ -155,7 +156,7 @@ TEST("R11 a wake before the wait has gone to sleep is kept for it") {
   CHECK_EQ(wake_word(view.mapping, 8, 1), 0u);
 }
 
-TEST("R11 a wait for another value ends at once, one that nobody wakes is pending, one on a revoked mapping is gone") {
+TEST("R11 a wait for another value ends at once, one that no thread wakes is pending, one on a revoked mapping is gone") {
   start_library();
   Object* object = owned_object(kPageSize);
   const View view = map(object);

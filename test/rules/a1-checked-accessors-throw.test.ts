@@ -94,7 +94,7 @@ describe('A1 checked accessors throw at the access that failed', () => {
   });
 
   test.each(CHECKED_READS)(
-    'A1 $name throws BackingFaultError at the first access to a lost page, with nobody having touched it',
+    'A1 $name throws BackingFaultError at the first access to a lost page, with no access before it',
     ({ access }) => {
       const path = temporaryFile(4 * PAGE);
       const file = MemoryObject.openFile(path);
@@ -222,8 +222,8 @@ describe('A1 checked accessors throw at the access that failed', () => {
        memory.close();`,
       { eval: true },
     );
-    const [[told]] = (await Promise.all([once(worker, 'message'), once(worker, 'exit')])) as [[unknown], unknown];
-    expect(told).toEqual([code, code, 0xfedcba98, 0]);
+    const [[seen]] = (await Promise.all([once(worker, 'message'), once(worker, 'exit')])) as [[unknown], unknown];
+    expect(seen).toEqual([code, code, 0xfedcba98, 0]);
   });
 
   test('A1 a mapping attached in the same thread throws as well', () => {

@@ -38,7 +38,7 @@ describe('A2 raw views complete with the fill', () => {
     memory.close();
   });
 
-  test.each(FILLS)('A2 writes to $fill complete, stay in that mapping, and reach nobody', ({ fill, byte }) => {
+  test.each(FILLS)('A2 writes to $fill complete, stay in that mapping, and reach no other', ({ fill, byte }) => {
     const memory = MemoryObject.create({ size: 4 * PAGE });
     const [one, other, third] = [memory.map({ fill }), memory.map({ fill }), memory.map({ fill, access: 'r' })];
     memory.revokeSync();
@@ -107,7 +107,7 @@ describe('A2 raw views complete with the fill', () => {
     for (const mapping of mappings) for (let i = 0; i < 10; i++) mapping.bytes[i * 100] = 1;
     memory.revokeSync();
     expect(events).toEqual([]); // never within the call, nor within this turn
-    await until('all have been told', () => events.length >= mappings.length && objectEvents.length >= 1);
+    await until('all events have come', () => events.length >= mappings.length && objectEvents.length >= 1);
     await memory.revoke();
     for (const mapping of mappings) expect(mapping.bytes[4000]).toBe(mapping === mappings[1] ? 0xff : 0);
     await barrier();
@@ -121,13 +121,13 @@ describe('A2 raw views complete with the fill', () => {
     memory.close();
   });
 
-  test('A2 the event comes also when nobody touches anything', async () => {
+  test('A2 the event comes also when no thread touches anything', async () => {
     const memory = MemoryObject.create({ size: PAGE });
     const mapping = memory.map();
     let events = 0;
     mapping.on('revoked', () => events++);
     memory.revokeSync();
-    await until('it has been told', () => events > 0);
+    await until('the event has come', () => events > 0);
     await barrier();
     expect(events).toBe(1);
     expect(mapping.faults).toBe(0);

@@ -78,7 +78,7 @@ describe('A4 asynchronous copies', () => {
 });
 
 describe('A4 memory that others have taken away', () => {
-  test('A4 pages to which somebody else has denied access: EFAULT, at the byte, and nothing is taken for lost', async () => {
+  test('A4 pages to which the program has denied access: EFAULT, at the byte, and nothing is taken for lost', async () => {
     const run = await runInChild(async ({ MemoryObject }, require) => {
       const { mprotect, PROT } = require('./test/children/libc.cjs') as {
         mprotect: (at: number, bytes: number, prot: number) => number;
@@ -187,34 +187,39 @@ describe('A4 memory that others have taken away', () => {
       const wrong = [];
       for (let round = 0; round < 5; round++) {
         const buffer = new SharedArrayBuffer(BYTES, { maxByteLength: 2 * BYTES });
-        const told = new Int32Array(new SharedArrayBuffer(8)); // go; ready
+        const control = new Int32Array(new SharedArrayBuffer(8)); // go; ready
         // Diverts all the time, so that the copy is made in pieces, and grows the buffer after a while.
         const worker = new Worker(
           `const { workerData } = require('node:worker_threads');
            const { Mapping } = require(${JSON.stringify(require.resolve('revocable-mmap'))});
-           const { handle, told, buffer, PAGE, BYTES, after } = workerData;
+           const { handle, control, buffer, PAGE, BYTES, after } = workerData;
            const { bytes } = Mapping.attach(handle);
-           Atomics.store(told, 1, 1);
-           while (Atomics.load(told, 0) === 0);
+           Atomics.store(control, 1, 1);
+           while (Atomics.load(control, 0) === 0);
            const begin = performance.now();
-           for (let i = 0; Atomics.load(told, 0) === 1; i++) {
+           for (let i = 0; Atomics.load(control, 0) === 1; i++) {
              bytes[8 * PAGE + (i % PAGE)] = 1;
              for (const next = performance.now() + 0.03; performance.now() < next;); // a page gets through, and no more
              if (buffer.byteLength === BYTES && performance.now() - begin > after) buffer.grow(2 * BYTES);
            }`,
-          { eval: true, workerData: { handle: mapping.share(), told, buffer, PAGE, BYTES, after: round / 2 } },
+          { eval: true, workerData: { handle: mapping.share(), control, buffer, PAGE, BYTES, after: round / 2 } },
         );
         const ended = once(worker, 'exit');
-        while (Atomics.load(told, 1) === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+        while (Atomics.load(control, 1) === 0) await new Promise((resolve) => setTimeout(resolve, 1));
         const target = new Uint8Array(buffer);
-        Atomics.store(told, 0, 1);
+        Atomics.store(control, 0, 1);
         for (let copies = 0; copies < 2; copies++) {
-          const wanted = Math.min(target.byteLength, BYTES);
           const view = target.byteLength > BYTES ? target.subarray(0, BYTES) : target;
-          const done = mapping.read(0, view);
-          if (done !== wanted) wrong.push(done);
+          try {
+            const done = mapping.read(0, view);
+            if (done !== BYTES) wrong.push(done);
+          } catch (error) {
+            // It may have grown between the look above and the copy's own: then it is too long for the mapping.
+            const { code } = error as { code?: string };
+            if (code !== 'ERR_OUT_OF_RANGE' || view.byteLength === BYTES) wrong.push(String(error));
+          }
         }
-        Atomics.store(told, 0, 2);
+        Atomics.store(control, 0, 2);
         await ended;
         const beyond = new Uint8Array(buffer).subarray(BYTES);
         if (beyond.some((byte) => byte !== 0)) wrong.push('beyond');

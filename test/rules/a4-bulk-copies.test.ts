@@ -261,7 +261,7 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
     },
   );
 
-  // A thread that goes on until it is told to stop.
+  // A thread that goes on until it is stopped.
   const MEANWHILE = {
     'protects a page beside it': {
       bytes: 4 << 20,
@@ -290,19 +290,19 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
         const memory = lib.MemoryObject.create({ size: BYTES + PAGE });
         const mapping = memory.map();
         mapping.bytes.fill(0x5a);
-        const told = new Int32Array(new SharedArrayBuffer(8)); // stop; how often it has acted
+        const control = new Int32Array(new SharedArrayBuffer(8)); // stop; how often it has acted
         const worker = new Worker(
           `const { workerData } = require('node:worker_threads');
            const { Mapping } = require(${JSON.stringify(require.resolve('revocable-mmap'))});
-           const { handle, told, PAGE, BYTES } = workerData;
+           const { handle, control, PAGE, BYTES } = workerData;
            const mapping = Mapping.attach(handle);
-           (async () => { while (Atomics.load(told, 0) === 0) { ${act} Atomics.add(told, 1, 1); } })();`,
-          { eval: true, workerData: { handle: mapping.share(), told, PAGE, BYTES } },
+           (async () => { while (Atomics.load(control, 0) === 0) { ${act} Atomics.add(control, 1, 1); } })();`,
+          { eval: true, workerData: { handle: mapping.share(), control, PAGE, BYTES } },
         );
         const ended = once(worker, 'exit');
         const [target, wanted] = [Buffer.alloc(BYTES), Buffer.alloc(BYTES, 0x5a)];
         const seen = { whole: 0, refused: 0, wrong: 0 };
-        while (seen.whole < 20 || Atomics.load(told, 1) < 100) {
+        while (seen.whole < 20 || Atomics.load(control, 1) < 100) {
           try {
             mapping.read(0, target);
             seen.whole++;
@@ -315,7 +315,7 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
             await new Promise((resolve) => setTimeout(resolve, 1));
           }
         }
-        Atomics.store(told, 0, 1);
+        Atomics.store(control, 0, 1);
         await ended;
         memory.close();
         return seen;
@@ -332,19 +332,19 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
       const BYTES = 1 << 20;
       const mapping = MemoryObject.create({ size: BYTES }).map();
       const other = MemoryObject.create({ size: BYTES }).map();
-      const told = new Int32Array(new SharedArrayBuffer(8)); // stop; how often it has acted
+      const control = new Int32Array(new SharedArrayBuffer(8)); // stop; how often it has acted
       const worker = new Worker(
         `const { workerData } = require('node:worker_threads');
          const { Mapping } = require(${JSON.stringify(require.resolve('revocable-mmap'))});
          const { object } = Mapping.attach(workerData.handle);
          (async () => {
-           while (Atomics.load(workerData.told, 0) === 0) {
+           while (Atomics.load(workerData.control, 0) === 0) {
              await object.suspend();
              await object.resume();
-             Atomics.add(workerData.told, 1, 1);
+             Atomics.add(workerData.control, 1, 1);
            }
          })();`,
-        { eval: true, workerData: { handle: other.share(), told } },
+        { eval: true, workerData: { handle: other.share(), control } },
       );
       const ended = once(worker, 'exit');
       const outcomes: Record<string, number> = {};
@@ -360,7 +360,7 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
           }
         }
       }
-      Atomics.store(told, 0, 1);
+      Atomics.store(control, 0, 1);
       await ended;
       return { outcomes, states: [mapping.state, other.state] };
     });

@@ -48,7 +48,7 @@ describe('A5 system calls on a revoked view', () => {
     { name: 'writeFileSync', syscall: 'write', call: (fd) => writeFileSync(fd, shared.bytes) },
   ];
 
-  test.each(calls)('A5 $name fails with EFAULT while nobody has touched it, and is no fault', ({ call, syscall }) => {
+  test.each(calls)('A5 $name fails with EFAULT while no thread has touched it, and is no fault', ({ call, syscall }) => {
     opened(
       'r+',
       (fd) => {
@@ -79,7 +79,7 @@ describe('A5 system calls on a revoked view', () => {
   test.each([
     { fill: 'zeros', byte: 0 },
     { fill: 'ones', byte: 0xff },
-  ] as const)('A5 once somebody has touched it, system calls see $fill, and check() tells', ({ fill, byte }) => {
+  ] as const)('A5 once a thread has touched it, system calls see $fill, and check() tells', ({ fill, byte }) => {
     const { memory, mapping } = revokedView(fill);
     const path = join(temporaryDirectory(), 'out');
     expect(mapping.bytes[0]).toBe(byte);

@@ -104,7 +104,7 @@ describe('A8 a write to memory that may only be read never crashes and never rea
         await sleep(2);
         later = mapping.bytes[4096 + 12];
       }
-      mapping.bytes[1] = 0x11; // a page nobody protected
+      mapping.bytes[1] = 0x11; // a page that is not protected
       return {
         closedRead,
         checked,

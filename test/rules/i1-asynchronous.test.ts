@@ -320,7 +320,7 @@ const TABLE: Record<string, Entry> = {
       [[], TYPE],
       [[{}], TYPE],
       [[Object.create(Device.prototype)], TYPE],
-      [['nobody'], VALUE],
+      [['nothing'], VALUE],
       ...options(['asked'], { surprise: [['yes', null], TYPE], timeout: [['1', null], TYPE] }),
       [['asked', { timeout: -1 }], RANGE],
     ],

@@ -46,8 +46,8 @@ describe('L1 closing', () => {
             wrong.push([prologue, order, String(error)]);
           }
           const count = (event: string) => events.filter((other) => other === event).length;
-          const told = () => count('mapping close') > 0 && count('object close') > 0;
-          for (let i = 0, more = 0; i < 10_000 && more < 4; more += Number(told()), i++)
+          const allClosed = () => count('mapping close') > 0 && count('object close') > 0;
+          for (let i = 0, more = 0; i < 10_000 && more < 4; more += Number(allClosed()), i++)
             await new Promise((resolve) => setImmediate(resolve));
           const ends = count('mapping close') === 1 && count('object close') === 1 && events[events.length - 1].endsWith('close');
           const mappingEnd = events.indexOf('mapping close');
@@ -136,7 +136,7 @@ describe('L1 closing', () => {
     second.on('revoked', () => events.push('second revoked')).on('close', () => events.push('second close'));
     memory.on('close', () => events.push('object close'));
     memory.revokeSync();
-    await until('all closes are told', () => events.filter((event) => event.endsWith('close')).length >= 3);
+    await until('all close events have come', () => events.filter((event) => event.endsWith('close')).length >= 3);
     await barrier();
     expect(events.filter((event) => event.endsWith('close')).sort()).toEqual(['first close', 'object close', 'second close']);
     expect(events[0]).toBe('first revoked');

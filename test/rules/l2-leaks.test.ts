@@ -49,7 +49,7 @@ describe('L2 nothing leaks', () => {
   });
 });
 
-test('L2 a closed mapping that somebody keeps does not keep those that came and went after it', async () => {
+test('L2 a closed mapping that the program keeps does not keep those that came and went after it', async () => {
   const { status, value, stderr } = await runInChild(
     async ({ MemoryObject }) => {
       const object = MemoryObject.create({ size: 4096 });

@@ -37,7 +37,7 @@ describe('L4 nothing keeps an idle process alive', () => {
     ['worker', ''],
     ['waited', 'timed-out\n'],
     ['aborted', 'AbortError\n'],
-  ])('L4 a program that left everything open exits by itself, and has told all there was to tell: %s', async (what, said) => {
+  ])('L4 a program that left everything open exits by itself, and has emitted all events: %s', async (what, said) => {
     const run = await runChild('l4-idle.cjs', { args: [what], limit: 20_000 });
     expect(run).toMatchObject({ status: 0, signal: null, stdout: said, stderr: '' });
   });

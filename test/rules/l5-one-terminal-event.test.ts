@@ -30,7 +30,7 @@ function setUp(options?: MapOptions): { object: MemoryObject; mapping: Mapping; 
 }
 
 /** Waits for so many of them, and then for more that should not come. */
-async function told(events: unknown[], count: number): Promise<void> {
+async function haveCome(events: unknown[], count: number): Promise<void> {
   await until(`there are ${count} events`, () => events.length >= count);
   await barrier();
 }
@@ -42,7 +42,7 @@ describe('L5 one terminal event, then silence', () => {
     expect(events).toEqual([]);
     await Promise.resolve();
     expect(events).toEqual([]); // a later turn, not a later microtask
-    await told(events, 2);
+    await haveCome(events, 2);
     expect(events).toEqual(['object revoked', 'mapping revoked']);
     for (let i = 0; i < 3; i++) {
       expect(() => mapping.read8(0)).toThrow();
@@ -53,7 +53,7 @@ describe('L5 one terminal event, then silence', () => {
     expect(events).toEqual(['object revoked', 'mapping revoked']);
     object.close();
     expect(events.length).toBe(2);
-    await told(events, 4);
+    await haveCome(events, 4);
     expect([...events.slice(2)].sort()).toEqual(['mapping close', 'object close']);
     object.close();
     mapping.close();
@@ -65,7 +65,7 @@ describe('L5 one terminal event, then silence', () => {
   test('L5 await revoke() tells the same', async () => {
     const { object, events } = setUp();
     await Promise.all([object.revoke(), object.revoke()]);
-    await told(events, 2);
+    await haveCome(events, 2);
     expect(events).toEqual(['object revoked', 'mapping revoked']);
     object.close();
   });
@@ -94,13 +94,13 @@ describe('L5 one terminal event, then silence', () => {
     const { object, mapping, events } = setUp();
     mapping.close();
     expect(events).toEqual([]);
-    await told(events, 1);
+    await haveCome(events, 1);
     expect(events).toEqual(['mapping close']);
     object.revokeSync();
-    await told(events, 2);
+    await haveCome(events, 2);
     expect(events).toEqual(['mapping close', 'object revoked']);
     object.close();
-    await told(events, 3);
+    await haveCome(events, 3);
     expect(events).toEqual(['mapping close', 'object revoked', 'object close']);
   });
 
@@ -112,7 +112,7 @@ describe('L5 one terminal event, then silence', () => {
     mapping.close();
     neighbour.close();
     object.close();
-    await until('all closes are told', () => events.filter((event) => event.endsWith('close')).length >= 3);
+    await until('all close events have come', () => events.filter((event) => event.endsWith('close')).length >= 3);
     await barrier();
     for (const name of ['mapping', 'neighbour', 'object']) {
       const own = events.filter((event) => event.startsWith(name));
@@ -124,13 +124,13 @@ describe('L5 one terminal event, then silence', () => {
   test('L5 suspend, resume, suspend, revoke: each once, in order', async () => {
     const { object, events } = setUp();
     await object.suspend();
-    await told(events, 1);
+    await haveCome(events, 1);
     await object.resume();
-    await told(events, 2);
+    await haveCome(events, 2);
     await object.suspend();
-    await told(events, 3);
+    await haveCome(events, 3);
     object.revokeSync();
-    await told(events, 5);
+    await haveCome(events, 5);
     expect(events).toEqual(['object suspended', 'object resumed', 'object suspended', 'object revoked', 'mapping revoked']);
     object.close();
   });
@@ -157,7 +157,7 @@ describe('L5 one terminal event, then silence', () => {
     expect(run.value).toEqual(['object', ...Array.from({ length: 20 }, (_, i) => `mapping ${i}`)]);
   });
 
-  test('L5 backing faults are told one a page, and then the end of the whole once', async () => {
+  test('L5 backing faults are one event a page, and the end of the whole is one', async () => {
     const run = await runInChild(
       async (lib, require, path) => {
         const fs = require('node:fs') as typeof import('node:fs');

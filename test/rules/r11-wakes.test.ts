@@ -148,7 +148,7 @@ describe('R11 waits end when the memory goes', () => {
       [(memory) => memory.suspend(), 'ERR_MAPPING_SUSPENDED'],
       [(_, mapping) => mapping.close(), 'ERR_MAPPING_CLOSED'],
       [(memory) => memory.close(), 'ERR_MAPPING_CLOSED'],
-      [(_, mapping) => until('somebody is woken', () => mapping.wake(0) === 1), 'ok'],
+      [(_, mapping) => until('the waiter is woken', () => mapping.wake(0) === 1), 'ok'],
     ];
     for (const [end, expected] of ends) {
       const memory = create(4096);
@@ -215,7 +215,7 @@ describe('R11 waits end when the memory goes', () => {
     expect(tail.wake(8)).toBe(0);
   });
 
-  test('R11 a wait says at once that the word is another one, and in time that nobody woke it', async () => {
+  test('R11 a wait says at once that the word is another one, and in time that no wake came', async () => {
     const memory = create(4096);
     const mapping = memory.map();
     mapping.write32(0, 0xffffffff);

@@ -121,7 +121,7 @@ describe.each(OWNERS)('R7 revocation cannot fail: memory that is %s', (_, owned)
 
 const noMseal = whyNoMseal();
 
-describe('R7 revocation cannot fail: ranges that somebody has sealed', () => {
+describe('R7 revocation cannot fail: ranges that the program has sealed', () => {
   testUnless(noMseal, 'R7 mseal, memory of the library’s own: the truncation takes it', async () => {
     const outcome = expectRevoked(await impose('mseal', true, 'none'), true);
     expect(outcome.report.means).toEqual({ truncated: true, replaced: 1, protected: 20, failed: 0 });
@@ -143,7 +143,7 @@ describe('R7 revocation cannot fail: ranges that somebody has sealed', () => {
 
   testUnless(
     noMseal,
-    'R7 mseal, raw access: what the kernel lets nobody repair ends the process, and never shows the memory',
+    'R7 mseal, raw access: what the kernel lets no process repair ends the process, and never shows the memory',
     async () => {
       for (const owned of [true, false]) {
         const run = await impose('mseal', owned, 'lifted');

@@ -73,7 +73,7 @@ describe('R8 revocation is idempotent', () => {
     expect(memory.revokeSync()).toEqual({ ...report, revokedByThisCall: false });
   });
 
-  test('R8 of four threads that revoke at once exactly one is told that it did, and all get the same counts', async () => {
+  test('R8 of four threads that revoke at once exactly one has revokedByThisCall, and all get the same counts', async () => {
     const run = await runChild('r8-race.cjs', { args: [150], limit: 110_000 });
     console.log(run.stdout.split('\n')[0]);
     expect(run).toMatchObject({ status: 0, signal: null });

@@ -136,13 +136,13 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     copy.close();
     await memory.suspend();
     expect(memory.state).toBe('suspended');
-    await until('it is told', () => events.length >= 1);
+    await until('the event has come', () => events.length >= 1);
     await barrier();
     expect(events).toEqual(['object suspended']);
     memory.close();
   });
 
-  test('R9 twice is fine: the second suspend and a needless resume change nothing and tell nobody', async () => {
+  test('R9 twice is fine: the second suspend and a needless resume change nothing and emit nothing', async () => {
     const memory = MemoryObject.create({ size: PAGE });
     const mapping = memory.map();
     const events = heard(memory, mapping);
@@ -151,7 +151,7 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     expect((await memory.suspend()).revokedByThisCall).toBe(false);
     await memory.resume();
     await memory.resume();
-    await until('it is told', () => events.length >= 2);
+    await until('the event has come', () => events.length >= 2);
     await barrier();
     expect(events).toEqual(['object suspended', 'object resumed']);
     expect(mapping.read8(0)).toBe(0);
@@ -205,7 +205,7 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
     await expect(memory.suspend()).rejects.toMatchObject({ code: 'ENODEV' });
     expect(() => mapping.read8(0)).toThrow(REVOKED);
     const ofTheEnd = (): string[] => events.filter((event) => event !== 'object suspended');
-    await until('it is told', () => ofTheEnd().length >= 2);
+    await until('the event has come', () => ofTheEnd().length >= 2);
     await barrier();
     expect(ofTheEnd()).toEqual(['object revoked', 'mapping revoked']);
     memory.close();

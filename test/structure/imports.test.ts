@@ -62,7 +62,7 @@ function cruise(directory: string): Broken[] {
 
 describe('import rules', () => {
   it('every rule finds what breaks it', () => {
-    const { forbidden } = require('../.dependency-cruiser.cjs') as { forbidden: { name: string }[] };
+    const { forbidden } = require('../../.dependency-cruiser.cjs') as { forbidden: { name: string }[] };
     expect(Object.keys(BREACHES)).toEqual(forbidden.map(({ name }) => name));
     const broken = brokenIn({ ...IMPORTED, ...Object.fromEntries(Object.values(BREACHES)) });
     expect(broken).toEqual(expect.arrayContaining(Object.entries(BREACHES).map(([rule, [file]]) => ({ rule, file }))));

@@ -1,6 +1,7 @@
 /** Running what may die, or hang, in a process of its own. */
 import { spawn, type SpawnOptions } from 'node:child_process';
 import { join } from 'node:path';
+import { limitOf } from './rounds.js';
 
 export interface ChildResult {
   /** Exit status, null when a signal killed it. */
@@ -14,7 +15,7 @@ export interface ChildOptions {
   args?: (string | number)[];
   env?: Record<string, string>;
   nodeArgs?: string[];
-  /** Milliseconds until it counts as hung and is killed. */
+  /** Milliseconds until it counts as hung and is killed; more where storms have more rounds. */
   limit?: number;
   stdio?: SpawnOptions['stdio'];
 }
@@ -24,7 +25,7 @@ const ROOT = join(__dirname, '..', '..');
 
 /** Runs `node CODE…` to its end, without core dumps. Rejects when it hangs. */
 export function runNode(argv: string[], options: ChildOptions = {}): Promise<ChildResult> {
-  const limit = options.limit ?? 60_000;
+  const limit = limitOf(options.limit ?? 60_000);
   const command = 'ulimit -c 0; exec "$0" "$@"';
   const child = spawn('sh', ['-c', command, process.execPath, ...(options.nodeArgs ?? []), ...argv], {
     cwd: ROOT,

@@ -39,7 +39,7 @@ export function whyNoLoopDevice(): string | undefined {
   }
 }
 
-/** Whether the machine is set to give shared memory pages larger than of 4 KiB where nobody has asked for them. */
+/** Whether the machine is set to give shared memory pages larger than of 4 KiB where no program has asked for them. */
 export function sharedMemoryMayBeHuge(): boolean {
   const directory = '/sys/kernel/mm/transparent_hugepage';
   if (!existsSync(directory)) return false;

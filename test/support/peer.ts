@@ -39,7 +39,7 @@ export function startPeer(name: string): Peer {
         return await Promise.race([answer, late, gone]);
       } finally {
         clearTimeout(timer);
-        gone.catch(() => {}); // it ends at some time, and by then nobody asks
+        gone.catch(() => {}); // it ends at some time, and by then no test asks
       }
     },
     end() {

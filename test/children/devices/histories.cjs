@@ -176,7 +176,7 @@ function threadName(tid) {
 
 // --- the steps -----------------------------------------------------------------------------------------------------------------------
 
-/** Closes are told on a turn of their own. */
+/** Events of closes are emitted on a turn of their own. */
 async function compare(model, real) {
   const { open, mmap, fault, close, release } = real.device.opCounts;
   equal('calls so far', { open, mmap, fault }, (({ open, mmap, fault }) => ({ open, mmap, fault }))(model.counts));

@@ -35,9 +35,9 @@ module.exports = (data = {}) => ({
       if (command === 0xe1) process.exit(3);
       if (command === 0xe2)
         setImmediate(() => {
-          throw new Error('nobody catches this');
+          throw new Error('no handler catches this');
         });
-      if (command === 0xe3) void Promise.reject(new Error('nobody handles this'));
+      if (command === 0xe3) void Promise.reject(new Error('no handler handles this'));
       if (command === 0xe4) return new Promise(() => undefined);
       return { command, argument };
     },

@@ -504,7 +504,7 @@ async function batch(count, among = operations) {
     at += way.length;
   }
   skipDoubled(plans.at(-1));
-  if (at !== trace.length) throw new Error(`${trace.length - at} accesses were made by nobody: ${show(trace[at])}`);
+  if (at !== trace.length) throw new Error(`${trace.length - at} accesses have no operation: ${show(trace[at])}`);
   results.accesses += count;
 }
 

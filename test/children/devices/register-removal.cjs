@@ -173,7 +173,7 @@ async function storm({ model, how, fill, round, random, words, workers, steps })
   };
   const makeSome = () => eachMakes(20 + random(60)); // at least one of each kind
   // The access that each thread was making ends as it began where the device lives on; and what the thread of a spawned one was answering when
-  // the registers went, that it still does, though nobody waits for it. Then no more.
+  // the registers went, that it still does, though no thread waits for it. Then no more.
   const settle = async () => {
     if (how === 'close') await eachMakes(1);
     if (model === 'spawned' && ['close', 'suspend', 'revokeSync'].includes(how)) await file.ioctl(0);
