@@ -53,7 +53,7 @@ void open_fault_signals() {
   pthread_sigmask(SIG_UNBLOCK, &faults, nullptr);
 }
 
-void* thread_main(void*) {
+void* copy_thread_main(void*) {
   pthread_setname_np(pthread_self(), "revocable-copy");
   open_fault_signals();
   while (auto job = next_job(pool())) job();
@@ -66,7 +66,7 @@ Failure run_on_copy_thread(std::function<void()> job) {
   Pool& p = pool();
   std::lock_guard guard(p.lock);
   if (p.idle <= p.jobs.size() && p.threads < kMostThreads) {
-    const Failure failure = start_thread(thread_main, nullptr, size_t{256} << 10);
+    const Failure failure = start_thread(copy_thread_main, nullptr, size_t{256} << 10);
     if (failure && p.threads == 0) return failure;
     if (!failure) ++p.threads;
   }

