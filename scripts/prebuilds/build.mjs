@@ -50,7 +50,7 @@ function compilations(target) {
   const units = [...ours, ...libraryUnits(folderOf(target)).map((unit) => ({ ...unit, flags: libraryFlags(target) }))];
   return units.map(({ source, object, flags }) => async () => {
     mkdirSync(dirname(join(ROOT, object)), { recursive: true });
-    await zig(['c++', '-target', target.triple, '-c', '-o', object, '-g0', '-O2', '-fPIC', ...SECTIONS, ...flags, source]);
+    await zig(['c++', '-target', target.triple, '-c', '-o', object, '-g0', '-O2', '-fPIC', ...SECTIONS, ...target.flags, ...flags, source]);
   });
 }
 

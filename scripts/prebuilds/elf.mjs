@@ -16,7 +16,8 @@ export function readElf(bytes) {
     arch: MACHINES[bytes.readUInt16LE(18)] ?? `machine ${bytes.readUInt16LE(18)}`,
     needed: dynamic.filter(({ tag }) => tag === TAG.needed).map(({ text }) => text()),
     versions: versionsNeeded(bytes, sections),
-    exported: exportedSymbols(bytes, sections),
+    exported: dynamicSymbols(bytes, sections, (section) => section !== 0),
+    imported: dynamicSymbols(bytes, sections, (section) => section === 0),
     isStripped: !sections.some(({ type, name }) => type === SECTION.symbols || name.startsWith('.debug')),
     hasTextRelocations: dynamic.some(({ tag }) => tag === TAG.textRelocations),
     bindsAtLoad: dynamic.some(({ tag, value }) => tag === TAG.flags && (value & FLAG_NOW) !== 0),
@@ -60,12 +61,13 @@ function entriesOf(bytes, sections) {
   });
 }
 
-function exportedSymbols(bytes, sections) {
+/** Names whose section is such a one; 0 is of symbols that are defined elsewhere. */
+function dynamicSymbols(bytes, sections, isSuch) {
   const table = sections.find(({ type }) => type === SECTION.dynamicSymbols);
   const strings = sections[table.link];
   const names = [];
   for (let at = table.offset + 24; at < table.offset + table.size; at += 24)
-    if (bytes.readUInt16LE(at + 6) !== 0) names.push(textAt(bytes, strings.offset + bytes.readUInt32LE(at)));
+    if (isSuch(bytes.readUInt16LE(at + 6))) names.push(textAt(bytes, strings.offset + bytes.readUInt32LE(at)));
   return names;
 }
 

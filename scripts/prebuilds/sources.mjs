@@ -29,7 +29,7 @@ function sourceFiles() {
     readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map((entry) => join(entry.parentPath ?? entry.path, entry.name).slice(ROOT.length));
-  const ofBuild = ['build.mjs', 'units.mjs', 'targets.mjs', 'exports.map', 'toolchain/package.json'];
+  const ofBuild = ['build.mjs', 'units.mjs', 'targets.mjs', 'exports.map', 'new.cc', 'toolchain/package.json'];
   const rest = ['binding.gyp', ...ofBuild.map((name) => `scripts/prebuilds/${name}`)];
   return [...below('native'), ...below('include'), ...rest].sort();
 }

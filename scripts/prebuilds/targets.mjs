@@ -9,6 +9,9 @@ const LIBRARIES = {
   musl: ['libc.so'],
 };
 
+/** Of the functions whose names are a compiler's. */
+const OF_C_LIBRARY = ['__cxa_atexit', '__cxa_finalize', '__cxa_thread_atexit_impl'];
+
 /** The last two are how a second copy of the library recognises the handlers of the first (`native/fault/handler_install.cc`). */
 export const EXPORTS = [
   'napi_register_module_v1',
@@ -23,6 +26,8 @@ export const TARGETS = ['x64', 'arm64'].flatMap((arch) =>
     arch,
     libc,
     file: `linux-${arch}/revocable-mmap.${libc}.node`,
+    // Atomic operations of each instruction by itself: the compiler's functions for them are of a library that is not linked.
+    flags: arch === 'arm64' ? ['-mno-outline-atomics'] : [],
     triple: `${arch === 'x64' ? 'x86_64' : 'aarch64'}-linux-${libc === 'glibc' ? `gnu.${NEWEST_GLIBC.join('.')}` : 'musl'}`,
   })),
 );
@@ -37,12 +42,14 @@ export function problemsOf(bytes, { arch, libc }) {
   }
   const foreign = elf.needed.filter((library) => !LIBRARIES[libc].includes(library));
   const newer = elf.versions.filter((version) => !isOldEnough(version));
+  const ofCompiler = elf.imported.filter((name) => /^(_Z|__cxa_|__aarch64_|__gxx_)/.test(name) && !OF_C_LIBRARY.includes(name));
   const differing = symmetricDifference(elf.exported, EXPORTS);
   return [
     [elf.arch !== arch, `it is for ${elf.arch}`],
     [foreign.length > 0, `it needs libraries of the host: ${foreign.join(', ')}`],
     [newer.length > 0, `it needs more than glibc ${NEWEST_GLIBC.join('.')}: ${newer.join(', ')}`],
     [libc === 'musl' && elf.versions.length > 0, `it needs versions of symbols, which musl has none of: ${elf.versions.join(', ')}`],
+    [ofCompiler.length > 0, `it needs what no C library has: ${ofCompiler.join(', ')}`],
     [!elf.isStripped, 'it is not stripped'],
     [differing.length > 0, `it must export ${EXPORTS.join(', ')}, and differs by: ${differing.join(', ')}`],
     [elf.hasTextRelocations, 'its code is relocated at load'],

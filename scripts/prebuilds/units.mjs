@@ -8,8 +8,8 @@ import { ZIG_LIBRARIES } from './toolchain.mjs';
 /** The parts of libc++ and libc++abi that the addon needs: to build all of them takes three minutes a target. */
 const LIBRARY = [
   ...['chrono', 'condition_variable', 'condition_variable_destructor', 'error_category', 'hash', 'memory', 'mutex'].map(libcxx),
-  ...['mutex_destructor', 'new_handler', 'new_helpers', 'string', 'system_error', 'verbose_abort'].map(libcxx),
-  ...['abort_message', 'cxa_guard', 'cxa_virtual', 'stdlib_new_delete'].map(libcxxabi),
+  ...['mutex_destructor', 'new_helpers', 'string', 'system_error', 'verbose_abort'].map(libcxx),
+  ...['abort_message', 'cxa_guard', 'cxa_virtual'].map(libcxxabi),
 ];
 
 function libcxx(name) {
@@ -36,7 +36,8 @@ export function writeUnits(sources, folder) {
 }
 
 export function libraryUnits(folder) {
-  return LIBRARY.map((path) => ({ source: join(ZIG_LIBRARIES, path), object: `${folder}/${path.replace(/cpp$/, 'o')}` }));
+  const parts = LIBRARY.map((path) => ({ source: join(ZIG_LIBRARIES, path), object: `${folder}/${path.replace(/cpp$/, 'o')}` }));
+  return [...parts, { source: 'scripts/prebuilds/new.cc', object: `${folder}/new.o` }];
 }
 
 function writeUnit(path, members) {
