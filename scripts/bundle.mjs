@@ -35,6 +35,15 @@ await build({
   sourcemap: true,
   sourcesContent: false,
 });
+// By itself, since it must not load the addon.
+await build({
+  ...OPTIONS,
+  entryPoints: ['src/addon/index.ts'],
+  outfile: 'dist/addon/index.js',
+  format: 'cjs',
+  minifySyntax: true,
+});
+write('addon/index.mjs', withoutComments(readFileSync(join(ROOT, 'src/addon/index.mts'), 'utf8')));
 write('library/device-worker.js', "'use strict';\nrequire('./library.js').runDeviceWorker();\n");
 for (const [part, path] of Object.entries(ENTRIES)) {
   write(`${path}.js`, partOf(part, path, await exportsOf(`src/${path}.ts`)));

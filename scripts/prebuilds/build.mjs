@@ -50,7 +50,7 @@ function compilations(target) {
   const units = [...ours, ...libraryUnits(folderOf(target)).map((unit) => ({ ...unit, flags: libraryFlags(target) }))];
   return units.map(({ source, object, flags }) => async () => {
     mkdirSync(dirname(join(ROOT, object)), { recursive: true });
-    await zig(['c++', '-target', target.triple, '-c', '-o', object, '-g0', '-O2', '-fPIC', ...SECTIONS, ...target.flags, ...flags, source]);
+    await zig(target, ['c++', '-target', target.triple, '-c', '-o', object, '-g0', '-O2', '-fPIC', ...SECTIONS, ...flags, source]);
   });
 }
 
@@ -77,7 +77,7 @@ async function link(target) {
   execFileSync(process.execPath, ['test/structure/inside-symbols.mjs', `${folder}/native`], { cwd: ROOT, stdio: 'inherit' });
   const output = join(PREBUILDS, target.file);
   mkdirSync(dirname(output), { recursive: true });
-  await zig(['build-lib', '-dynamic', '-target', target.triple, `-femit-bin=${output}`, ...LINK_FLAGS, ...objects]);
+  await zig(target, ['build-lib', '-dynamic', '-target', target.triple, `-femit-bin=${output}`, ...LINK_FLAGS, ...objects]);
   const bytes = readFileSync(output);
   const problems = problemsOf(bytes, target);
   if (problems.length > 0) throw new Error(`${output}: ${problems.join('; ')}`);
@@ -85,8 +85,8 @@ async function link(target) {
   console.log(`${target.name}: ${Math.ceil(bytes.length / 1024)} KiB`);
 }
 
-async function zig(args) {
-  const env = { ...process.env, ...TOOLCHAIN_ENV };
+async function zig(target, args) {
+  const env = { ...process.env, ...TOOLCHAIN_ENV, ...target.env };
   const { stderr } = await run(ZIG, args, { cwd: ROOT, env, maxBuffer: 1 << 26 });
   if (stderr !== '') console.error(stderr);
 }

@@ -26,8 +26,8 @@ export const TARGETS = ['x64', 'arm64'].flatMap((arch) =>
     arch,
     libc,
     file: `linux-${arch}/revocable-mmap.${libc}.node`,
-    // Atomic operations of each instruction by itself: the compiler's functions for them are of a library that is not linked.
-    flags: arch === 'arm64' ? ['-mno-outline-atomics'] : [],
+    // Atomic operations without the functions of the compiler's runtime library. zig takes this switch for itself, so clang gets it here.
+    env: arch === 'arm64' ? { CCC_OVERRIDE_OPTIONS: '# +-mno-outline-atomics' } : {},
     triple: `${arch === 'x64' ? 'x86_64' : 'aarch64'}-linux-${libc === 'glibc' ? `gnu.${NEWEST_GLIBC.join('.')}` : 'musl'}`,
   })),
 );

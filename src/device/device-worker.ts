@@ -81,10 +81,10 @@ async function serve(data: SpawnData): Promise<void> {
 
 /** What the thread does that Device.spawn has started. */
 export function runDeviceWorker(): void {
-  const { parentPort, workerData } = process.getBuiltinModule('node:worker_threads');
-  port = parentPort!;
+  const threads = process.getBuiltinModule('node:worker_threads');
+  port = threads.parentPort!;
   // It ends the worker, and Device.spawn rejects with it. Handlers of the model's own would keep both waiting.
-  serve(workerData as SpawnData).catch((error: unknown) => {
+  serve(threads.workerData as SpawnData).catch((error: unknown) => {
     process.removeAllListeners('uncaughtException');
     process.setUncaughtExceptionCaptureCallback(null);
     queueMicrotask(() => {

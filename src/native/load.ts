@@ -1,15 +1,16 @@
 /**
- * Finds and loads the addon: what a checkout has built itself, or the binary that the package carries for this processor and C
- * library (docs/decisions/009-prebuilt-binaries.md).
+ * Loads the addon: the file that `REVOCABLE_MMAP_ADDON` names, or what `locate.ts` finds (docs/decisions/009-prebuilt-binaries.md).
  */
 import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { resolve } from 'node:path';
 import { AddonLoadError, type AddonLoadCode } from './addon-error.js';
-import { damageOf, interpreterOf } from './elf.js';
+import { damageOf } from './elf.js';
 import type { Native } from './functions.js';
+import { locateAddon } from './locate.js';
 
 const REINSTALL = 'install the package again, on this machine';
+const BUNDLING =
+  'docs/how-to/bundle.md: let the bundler leave the package out or copy .node files, or name the file in REVOCABLE_MMAP_ADDON';
 
 // Bundlers find the binaries by these paths, so each is a literal.
 /* eslint-disable @typescript-eslint/no-require-imports -- a .node file can only be required */
@@ -22,24 +23,18 @@ const PREBUILT: Record<string, () => Native> = {
 /* eslint-enable @typescript-eslint/no-require-imports */
 
 function load(): Native {
-  if (process.platform !== 'linux')
-    throw new AddonLoadError('ERR_ADDON_PLATFORM', `works on Linux only, not on ${process.platform}`);
-  // Before the binaries of the package, so that what a developer has just compiled is what runs. A package has none.
-  const built = fileBesideSources('build/Release/revocable_mmap.node');
-  if (built !== undefined) return loadFile(built, () => createRequire(__filename)(built) as Native);
-  const name = `linux-${process.arch}/revocable-mmap.${cLibrary()}.node`;
-  const loadPrebuilt = PREBUILT[name];
-  if (loadPrebuilt === undefined) {
-    const there = 'there are binaries for x64 and arm64; in a checkout, run "npm run build"';
-    throw new AddonLoadError('ERR_ADDON_PLATFORM', `there is no binary for linux-${process.arch}: ${there}`);
-  }
-  return loadFile(fileBesideSources(`prebuilds/${name}`) ?? `prebuilds/${name}`, loadPrebuilt);
+  const named = process.env.REVOCABLE_MMAP_ADDON;
+  if (named !== undefined && named !== '') return loadFile(named, () => openAddon(resolve(named)));
+  const { name, path, isBuiltHere } = locateAddon();
+  // A bundler may have moved this code away from the package's files: it then finds the binary by its literal.
+  return loadFile(path ?? `prebuilds/${name}`, isBuiltHere ? () => openAddon(path!) : PREBUILT[name]);
 }
 
-/** A bundler may have moved this code away from the package's files. */
-function fileBesideSources(name: string): string | undefined {
-  const path = join(__dirname, '..', '..', name);
-  return existsSync(path) ? path : undefined;
+/** As `require` does, and also where there is none for files: in a bundle, and in a single executable application. */
+function openAddon(path: string): Native {
+  const module = { exports: {} };
+  process.dlopen(module, path);
+  return module.exports as Native;
 }
 
 function loadFile(path: string, loadIt: () => Native): Native {
@@ -73,35 +68,12 @@ function explanationOf(path: string, code: string | undefined, why: string): [Ad
     case 'MODULE_NOT_FOUND':
       return [
         'ERR_ADDON_MISSING',
-        `${path} is not there: ${REINSTALL}; a bundler must copy it; in a checkout, run "npm run build"`,
+        `${path} is not there: ${REINSTALL}; in a bundle, see ${BUNDLING}; in a checkout, run "npm run build"`,
       ];
     default:
+      if (!existsSync(path)) return explanationOf(path, 'MODULE_NOT_FOUND', why);
       return ['ERR_ADDON_LOAD', `${path} does not load: ${why}`];
   }
-}
-
-/** The C library that this process runs on: an addon must be built for the same one. */
-function cLibrary(): 'glibc' | 'musl' {
-  const interpreter = interpreterOf(process.execPath);
-  if (interpreter?.includes('/ld-musl-')) return 'musl';
-  if (interpreter?.includes('/ld-linux')) return 'glibc';
-  return versionOfGlibc() === undefined ? 'musl' : 'glibc';
-}
-
-/** Of Node 20.13 on; its types do not know it. */
-interface ProcessReport {
-  excludeNetwork?: boolean;
-  getReport(): object;
-}
-
-/** Takes a hundred times longer: for programs that cannot be read, or were started by naming the dynamic linker. */
-function versionOfGlibc(): string | undefined {
-  const report = process.report as ProcessReport;
-  const { excludeNetwork } = report;
-  report.excludeNetwork = true; // it would look up names of hosts
-  const { header } = report.getReport() as { header: { glibcVersionRuntime?: string } };
-  report.excludeNetwork = excludeNetwork;
-  return header.glibcVersionRuntime;
 }
 
 export const native: Native = load();

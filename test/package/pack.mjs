@@ -20,7 +20,7 @@ export function pack() {
   for (const folder of [HERE, MATRIX])
     if (!existsSync(join(folder, 'node_modules'))) run('npm', ['ci', '--ignore-scripts'], { cwd: folder });
   const folder = mkdtempSync(join(tmpdir(), 'revocable-mmap-package-'));
-  // The checks of prepack run, and may refuse.
+  run('npm', ['run', 'pack:check'], { cwd: ROOT });
   const listed = run('npm', ['pack', '--json', '--pack-destination', folder], { cwd: ROOT }).stdout;
   const description = JSON.parse(listed.slice(listed.search(/^[[{]\s*$/m)));
   const [packed] = Array.isArray(description) ? description : Object.values(description);
