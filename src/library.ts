@@ -1,13 +1,47 @@
 /**
- * All of the library as one file (`scripts/bundle.mjs`): the entry points are parts of it, so that classes exist once, and a program
- * that imports the library loads one module instead of sixty.
+ * The library without devices, as one file (`scripts/bundle.mjs`, docs/decisions/010-one-file.md): a program that imports the library
+ * loads one module instead of sixty. What the other files, and the library's own tests, need of it are `modules`.
  */
-export * as index from './index.js';
-export * as device from './device/index.js';
-export * as bench from './bench/index.js';
-export { runDeviceWorker } from './device/device-worker.js';
+import * as args from './arguments.js';
+import * as brands from './brands.js';
+import * as errors from './errors.js';
+import * as addonError from './native/addon-error.js';
+import * as enums from './native/enums.js';
+import * as functions from './native/functions.js';
+import * as load from './native/load.js';
+import * as sharedState from './native/shared-state.js';
+import * as emitLater from './thread/emit-later.js';
+import * as wakeups from './thread/wakeups.js';
+import * as backingProvider from './memory/backing-provider.js';
+import * as mapOptions from './memory/map-options.js';
+import * as mapping from './memory/mapping.js';
+import * as memoryObject from './memory/memory-object.js';
+import * as revokeReport from './memory/revoke-report.js';
 
-/** What the library's own tests look at; no entry point has it. */
-export * as load from './native/load.js';
-export * as wakeups from './thread/wakeups.js';
-export * as emitLater from './thread/emit-later.js';
+export * as index from './index.js';
+
+export const modules = {
+  arguments: args,
+  brands,
+  errors,
+  'native/addon-error': addonError,
+  'native/enums': enums,
+  'native/functions': functions,
+  'native/load': load,
+  'native/shared-state': sharedState,
+  'thread/emit-later': emitLater,
+  'thread/wakeups': wakeups,
+  'memory/backing-provider': backingProvider,
+  'memory/map-options': mapOptions,
+  'memory/mapping': mapping,
+  'memory/memory-object': memoryObject,
+  'memory/revoke-report': revokeReport,
+};
+
+// A thread gets hold of a device's memory without a word about devices: by the handle of a mapping. What is loaded then registers a
+// provider of its own, which is asked next.
+backingProvider.registerBackingProvider((objectId) => {
+  // eslint-disable-next-line @typescript-eslint/no-require-imports -- when it is needed, and not before
+  if (load.native.objectDevice(objectId) !== null) require('./device.js');
+  return undefined;
+});

@@ -19,12 +19,27 @@ mkdirSync(join(ROOT, tests), { recursive: true });
 const FLAGS = ['-std=c++20', '-g0', '-O1', '-fPIC', '-Wall', '-Wextra', '-fno-exceptions', '-fno-rtti', '-Wno-vla-cxx-extension'];
 const includes = ['native', 'include', 'test/native'].map((path) => `-I${path}`);
 /** What the tests need of libc++ beyond the addon. */
-const MORE = ['thread', 'barrier', 'atomic', 'random', 'functional', 'stdexcept', 'exception'].map((part) => `libcxx/src/${part}.cpp`);
+const MORE = ['thread', 'barrier', 'atomic', 'random', 'functional', 'stdexcept', 'exception'].map(
+  (part) => `libcxx/src/${part}.cpp`,
+);
 
 const sources = readdirSync(join(ROOT, 'test/native')).filter((file) => file.endsWith('.cc'));
 const objects = sources.map((file) => compile(join('test/native', file), file, [...FLAGS, ...includes]));
-const library = ['-std=c++23', '-O2', '-g0', '-fPIC', '-fno-exceptions', '-fno-rtti', '-w', `-I${join(ZIG_LIBRARIES, 'libcxx/src')}`];
-const defines = ['-D_LIBCPP_BUILDING_LIBRARY', '-DLIBCXX_BUILDING_LIBCXXABI', ...(target.libc === 'musl' ? ['-D_LIBCPP_HAS_MUSL_LIBC'] : [])];
+const library = [
+  '-std=c++23',
+  '-O2',
+  '-g0',
+  '-fPIC',
+  '-fno-exceptions',
+  '-fno-rtti',
+  '-w',
+  `-I${join(ZIG_LIBRARIES, 'libcxx/src')}`,
+];
+const defines = [
+  '-D_LIBCPP_BUILDING_LIBRARY',
+  '-DLIBCXX_BUILDING_LIBCXXABI',
+  ...(target.libc === 'musl' ? ['-D_LIBCPP_HAS_MUSL_LIBC'] : []),
+];
 const more = MORE.map((path) => compile(join(ZIG_LIBRARIES, path), path.replaceAll('/', '-'), [...library, ...defines]));
 
 const ofAddon = [...writeUnits(addonTarget().sources, folder), ...libraryUnits(folder)].map(({ object }) => object);
