@@ -3,7 +3,7 @@
 
 const layer = (name, comment, from, to) => ({ name, comment, severity: 'error', from: { path: from }, to: { path: to } });
 
-const FOUNDATION = '^src/(arguments|brands|diagnostics|errors|stats)[.]ts$';
+const FOUNDATION = '^src/(arguments|brands|diagnostics|errors|os-constants|stats)[.]ts$';
 
 module.exports = {
   forbidden: [

@@ -23,6 +23,7 @@ const OPTIONS = {
   external: ['*.node'],
   minifyWhitespace: true,
   minifySyntax: true,
+  minifyIdentifiers: true,
   sourcemap: true,
   sourcesContent: false,
   keepNames: true,

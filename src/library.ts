@@ -5,6 +5,7 @@
 import * as args from './arguments.js';
 import * as brands from './brands.js';
 import * as errors from './errors.js';
+import * as osConstants from './os-constants.js';
 import * as addonError from './native/addon-error.js';
 import * as enums from './native/enums.js';
 import * as functions from './native/functions.js';
@@ -24,6 +25,7 @@ export const modules = {
   arguments: args,
   brands,
   errors,
+  'os-constants': osConstants,
   'native/addon-error': addonError,
   'native/enums': enums,
   'native/functions': functions,

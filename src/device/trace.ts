@@ -1,6 +1,6 @@
 import { promises } from 'node:fs';
 import { inspect } from 'node:util';
-import { constants as osConstants } from 'node:os';
+import { osConstants } from '../os-constants.js';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, systemError } from '../errors.js';
 import { lookWhenRung } from '../thread/wakeups.js';
