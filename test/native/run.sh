@@ -6,8 +6,7 @@
 # plain runs twice: with everything the kernel has, and with every optional kernel interface switched off.
 # Builds go to build/test-native/<lane>/ and are incremental; they know lines and no variables (-g1), which takes a quarter less
 # time. Taken from the environment: CXX, JOBS, TEST_SEED, TEST_SECONDS (a test's limit) and TEST_ROUNDS (percent of a storm's
-# rounds). test/platforms.sh also gives BUILD, a folder for another compiler's files; PLATFORM_FLAGS and PLATFORM_LIBRARIES; and
-# RUNNER, a command that runs programs for that platform.
+# rounds).
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -23,14 +22,14 @@ lane_flags() {
 build() {
   LANE=$1 FLAGS=$(lane_flags "$1") make --no-print-directory -s -j"${JOBS:-2}" -f - <<'MAKE'
 CXX ?= g++
-DIR := $(or $(BUILD),build/test-native/$(LANE))
+DIR := build/test-native/$(LANE)
 FOLDERS := base instruction core fault device
 SOURCES := $(wildcard $(FOLDERS:%=native/%/*.cc) test/native/*.cc)
 OBJECTS := $(SOURCES:%.cc=$(DIR)/%.o)
-CXXFLAGS := -std=c++20 -g1 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -I native -I include -I test/native $(FLAGS) $(PLATFORM_FLAGS)
+CXXFLAGS := -std=c++20 -g1 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -I native -I include -I test/native $(FLAGS)
 
 $(DIR)/native_test: $(OBJECTS)
-	$(CXX) $(FLAGS) -o $@ $^ -lpthread -ldl $(PLATFORM_LIBRARIES)
+	$(CXX) $(FLAGS) -o $@ $^ -lpthread -ldl
 $(DIR)/%.o: %.cc
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) -MMD -MP -c -o $@ $<
@@ -45,7 +44,7 @@ run() {
   echo "== $title"
   # Sanitizers reserve fixed ranges of addresses, which a kernel's stronger randomisation may already have taken.
   case "$lane" in plain) prefix= ;; *) prefix="setarch -R" ;; esac
-  env "$@" $prefix ${RUNNER:-} "${BUILD:-build/test-native/$lane}/native_test" "$filter" || failed=1
+  env "$@" $prefix "build/test-native/$lane/native_test" "$filter" || failed=1
 }
 
 run_lane() {

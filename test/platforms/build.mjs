@@ -1,9 +1,11 @@
 // Builds the native tests for one target, and links them with the objects that the package's binary was linked from.
 //
 //   node test/platforms/build.mjs <target> <output>
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { addonTarget, ROOT } from '../../scripts/prebuilds/sources.mjs';
 import { TARGETS } from '../../scripts/prebuilds/targets.mjs';
 import { TOOLCHAIN_ENV, ZIG, ZIG_LIBRARIES } from '../../scripts/prebuilds/toolchain.mjs';
@@ -24,7 +26,6 @@ const MORE = ['thread', 'barrier', 'atomic', 'random', 'functional', 'stdexcept'
 );
 
 const sources = readdirSync(join(ROOT, 'test/native')).filter((file) => file.endsWith('.cc'));
-const objects = sources.map((file) => compile(join('test/native', file), file, [...FLAGS, ...includes]));
 const library = [
   '-std=c++23',
   '-O2',
@@ -40,20 +41,45 @@ const defines = [
   '-DLIBCXX_BUILDING_LIBCXXABI',
   ...(target.libc === 'musl' ? ['-D_LIBCPP_HAS_MUSL_LIBC'] : []),
 ];
-const more = MORE.map((path) => compile(join(ZIG_LIBRARIES, path), path.replaceAll('/', '-'), [...library, ...defines]));
+const units = [
+  ...sources.map((file) => ({ source: join('test/native', file), object: objectOf(file), flags: [...FLAGS, ...includes] })),
+  ...MORE.map((path) => ({ source: join(ZIG_LIBRARIES, path), object: objectOf(path), flags: [...library, ...defines] })),
+];
+const queue = units[Symbol.iterator]();
+const worker = async () => {
+  for (const { source, object, flags } of queue)
+    await zig(['c++', '-target', target.triple, '-c', '-o', object, ...flags, source]);
+};
+await Promise.all(Array.from({ length: availableParallelism() }, worker));
 
 const ofAddon = [...writeUnits(addonTarget().sources, folder), ...libraryUnits(folder)].map(({ object }) => object);
-const withoutNode = ofAddon.filter((object) => !/native\/(binding|bench)\.o$|\/\.\.o$|native\.o$/.test(object));
-const switches = ['-target', target.triple, '-lc', '-fno-compiler-rt', '-OReleaseFast', '-dynamic', '--gc-sections'];
-zig(['build-exe', `-femit-bin=${output}`, ...switches, ...objects, ...more, ...withoutNode]);
+const withoutNode = ofAddon.filter(
+  (object) => ![`${folder}/native.o`, `${folder}/native/binding.o`, `${folder}/native/bench.o`].includes(object),
+);
+// Debian has no musl for arm64: its program has musl within it.
+const linkage = name === 'linux-arm64-musl' ? '-static' : '-dynamic';
+const switches = ['-target', target.triple, '-lc', '-fno-compiler-rt', '-OReleaseFast', linkage, '--gc-sections'];
+await zig([
+  'build-exe',
+  `-femit-bin=${output}`,
+  ...switches,
+  ...units.map(({ object }) => object),
+  ...withoutNode,
+  ...runtimeOfCompiler(),
+]);
 
-function compile(source, file, flags) {
-  const object = `${tests}/${file.replace(/\.\w+$/, '.o')}`;
-  zig(['c++', '-target', target.triple, '-c', '-o', object, ...flags, source]);
-  return object;
+function objectOf(file) {
+  return `${tests}/${file.replaceAll('/', '-').replace(/\.\w+$/, '.o')}`;
 }
 
-function zig(args) {
+/** Tests ask the compiler's runtime library what the processor has, which zig's has not. */
+function runtimeOfCompiler() {
+  if (target.arch !== 'x64') return [];
+  return [execFileSync('gcc', ['-print-libgcc-file-name'], { encoding: 'utf8' }).trim()];
+}
+
+async function zig(args) {
   const env = { ...process.env, ...TOOLCHAIN_ENV, ...target.env };
-  execFileSync(ZIG, args, { cwd: ROOT, env, stdio: 'inherit' });
+  const { stderr } = await promisify(execFile)(ZIG, args, { cwd: ROOT, env, maxBuffer: 1 << 26 });
+  if (stderr !== '') console.error(stderr);
 }
