@@ -9,17 +9,17 @@ cp -r package.json tsconfig.json include src test dist examples build "$copy/"
 rm -rf "$copy/test/matrix/node_modules" "$copy/build/test-native"
 cp -rL node_modules "$copy/node_modules"
 chmod -R a+rX "$copy"
-as_nobody=()
+without_rights=()
 if [[ $(id -u) -eq 0 ]]; then
   chown -R 65534:65534 "$copy"
-  as_nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups env "HOME=$copy")
+  without_rights=(setpriv --reuid=65534 --regid=65534 --clear-groups env "HOME=$copy")
 fi
 cd "$copy" || exit 1
 status=0
 # What needs no privileges is left out: accesses to registers are trapped by a signal (registers.test.ts shows that it comes here too),
 # interrupts are eventfds, and the order of many accesses and ops is the same for each user.
 unaffected='device/(histories|edu|interrupts|trace|registers-|register-)'
-"${as_nobody[@]}" node node_modules/jest/bin/jest.js --cacheDirectory="$copy/cache" --json --outputFile=jest.json \
+"${without_rights[@]}" node node_modules/jest/bin/jest.js --cacheDirectory="$copy/cache" --json --outputFile=jest.json \
   --testPathIgnorePatterns /node_modules/ "$unaffected" --testPathPatterns test/device || status=$?
 node -e '
   const r = JSON.parse(require("node:fs").readFileSync("jest.json", "utf8"));

@@ -103,6 +103,6 @@ std::vector<Object*> objects_of(const Backing& backing);
 
 // Closes every mapping of it in every thread, then its descriptor. Not a revocation. True when this call did it. All environments
 // are notified but the `caller`'s (a subscription of service.h).
-bool object_close(Object* object, int caller = kNobody);
+bool object_close(Object* object, int caller = kNoSubscription);
 
 }  // namespace revocable

@@ -325,7 +325,7 @@ RevokeCounts take_all_mappings(Object* object, Pace pace) {
 RevokeCounts revoke_finish(Object* object, bool mine, int caller) {
   if (!mine) return await_revocation(object);
   shut_backing(object);
-  const RevokeCounts counts = take_all_mappings(object, caller == kNobody ? Pace::polite : Pace::brisk);
+  const RevokeCounts counts = take_all_mappings(object, caller == kNoSubscription ? Pace::polite : Pace::brisk);
   futex_wake_private(&object->revoke_done);
   std::vector<std::function<void(const RevokeCounts&)>> waiters;
   {
@@ -374,7 +374,7 @@ Failure suspend(Object* object, RevokeCounts* counts, bool* by_this_call) {
              [&](Mapping* mapping, const VmaReader& reader) { suspend_mapping(mapping, reader, counts); });
   counts->duration_us = now_us() - start;
   bump(g_counters.suspends);
-  announce_change(object, kNobody);
+  announce_change(object, kNoSubscription);
   return {};
 }
 
@@ -407,7 +407,7 @@ Failure resume(Object* object) {
   open_backing(object);  // first: a live object whose backing is shut is one whose device is going
   set_gate_locked(object, State::live);
   bump(g_counters.resumes);
-  announce_change(object, kNobody);
+  announce_change(object, kNoSubscription);
   return {};
 }
 
@@ -441,7 +441,7 @@ Object* settle_mapping(Mapping* mapping) {
 void finish_mapping(Mapping* mapping) {
   Object* object = settle_mapping(mapping);
   if (object == nullptr) return;
-  revoke_finish(object, true, kNobody);
+  revoke_finish(object, true, kNoSubscription);
   object_release(object);
 }
 
@@ -477,7 +477,7 @@ bool finish_handler_work() {
 void revoke_by_service_locked(Object* object) {
   ++object->references;
   service_post([object] {
-    revoke_finish(object, true, kNobody);
+    revoke_finish(object, true, kNoSubscription);
     object_release(object);
   });
 }

@@ -24,7 +24,7 @@ bool revoke_begin(Object* object);
 // Does the work when `mine`, else waits for the thread that does. Blocks; linear in mappings and present pages. Cannot fail.
 // For a closed object that was never revoked the counts are zeros.
 // All environments are notified but the `caller`'s (a subscription of service.h), which learns it from the counts.
-RevokeCounts revoke_finish(Object* object, bool mine, int caller = kNobody);
+RevokeCounts revoke_finish(Object* object, bool mine, int caller = kNoSubscription);
 
 // Calls `done` with the counts when the revoking thread has finished: at once, or on that thread. For the service thread, which
 // must not wait for a revocation that may be queued behind it.

@@ -77,7 +77,7 @@ void run(Service& s) {
     const bool soon = finish_handler_work();
     std::function<void()> job;
     while (take_job(&job)) job();
-    if (seen != announced) service_notify(kNobody);
+    if (seen != announced) service_notify(kNoSubscription);
     announced = seen;
     if (!soon) {
       for (const auto& done : barriers) done();

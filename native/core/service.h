@@ -46,10 +46,10 @@ void service_events_looked_at();
 
 // Tells all environments but one, from the calling thread. Not from a signal handler.
 void service_notify(int except);
-inline constexpr int kNobody = 0;
+inline constexpr int kNoSubscription = 0;
 
 // `notify` is called on the service thread, or in service_notify, whenever events may have been pushed. Returns an id, not
-// kNobody; after service_unsubscribe returned, it is not running and will not be called.
+// kNoSubscription; after service_unsubscribe returned, it is not running and will not be called.
 int service_subscribe(std::function<void()> notify);
 void service_unsubscribe(int id);
 

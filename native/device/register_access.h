@@ -37,9 +37,9 @@ Mapping* trapped_mapping(uintptr_t address);
 uint64_t fill_word(Fill fill);
 
 // The record of an access that did not get there: for check(), and as an event.
-void tell_of(const Target& target, bool write, EventKind kind, Cause cause);
-void tell_verdict(const Target& target, const MemoryAccess& access);
-void tell_result(const Target& target, const MemoryAccess& access, AccessResult result);
+void report_event(const Target& target, bool write, EventKind kind, Cause cause);
+void report_verdict(const Target& target, const MemoryAccess& access);
+void report_result(const Target& target, const MemoryAccess& access, AccessResult result);
 // For check() alone: the mapping lives on, as after a suspension.
 void note_gone(const Target& target);
 

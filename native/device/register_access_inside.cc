@@ -53,7 +53,7 @@ Mapping* trapped_mapping(uintptr_t address) {
 
 uint64_t fill_word(Fill fill) { return fill == Fill::ones ? ~uint64_t{0} : 0; }
 
-void tell_of(const Target& target, bool write, EventKind kind, Cause cause) {
+void report_event(const Target& target, bool write, EventKind kind, Cause cause) {
   const ReaderScope scope;
   Mapping* mapping = find_mapping(target.address);
   if (mapping == nullptr || mapping->slot != target.slot || mapping->generation != target.generation) return;
@@ -64,7 +64,7 @@ void tell_of(const Target& target, bool write, EventKind kind, Cause cause) {
   } else if (kind != EventKind::fault_protection) {
     note_raw_failure(mapping, target.address, cause);
   }
-  tell_access(mapping, target.address, write, kind, cause);
+  report_access(mapping, target.address, write, kind, cause);
 }
 
 // Where the mapping lives on, as after a suspension, nothing else would tell. Events come by the mapping's end.
@@ -76,22 +76,22 @@ void note_gone(const Target& target) {
   note_raw_failure(mapping, target.address, Cause::none);
 }
 
-void tell_verdict(const Target& target, const MemoryAccess& access) {
+void report_verdict(const Target& target, const MemoryAccess& access) {
   if (target.verdict == AccessVerdict::forbidden) {
-    tell_of(target, access.writes, EventKind::fault_protection, Cause::none);
+    report_event(target, access.writes, EventKind::fault_protection, Cause::none);
   } else if (target.verdict == AccessVerdict::refused) {
     bump(g_counters.accesses_refused);
-    tell_of(target, access.writes, EventKind::fault_refused, Cause::refused);
+    report_event(target, access.writes, EventKind::fault_refused, Cause::refused);
   }
 }
 
-void tell_result(const Target& target, const MemoryAccess& access, AccessResult result) {
+void report_result(const Target& target, const MemoryAccess& access, AccessResult result) {
   switch (result) {
     case AccessResult::answered: return;
     case AccessResult::gone: return note_gone(target);
-    case AccessResult::failed: return tell_of(target, access.writes, EventKind::fault_backing, Cause::failed);
-    case AccessResult::late: return tell_of(target, access.writes, EventKind::fault_backing, Cause::no_answer);
-    case AccessResult::self: return tell_of(target, access.writes, EventKind::fault_self, Cause::none);
+    case AccessResult::failed: return report_event(target, access.writes, EventKind::fault_backing, Cause::failed);
+    case AccessResult::late: return report_event(target, access.writes, EventKind::fault_backing, Cause::no_answer);
+    case AccessResult::self: return report_event(target, access.writes, EventKind::fault_self, Cause::none);
   }
 }
 

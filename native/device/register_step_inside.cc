@@ -264,8 +264,8 @@ Delivery redirect(const Instruction& instruction, MachineContext& machine, Reade
     moved[i].given = result == AccessResult::answered;
     if (moved[i].given) continue;
     if (moved[i].target.fill == Fill::deadly) return Delivery::deadly;
-    tell_verdict(moved[i].target, moved[i].access);
-    tell_result(moved[i].target, moved[i].access, result);
+    report_verdict(moved[i].target, moved[i].access);
+    report_result(moved[i].target, moved[i].access, result);
     moved[i].access.writes = false;
   }
   Step* step = take_step(abi::tid(), machine);
@@ -292,7 +292,7 @@ void deliver_written(const Moved& moved, const char* bytes) {
   if (target.verdict != AccessVerdict::deliver) return note_gone(target);
   char copy[kWidest];
   memcpy(copy, bytes, moved.access.width);
-  tell_result(target, moved.access, transfer(target, moved.access, true, copy));
+  report_result(target, moved.access, transfer(target, moved.access, true, copy));
 }
 
 void end_step(Step* step, MachineContext& machine) {

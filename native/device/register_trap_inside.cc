@@ -131,10 +131,10 @@ Delivery emulate(Mapping* mapping, const Instruction& instruction, MachineContex
     effect = emulation.effect(read);
   }
   apply_effect(machine, instruction, effect);
-  if (dropped) tell_of(target, instruction.access[0].writes, EventKind::fault_protection, Cause::none);
+  if (dropped) report_event(target, instruction.access[0].writes, EventKind::fault_protection, Cause::none);
   if (result == AccessResult::answered) return Delivery::complete;
-  if (!dropped) tell_verdict(target, emulation.access());
-  tell_result(target, emulation.access(), result);
+  if (!dropped) report_verdict(target, emulation.access());
+  report_result(target, emulation.access(), result);
   return Delivery::complete;
 }
 
@@ -156,8 +156,8 @@ Delivery move_vector(Mapping* mapping, const Instruction& instruction, MachineCo
   if (access.reads) load_vector(machine, instruction, bytes);
   step_over(machine, instruction);
   if (result == AccessResult::answered) return Delivery::complete;
-  tell_verdict(target, access);
-  tell_result(target, access, result);
+  report_verdict(target, access);
+  report_result(target, access, result);
   return Delivery::complete;
 }
 

@@ -186,7 +186,7 @@ Outcome lose_page(Mapping* mapping, const Fault& fault, Cause cause) {
   if (!answered && (fault.raw() || (!hide_page(mapping, page) && errno != EPERM))) return lose_object(mapping, fault, cause);
   if (answered) bump(g_counters.fills);
   count_fault(mapping, g_counters.faults_backing);
-  tell(mapping, fault, EventKind::fault_backing, cause);
+  push_fault_event(mapping, fault, EventKind::fault_backing, cause);
   return Outcome::handled;
 }
 
@@ -218,7 +218,7 @@ Outcome backing_fault(Mapping* mapping, const Fault& fault, const Diagnosis& dia
   const bool whole = scope == FaultScope::object || (scope == FaultScope::by_cause && diagnosis.cause == Cause::unknown);
   if (!whole) return lose_page(mapping, fault, diagnosis.cause);
   const Outcome outcome = lose_object(mapping, fault, diagnosis.cause);
-  if (outcome == Outcome::handled) tell(mapping, fault, EventKind::fault_backing, diagnosis.cause);
+  if (outcome == Outcome::handled) push_fault_event(mapping, fault, EventKind::fault_backing, diagnosis.cause);
   return outcome;
 }
 

@@ -27,12 +27,12 @@ struct Fault {
 };
 
 // The event, and a notice to the environments.
-void tell(const Mapping* mapping, const Fault& fault, EventKind kind, Cause cause);
+void push_fault_event(const Mapping* mapping, const Fault& fault, EventKind kind, Cause cause);
 // A fault that found nothing to do. Foreign after too many in a row. Under the claim.
 Outcome futile(Mapping* mapping);
 // One that changed something. `kind`: its counter.
 void count_fault(Mapping* mapping, std::atomic<uint64_t>& kind);
-// Counts and tells an access that did not reach what is behind a live mapping. In a reader's scope.
-void tell_access(Mapping* mapping, uintptr_t address, bool write, EventKind kind, Cause cause);
+// Counts and announces an access that did not reach what is behind a live mapping. In a reader's scope.
+void report_access(Mapping* mapping, uintptr_t address, bool write, EventKind kind, Cause cause);
 
 }  // namespace revocable

@@ -12,7 +12,7 @@ namespace revocable {
 // before another one's fill use it up one by one, and every fill resets it.
 constexpr uint32_t kFutileLimit = 4096;
 
-void tell(const Mapping* mapping, const Fault& fault, EventKind kind, Cause cause) {
+void push_fault_event(const Mapping* mapping, const Fault& fault, EventKind kind, Cause cause) {
   Event event;
   event.kind = kind;
   event.cause = cause;
@@ -36,9 +36,9 @@ void count_fault(Mapping* mapping, std::atomic<uint64_t>& kind) {
   bump(kind);
 }
 
-void tell_access(Mapping* mapping, uintptr_t address, bool write, EventKind kind, Cause cause) {
+void report_access(Mapping* mapping, uintptr_t address, bool write, EventKind kind, Cause cause) {
   count_fault(mapping, kind == EventKind::fault_protection ? g_counters.faults_protection : g_counters.faults_backing);
-  tell(mapping, {address, SIGSEGV, SEGV_ACCERR, write, nullptr}, kind, cause);
+  push_fault_event(mapping, {address, SIGSEGV, SEGV_ACCERR, write, nullptr}, kind, cause);
 }
 
 }  // namespace revocable

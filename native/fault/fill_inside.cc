@@ -224,7 +224,7 @@ Outcome plug(Mapping* mapping, const Fault& fault, std::atomic<uint64_t>& kind) 
   if (plugged == Plugged::not_at_all) return Outcome::foreign;
   if (plugged == Plugged::before) return futile(mapping);
   bump(g_counters.fills);
-  if (!mapping->announced) tell(mapping, fault, EventKind::fault_revoked, Cause::none);
+  if (!mapping->announced) push_fault_event(mapping, fault, EventKind::fault_revoked, Cause::none);
   mapping->announced = true;
   count_fault(mapping, kind);
   return Outcome::handled;

@@ -67,15 +67,18 @@ bool displaced(int signal) {
 
 Failure repair() {
   Failure failure;
-  bool any = false;
+  bool repaired = false;
   const StepHandler* steps = g_step_handler.load();
   for (const int signal : {SIGBUS, SIGSEGV, SIGTRAP}) {
     if ((signal == SIGTRAP && (steps == nullptr || !steps->in_place())) || !displaced(signal)) continue;
-    any = true;
-    bump(g_counters.displacements);
-    failure = install(signal);
+    if (const Failure failed = install(signal)) {
+      failure = failed;
+      continue;
+    }
+    repaired = true;
+    bump(g_counters.displacements);  // only now: a caller that sees the count relies on the handler
   }
-  if (any) {
+  if (repaired) {
     Event event;
     event.kind = EventKind::displaced;
     push_event(event);

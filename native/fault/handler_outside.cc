@@ -38,7 +38,7 @@ void lose_page_of_device(Mapping* mapping, size_t page, Cause cause, uintptr_t a
   mark_lost(mapping, page, cause);
   publish_state(mapping, State::live);
   count_fault(mapping, g_counters.faults_backing);
-  tell(mapping, fault, EventKind::fault_backing, cause);
+  push_fault_event(mapping, fault, EventKind::fault_backing, cause);
   // Not the fill: a checked copy ends at this page, and system calls fail on it.
   if (!hide_page(mapping, page)) lose_object(mapping, fault, cause);
 }

@@ -60,7 +60,7 @@ bool stray(Mapping* mapping, size_t page, const Fault& fault, bool readable_page
   mapping->strayed_at.store(static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec),
                             std::memory_order_relaxed);
   leave_work(mapping);
-  tell(mapping, fault, kind, Cause::none);
+  push_fault_event(mapping, fault, kind, Cause::none);
   return true;
 }
 

@@ -98,12 +98,12 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
     const left = (): void => this.#left(device);
     device.signal.addEventListener('abort', left, { once: true });
     this.#unsubscribe.set(device, () => device.signal.removeEventListener('abort', left));
-    return this.#tell('add', device);
+    return this.#announce('add', device);
   }
 
   /** Tells that something about a device is different. */
   change(device: DeviceBase | string): HotplugEvent {
-    return this.#tell('change', this.#find(device));
+    return this.#announce('change', this.#find(device));
   }
 
   /**
@@ -193,10 +193,10 @@ export class Bus extends EventEmitter<BusEvents> implements AsyncIterable<Hotplu
     this.#devices.delete(device.name);
     this.#unsubscribe.get(device)!();
     this.#unsubscribe.delete(device);
-    this.#tell('remove', device);
+    this.#announce('remove', device);
   }
 
-  #tell(action: HotplugAction, device: DeviceBase): HotplugEvent {
+  #announce(action: HotplugAction, device: DeviceBase): HotplugEvent {
     const event: HotplugEvent = {
       ACTION: action,
       DEVPATH: `/devices/${this.subsystem}/${device.name}`,

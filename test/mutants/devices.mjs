@@ -405,8 +405,8 @@ export const DEVICES = [
     changes: [
       [
         'native/device/register_access_inside.cc',
-        '    note_raw_failure(mapping, target.address, cause);\n  }\n  tell_access',
-        '  }\n  tell_access',
+        '    note_raw_failure(mapping, target.address, cause);\n  }\n  report_access',
+        '  }\n  report_access',
       ],
     ],
     tests: [{ jest: 'test/device/registers.test.ts' }],

@@ -1,6 +1,7 @@
 // A9: a SIGBUS or SIGSEGV that is not ours behaves exactly as if the library were not loaded. So each scenario runs twice, in a
 // child without the library and in one with it, and everything that can be seen must be the same.
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -9,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -351,6 +353,37 @@ TEST("A9 twenty displacements by two handlers in turn keep the right one chained
     *reinterpret_cast<volatile char*>(g_target) = 1;
     CHECK_EQ(g_original_calls.load(), 1);
     CHECK_EQ(g_newcomer_calls.load(), 0);
+  }));
+}
+
+TEST("A9 a displacement is counted when the handler is back in place, not before") {
+  if (check::kTsan) check::skip("the sanitizer answers sigaction from a table of its own, without a lock");
+  CHECK_EXITED(check::run_in_child([] {
+    start_library();
+    struct sigaction ours {};
+    sigaction(SIGSEGV, nullptr, &ours);
+    constexpr uint64_t kRounds = 2'000;
+    const uint64_t before = g_counters.displacements.load();
+    std::atomic<uint64_t> seen{before};
+    std::atomic<int> missing{0};
+    Threads threads;
+    threads.add([&] {
+      while (seen.load() != before + kRounds) {
+        const uint64_t now = g_counters.displacements.load();
+        if (now == seen.load()) continue;
+        struct sigaction found {};
+        sigaction(SIGSEGV, nullptr, &found);
+        if (found.sa_sigaction != ours.sa_sigaction) ++missing;
+        seen.store(now);
+      }
+    });
+    for (uint64_t round = 1; round <= kRounds; ++round) {
+      signal(SIGSEGV, SIG_DFL);
+      handlers_check();
+      while (seen.load() != before + round) sched_yield();
+    }
+    threads.join();
+    CHECK_EQ(missing.load(), 0);
   }));
 }
 

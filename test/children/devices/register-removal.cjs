@@ -179,7 +179,7 @@ async function storm({ model, how, fill, round, random, words, workers, steps })
     if (model === 'spawned' && ['close', 'suspend', 'revokeSync'].includes(how)) await file.ioctl(0);
   };
   // Of a spawned device that has been unplugged the thread has ended: there this says that it did not go on after unplug() had returned.
-  const nobodyCalls = async (what) => {
+  const noThreadCalls = async (what) => {
     await settle();
     const last = observed();
     await makeSome();
@@ -187,15 +187,15 @@ async function storm({ model, how, fill, round, random, words, workers, steps })
   };
   await makeSome();
   steps.push(words[STEPS + 1], words[STEPS + 2]);
-  await takeAway(how, { device, mappings, round, observed, makeSome, nobodyCalls });
-  await nobodyCalls('after it was gone');
+  await takeAway(how, { device, mappings, round, observed, makeSome, noThreadCalls });
+  await noThreadCalls('after it was gone');
   Atomics.store(words, STOP, 1);
   const values = (await Promise.all(answers)).flatMap(([seen]) => seen);
   await device.unplug();
   return values;
 }
 
-async function takeAway(how, { device, mappings, round, observed, makeSome, nobodyCalls }) {
+async function takeAway(how, { device, mappings, round, observed, makeSome, noThreadCalls }) {
   const { object } = device.region(0);
   switch (how) {
     case 'unplug':
@@ -211,7 +211,7 @@ async function takeAway(how, { device, mappings, round, observed, makeSome, nobo
     case 'suspend':
       for (let i = 0; i < 5; i++) {
         await object.suspend();
-        await nobodyCalls('while suspended');
+        await noThreadCalls('while suspended');
         const suspended = observed();
         await object.resume();
         await makeSome();
