@@ -3,7 +3,7 @@
 
 const layer = (name, comment, from, to) => ({ name, comment, severity: 'error', from: { path: from }, to: { path: to } });
 
-const FOUNDATION = '^src/(arguments|brands|diagnostics|errors|stats)[.]ts$';
+const FOUNDATION = '^src/(arguments|brands|diagnostics|errors|os-constants|stats)[.]ts$';
 
 module.exports = {
   forbidden: [
@@ -17,7 +17,7 @@ module.exports = {
       'foundation',
       'errors, arguments and their like know native code only',
       FOUNDATION,
-      '^src/(thread|memory|device|bench|index)',
+      '^src/(thread|memory|device|bench|addon|index)',
     ),
     layer('thread', 'src/thread knows the foundation and native code', '^src/thread/', '^src/(memory|device|bench|index)'),
     layer('memory', 'src/memory reaches devices through backing-provider.ts only', '^src/memory/', '^src/(device|bench|index)'),
@@ -47,7 +47,7 @@ module.exports = {
       comment: 'The library has no dependencies but Node',
       severity: 'error',
       from: { path: '^src/' },
-      to: { dependencyTypesNot: ['core', 'local', 'type-only'], pathNot: '^src/' },
+      to: { dependencyTypesNot: ['core', 'local', 'type-only'], pathNot: '^src/|/prebuilds/.*[.]node$' },
     },
   ],
   options: { tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' } },

@@ -1,6 +1,7 @@
 // Fails, with every reason, where the checkout is not what a release must be: `release-check.mjs [tag]`.
-import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 
 const read = (path) => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8');
 const { name, version, repository, dependencies = {}, scripts } = JSON.parse(read('package.json'));
@@ -19,13 +20,18 @@ const conditions = [
   ],
   ['nothing is uncommitted', git('status', '--porcelain') === ''],
   [`the tag is v${version}`, tag === undefined || tag === `v${version}`],
-  ['the binaries are built', existsSync(new URL('../prebuilds', import.meta.url))],
+  ['the binaries are those of these sources, and users can load them (npm run prebuild)', binariesAreRight()],
 ];
 
 const unmet = conditions.filter(([, holds]) => !holds);
 for (const [condition] of unmet) console.error(`not so: ${condition}`);
 console.log(`${name} ${version}: ${conditions.length - unmet.length} passed, ${unmet.length} failed`);
 process.exitCode = unmet.length === 0 ? 0 : 1;
+
+function binariesAreRight() {
+  const check = fileURLToPath(new URL('prebuilds/check.mjs', import.meta.url));
+  return spawnSync(process.execPath, [check], { stdio: ['ignore', 'ignore', 'inherit'] }).status === 0;
+}
 
 function escape(text) {
   return text.replace(/[.+-]/g, '\\$&');

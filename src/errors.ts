@@ -1,6 +1,6 @@
 /** Every error the library throws, and how the errors of system calls get Node's shape. */
-import { constants as osConstants } from 'node:os';
 import { getSystemErrorMap, inspect } from 'node:util';
+import { osConstants } from './os-constants.js';
 import type { Failure } from './native/functions.js';
 
 /** Where an access failed. */

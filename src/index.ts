@@ -29,5 +29,7 @@ export type { BackingFaultCause, DeviceFaultCause } from './errors.js';
 
 export * from './device/index.js';
 
+export type { AddonLoadCode, AddonLoadError } from './native/addon-error.js';
+
 export { stats } from './stats.js';
 export type { Stats } from './stats.js';

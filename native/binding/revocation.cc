@@ -23,6 +23,7 @@ void encode_report(const RevokeCounts& counts, double* numbers) {
 Napi::Value report_of(Napi::Env env, const std::optional<RevokeCounts>& counts) {
   if (!counts) return env.Null();
   Napi::Float64Array numbers = Napi::Float64Array::New(env, report_at::size);
+  if (numbers.Data() == nullptr) return env.Null();  // the worker is being terminated: V8 makes no arrays any more
   encode_report(*counts, numbers.Data());
   return numbers;
 }

@@ -10,11 +10,13 @@
 
 namespace revocable {
 
+#if defined(__x86_64__)
 // The child of a fork has one thread: release what the others held.
 static void free_after_fork() {
   port_after_fork();
   trace_after_fork();
 }
+#endif
 
 bool register_trap_reserve() {
 #if defined(__x86_64__)

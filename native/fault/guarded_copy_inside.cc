@@ -1,5 +1,7 @@
 #include "fault/guarded_copy.h"
 
+#include "base/processor.h"
+
 // Labels revocable_*_begin/_end enclose instructions that may fault; _pad is where they land. The handler puts pad_argument of
 // the fault into a register (rdx, x4: resume_at in machine_context.h), which the pads of the copy store away.
 
@@ -372,7 +374,7 @@ uintptr_t x86_landing_pad(uintptr_t pc) {
 
 void guarded_copy_reserve() {
 #if defined(__x86_64__)
-  revocable_copy_is_wide = __builtin_cpu_supports("avx") != 0;
+  revocable_copy_is_wide = has_avx();
 #endif
 }
 

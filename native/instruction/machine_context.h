@@ -76,7 +76,8 @@ class MachineContext {
   // WnR, bit 6 of the syndrome of a data abort, in the record the kernel adds to the frame (asm/sigcontext.h).
   bool is_write() const {
     constexpr uint32_t kEsrMagic = 0x45535201;
-    const uint8_t* record = context_->uc_mcontext.__reserved;
+    // Bytes in glibc, long doubles in musl.
+    const uint8_t* record = reinterpret_cast<const uint8_t*>(context_->uc_mcontext.__reserved);
     for (;;) {
       const uint32_t magic = reinterpret_cast<const uint32_t*>(record)[0];
       const uint32_t size = reinterpret_cast<const uint32_t*>(record)[1];

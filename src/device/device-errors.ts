@@ -1,6 +1,6 @@
 /** What ops throw, and the errors that their callers get for it. Anything can be thrown, also what throws when it is looked at. */
-import { constants as osConstants } from 'node:os';
 import { types } from 'node:util';
+import { osConstants } from '../os-constants.js';
 import { requiredString } from '../arguments.js';
 import { DeviceOpError, errnoName, invalidValue, systemError, textOf } from '../errors.js';
 import type { Failure } from '../native/functions.js';

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { closeSync } from 'node:fs';
-import { constants as osConstants } from 'node:os';
 import { inspect } from 'node:util';
+import { osConstants } from '../os-constants.js';
 import { abortSignal, asBytes, bytesView, integer, oneOf, options as checkOptions } from '../arguments.js';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, outOfRange, shortened, systemError } from '../errors.js';

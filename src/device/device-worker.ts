@@ -1,18 +1,17 @@
 /** The worker of a spawned device: loads the model, and answers for its device until that is removed. */
-import { parentPort, workerData } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
 import { Device } from './device.js';
 import { describeError, tagged, type Notice, type Request, type SpawnData } from './worker-messages.js';
 import type { DeviceOptions } from './device-ops.js';
 
-const port = parentPort!;
+let port: MessagePort;
 const cancels = new Map<number, AbortController>();
 
 function say(notice: Notice): void {
   port.postMessage(tagged(notice));
 }
 
-async function load(): Promise<DeviceOptions> {
-  const { model, data } = workerData as SpawnData;
+async function load({ model, data }: SpawnData): Promise<DeviceOptions> {
   const module = (await import(model)) as { default?: unknown };
   // A CommonJS module compiled from an ES module has its default export one deeper.
   const found = module.default as { default?: unknown } | undefined;
@@ -59,8 +58,8 @@ function hear(device: Device, request: Request): void {
   }
 }
 
-async function main(): Promise<void> {
-  const device = new Device(await load());
+async function serve(data: SpawnData): Promise<void> {
+  const device = new Device(await load(data));
   device._clients.add({
     raise: (vector) => say({ type: 'interrupt', vector }),
     notify: () => say({ type: 'notify' }),
@@ -80,11 +79,16 @@ async function main(): Promise<void> {
   });
 }
 
-// It ends the worker, and Device.spawn rejects with it. Handlers of the model's own would keep both waiting.
-main().catch((error: unknown) => {
-  process.removeAllListeners('uncaughtException');
-  process.setUncaughtExceptionCaptureCallback(null);
-  queueMicrotask(() => {
-    throw error;
+/** What the thread does that Device.spawn has started. */
+export function runDeviceWorker(): void {
+  const threads = process.getBuiltinModule('node:worker_threads');
+  port = threads.parentPort!;
+  // It ends the worker, and Device.spawn rejects with it. Handlers of the model's own would keep both waiting.
+  serve(threads.workerData as SpawnData).catch((error: unknown) => {
+    process.removeAllListeners('uncaughtException');
+    process.setUncaughtExceptionCaptureCallback(null);
+    queueMicrotask(() => {
+      throw error;
+    });
   });
-});
+}

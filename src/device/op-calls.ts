@@ -1,5 +1,5 @@
 /** Calls of a device's ops: counted, and with one kind of error for whatever an op throws. */
-import { constants as osConstants } from 'node:os';
+import { osConstants } from '../os-constants.js';
 import { answerText, DeviceOpError, systemError } from '../errors.js';
 import { bareMessage, hasCode, isA, isSystemError, syscallOf } from './device-errors.js';
 import type { DeviceOps } from './device-ops.js';

@@ -1,5 +1,5 @@
 /** The open files of a device, also those of other threads, and the mappings that they made. */
-import { constants as osConstants } from 'node:os';
+import { osConstants } from '../os-constants.js';
 import { DeviceOpError, systemError } from '../errors.js';
 import { native } from '../native/load.js';
 import type { FileBackend } from './device-file.js';

@@ -1,11 +1,13 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { integer, options as checkOptions } from '../arguments.js';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { DeviceOpError, invalidType, invalidValue, MappingClosedError } from '../errors.js';
 import { prepare } from '../thread/wakeups.js';
 import { MemoryObject } from '../memory/memory-object.js';
+import { AddonLoadError } from '../native/addon-error.js';
 import { native } from '../native/load.js';
 import { callElsewhere } from './remote-calls.js';
 import { DeviceBase } from './device-base.js';
@@ -85,7 +87,8 @@ export class SpawnedDevice extends DeviceBase {
       throw invalidType('model', 'of type string or an instance of URL', model);
     prepare();
     const workerData: SpawnData = { model: model instanceof URL ? model.href : pathToFileURL(model).href, data };
-    const worker = cloning('options.data', data, () => new Worker(join(__dirname, 'device-worker.js'), { workerData }));
+    const { Worker } = process.getBuiltinModule('node:worker_threads');
+    const worker = cloning('options.data', data, () => new Worker(workerProgram(), { workerData }));
     return deviceIn(worker, workerData.model, (ready) => SpawnedDevice.#of(worker, ready));
   }
 
@@ -322,6 +325,14 @@ async function deviceIn(
 function asError(device: string, error: unknown): Error {
   if (isError(error)) return error;
   return new DeviceOpError(device, 'worker', messageOf(error), 'ERR_DEVICE_OP_FAILED', error);
+}
+
+/** Beside this file, but for a bundler that has moved only this one. */
+function workerProgram(): string {
+  const path = join(__dirname, 'device-worker.js');
+  if (existsSync(path)) return path;
+  const remedy = 'Device.spawn() needs a file of the package, so leave revocable-mmap out of the bundle (docs/how-to/bundle.md)';
+  throw new AddonLoadError('ERR_ADDON_MISSING', `${path} is not there: ${remedy}`);
 }
 
 /** Makes a call that clones the user's value. Where it cannot be cloned, Node's error has a number for its code, or is of a getter's. */

@@ -1,6 +1,6 @@
-import { writeFile } from 'node:fs/promises';
+import { promises } from 'node:fs';
 import { inspect } from 'node:util';
-import { constants as osConstants } from 'node:os';
+import { osConstants } from '../os-constants.js';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, systemError } from '../errors.js';
 import { lookWhenRung } from '../thread/wakeups.js';
@@ -145,7 +145,7 @@ export class Trace implements AsyncIterable<DeviceAccess>, Disposable {
       throw invalidType('path', 'of type string or an instance of URL', path);
     const text = this.#text(new LineWriter(options));
     try {
-      await writeFile(path, text);
+      await promises.writeFile(path, text);
     } finally {
       this.#close();
     }

@@ -1,6 +1,6 @@
 /** The state of a mapping as accesses find it, and the error of an access that failed. */
 import { EventEmitter } from 'node:events';
-import { constants as osConstants } from 'node:os';
+import { osConstants } from '../os-constants.js';
 import { integer, multipleOf } from '../arguments.js';
 import { branded, requireConstruct } from '../brands.js';
 import {

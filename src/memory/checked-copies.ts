@@ -1,5 +1,5 @@
 /** Checked copies: each throws where it failed, and says how many bytes it has copied. */
-import { constants as osConstants } from 'node:os';
+import { osConstants } from '../os-constants.js';
 import { asBytes, bytesView, integer } from '../arguments.js';
 import { branded } from '../brands.js';
 import { outOfRange, ReadOnlyMappingError, shortened, systemError } from '../errors.js';

@@ -1,5 +1,5 @@
 /** Waiting for a futex word of a mapping: the part above `native/core/wait_list.h`. */
-import { constants as osConstants } from 'node:os';
+import { osConstants } from '../os-constants.js';
 import { abortSignal, integer, multipleOf, options as checkOptions } from '../arguments.js';
 import { outOfRange, invalidType, systemError } from '../errors.js';
 import { completionOf, unwrap } from '../thread/wakeups.js';

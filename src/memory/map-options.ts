@@ -1,5 +1,5 @@
 /** How a memory object is mapped: options, their validation, and the addresses. */
-import { constants as osConstants } from 'node:os';
+import { osConstants } from '../os-constants.js';
 import { boolean, integer, multipleOf, oneOf } from '../arguments.js';
 import { invalidValue, outOfRange, RawRegistersError } from '../errors.js';
 import { FILLS } from '../native/enums.js';

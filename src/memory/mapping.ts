@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { constants as osConstants } from 'node:os';
+import { osConstants } from '../os-constants.js';
 import { integer, isSharedBuffer, multipleOf, oneOf, requiredObject } from '../arguments.js';
 import { branded, CONSTRUCT } from '../brands.js';
 import { publish } from '../diagnostics.js';

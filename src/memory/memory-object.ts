@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
-import { constants as osConstants } from 'node:os';
 import { inspect } from 'node:util';
+import { osConstants } from '../os-constants.js';
 import { boolean, integer, memoryName, multipleOf, options as checkOptions, requiredObject, string } from '../arguments.js';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { publish } from '../diagnostics.js';

@@ -1,7 +1,7 @@
 /** How a memory object is made: options, and their validation. */
 import { readFileSync } from 'node:fs';
-import { constants as osConstants } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { osConstants } from '../os-constants.js';
 import { asBytes, bytesView, oneOf } from '../arguments.js';
 import { invalidType, invalidValue, outOfRange, systemError } from '../errors.js';
 import { SCOPES, SEALS } from '../native/enums.js';

@@ -1,7 +1,6 @@
 /**
  * The meeting point of native code and this thread's event loop: promises of work done on other threads, and events.
  */
-import { isMainThread } from 'node:worker_threads';
 import { systemError } from '../errors.js';
 import { allKnown, knownMappings, knownObject } from './identities.js';
 import { CAUSES, EVENT_KINDS } from '../native/enums.js';
@@ -36,7 +35,7 @@ export function prepare(): void {
   onceInThread('listen', () => {
     // Faults in the last turn of a program: nothing else would wake the loop again.
     process.on('beforeExit', drain);
-    if (isMainThread) watchSignalListeners();
+    if (process.getBuiltinModule('node:worker_threads').isMainThread) watchSignalListeners();
   });
   prepared = true;
 }

@@ -140,8 +140,20 @@ int run_in_child(const std::function<void()>& body, int seconds) {
   return status;
 }
 
+// sigabbrev_np(3) is in no C library but glibc 2.32.
+std::string signal_name(int signal) {
+  switch (signal) {
+    case SIGABRT: return "SIGABRT";
+    case SIGBUS: return "SIGBUS";
+    case SIGKILL: return "SIGKILL";
+    case SIGSEGV: return "SIGSEGV";
+    case SIGTRAP: return "SIGTRAP";
+    default: return "signal " + std::to_string(signal);
+  }
+}
+
 std::string describe(int status) {
-  if (WIFSIGNALED(status)) return "died of SIG" + std::string(sigabbrev_np(WTERMSIG(status)));
+  if (WIFSIGNALED(status)) return "died of " + signal_name(WTERMSIG(status));
   return "exited with " + std::to_string(WEXITSTATUS(status));
 }
 
@@ -151,7 +163,7 @@ bool report_exited(int status, const char* file, int line) {
 
 bool report_died(int status, int signal, const char* file, int line) {
   return report(WIFSIGNALED(status) && WTERMSIG(status) == signal, file, line,
-                "the child " + describe(status) + ", not of SIG" + sigabbrev_np(signal));
+                "the child " + describe(status) + ", not of " + signal_name(signal));
 }
 
 bool eventually(const std::function<bool()>& condition) {

@@ -71,6 +71,9 @@ bool report_equal(const A& a, const B& b, const char* what, const char* file, in
   return report(false, file, line, std::string(what) + ": " + text(a) + " is not " + text(b));
 }
 
+// For messages: "SIGBUS".
+std::string signal_name(int signal);
+
 bool report_exited(int wait_status, const char* file, int line);  // with 0
 bool report_died(int wait_status, int signal, const char* file, int line);
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "base/processor.h"
 #include "fault/guarded_copy.h"
 #include "fixture.h"
 #include "stepping.h"
@@ -264,3 +265,7 @@ TEST("A4 a guarded copy or access that meets memory of no mapping says so, as a 
   CHECK(fault.any && fault.write);
   CHECK_EQ(value, uint64_t{5});
 }
+
+#if defined(__x86_64__)
+TEST("A4 wide copies are used where the compiler, too, finds AVX") { CHECK_EQ(has_avx(), __builtin_cpu_supports("avx") != 0); }
+#endif

@@ -154,7 +154,7 @@ void compare(int signal, Shape shape, int flags, Trigger trigger) {
   static const char* const kTriggers[] = {"fault", "kill", "sigqueue", "raise", "kill while blocked"};
   const bool good = status[0] == status[1] && same(seen[0], seen[1]);
   check::report(good, __FILE__, __LINE__,
-                std::string("SIG") + sigabbrev_np(signal) + " by " + kTriggers[static_cast<int>(trigger)] + " over " +
+                check::signal_name(signal) + " by " + kTriggers[static_cast<int>(trigger)] + " over " +
                     kShapes[static_cast<int>(shape)] + " with flags " + std::to_string(static_cast<unsigned>(flags)) +
                     "\n        without the library " + summary(status[0], seen[0]) + "\n        with it             " +
                     summary(status[1], seen[1]));

@@ -17,7 +17,7 @@ const SAFE = [
   ...['fcntl', 'fstat', 'fstatfs', 'ioctl', 'pwrite', 'write'],
   ...['clock_gettime', 'getpid', 'pthread_sigmask', 'sigaction'],
   ...['sigaddset', 'sigandset', 'sigdelset', 'sigemptyset', 'sigfillset', 'sigorset'],
-  ...['memcmp', 'memcpy', 'memmove', 'memset', '__cpu_model', '__popcountdi2'],
+  ...['memcmp', 'memcpy', 'memmove', 'memset', 'bcmp', '__popcountdi2'],
   ...['__errno_location', '__stack_chk_fail', '_GLOBAL_OFFSET_TABLE_'],
 ];
 

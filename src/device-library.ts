@@ -1,0 +1,3 @@
+/** Devices, as one file, which is loaded when a program first uses one (`scripts/bundle.mjs`). */
+export * as index from './device/index.js';
+export { runDeviceWorker } from './device/device-worker.js';
