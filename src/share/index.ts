@@ -1,0 +1,14 @@
+/**
+ * Memory and devices between processes, by the vfio-user protocol.
+ *
+ * @packageDocumentation
+ */
+export { serveMemory } from './served-memory.js';
+export { connectMemory } from './connect-memory.js';
+export { list } from './list.js';
+export type { ListedServer } from './list.js';
+export { Server } from './server.js';
+export type { ServerEvents, ShareReport } from './server.js';
+export type { ConnectOptions, Peer, ShareOptions } from './share-options.js';
+export { ShareError } from '../errors.js';
+export type { ShareErrorCode } from '../errors.js';
