@@ -1,4 +1,5 @@
 // Unix sockets, eventfds that wait, and what a socket's end revokes. What arrives is for src/share/ to understand.
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -184,6 +185,13 @@ Napi::Value eventfd_take(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(count));
 }
 
+// eventfdSignalShared(fd): of another process, which could have filled it, or made it wait
+void eventfd_signal_shared(const Napi::CallbackInfo& info) {
+  const int fd = info[0].As<Napi::Number>().Int32Value();
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags >= 0 && ((flags & O_NONBLOCK) != 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0)) eventfd_write(fd, 1);
+}
+
 // socketDescriptor(id): its descriptor, for sending
 Napi::Value socket_descriptor(const Napi::CallbackInfo& info) {
   const SocketSet::Entry* entry = entry_of(info);
@@ -227,6 +235,7 @@ void export_sockets(Napi::Env env, Napi::Object exports) {
   exports["socketRevokeNow"] = Napi::Function::New(env, socket_revoke_now, "socketRevokeNow");
   exports["eventfdWatched"] = Napi::Function::New(env, eventfd_watched, "eventfdWatched");
   exports["eventfdTake"] = Napi::Function::New(env, eventfd_take, "eventfdTake");
+  exports["eventfdSignalShared"] = Napi::Function::New(env, eventfd_signal_shared, "eventfdSignalShared");
   exports["socketDescriptor"] = Napi::Function::New(env, socket_descriptor, "socketDescriptor");
   exports["closeDescriptor"] = Napi::Function::New(env, close_descriptor, "closeDescriptor");
   exports["objectDescriptor"] = Napi::Function::New(env, object_descriptor_js, "objectDescriptor");

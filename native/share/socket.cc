@@ -185,6 +185,7 @@ Failure socket_receive(int fd, void* into, size_t bytes, Received* received) {
 }
 
 Failure socket_send(int fd, const void* from, size_t bytes, const int* descriptors, size_t count, size_t* sent) {
+  if (count > kMostDescriptors) return {EINVAL, "sendmsg"};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMostDescriptors)] = {};
   iovec part{const_cast<void*>(from), bytes};
   msghdr message{};

@@ -36,6 +36,8 @@ export interface SocketFunctions {
   eventfdWatched(): number | Failure;
   /** How often it has been signalled since the last time. */
   eventfdTake(id: number): number;
+  /** Signals one of another process, without ever waiting for room in it. */
+  eventfdSignalShared(fd: number): void;
   /** The descriptor itself, for sending. */
   socketDescriptor(id: number): number;
   /** Closes what was received, or opened by {@link objectDescriptor}; nothing else. */

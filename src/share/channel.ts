@@ -69,7 +69,8 @@ export class Channel {
     this.#out.push({ bytes, descriptors, sent });
     this.#waiting += bytes.byteLength;
     this.#write();
-    if (this.#waiting > MOST_WAITING) this.#end(new ShareError('ERR_SHARE_PROTOCOL', this.path, 'the peer does not read what it is sent'));
+    if (this.#waiting > MOST_WAITING)
+      this.#end(new ShareError('ERR_SHARE_PROTOCOL', this.path, 'the peer does not read what it is sent'));
   }
 
   /** Blocks until all has been sent, or so many milliseconds have passed. True if all has. */
@@ -149,7 +150,9 @@ export class Channel {
     const descriptors = Array.from(received.subarray(RECEIVED.size, RECEIVED.size + received[RECEIVED.count]));
     if (result === 0) {
       closeAll(descriptors);
-      const cut = this.#reader.partial ? new ShareError('ERR_SHARE_PROTOCOL', this.path, 'the peer ended within a message') : undefined;
+      const cut = this.#reader.partial
+        ? new ShareError('ERR_SHARE_PROTOCOL', this.path, 'the peer ended within a message')
+        : undefined;
       return this.#end(cut);
     }
     const discarded = received[RECEIVED.discarded] !== 0;

@@ -3,7 +3,14 @@ import { MemoryObject } from '../memory/memory-object.js';
 import { closeAll } from './channel.js';
 import { Connection, decoded } from './connection.js';
 import { checkConnectOptions, toSocketPath, type ConnectOptions } from './share-options.js';
-import { DEVICE_INFO_BYTES, decodeRegionInfo, encodeDeviceInfo, encodeRegionInfo, REGION_FLAGS, type RegionInfo } from './wire.js';
+import {
+  DEVICE_INFO_BYTES,
+  decodeRegionInfo,
+  encodeDeviceInfo,
+  encodeRegionInfo,
+  REGION_FLAGS,
+  type RegionInfo,
+} from './wire.js';
 
 /** Ends the connection of memory that is not used any more. */
 const collected = new FinalizationRegistry((connection: Connection) => connection.close());
@@ -47,7 +54,11 @@ async function receive(connection: Connection, signal: AbortSignal | undefined):
   const asked = encodeRegionInfo({ index: 0, flags: 0, size: 0, offset: 0 });
   const { body, descriptors } = await connection.call('regionInfo', asked, undefined, signal);
   try {
-    return objectOf(connection, decoded(path, () => decodeRegionInfo(body)), descriptors);
+    return objectOf(
+      connection,
+      decoded(path, () => decodeRegionInfo(body)),
+      descriptors,
+    );
   } finally {
     closeAll(descriptors);
   }

@@ -118,7 +118,11 @@ export class Connection {
   /** {@link call}, in this call: blocks until the reply has come. */
   callNow(command: CommandName, body: Uint8Array): Uint8Array {
     if (this.#over !== undefined) throw this.#over;
-    if (this.isServedHere) throw systemError({ errno: -osConstants.errno.EDEADLK, syscall: `vfio-user ${command}` }, { hint: 'this thread serves it' });
+    if (this.isServedHere)
+      throw systemError(
+        { errno: -osConstants.errno.EDEADLK, syscall: `vfio-user ${command}` },
+        { hint: 'this thread serves it' },
+      );
     const id = this.#freeId();
     let settled: { reply: Reply } | { error: unknown } | undefined;
     this.#pending.set(id, { resolve: (reply) => (settled = { reply }), reject: (error) => (settled = { error }), command });
@@ -142,10 +146,21 @@ export class Connection {
     return outcome.reply.body;
   }
 
+  /** @throws ShareError once it has ended. */
+  throwIfOver(): void {
+    if (this.#over !== undefined) throw this.#over;
+  }
+
   /** These objects are revoked when the server ends the connection or dies, whatever this thread does then. */
   revokes(objects: readonly MemoryObject[]): void {
+    this.throwIfOver();
     for (const object of objects) object._ownerGone ??= goneError(this.path);
-    unwrap(native.socketRevokes(this.id, Float64Array.from(objects, (object) => object._id)));
+    unwrap(
+      native.socketRevokes(
+        this.id,
+        Float64Array.from(objects, (object) => object._id),
+      ),
+    );
   }
 
   close(): void {
@@ -232,7 +247,11 @@ export function decoded<T>(path: string, decode: () => T): T {
 }
 
 export function goneError(path: string): ShareError {
-  return new ShareError('ERR_SHARE_DISCONNECTED', path, 'the server has ended the connection, or has died: what it shared is gone');
+  return new ShareError(
+    'ERR_SHARE_DISCONNECTED',
+    path,
+    'the server has ended the connection, or has died: what it shared is gone',
+  );
 }
 
 function timeoutError(path: string, command: string, timeout: number): ShareError {

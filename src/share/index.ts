@@ -5,10 +5,12 @@
  */
 export { serveMemory } from './served-memory.js';
 export { connectMemory } from './connect-memory.js';
+export { serve } from './served-device.js';
+export { connect, ConnectedDevice } from './connected-device.js';
 export { list } from './list.js';
 export type { ListedServer } from './list.js';
 export { Server } from './server.js';
 export type { ServerEvents, ShareReport } from './server.js';
-export type { ConnectOptions, Peer, ShareOptions } from './share-options.js';
+export type { ConnectOptions, Peer, ServeOptions, ShareOptions } from './share-options.js';
 export { ShareError } from '../errors.js';
 export type { ShareErrorCode } from '../errors.js';

@@ -80,7 +80,10 @@ export function checkShareOptions(options: ShareOptions, writable: boolean): Che
     mode: integer('options.mode', given.mode === undefined ? 0o600 : given.mode, 0, 0o777),
     access: writable ? access : 'r',
     authorize,
-    onRemoval: given.onRemoval === undefined ? undefined : oneOf<'truncate' | 'orphan'>('options.onRemoval', given.onRemoval, ['truncate', 'orphan']),
+    onRemoval:
+      given.onRemoval === undefined
+        ? undefined
+        : oneOf<'truncate' | 'orphan'>('options.onRemoval', given.onRemoval, ['truncate', 'orphan']),
     timeout: timeoutOption(given.timeout),
     maxClients: integer('options.maxClients', given.maxClients === undefined ? DEFAULT_CLIENTS : given.maxClients, 1, 65_536),
   };

@@ -90,7 +90,8 @@ function objectIn(members: Members, name: string): Members {
 function numberIn(members: Members, name: string, fallback: number): number {
   if (!Object.hasOwn(members, name)) return fallback;
   const value = members[name];
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw new WireError(`a capability ${name} that is no count`);
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
+    throw new WireError(`a capability ${name} that is no count`);
   return value;
 }
 

@@ -150,7 +150,9 @@ export function decodeDeviceInfo(body: Uint8Array): DeviceInfo {
 }
 
 export function encodeDeviceInfo({ flags, regions, irqs }: DeviceInfo): Uint8Array {
-  return put(DEVICE_INFO_BYTES, (view) => [DEVICE_INFO_BYTES, flags, regions, irqs].forEach((n, i) => view.setUint32(i * 4, n, true)));
+  return put(DEVICE_INFO_BYTES, (view) =>
+    [DEVICE_INFO_BYTES, flags, regions, irqs].forEach((n, i) => view.setUint32(i * 4, n, true)),
+  );
 }
 
 export interface RegionInfo {
