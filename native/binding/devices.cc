@@ -119,7 +119,8 @@ Napi::Value device_region(const Napi::CallbackInfo& info) {
     options.supply = std::make_shared<Supply>(std::move(supply));
   }
   Object* object = nullptr;
-  if (!failure) failure = descriptor < 0 ? object_create({.size = size}, options, &object) : object_from_fd(descriptor, options, &object);
+  if (!failure)
+    failure = descriptor < 0 ? object_create({.size = size}, options, &object) : object_from_fd(descriptor, options, &object);
   if (!failure && options.registers) failure = begin_registers(EnvState::of(env), object, options, model_of(region["model"]));
   if (failure && object != nullptr) object_release(object);
   if (failure) return to_js(env, failure);

@@ -95,7 +95,7 @@ class EnvState {
   std::unique_ptr<LoopWatches> watches;
   SocketSet sockets;
 
-  void pending(int change);  // how many promises wait: the loop stays alive while any does
+  void pending(int change);    // how many promises wait: the loop stays alive while any does
   void held_open(int change);  // how many sockets keep the loop alive
   void close(napi_async_cleanup_hook_handle hook);
 

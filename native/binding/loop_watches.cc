@@ -200,9 +200,8 @@ Failure LoopWatches::sockets(int epoll) {
   if (loop_ != nullptr && uv_poll_init(loop_, &h->socket_poll, epoll) == 0) {
     h->sockets = true;
     h->socket_poll.data = h;
-    uv_poll_start(&h->socket_poll, UV_READABLE, [](uv_poll_t* handle, int, int) {
-      static_cast<Handles*>(handle->data)->wake->run();
-    });
+    uv_poll_start(&h->socket_poll, UV_READABLE,
+                  [](uv_poll_t* handle, int, int) { static_cast<Handles*>(handle->data)->wake->run(); });
     uv_unref(as_handle(&h->socket_poll));
     return {};
   }

@@ -22,7 +22,7 @@ class LoopWatches {
   Failure registers(int* bell);  // this thread answers for registers: the eventfd that is watched
   Failure sockets(int epoll);    // this thread has sockets: rings whenever one of them is ready, until sockets_taken()
   void sockets_taken();
-  void faults();                 // this thread answers for pages: it takes the faults that the loop sees
+  void faults();  // this thread answers for pages: it takes the faults that the loop sees
   // With the environment, once. `closed(data)` is called when libuv has let go of every handle, at once where there is none.
   void close(void (*closed)(void*), void* data);
 

@@ -97,8 +97,8 @@ Napi::Value sockets_ready(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), count > 0 ? count : 0);
 }
 
-// socketReceive(id, into: Uint8Array, descriptors: Int32Array): bytes | Failure. `descriptors` gets their number, whether there were
-// more, and the descriptors, which are held until closeDescriptor.
+// socketReceive(id, into: Uint8Array, descriptors: Int32Array): bytes | Failure. `descriptors` gets their number, whether there
+// were more, and the descriptors, which are held until closeDescriptor.
 Napi::Value socket_receive_js(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const SocketSet::Entry* entry = entry_of(info);
@@ -146,9 +146,7 @@ void socket_end(const Napi::CallbackInfo& info) {
 void socket_close(const Napi::CallbackInfo& info) { EnvState::of(info.Env()).sockets.close(to_u32(info[0])); }
 
 // socketHold(change): so many more sockets keep the event loop alive
-void socket_hold(const Napi::CallbackInfo& info) {
-  EnvState::of(info.Env()).held_open(info[0].As<Napi::Number>().Int32Value());
-}
+void socket_hold(const Napi::CallbackInfo& info) { EnvState::of(info.Env()).held_open(info[0].As<Napi::Number>().Int32Value()); }
 
 // socketRevokes(id, objects: Float64Array): null | Failure. These are revoked when the peer sends no more.
 Napi::Value socket_revokes(const Napi::CallbackInfo& info) {

@@ -42,7 +42,7 @@ struct Received {
 Failure socket_listen(const std::string& path, mode_t mode, Listener* listener);
 void socket_unlisten(Listener* listener);  // removes the name, if it still is this socket's, and closes
 
-Failure socket_accept(int listener, int* fd);  // EAGAIN when no peer waits
+Failure socket_accept(int listener, int* fd);              // EAGAIN when no peer waits
 Failure socket_connect(const std::string& path, int* fd);  // EAGAIN while the server has no room
 Failure socket_credentials(int fd, PeerCredentials* peer);
 

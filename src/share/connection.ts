@@ -221,7 +221,7 @@ export class Connection {
   }
 
   #rejectAll(error: ShareError): void {
-    for (const { reject } of [...this.#pending.values()]) reject(error);
+    for (const pending of [...this.#pending.values()]) pending.reject(error);
     this.#pending.clear();
   }
 }

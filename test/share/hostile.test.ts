@@ -269,7 +269,7 @@ function readReplies(peer: Socket): wire.Header[] {
   peer
     .on('error', () => undefined)
     .on('data', (more) => {
-      bytes = Buffer.concat([bytes, more as Buffer]);
+      bytes = Buffer.concat([bytes, more]);
       while (bytes.byteLength >= wire.HEADER_BYTES && bytes.byteLength >= bytes.readUInt32LE(4)) {
         replies.push(wire.decodeHeader(bytes.subarray(0, wire.HEADER_BYTES)));
         bytes = bytes.subarray(bytes.readUInt32LE(4));

@@ -5,7 +5,7 @@ import * as wire from '../../src/share/wire.js';
 import { rounds } from '../support/rounds.js';
 
 const seed = Number(process.env.TEST_SEED ?? (Math.random() * 0x7fffffff) | 0);
-const check = (name: string, runs: number, property: fc.IProperty<unknown[]>): void => {
+const check = (runs: number, property: fc.IProperty<unknown[]>): void => {
   fc.assert(property as fc.IProperty<unknown>, { seed, numRuns: rounds(runs), verbose: 0 });
 };
 
@@ -144,11 +144,10 @@ describe(`the vfio-user protocol on the wire (TEST_SEED=${seed})`, () => {
   test.each(Object.keys(STRUCTS))('%s is decoded to what was encoded', (name) => {
     const { value, encode, decode } = STRUCTS[name];
     check(
-      name,
       500,
       fc.property(value, (each) => {
         expect(decode(encode(each as never))).toEqual(each);
-      }) as fc.IProperty<unknown[]>,
+      }),
     );
   });
 
@@ -158,7 +157,6 @@ describe(`the vfio-user protocol on the wire (TEST_SEED=${seed})`, () => {
       fc.infiniteStream(fc.integer({ min: 1, max: 3000 })),
     );
     check(
-      'streams',
       2000,
       fc.property(streams, ([messages, sizes]) => {
         const reader = new MessageReader(8192);
@@ -170,7 +168,7 @@ describe(`the vfio-user protocol on the wire (TEST_SEED=${seed})`, () => {
           messages.map(([{ id }, { body }]) => [id, Buffer.from(body)]),
         );
         expect(reader.partial).toBe(false);
-      }) as fc.IProperty<unknown[]>,
+      }),
     );
   });
 
@@ -201,7 +199,6 @@ describe(`the vfio-user protocol on the wire (TEST_SEED=${seed})`, () => {
     let decoded = 0;
     let refused = 0;
     check(
-      'damaged',
       20_000,
       fc.property(inputs, small, (messages, fds) => {
         for (const [head, { name, body }, changes, longer] of messages) {
@@ -225,7 +222,7 @@ describe(`the vfio-user protocol on the wire (TEST_SEED=${seed})`, () => {
           }
           if (reader.target.byteLength > 8192 || reader.takeDescriptors().length > 128) throw new Error('unbounded');
         }
-      }) as fc.IProperty<unknown[]>,
+      }),
     );
     // Neither is rare: the inputs reach both.
     expect(decoded).toBeGreaterThan(rounds(20_000));

@@ -1,10 +1,10 @@
 /** Processes that share, and use what is shared: `test/children/share/peer.cjs`. */
 import { converse, type Ending } from './conversation.js';
 
-export interface Told {
+export interface Said {
   code: string;
   message: string;
-  cause?: Told;
+  cause?: Said;
 }
 
 export interface SharePeer {
@@ -20,8 +20,8 @@ export interface SharePeer {
 }
 
 export class PeerError extends Error {
-  constructor(readonly told: Told) {
-    super(`${told.code}: ${told.message}`);
+  constructor(readonly said: Said) {
+    super(`${said.code}: ${said.message}`);
   }
 }
 
@@ -30,7 +30,7 @@ const living = new Set<SharePeer>();
 export function sharePeer(nodeArgs: string[] = []): SharePeer {
   const child = converse('share/peer.cjs', { nodeArgs });
   const outcome = async <T>(limit?: number): Promise<T> => {
-    const answer = await child.hear<{ value: T } | { error: Told }>(limit);
+    const answer = await child.hear<{ value: T } | { error: Said }>(limit);
     if ('error' in answer) throw new PeerError(answer.error);
     return answer.value;
   };
@@ -55,13 +55,13 @@ export function sharePeer(nodeArgs: string[] = []): SharePeer {
 }
 
 /** What `call` was refused with. */
-export async function refusal(call: Promise<unknown>): Promise<Told> {
+export async function refusal(call: Promise<unknown>): Promise<Said> {
   const error: unknown = await call.then(
     () => undefined,
     (reason: unknown) => reason,
   );
-  if (error instanceof PeerError) return error.told;
-  throw error ?? new Error('it was not refused');
+  if (error instanceof PeerError) return error.said;
+  throw new Error('it was not refused by the peer', { cause: error });
 }
 
 afterEach(async () => {

@@ -9,7 +9,7 @@ const events = [];
 const registers = new Uint32Array(64);
 
 /** What an error says of itself, and of its causes. */
-const told = (error) => ({ code: error.code ?? error.name, message: error.message, cause: error.cause && told(error.cause) });
+const said = (error) => ({ code: error.code ?? error.name, message: error.message, cause: error.cause && said(error.cause) });
 
 const attempt = (call) => {
   try {
@@ -91,7 +91,7 @@ const ACTIONS = {
   wake: ({ offset }) => mapping.wake(offset),
   wait: ({ offset, expected }) => mapping.wait(offset, expected),
   waitBegin({ offset, expected }) {
-    pending = mapping.wait(offset, expected).then((value) => ({ value }), told);
+    pending = mapping.wait(offset, expected).then((value) => ({ value }), said);
   },
   waitEnd: () => pending,
   /** Reads without letting the event loop turn, until it fails. */
@@ -138,7 +138,7 @@ function watched(made) {
     try {
       say({ value: (await ACTIONS[action](input)) ?? null });
     } catch (error) {
-      say({ error: told(error) });
+      say({ error: said(error) });
     }
   }
   if (server !== undefined) await server.close();
