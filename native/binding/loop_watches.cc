@@ -31,7 +31,7 @@ struct LoopWatches::Handles {
   bool faults = false;
   bool registers = false;
   bool attentive = false;
-  bool sockets = false;
+  int sockets = -1;  // a copy of the epoll descriptor: the environment may close its own before libuv has let go
   int bell = -1;
   uv_poll_t userfault;
   uv_prepare_t before;
@@ -195,18 +195,27 @@ void* LoopWatches::watch_sockets(void* thread) {
   return nullptr;
 }
 
-Failure LoopWatches::sockets(int epoll) {
+bool LoopWatches::poll_sockets(int epoll) {
   Handles* h = handles_;
-  if (loop_ != nullptr && uv_poll_init(loop_, &h->socket_poll, epoll) == 0) {
-    h->sockets = true;
-    h->socket_poll.data = h;
-    uv_poll_start(&h->socket_poll, UV_READABLE,
-                  [](uv_poll_t* handle, int, int) { static_cast<Handles*>(handle->data)->wake->run(); });
-    uv_unref(as_handle(&h->socket_poll));
-    return {};
+  if (loop_ == nullptr) return false;
+  h->sockets = fcntl(epoll, F_DUPFD_CLOEXEC, 3);
+  if (h->sockets < 0) return false;
+  if (uv_poll_init(loop_, &h->socket_poll, h->sockets) != 0) {
+    ::close(h->sockets);
+    h->sockets = -1;
+    return false;
   }
+  h->socket_poll.data = h;
+  uv_poll_start(&h->socket_poll, UV_READABLE,
+                [](uv_poll_t* handle, int, int) { static_cast<Handles*>(handle->data)->wake->run(); });
+  uv_unref(as_handle(&h->socket_poll));
+  return true;
+}
+
+Failure LoopWatches::sockets(int epoll) {
+  if (poll_sockets(epoll)) return {};
   auto watch = std::make_shared<SocketThread>();
-  watch->epoll = fcntl(epoll, F_DUPFD_CLOEXEC, 3);  // the environment closes its own
+  watch->epoll = fcntl(epoll, F_DUPFD_CLOEXEC, 3);
   watch->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   watch->mailbox = mailbox_;
   if (watch->epoll < 0 || watch->wake < 0) return Failure::from_errno("eventfd");
@@ -227,6 +236,7 @@ void LoopWatches::handle_closed(uv_handle_t* handle) {
   auto* handles = static_cast<Handles*>(handle->data);
   if (--handles->open > 0) return;
   if (handles->registers) give_bell_back(handles->bell);
+  if (handles->sockets >= 0) ::close(handles->sockets);
   handles->closed(handles->data);
   delete handles;
 }
@@ -244,7 +254,7 @@ void LoopWatches::close(void (*closed)(void*), void* data) {
   Handles* h = std::exchange(handles_, nullptr);
   h->closed = closed;
   h->data = data;
-  h->open = (h->faults ? 3 : 0) + (h->registers ? 1 : 0) + (h->sockets ? 1 : 0);
+  h->open = (h->faults ? 3 : 0) + (h->registers ? 1 : 0) + (h->sockets >= 0 ? 1 : 0);
   if (h->open == 0) {
     closed(data);
     delete h;
@@ -252,7 +262,7 @@ void LoopWatches::close(void (*closed)(void*), void* data) {
   }
   set_attentive(h, false);
   if (h->registers) uv_close(as_handle(&h->bell_poll), handle_closed);
-  if (h->sockets) uv_close(as_handle(&h->socket_poll), handle_closed);
+  if (h->sockets >= 0) uv_close(as_handle(&h->socket_poll), handle_closed);
   if (!h->faults) return;
   uv_close(as_handle(&h->userfault), handle_closed);
   uv_close(as_handle(&h->before), handle_closed);

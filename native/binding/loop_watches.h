@@ -35,6 +35,7 @@ class LoopWatches {
   static void* watch_sockets(void* thread);
   static void handle_closed(uv_handle_t* handle);
   bool poll_bell();
+  bool poll_sockets(int epoll);
   Failure start_bell_thread();
 
   uv_loop_t* const loop_;

@@ -19,7 +19,9 @@ namespace {
 Failure watch_sockets(EnvState& state) {
   bool opened = false;
   Failure failure = state.sockets.open(&opened);
-  if (!failure && opened) failure = state.watches->sockets(state.sockets.epoll());
+  if (failure || !opened) return failure;
+  failure = state.watches->sockets(state.sockets.epoll());
+  if (failure) state.sockets.close_all();  // there are none yet: the next attempt begins anew
   return failure;
 }
 

@@ -2,14 +2,16 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
+#include <cinttypes>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 
@@ -93,10 +95,12 @@ Failure publish(int directory, const char* temporary, const char* name) {
   }
 }
 
+// Not by process id: one that died here may have had the same.
 std::string temporary_name() {
-  static std::atomic<unsigned> next{0};
-  char name[64];
-  snprintf(name, sizeof name, ".revocable-%d-%u", getpid(), next.fetch_add(1));
+  uint64_t random = 0;
+  while (getrandom(&random, sizeof random, 0) < 0 && errno == EINTR) continue;
+  char name[32];
+  snprintf(name, sizeof name, ".revocable-%016" PRIx64, random);
   return name;
 }
 

@@ -183,7 +183,7 @@ export async function connect(path: string | URL, options?: ConnectOptions): Pro
       throw new ShareError('ERR_SHARE_REFUSED', connection.path, 'it serves plain memory: use connectMemory()');
     const regions = await askRegions(connection, ask);
     const vectors = await openVectors(connection, ask, eventfds, limits.signal);
-    const name = connection.version.own?.name ?? (basename(connection.path) || connection.path);
+    const name = connection.version.own?.name || basename(connection.path) || connection.path;
     return new ConnectedDevice(connection, name, regions, vectors);
   } catch (error) {
     closeEventfds(eventfds);

@@ -17,6 +17,8 @@ export interface ListedServer {
 
 /** How many sockets are asked at once. */
 const AT_ONCE = 16;
+/** How a socket's name begins until its server listens: see `native/share/socket.cc`. */
+const TEMPORARY = '.revocable-';
 
 /**
  * The servers whose sockets are in a folder, by path, as far as they let this process in and answer within `timeout`. It opens nothing: no
@@ -35,7 +37,7 @@ export async function list(directory: string | URL, options?: ConnectOptions): P
   limits.signal?.throwIfAborted();
   const entries = await readdir(folder, { withFileTypes: true });
   const paths = entries
-    .filter((entry) => entry.isSocket())
+    .filter((entry) => entry.isSocket() && !entry.name.startsWith(TEMPORARY))
     .map((entry) => join(folder, entry.name))
     .sort();
   const found: (ListedServer | undefined)[] = [];

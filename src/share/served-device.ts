@@ -10,7 +10,7 @@ import { native } from '../native/load.js';
 import { CONFIG_BYTES, PciConfig } from './pci-config.js';
 import { Server } from './server.js';
 import type { Answer, ClientRights, Served, Session } from './served-client.js';
-import { descriptorFor, mustSpare } from './served-memory.js';
+import { descriptorFor, mustSpare, spareHolders } from './served-memory.js';
 import { checkShareOptions, checkVectors, type CheckedShareOptions, type ServeOptions } from './share-options.js';
 import {
   COMMANDS,
@@ -315,7 +315,7 @@ export function serve(device: DeviceBase, options: ServeOptions): Server {
   const vectors = checkVectors(options.vectors);
   device._throwIfGone('listen');
   const memory = device.regions.filter(({ kind }) => kind === 'memory');
-  if (checked.onRemoval === 'orphan') for (const { object } of memory) native.objectSpareHolders(object._id);
+  if (checked.onRemoval === 'orphan') for (const { object } of memory) spareHolders(object);
   const config = new PciConfig(device.regions.map(({ size }) => size));
   const shared: Shared = { device, options: checked, config, vectors };
   const served: Served = {

@@ -20,10 +20,22 @@ import {
 
 /** A descriptor of the object for a client, and what its removal will have to spare then. */
 export function descriptorFor(object: MemoryObject, access: 'r' | 'rw', spare: boolean): number {
-  const descriptor = unwrap(native.objectDescriptor(object._id, access === 'rw' && object.writable));
-  if (spare) native.objectSpareHolders(object._id);
-  return descriptor;
+  if (spare) spareHolders(object);
+  return unwrap(native.objectDescriptor(object._id, access === 'rw' && object.writable));
 }
+
+/**
+ * From then on a revocation empties the object.
+ *
+ * @throws `EPERM` where it cannot be emptied.
+ */
+export function spareHolders(object: MemoryObject): void {
+  if (object.seals.some((seal) => seal === 'write' || seal === 'future-write'))
+    throw systemError({ errno: -osConstants.errno.EPERM, syscall: 'fallocate' }, { hint: SEALED });
+  native.objectSpareHolders(object._id);
+}
+
+const SEALED = "memory that is sealed against writing cannot be emptied for clients that do not survive onRemoval: 'truncate'";
 
 /** True if a removal must leave the client alive that is about to get the memory. */
 export function mustSpare(onRemoval: 'truncate' | 'orphan' | undefined, { survives }: ClientRights): boolean {
@@ -68,7 +80,8 @@ class MemorySession implements Session {
  * Serves memory to other processes at a socket: see {@link connectMemory}. Revoking the object removes it from all of them, and ends the
  * server; so does closing it, which takes nothing away from clients without this library. Blocks for some system calls.
  *
- * @throws TypeError, RangeError on bad arguments; `ENODEV` where the object is not live; `EADDRINUSE` where another server listens at the
+ * @throws TypeError, RangeError on bad arguments; `ENODEV` where the object is not live; `EPERM` where it is sealed against writing and
+ *   `onRemoval` is `'orphan'`; `EADDRINUSE` where another server listens at the
  *   path, or it is no socket; the system errors of bind(2), open(2) (`ENOENT`, `EACCES`, …), with `path`.
  *
  * @example
@@ -81,7 +94,7 @@ export function serveMemory(object: MemoryObject, options: ShareOptions): Server
   if (!MemoryObject._is(object)) throw invalidType('object', 'an instance of MemoryObject', object);
   const checked = checkShareOptions(options, object.writable);
   if (object.state !== 'live') throw systemError({ errno: -osConstants.errno.ENODEV, syscall: 'listen' });
-  if (checked.onRemoval === 'orphan') native.objectSpareHolders(object._id);
+  if (checked.onRemoval === 'orphan') spareHolders(object);
   const served: Served = {
     describe: () => ({ serves: 'memory', name: object.name.slice(0, 255) }),
     open: (rights) => new MemorySession(object, rights, mustSpare(checked.onRemoval, rights)),

@@ -186,6 +186,14 @@ describe('serveMemory and connectMemory', () => {
     holder.close();
   });
 
+  test('memory that is sealed against writing cannot be emptied: it is refused where it would have to be', () => {
+    const memory = MemoryObject.create({ size: SIZE, seals: ['write'], content: new Uint8Array(4) });
+    expect(() => serveMemory(memory, { path: socket(), onRemoval: 'orphan' })).toThrow(
+      expect.objectContaining({ code: 'EPERM' }),
+    );
+    memory.close();
+  });
+
   test('neither a server that is unreferenced nor a connection keeps a process alive', async () => {
     const path = socket();
     const server = await served(path);
