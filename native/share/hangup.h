@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/failure.h"
-#include "core/mapping_record.h"
+#include "core/object_record.h"
 
 namespace revocable {
 

@@ -191,6 +191,22 @@ describe('peers that do not keep to the protocol', () => {
   });
 });
 
+test('a client that does not acknowledge the end is reported, and not waited for any longer', async () => {
+  const memory = MemoryObject.create({ size: 4096 });
+  const server = serveMemory(memory, { path: socket(), timeout: 100 });
+  const peer = connectSocket({ path: server.path, allowHalfOpen: true }).on('error', () => undefined);
+  const replies = readReplies(peer);
+  peer.write(version);
+  peer.write(encode({ id: 2, command: COMMANDS.deviceInfo }, wire.encodeDeviceInfo({ flags: 0, regions: 0, irqs: 0 })));
+  await until('it is let in', () => replies.length === 2);
+  const other = await connectMemory(server.path);
+  await memory.revoke();
+  const me = { pid: process.pid, uid: process.getuid!(), gid: process.getgid!() };
+  expect(await within('the report', server.closed)).toEqual({ path: server.path, clients: 2, acknowledged: 1, late: [me] });
+  expect(other.state).toBe('revoked');
+  peer.destroy();
+});
+
 describe('clients of a device that do not keep to the protocol', () => {
   test('are answered with an error, byte for byte of a command of each kind', async () => {
     const device = new Device({
