@@ -1,4 +1,4 @@
-// Which folder of src may import from which: native ← thread ← memory ← device, and native ← thread ← memory ← bench. Types count too.
+// Which folder of src may import from which: native ← thread ← memory ← device ← share, and native ← thread ← memory ← bench. Types count too.
 // `npm run check:structure` checks it; test/structure/imports.test.ts shows that each rule can fail.
 
 const layer = (name, comment, from, to) => ({ name, comment, severity: 'error', from: { path: from }, to: { path: to } });
@@ -17,12 +17,18 @@ module.exports = {
       'foundation',
       'errors, arguments and their like know native code only',
       FOUNDATION,
-      '^src/(thread|memory|device|bench|addon|index)',
+      '^src/(thread|memory|device|share|bench|addon|index)',
     ),
-    layer('thread', 'src/thread knows the foundation and native code', '^src/thread/', '^src/(memory|device|bench|index)'),
-    layer('memory', 'src/memory reaches devices through backing-provider.ts only', '^src/memory/', '^src/(device|bench|index)'),
-    layer('device', 'nothing in src/device needs the whole package', '^src/device/', '^src/(bench|index)'),
-    layer('bench', 'src/bench measures memory, without devices', '^src/bench/', '^src/(device|index)'),
+    layer('thread', 'src/thread knows the foundation and native code', '^src/thread/', '^src/(memory|device|share|bench|index)'),
+    layer(
+      'memory',
+      'src/memory reaches devices through backing-provider.ts only',
+      '^src/memory/',
+      '^src/(device|share|bench|index)',
+    ),
+    layer('device', 'nothing in src/device needs the whole package', '^src/device/', '^src/(share|bench|index)'),
+    layer('share', 'nothing in src/share needs the whole package', '^src/share/', '^src/(bench|index)'),
+    layer('bench', 'src/bench measures memory, without devices', '^src/bench/', '^src/(device|share|index)'),
     {
       name: 'no-circle',
       comment: 'Modules that load each other in a circle work in one order only. Types may: they are gone when the code runs.',

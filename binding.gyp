@@ -29,6 +29,8 @@
         "native/binding/objects.cc",
         "native/binding/observation.cc",
         "native/binding/revocation.cc",
+        "native/binding/socket_set.cc",
+        "native/binding/sockets.cc",
         "native/binding/traces.cc",
         "native/binding/waits.cc",
         "native/core/copy_thread.cc",
@@ -78,7 +80,9 @@
         "native/instruction/decode_inside.cc",
         "native/instruction/emulate_inside.cc",
         "native/instruction/vector_inside.cc",
-        "native/instruction/vector_registers_inside.cc"
+        "native/instruction/vector_registers_inside.cc",
+        "native/share/hangup.cc",
+        "native/share/socket.cc"
       ],
       "include_dirs": ["native", "include", "<!(node -p \"require('node-addon-api').include_dir\")"],
       # NAPI_VERSION 9 is what Node 20 has: one binary then serves Node 20, 22, 24 and 26.

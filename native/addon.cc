@@ -15,6 +15,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   export_observation(env, exports);
   export_devices(env, exports);
   export_traces(env, exports);
+  export_sockets(env, exports);
   export_bench(env, exports);
   return exports;
 }

@@ -205,6 +205,33 @@ export class TraceLineError extends Error {
   }
 }
 
+/** Why {@link ShareError} was thrown. */
+export type ShareErrorCode =
+  /** The other process has ended the connection, or has died: what it shared is gone. */
+  | 'ERR_SHARE_DISCONNECTED'
+  /** The other process sent what the protocol does not allow. */
+  | 'ERR_SHARE_PROTOCOL'
+  /** The server ended the connection instead of accepting it, or it serves something else. */
+  | 'ERR_SHARE_REFUSED'
+  /** The other process did not answer in time. */
+  | 'ERR_SHARE_TIMEOUT';
+
+/** What went wrong between two processes that share memory or a device. */
+export class ShareError extends Error {
+  /** A string that never changes, for programs to compare. */
+  readonly code: ShareErrorCode;
+  /** The socket's path. */
+  readonly path: string;
+  constructor(code: ShareErrorCode, path: string, what: string) {
+    super(`${path}: ${what}`);
+    this.code = code;
+    this.path = path;
+  }
+  override get name(): string {
+    return classNameOf(this);
+  }
+}
+
 /**
  * True if `error` is a {@link MappingRevokedError}, also one of another copy of the library or from another realm, where
  * `instanceof` says no.

@@ -13,7 +13,7 @@ if ! command -v "$compiler" >/dev/null; then
   echo '0 passed, 0 failed'
   exit
 fi
-files=(native/{base,instruction,core,fault,device}/*.cc)
+files=(native/{base,instruction,core,fault,device,share}/*.cc)
 failures=$(mktemp)
 trap 'rm -f "$failures"' EXIT
 printf '%s\n' "${files[@]}" | xargs -P "${JOBS:-2}" -I {} sh -c '

@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as enums from '../src/native/enums.js';
+import { MOST_DESCRIPTORS } from '../src/native/socket-functions.js';
 
 const NATIVE = join(__dirname, '..', 'native');
 
@@ -112,6 +113,10 @@ function snakeCase(name: string): string {
 it('the flags of a traced access are those of C++', () => {
   const { write, raw, failed } = enums.TRACE_FLAGS;
   expect({ write, raw, failed }).toEqual({ write: constant('kWrite'), raw: constant('kRaw'), failed: constant('kFailed') });
+});
+
+it('the most descriptors of a message are as many in C++', () => {
+  expect(MOST_DESCRIPTORS).toBe(constant('kMostDescriptors'));
 });
 
 /** Every number, and the C++ constant that says the same. */

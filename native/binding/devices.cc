@@ -109,6 +109,8 @@ Napi::Value device_region(const Napi::CallbackInfo& info) {
                         .device_region = to_u32(region["index"]),
                         .registers = to_bool(region["registers"])};
   const uint64_t size = to_u64(region["size"]);
+  const int descriptor = region.Get("descriptor").As<Napi::Number>().Int32Value();
+  if (descriptor >= 0) options.writable = to_bool(region["writable"]);
   Failure failure;
   if (region.Get("supply").As<Napi::Number>().DoubleValue() >= 0) {
     Supply supply = supply_of(region);
@@ -117,7 +119,8 @@ Napi::Value device_region(const Napi::CallbackInfo& info) {
     options.supply = std::make_shared<Supply>(std::move(supply));
   }
   Object* object = nullptr;
-  if (!failure) failure = object_create({.size = size}, options, &object);
+  if (!failure)
+    failure = descriptor < 0 ? object_create({.size = size}, options, &object) : object_from_fd(descriptor, options, &object);
   if (!failure && options.registers) failure = begin_registers(EnvState::of(env), object, options, model_of(region["model"]));
   if (failure && object != nullptr) object_release(object);
   if (failure) return to_js(env, failure);

@@ -69,7 +69,12 @@ void EnvState::forget_models(uint64_t device) {
 void EnvState::pending(int change) {
   if (change > 0) mailbox->expect();
   pending_ += change;
-  wake_.keep_loop_alive(pending_ > 0);
+  wake_.keep_loop_alive(pending_ > 0 || held_open_ > 0);
+}
+
+void EnvState::held_open(int change) {
+  held_open_ += change;
+  wake_.keep_loop_alive(pending_ > 0 || held_open_ > 0);
 }
 
 static void on_handles_closed(void* hook) {
@@ -112,6 +117,7 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
   if (map_over(reinterpret_cast<uintptr_t>(status_), kStatusBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
     status_holder_.Reset();
   else status_holder_.SuppressDestruct();
+  sockets.close_all();
   watches->close(on_handles_closed, hook);
 }
 

@@ -16,6 +16,7 @@
 #include "binding/loop_wake.h"
 #include "binding/loop_watches.h"
 #include "binding/mailbox.h"
+#include "binding/socket_set.h"
 #include "core/event_ring.h"
 #include "core/registry.h"
 #include "core/revoker.h"
@@ -92,8 +93,10 @@ class EnvState {
   std::unordered_map<double, std::shared_ptr<Copy>> copies;  // asynchronous ones, by token
   double next_token = 1;
   std::unique_ptr<LoopWatches> watches;
+  SocketSet sockets;
 
-  void pending(int change);  // how many promises wait: the loop stays alive while any does
+  void pending(int change);    // how many promises wait: the loop stays alive while any does
+  void held_open(int change);  // how many sockets keep the loop alive
   void close(napi_async_cleanup_hook_handle hook);
 
   int subscription() const { return subscription_; }  // at the service, which need not tell this one of what it did itself
@@ -112,6 +115,7 @@ class EnvState {
   mutable uint64_t last_id_ = 0;  // no mapping's: generations begin at 1
   mutable Mapping* last_mapping_ = nullptr;
   int pending_ = 0;
+  int held_open_ = 0;
 };
 
 }  // namespace revocable::binding

@@ -14,6 +14,7 @@ void export_waits(Napi::Env env, Napi::Object exports);
 void export_observation(Napi::Env env, Napi::Object exports);
 void export_devices(Napi::Env env, Napi::Object exports);
 void export_traces(Napi::Env env, Napi::Object exports);
+void export_sockets(Napi::Env env, Napi::Object exports);
 void export_bench(Napi::Env env, Napi::Object exports);
 
 }  // namespace revocable::binding

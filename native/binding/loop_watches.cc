@@ -1,12 +1,15 @@
 #include "binding/loop_watches.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <mutex>
 #include <vector>
 
+#include "base/futex.h"
 #include "base/thread.h"
 #include "device/pager.h"
 #include "device/userfault.h"
@@ -28,11 +31,13 @@ struct LoopWatches::Handles {
   bool faults = false;
   bool registers = false;
   bool attentive = false;
+  int sockets = -1;  // a copy of the epoll descriptor: the environment may close its own before libuv has let go
   int bell = -1;
   uv_poll_t userfault;
   uv_prepare_t before;
   uv_check_t after;
   uv_poll_t bell_poll;
+  uv_poll_t socket_poll;
   int open = 0;  // while they are being closed
   void (*closed)(void*) = nullptr;
   void* data = nullptr;
@@ -164,10 +169,74 @@ Failure LoopWatches::registers(int* bell) {
   return {};
 }
 
+// Waits for the epoll descriptor on a thread of its own, and after each ring for the loop to have taken what was ready.
+struct LoopWatches::SocketThread {
+  int epoll = -1;
+  int wake = -1;
+  std::shared_ptr<Mailbox> mailbox;
+  FutexWord taken{1};
+  std::atomic<bool> over{false};
+  ~SocketThread() {
+    if (epoll >= 0) ::close(epoll);
+    if (wake >= 0) ::close(wake);
+  }
+};
+
+void* LoopWatches::watch_sockets(void* thread) {
+  const std::unique_ptr<std::shared_ptr<SocketThread>> own(static_cast<std::shared_ptr<SocketThread>*>(thread));
+  SocketThread& watched = **own;
+  while (!watched.over.load()) {
+    pollfd ready[2] = {{watched.epoll, POLLIN, 0}, {watched.wake, POLLIN, 0}};
+    if (poll(ready, 2, -1) < 1 || watched.over.load()) continue;
+    watched.taken.store(0);
+    watched.mailbox->ring();
+    while (watched.taken.load() == 0 && !watched.over.load()) futex_wait_private(&watched.taken, 0, nullptr);
+  }
+  return nullptr;
+}
+
+bool LoopWatches::poll_sockets(int epoll) {
+  Handles* h = handles_;
+  if (loop_ == nullptr) return false;
+  h->sockets = fcntl(epoll, F_DUPFD_CLOEXEC, 3);
+  if (h->sockets < 0) return false;
+  if (uv_poll_init(loop_, &h->socket_poll, h->sockets) != 0) {
+    ::close(h->sockets);
+    h->sockets = -1;
+    return false;
+  }
+  h->socket_poll.data = h;
+  uv_poll_start(&h->socket_poll, UV_READABLE,
+                [](uv_poll_t* handle, int, int) { static_cast<Handles*>(handle->data)->wake->run(); });
+  uv_unref(as_handle(&h->socket_poll));
+  return true;
+}
+
+Failure LoopWatches::sockets(int epoll) {
+  if (poll_sockets(epoll)) return {};
+  auto watch = std::make_shared<SocketThread>();
+  watch->epoll = fcntl(epoll, F_DUPFD_CLOEXEC, 3);
+  watch->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  watch->mailbox = mailbox_;
+  if (watch->epoll < 0 || watch->wake < 0) return Failure::from_errno("eventfd");
+  constexpr size_t kStackBytes = 64 << 10;
+  auto* held = new std::shared_ptr<SocketThread>(watch);
+  const Failure failure = start_thread(watch_sockets, held, kStackBytes);
+  if (failure) delete held;
+  else socket_thread_ = std::move(watch);
+  return failure;
+}
+
+void LoopWatches::sockets_taken() {
+  if (socket_thread_ == nullptr || socket_thread_->taken.exchange(1) != 0) return;
+  futex_wake_private(&socket_thread_->taken);
+}
+
 void LoopWatches::handle_closed(uv_handle_t* handle) {
   auto* handles = static_cast<Handles*>(handle->data);
   if (--handles->open > 0) return;
   if (handles->registers) give_bell_back(handles->bell);
+  if (handles->sockets >= 0) ::close(handles->sockets);
   handles->closed(handles->data);
   delete handles;
 }
@@ -177,10 +246,15 @@ void LoopWatches::close(void (*closed)(void*), void* data) {
     bell_thread_->over.store(true);
     eventfd_write(bell_, 1);
   }
+  if (socket_thread_ != nullptr) {
+    socket_thread_->over.store(true);
+    eventfd_write(socket_thread_->wake, 1);
+    sockets_taken();
+  }
   Handles* h = std::exchange(handles_, nullptr);
   h->closed = closed;
   h->data = data;
-  h->open = (h->faults ? 3 : 0) + (h->registers ? 1 : 0);
+  h->open = (h->faults ? 3 : 0) + (h->registers ? 1 : 0) + (h->sockets >= 0 ? 1 : 0);
   if (h->open == 0) {
     closed(data);
     delete h;
@@ -188,6 +262,7 @@ void LoopWatches::close(void (*closed)(void*), void* data) {
   }
   set_attentive(h, false);
   if (h->registers) uv_close(as_handle(&h->bell_poll), handle_closed);
+  if (h->sockets >= 0) uv_close(as_handle(&h->socket_poll), handle_closed);
   if (!h->faults) return;
   uv_close(as_handle(&h->userfault), handle_closed);
   uv_close(as_handle(&h->before), handle_closed);

@@ -49,6 +49,8 @@ struct Object {
   int owner_fd = -1;
   bool owned = false;
   bool writable = false;
+  // Its descriptor is held by a process that would not survive a truncation: a revocation empties its pages instead.
+  std::atomic<bool> spare_holders{false};
   std::atomic<bool> sealable{false};  // a memfd: its seals can tell that its owner revoked it
   std::atomic<bool> regular{false};   // a regular file or memfd
   bool sized = false;                 // regular, or a block device: its size bounds its pages

@@ -108,6 +108,7 @@ Object* new_object_locked() {
   object->id = r.next_id++;
   object->revoke_cause.store(Cause::none);
   object->revoke_taken.store(false);
+  object->spare_holders.store(false);
   object->revoke_wanted.store(false);
   object->revoke_done.store(0);
   object->vma_identity_known = false;
@@ -252,7 +253,23 @@ bool still_has_descriptor(const Object* object, uint64_t* size) { return is_file
 
 bool truncate_owned(const Object* object) {
   const int fd = object->owner_fd >= 0 ? object->owner_fd : object->fd.load();
-  return object->owned && is_file_of(object, fd, nullptr) && ftruncate(fd, 0) == 0;
+  uint64_t size = 0;
+  if (!object->owned || !is_file_of(object, fd, &size)) return false;
+  if (!object->spare_holders.load()) return ftruncate(fd, 0) == 0;
+  fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size));
+  return false;
+}
+
+Failure object_descriptor(const Object* object, bool writable, int* fd) {
+  const int owner = object->owner_fd >= 0 ? object->owner_fd : object->fd.load();
+  if (!is_file_of(object, owner, nullptr)) return {EBADF, "fcntl"};
+  if (writable) {
+    *fd = fcntl(object->fd, F_DUPFD_CLOEXEC, 3);
+    return *fd >= 0 ? Failure{} : Failure::from_errno("fcntl");
+  }
+  if (object->owned && fchmod(owner, 0400) != 0) return Failure::from_errno("fchmod");
+  *fd = reopen_for_reading(owner);
+  return *fd >= 0 ? Failure{} : Failure::from_errno("open");
 }
 
 int object_seals(const Object* object) {

@@ -85,8 +85,13 @@ Failure object_size(const Object* object, uint64_t* size);
 bool still_has_descriptor(const Object* object, uint64_t* size = nullptr);
 
 // Takes the pages of memory of our own from every process. False for other memory, and where its seals or its descriptor do not
-// allow it.
+// allow it. Where a holder has to be spared, its pages are emptied instead, and it is false: a holder reads zeros then.
 bool truncate_owned(const Object* object);
+
+// One more descriptor of it, for another process. One that is not for writing can neither write, truncate nor seal, nor be mapped
+// for writing; from then on memory of our own can only be opened anew for reading: its mode says so, which its owner's user could
+// change. Of other memory the mode is left as it is. EBADF where the object's descriptor has been closed by other code.
+Failure object_descriptor(const Object* object, bool writable, int* fd);
 
 // Whether the owner of this memfd, another process, has truncated it to nothing under a seal: that is a revocation.
 // Async-signal-safe.

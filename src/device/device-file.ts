@@ -72,6 +72,8 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
   readonly #descriptors = new Map<number, number>();
   /** What ends each call that is under way. */
   readonly #pending = new Set<(errno: number) => void>();
+  /** @internal Called for each interrupt, at once. */
+  _onRaise: ((vector: number) => void) | undefined;
   #state: 'open' | 'closed' | 'gone' = 'open';
 
   static {
@@ -276,6 +278,7 @@ export class DeviceFile extends EventEmitter<FileEvents> implements Disposable {
 
   /** @internal */
   _raise(vector: number): void {
+    this._onRaise?.(vector);
     for (const queue of this.#queues) queue.push(vector);
     const fd = this.#descriptors.get(vector);
     if (fd !== undefined) native.eventfdSignal(fd);

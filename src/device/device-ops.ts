@@ -1,5 +1,6 @@
 /** What a simulated device is made of: its regions, and its ops, which mirror the kernel's. */
 import type { Device } from './device.js';
+import type { ReceivedMemory } from './device-region.js';
 import type { RegisterFile } from './register-file.js';
 
 /** How a region's pages come about. */
@@ -36,6 +37,8 @@ export interface RegionOptions {
   pages?: PageSupply;
   /** How many pages one fault may bring, where native code supplies them; 1 to 512. Default 1. */
   around?: number;
+  /** @internal What it is, where another process made it. */
+  _received?: ReceivedMemory;
 }
 
 /** A page of one mapping that a thread has touched for the first time (`fault`), or is about to write to (`pageMkwrite`). */

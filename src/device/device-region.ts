@@ -112,4 +112,12 @@ export interface DescribedRegion {
   model?: RegisterModel | undefined;
   /** That of the model, if it is one. */
   file?: RegisterFile | undefined;
+  /** The memory, where another process made it. */
+  received?: ReceivedMemory | undefined;
+}
+
+/** Memory of another process, by its descriptor, which stays the caller's. */
+export interface ReceivedMemory {
+  descriptor: number;
+  writable: boolean;
 }

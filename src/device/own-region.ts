@@ -56,6 +56,7 @@ function checkRegion(fallback: string, at: string, region: RegionOptions, ops: D
     model: undefined,
     file: undefined,
     around,
+    received: region._received,
     askBeforeWrite: ops.pageMkwrite !== undefined,
     ...checkSupply(`${at}.pages`, pages, around),
   };
@@ -112,8 +113,8 @@ export function makeRegions(device: number, regions: CheckedRegion[]): DeviceReg
 function makeRegion(device: number, index: number, region: CheckedRegion): DeviceRegion {
   const { name, size, kind, model, supply, content, seed, around, askBeforeWrite } = region;
   const registers = kind === 'registers';
-  const id = unwrap(
-    native.deviceRegion(device, { index, size, name, registers, supply, content, seed, around, askBeforeWrite, model }),
-  );
+  const { descriptor, writable } = region.received ?? { descriptor: -1, writable: true };
+  const order = { index, size, name, registers, supply, content, seed, around, askBeforeWrite, model, descriptor, writable };
+  const id = unwrap(native.deviceRegion(device, order));
   return new DeviceRegion(CONSTRUCT, index, region, MemoryObject._ofDevice(id));
 }

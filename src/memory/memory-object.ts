@@ -409,8 +409,11 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
 
   /** @internal The error of this object's revocation; of `place` when given. */
   _revokedError(place: ConstructorParameters<typeof MappingRevokedError>[0] = { object: this.name }): MappingRevokedError {
-    return new MappingRevokedError(place, this.#reason ?? this.#backingCause());
+    return new MappingRevokedError(place, this.#reason ?? this._ownerGone ?? this.#backingCause());
   }
+
+  /** @internal The cause of a revocation that its owner, another process, has made. */
+  _ownerGone: Error | undefined;
 
   /** @internal Emits what has changed since it was last looked at. */
   _synchronize(): void {

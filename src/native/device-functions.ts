@@ -14,6 +14,10 @@ export interface RegionOrder {
   around: number;
   askBeforeWrite: boolean;
   model: object | undefined;
+  /** Memory that another process made, which is duplicated; -1: memory of the library's own. */
+  descriptor: number;
+  /** Of a descriptor: it is open for writing. */
+  writable: boolean;
 }
 
 export interface DeviceFunctions {

@@ -5,6 +5,7 @@
  * nothing either: what can fail answers with a {@link Failure}.
  */
 import type { DeviceFunctions } from './device-functions.js';
+import type { SocketFunctions } from './socket-functions.js';
 
 /** A failed system call. `errno` is negative, as Node has it. */
 export interface Failure {
@@ -138,7 +139,7 @@ export type NativeStats = Record<
   number
 >;
 
-export interface Native extends DeviceFunctions {
+export interface Native extends DeviceFunctions, SocketFunctions {
   readonly pageSize: number;
   readonly statusBytes: number;
   /** Index in {@link status} of a word that only this thread writes and that no thread reads. */

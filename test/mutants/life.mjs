@@ -136,7 +136,13 @@ export const LIFE = [
   {
     title: 'L4 a promise that is pending does not keep the process alive',
     harm: 'a program ends in the middle of await revoke()',
-    changes: [[ENV, '  wake_.keep_loop_alive(pending_ > 0);\n', '  if (pending_ == 0) wake_.keep_loop_alive(false);\n']],
+    changes: [
+      [
+        ENV,
+        '  pending_ += change;\n  wake_.keep_loop_alive(pending_ > 0 || held_open_ > 0);\n',
+        '  pending_ += change;\n  if (pending_ == 0) wake_.keep_loop_alive(false);\n',
+      ],
+    ],
     tests: [{ jest: 'test/rules/l4-idle.test.ts' }],
   },
   {

@@ -23,7 +23,7 @@ build() {
   LANE=$1 FLAGS=$(lane_flags "$1") make --no-print-directory -s -j"${JOBS:-2}" -f - <<'MAKE'
 CXX ?= g++
 DIR := build/test-native/$(LANE)
-FOLDERS := base instruction core fault device
+FOLDERS := base instruction core fault device share
 SOURCES := $(wildcard $(FOLDERS:%=native/%/*.cc) test/native/*.cc)
 OBJECTS := $(SOURCES:%.cc=$(DIR)/%.o)
 CXXFLAGS := -std=c++20 -g1 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -I native -I include -I test/native $(FLAGS)

@@ -9,7 +9,7 @@ import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** From the bottom to the top. Folders of one line do not include each other. */
-const LAYERS = [['base'], ['instruction'], ['core'], ['fault'], ['device', 'bench'], ['binding'], ['addon']];
+const LAYERS = [['base'], ['instruction'], ['core'], ['fault'], ['device', 'bench', 'share'], ['binding'], ['addon']];
 
 /** `including file -> included file`, and why it is still there. */
 const EXCEPTIONS = {};

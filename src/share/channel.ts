@@ -1,0 +1,235 @@
+/** Messages over one socket: in order, in bounded memory, without blocking but where that is asked for. */
+import { constants as osConstants } from 'node:os';
+import { ShareError, systemError } from '../errors.js';
+import { isFailure } from '../native/functions.js';
+import { native } from '../native/load.js';
+import { MOST_DESCRIPTORS, POLL_EVENTS, RECEIVED } from '../native/socket-functions.js';
+import { MessageReader } from './message-reader.js';
+import { forget, whenReady } from './socket-loop.js';
+import { ACCESS_BYTES, MOST_DATA, WireError, type Header, type Message } from './wire.js';
+
+export interface ChannelEvents {
+  /** A message. Its descriptors are closed when this has returned, or its promise is settled; the next message waits for that. */
+  message(message: Message): void | Promise<void>;
+  /** The peer sends no more, has gone (undefined), or has sent what is no message. Once. */
+  ended(error: ShareError | undefined): void;
+  /** Throws a WireError for a header that is not to be followed by a body. */
+  header?(header: Header): void;
+}
+
+interface Outgoing {
+  bytes: Uint8Array;
+  descriptors: Int32Array;
+  /** The descriptors may be closed. */
+  sent: () => void;
+}
+
+const nothing = (): void => undefined;
+const NO_DESCRIPTORS = new Int32Array(0);
+/** How many messages of one peer are read before it is another's turn. */
+const MESSAGES_IN_A_TURN = 16;
+/** A peer that does not take what it asked for is not asked for more; one that lets so much wait is not waited for any longer. */
+const MOST_WAITING = 4 * MOST_DATA;
+
+const received = new Int32Array(RECEIVED.size + MOST_DESCRIPTORS);
+
+export function closeAll(descriptors: number[]): void {
+  for (const fd of descriptors.splice(0)) native.closeDescriptor(fd);
+}
+
+export class Channel {
+  readonly #reader = new MessageReader(MOST_DATA + ACCESS_BYTES, (header) => this.events.header?.(header));
+  readonly #out: Outgoing[] = [];
+  #waiting = 0;
+  #busy = false;
+  #ended = false;
+  #closed = false;
+  #timer: NodeJS.Timeout | undefined;
+
+  /**
+   * @param id the socket, which is the channel's from then on.
+   * @param path for errors.
+   * @param limit milliseconds for the rest of a message that has begun.
+   * @param polite true where the peer is not read from while it does not take what is sent to it.
+   */
+  constructor(
+    readonly id: number,
+    readonly path: string,
+    readonly limit: number,
+    readonly polite: boolean,
+    readonly events: ChannelEvents,
+  ) {
+    whenReady(id, () => this.#ready());
+    this.#arm();
+  }
+
+  /** Sends, or keeps for later what the socket has no room for. The descriptors are needed until `sent` is called. */
+  send(bytes: Uint8Array, descriptors: Int32Array = NO_DESCRIPTORS, sent: () => void = nothing): void {
+    if (this.#closed) return sent();
+    this.#out.push({ bytes, descriptors, sent });
+    this.#waiting += bytes.byteLength;
+    this.#write();
+    if (this.#waiting > MOST_WAITING)
+      this.#end(new ShareError('ERR_SHARE_PROTOCOL', this.path, 'the peer does not read what it is sent'));
+  }
+
+  /** Blocks until all has been sent, or so many milliseconds have passed. True if all has. */
+  flush(milliseconds: number): boolean {
+    const end = performance.now() + milliseconds;
+    while (this.#out.length > 0 && !this.#closed) {
+      const left = Math.ceil(end - performance.now());
+      if (left <= 0 || !native.socketWait(this.id, true, left)) return false;
+      this.#write();
+    }
+    return !this.#closed;
+  }
+
+  /**
+   * Blocks until a message has come. Undefined when the time is up or the connection has ended. Its descriptors are the caller's.
+   */
+  receiveNow(milliseconds: number): Message | undefined {
+    const end = performance.now() + milliseconds;
+    for (;;) {
+      const message = this.#receive();
+      if (message !== undefined || this.#ended) return message;
+      const left = Math.ceil(end - performance.now());
+      if (left <= 0) return undefined;
+      if (this.#drained) native.socketWait(this.id, false, left);
+    }
+  }
+
+  /** This side sends no more; what the peer sends is passed over from now on, until it ends too. */
+  finish(): void {
+    this.flush(0);
+    native.socketEnd(this.id);
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = this.#ended = true;
+    clearTimeout(this.#timer);
+    closeAll(this.#reader.takeDescriptors());
+    this.#dropOutgoing();
+    forget(this.id);
+    native.socketClose(this.id);
+  }
+
+  #ready(): void {
+    if (this.#closed) return;
+    this.#write();
+    this.#read();
+  }
+
+  get #mayRead(): boolean {
+    return !this.#busy && !this.#ended && !(this.polite && this.#out.length > 0);
+  }
+
+  #read(): void {
+    for (let count = 0; count < MESSAGES_IN_A_TURN && this.#mayRead; count++) {
+      const message = this.#receive();
+      if (message === undefined) {
+        if (this.#drained) break;
+      } else this.#handle(message);
+    }
+    this.#arm();
+  }
+
+  /** True if the last read found nothing. */
+  #drained = false;
+
+  /** Reads what is there of one message. Ends the channel where there will be no more. */
+  #receive(): Message | undefined {
+    const result = native.socketReceive(this.id, this.#reader.target, received);
+    this.#drained = isFailure(result) && result.errno === -osConstants.errno.EAGAIN;
+    if (this.#drained) return undefined;
+    if (isFailure(result)) return this.#end(undefined);
+    const descriptors = Array.from(received.subarray(RECEIVED.size, RECEIVED.size + received[RECEIVED.count]));
+    if (result === 0) {
+      closeAll(descriptors);
+      const cut = this.#reader.partial
+        ? new ShareError('ERR_SHARE_PROTOCOL', this.path, 'the peer ended within a message')
+        : undefined;
+      return this.#end(cut);
+    }
+    const discarded = received[RECEIVED.discarded] !== 0;
+    try {
+      const message = this.#reader.filled(result, descriptors);
+      if (discarded) {
+        if (message !== undefined) closeAll(message.descriptors);
+        throw new WireError(`more than ${MOST_DESCRIPTORS} descriptors`);
+      }
+      this.#limitPartial();
+      return message;
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      return this.#end(new ShareError('ERR_SHARE_PROTOCOL', this.path, `the peer sent ${error.message}`));
+    }
+  }
+
+  /** A message that has begun must go on. */
+  #limitPartial(): void {
+    if (!this.#reader.partial) {
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+      return;
+    }
+    this.#timer ??= setTimeout(() => {
+      this.#end(new ShareError('ERR_SHARE_TIMEOUT', this.path, `the rest of a message did not come within ${this.limit} ms`));
+    }, this.limit).unref();
+  }
+
+  #handle(message: Message): void {
+    const done = this.events.message(message);
+    if (done === undefined) return closeAll(message.descriptors);
+    this.#busy = true;
+    void done.finally(() => {
+      closeAll(message.descriptors);
+      this.#busy = false;
+      if (!this.#closed) this.#read();
+    });
+  }
+
+  #write(): void {
+    while (this.#out.length > 0 && !this.#closed) {
+      const { bytes, descriptors, sent: done } = this.#out[0];
+      const sent = native.socketSend(this.id, bytes, descriptors);
+      if (isFailure(sent)) {
+        if (sent.errno === -osConstants.errno.EAGAIN) return this.#arm();
+        this.#dropOutgoing(); // the peer reads no more: its end comes by reading
+        return;
+      }
+      this.#waiting -= sent;
+      if (sent === bytes.byteLength) this.#out.shift();
+      else this.#out[0] = { bytes: bytes.subarray(sent), descriptors: NO_DESCRIPTORS, sent: nothing };
+      done();
+    }
+  }
+
+  #dropOutgoing(): void {
+    this.#waiting = 0;
+    for (const { sent } of this.#out.splice(0)) sent();
+  }
+
+  #arm(): void {
+    if (this.#closed) return;
+    const events = (this.#mayRead ? POLL_EVENTS.read : 0) | (this.#out.length > 0 ? POLL_EVENTS.write : 0);
+    native.socketArm(this.id, events);
+  }
+
+  #end(error: ShareError | undefined): undefined {
+    if (this.#ended) return;
+    this.#ended = true;
+    clearTimeout(this.#timer);
+    closeAll(this.#reader.takeDescriptors());
+    this.events.ended(error);
+  }
+}
+
+/** The error of a reply. */
+export function replyError(errno: number, command: string): NodeJS.ErrnoException {
+  return systemError({ errno: errno > 0 ? -errno : -osConstants.errno.EIO, syscall: `vfio-user ${command}` });
+}

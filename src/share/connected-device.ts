@@ -1,0 +1,260 @@
+/** A served device as its client has it. */
+import { basename } from 'node:path';
+import { abortSignal, options as checkOptions } from '../arguments.js';
+import { branded } from '../brands.js';
+import { Device } from '../device/device.js';
+import type { DeviceOps, RegionOptions } from '../device/device-ops.js';
+import type { CallOptions } from '../device/device-file.js';
+import { ShareError } from '../errors.js';
+import { native } from '../native/load.js';
+import { POLL_EVENTS } from '../native/socket-functions.js';
+import { unwrap } from '../thread/wakeups.js';
+import { closeAll } from './channel.js';
+import { Connection, decoded, type CommandName } from './connection.js';
+import { checkConnectOptions, toSocketPath, type ConnectOptions } from './share-options.js';
+import { forget, whenReady } from './socket-loop.js';
+import {
+  decodeDeviceInfo,
+  decodeIrqInfo,
+  decodeRegionData,
+  decodeRegionInfo,
+  encodeAccess,
+  encodeDeviceInfo,
+  encodeIrqInfo,
+  encodeIrqSet,
+  encodeRegionInfo,
+  PCI,
+  REGION_FLAGS,
+  viewOf,
+  WireError,
+  type RegionInfo,
+} from './wire.js';
+
+/** More than this no device of the protocol has. */
+const MOST_REGIONS = 64;
+const MOST_VECTORS = 256;
+const NO_BYTES = new Uint8Array(0);
+
+/** A region as the server has described it. */
+interface RemoteRegion extends RegionInfo {
+  name: string;
+  /** What can be mapped; undefined where each access is a message. */
+  descriptor: number | undefined;
+}
+
+/**
+ * A device that another process serves, by {@link connect}: a {@link Device} of this process, whose registers are the server's. A register
+ * access that is made in this thread blocks until the server has answered, at most the `timeout` of `connect()`; memory is mapped, and as
+ * fast as memory of this process.
+ *
+ * It is removed when the server removes it, ends or dies: its memory at once, whatever this thread does then. `unplug()` and `remove()` end
+ * the connection, and leave the served device as it is.
+ */
+export class ConnectedDevice extends Device {
+  readonly #connection: Connection;
+  readonly #vectors: readonly number[];
+
+  static {
+    branded('ConnectedDevice', this.prototype, (value) => #connection in value);
+  }
+
+  /** @internal */
+  constructor(connection: Connection, name: string, regions: readonly RemoteRegion[], vectors: readonly number[]) {
+    const options = { name, regions: regions.map(regionOptions), ops: opsOf(connection, regions), opTimeout: connection.timeout };
+    super(options);
+    this.#connection = connection;
+    this.#vectors = vectors;
+    try {
+      this.#begin();
+    } catch (error) {
+      void this.unplug(error).then(() => this.regions.forEach(({ object }) => object.close()));
+      throw error;
+    }
+  }
+
+  #begin(): void {
+    const connection = this.#connection;
+    connection.throwIfOver();
+    connection.onEnd = (error) => void this.unplug(error);
+    this.signal.addEventListener('abort', () => this.#end(), { once: true });
+    const memory = this.regions.filter(({ kind }) => kind === 'memory').map(({ object }) => object);
+    if (memory.length > 0) connection.revokes(memory);
+    this.#vectors.forEach((eventfd, vector) => this.#listen(eventfd, vector));
+  }
+
+  /**
+   * Resets the served device, for all its clients: there it is suspended and resumed. Resolves when the server has done so.
+   *
+   * @throws (rejects) TypeError on bad options; the system error that the server answers (`EACCES` for a client that may only read);
+   *   ShareError; the signal's reason.
+   */
+  async reset(options?: CallOptions): Promise<void> {
+    const signal = abortSignal('options.signal', checkOptions<CallOptions>('options', options).signal);
+    const { descriptors } = await this.#connection.call('reset', undefined, undefined, signal);
+    closeAll(descriptors);
+  }
+
+  #listen(eventfd: number, vector: number): void {
+    const arm = (): void => void native.socketArm(eventfd, POLL_EVENTS.read);
+    whenReady(eventfd, () => {
+      const count = Math.min(native.eventfdTake(eventfd), MOST_RAISED);
+      for (let i = 0; i < count; i++) this.raise(vector);
+      arm();
+    });
+    arm();
+  }
+
+  #end(): void {
+    this.#connection.onEnd = undefined;
+    closeEventfds(this.#vectors);
+    this.#connection.close();
+  }
+}
+
+/** Of a vector that was signalled more often since the last look. */
+const MOST_RAISED = 1024;
+
+function closeEventfds(eventfds: readonly number[]): void {
+  for (const eventfd of eventfds) {
+    forget(eventfd);
+    native.socketClose(eventfd);
+  }
+}
+
+function regionOptions({ name, size, flags, descriptor }: RemoteRegion): RegionOptions {
+  if (descriptor === undefined) return { name, size, kind: 'registers' };
+  return { name, size, _received: { descriptor, writable: (flags & REGION_FLAGS.write) !== 0 } };
+}
+
+/** Accesses to registers, as messages. */
+function opsOf(connection: Connection, regions: readonly RemoteRegion[]): DeviceOps {
+  return {
+    readRegister: (offset, count, region) => {
+      const { index } = regions[region];
+      const reply = connection.callNow('regionRead', encodeAccess({ region: index, offset, count, data: NO_BYTES }));
+      return decoded(connection.path, () => valueIn(decodeRegionData(reply).data, count));
+    },
+    writeRegister: (offset, count, value, region) => {
+      const data = new Uint8Array(8);
+      viewOf(data).setBigUint64(0, BigInt.asUintN(64, BigInt(value)), true);
+      connection.callNow(
+        'regionWrite',
+        encodeAccess({ region: regions[region].index, offset, count, data: data.subarray(0, count) }),
+      );
+    },
+  };
+}
+
+function valueIn(data: Uint8Array, count: number): number | bigint {
+  if (data.byteLength !== count) throw new WireError(`${data.byteLength} bytes of data instead of ${count}`);
+  const whole = new Uint8Array(8);
+  whole.set(data);
+  const value = viewOf(whole).getBigUint64(0, true);
+  return count === 8 ? value : Number(value);
+}
+
+/**
+ * Opens a device that another process serves, with {@link serve} or another server of the vfio-user protocol. Its regions are the device's, in
+ * order and with their names, and behind them `'config'`, the PCI configuration space. Of a server that is not this library the BARs are
+ * called `bar0` to `bar5`, and what it lets be mapped only in parts is accessed by messages. It keeps no process alive.
+ *
+ * @throws (rejects) TypeError, RangeError on bad arguments; the system error of connect(2) with `path` (`ENOENT`, `EACCES`, `ECONNREFUSED`
+ *   where the server has gone, …); the system error that the server answers; ShareError; the signal's reason.
+ *
+ * @example
+ * ```js
+ * const device = await connect('/run/user/1000/card.sock');
+ * const control = device.open().map({ region: 'control' });
+ * control.write32(0, 1);
+ * ```
+ */
+export async function connect(path: string | URL, options?: ConnectOptions): Promise<ConnectedDevice> {
+  const limits = checkConnectOptions(options);
+  const connection = await Connection.open(toSocketPath('path', path), limits);
+  const descriptors: number[] = [];
+  const eventfds: number[] = [];
+  try {
+    const ask = async (command: CommandName, body: Uint8Array): Promise<{ body: Uint8Array; fds: number[] }> => {
+      const reply = await connection.call(command, body, undefined, limits.signal);
+      descriptors.push(...reply.descriptors);
+      return { body: reply.body, fds: reply.descriptors };
+    };
+    if (connection.version.own?.serves === 'memory')
+      throw new ShareError('ERR_SHARE_REFUSED', connection.path, 'it serves plain memory: use connectMemory()');
+    const regions = await askRegions(connection, ask);
+    const vectors = await openVectors(connection, ask, eventfds, limits.signal);
+    const name = connection.version.own?.name || basename(connection.path) || connection.path;
+    return new ConnectedDevice(connection, name, regions, vectors);
+  } catch (error) {
+    closeEventfds(eventfds);
+    connection.close();
+    throw error;
+  } finally {
+    closeAll(descriptors);
+  }
+}
+
+type Ask = (command: CommandName, body: Uint8Array) => Promise<{ body: Uint8Array; fds: number[] }>;
+
+async function askRegions(connection: Connection, ask: Ask): Promise<RemoteRegion[]> {
+  const { path } = connection;
+  const { body } = await ask('deviceInfo', encodeDeviceInfo({ flags: 0, regions: 0, irqs: 0 }));
+  const { regions: count } = decoded(path, () => decodeDeviceInfo(body));
+  if (count > MOST_REGIONS) throw new ShareError('ERR_SHARE_PROTOCOL', path, `the peer sent a device of ${count} regions`);
+  const regions: RemoteRegion[] = [];
+  for (let index = 0; index < count; index++) {
+    const region = await askRegion(connection, ask, index);
+    if (region !== undefined) regions.push(region);
+  }
+  if (regions.length === 0) throw new ShareError('ERR_SHARE_PROTOCOL', path, 'the peer sent a device without regions');
+  return regions;
+}
+
+/** Undefined where the device has none of that number. */
+async function askRegion(connection: Connection, ask: Ask, index: number): Promise<RemoteRegion | undefined> {
+  const { body, fds } = await ask('regionInfo', encodeRegionInfo({ index, flags: 0, size: 0, offset: 0 }));
+  const info = decoded(connection.path, () => decodeRegionInfo(body));
+  if (info.index !== index)
+    throw new ShareError('ERR_SHARE_PROTOCOL', connection.path, `the peer sent region ${info.index} for ${index}`);
+  if (info.size === 0) return undefined;
+  const names = connection.version.own?.regions;
+  const name = index === PCI.config ? 'config' : (names?.[index] ?? (index < PCI.bars ? `bar${index}` : `region${index}`));
+  // One that is mapped in parts, or from elsewhere than its beginning, is accessed by messages.
+  const whole = (info.flags & (REGION_FLAGS.mmap | REGION_FLAGS.caps)) === REGION_FLAGS.mmap && info.offset === 0;
+  return { ...info, name, descriptor: whole && fds.length === 1 ? fds[0] : undefined };
+}
+
+/** An eventfd for each vector of the first kind of interrupt that the device has: MSI-X, MSI, INTx. */
+async function openVectors(
+  connection: Connection,
+  ask: Ask,
+  eventfds: number[],
+  signal: AbortSignal | undefined,
+): Promise<readonly number[]> {
+  for (const index of [PCI.msix, PCI.msi, PCI.intx]) {
+    const { body } = await ask('irqInfo', encodeIrqInfo({ index, flags: 0, count: 0 }));
+    const { count } = decoded(connection.path, () => decodeIrqInfo(body));
+    if (count === 0) continue;
+    for (let vector = 0; vector < Math.min(count, MOST_VECTORS); vector++) eventfds.push(unwrap(native.eventfdWatched()));
+    await assign(connection, index, eventfds, signal);
+    return eventfds;
+  }
+  return eventfds;
+}
+
+/** As many with one message as the server takes. */
+async function assign(
+  connection: Connection,
+  index: number,
+  eventfds: readonly number[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const most = Math.max(1, Math.min(connection.version.maxDescriptors, 64));
+  for (let start = 0; start < eventfds.length; start += most) {
+    const some = eventfds.slice(start, start + most);
+    const set = { index, start, count: some.length, data: 'eventfd', action: 'trigger', chosen: NO_BYTES } as const;
+    const fds = Int32Array.from(some, (eventfd) => native.socketDescriptor(eventfd));
+    const { descriptors } = await connection.call('setIrqs', encodeIrqSet(set), fds, signal);
+    closeAll(descriptors);
+  }
+}

@@ -1,0 +1,16 @@
+/**
+ * Memory and devices between processes, by the vfio-user protocol.
+ *
+ * @packageDocumentation
+ */
+export { serveMemory } from './served-memory.js';
+export { connectMemory } from './connect-memory.js';
+export { serve } from './served-device.js';
+export { connect, ConnectedDevice } from './connected-device.js';
+export { list } from './list.js';
+export type { ListedServer } from './list.js';
+export { Server } from './server.js';
+export type { ServerEvents, ShareReport } from './server.js';
+export type { ConnectOptions, Peer, ServeOptions, ShareOptions } from './share-options.js';
+export { ShareError } from '../errors.js';
+export type { ShareErrorCode } from '../errors.js';

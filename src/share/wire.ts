@@ -1,0 +1,296 @@
+/**
+ * The vfio-user protocol on the wire: numbers and layouts of its specification (QEMU's interop documentation), which mirror
+ * `linux/vfio.h`. All numbers are little-endian, as on every host this package runs on. Nothing here knows sockets.
+ */
+import { constants as osConstants } from 'node:os';
+
+export const COMMANDS = {
+  version: 1,
+  dmaMap: 2,
+  dmaUnmap: 3,
+  deviceInfo: 4,
+  regionInfo: 5,
+  regionIoFds: 6,
+  irqInfo: 7,
+  setIrqs: 8,
+  regionRead: 9,
+  regionWrite: 10,
+  dmaRead: 11,
+  dmaWrite: 12,
+  reset: 13,
+  regionWriteMulti: 15,
+  deviceFeature: 16,
+} as const;
+
+export const HEADER_BYTES = 16;
+const FLAGS = { type: 0xf, reply: 0x1, noReply: 0x10, error: 0x20 } as const;
+
+/** What a peer may ask for with one command if it has not said otherwise. */
+export const MOST_DATA = 1 << 20;
+/** The data of a version is some capabilities. */
+export const MOST_VERSION_DATA = 4096;
+/** What stands before the data of a region access. */
+export const ACCESS_BYTES = 16;
+export const REGION_INFO_BYTES = 32;
+export const DEVICE_INFO_BYTES = 16;
+export const IRQ_INFO_BYTES = 16;
+export const IRQ_SET_BYTES = 20;
+export const DMA_MAP_BYTES = 32;
+export const DMA_UNMAP_BYTES = 24;
+const WRITE_BYTES = 24;
+
+export const DEVICE_FLAGS = { reset: 1, pci: 2 } as const;
+export const REGION_FLAGS = { read: 1, write: 2, mmap: 4, caps: 8 } as const;
+export const IRQ_FLAGS = { eventfd: 1, maskable: 2, automasked: 4, noresize: 8 } as const;
+export const IRQ_SET = { none: 1, bool: 2, eventfd: 4, mask: 8, unmask: 16, trigger: 32 } as const;
+export const DMA_FLAGS = { read: 1, write: 2 } as const;
+/** Indexes of a PCI device's regions and interrupts. */
+export const PCI = { bars: 6, config: 7, regions: 9, intx: 0, msi: 1, msix: 2, irqs: 5 } as const;
+
+export interface Header {
+  id: number;
+  command: number;
+  /** Of the whole message. */
+  size: number;
+  reply: boolean;
+  noReply: boolean;
+  /** Of a reply: 0 is none, and -1 an error without a number. */
+  errno: number;
+}
+
+export interface Message extends Header {
+  body: Uint8Array;
+  /** The receiver's to close. */
+  descriptors: number[];
+}
+
+/** What a message does not say as the protocol has it. `errno` is for the reply; of a message that cannot be answered the connection ends. */
+export class WireError extends Error {
+  constructor(
+    message: string,
+    readonly errno = osConstants.errno.EINVAL,
+  ) {
+    super(message);
+  }
+}
+
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+export function decodeHeader(bytes: Uint8Array): Header {
+  const view = viewOf(bytes);
+  const flags = view.getUint32(8, true);
+  const type = flags & FLAGS.type;
+  const size = view.getUint32(4, true);
+  if (type > FLAGS.reply) throw new WireError(`a message of type ${type}`);
+  if (size < HEADER_BYTES) throw new WireError(`a message of ${size} bytes`);
+  const reply = type === FLAGS.reply;
+  const failed = reply && (flags & FLAGS.error) !== 0;
+  return {
+    id: view.getUint16(0, true),
+    command: view.getUint16(2, true),
+    size,
+    reply,
+    noReply: !reply && (flags & FLAGS.noReply) !== 0,
+    errno: failed ? view.getUint32(12, true) || -1 : 0,
+  };
+}
+
+/** A whole message. */
+export function encode(header: Partial<Header> & Pick<Header, 'id' | 'command'>, body: Uint8Array = EMPTY): Uint8Array {
+  const bytes = new Uint8Array(HEADER_BYTES + body.byteLength);
+  const view = viewOf(bytes);
+  const { id, command, reply = false, noReply = false, errno = 0 } = header;
+  view.setUint16(0, id, true);
+  view.setUint16(2, command, true);
+  view.setUint32(4, bytes.byteLength, true);
+  view.setUint32(8, (reply ? FLAGS.reply : 0) | (noReply ? FLAGS.noReply : 0) | (errno !== 0 ? FLAGS.error : 0), true);
+  view.setUint32(12, Math.max(errno, 0), true);
+  bytes.set(body, HEADER_BYTES);
+  return bytes;
+}
+
+const EMPTY = new Uint8Array(0);
+
+function need(body: Uint8Array, bytes: number, what: string): DataView {
+  if (body.byteLength < bytes) throw new WireError(`${what} of ${body.byteLength} bytes instead of ${bytes}`);
+  return viewOf(body);
+}
+
+function needExactly(body: Uint8Array, bytes: number, what: string): DataView {
+  if (body.byteLength !== bytes) throw new WireError(`${what} of ${body.byteLength} bytes instead of ${bytes}`);
+  return viewOf(body);
+}
+
+/** A size or an offset: what JavaScript cannot count exactly is in no region. */
+function getSize(view: DataView, at: number, what: string): number {
+  const value = view.getBigUint64(at, true);
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new WireError(`${what} ${value}`);
+  return Number(value);
+}
+
+const put = (bytes: number, fill: (view: DataView) => void): Uint8Array => {
+  const body = new Uint8Array(bytes);
+  fill(viewOf(body));
+  return body;
+};
+
+export interface DeviceInfo {
+  flags: number;
+  regions: number;
+  irqs: number;
+}
+
+/** Of the request, which is the same struct, only its size counts. */
+export function decodeDeviceInfo(body: Uint8Array): DeviceInfo {
+  const view = need(body, DEVICE_INFO_BYTES, 'device info');
+  if (view.getUint32(0, true) < DEVICE_INFO_BYTES) throw new WireError(`device info with argsz ${view.getUint32(0, true)}`);
+  return { flags: view.getUint32(4, true), regions: view.getUint32(8, true), irqs: view.getUint32(12, true) };
+}
+
+export function encodeDeviceInfo({ flags, regions, irqs }: DeviceInfo): Uint8Array {
+  return put(DEVICE_INFO_BYTES, (view) =>
+    [DEVICE_INFO_BYTES, flags, regions, irqs].forEach((n, i) => view.setUint32(i * 4, n, true)),
+  );
+}
+
+export interface RegionInfo {
+  index: number;
+  flags: number;
+  size: number;
+  /** For mmap(2) of the descriptor. */
+  offset: number;
+}
+
+export function decodeRegionInfo(body: Uint8Array): RegionInfo {
+  const view = need(body, REGION_INFO_BYTES, 'region info');
+  if (view.getUint32(0, true) < REGION_INFO_BYTES) throw new WireError(`region info with argsz ${view.getUint32(0, true)}`);
+  const [size, offset] = [getSize(view, 16, 'a region of size'), getSize(view, 24, 'a region at offset')];
+  return { flags: view.getUint32(4, true), index: view.getUint32(8, true), size, offset };
+}
+
+export function encodeRegionInfo({ index, flags, size, offset }: RegionInfo): Uint8Array {
+  return put(REGION_INFO_BYTES, (view) => {
+    [REGION_INFO_BYTES, flags, index, 0].forEach((n, i) => view.setUint32(i * 4, n, true));
+    view.setBigUint64(16, BigInt(size), true);
+    view.setBigUint64(24, BigInt(offset), true);
+  });
+}
+
+export interface IrqInfo {
+  index: number;
+  flags: number;
+  count: number;
+}
+
+export function decodeIrqInfo(body: Uint8Array): IrqInfo {
+  const view = need(body, IRQ_INFO_BYTES, 'interrupt info');
+  if (view.getUint32(0, true) < IRQ_INFO_BYTES) throw new WireError(`interrupt info with argsz ${view.getUint32(0, true)}`);
+  return { flags: view.getUint32(4, true), index: view.getUint32(8, true), count: view.getUint32(12, true) };
+}
+
+export function encodeIrqInfo({ index, flags, count }: IrqInfo): Uint8Array {
+  return put(IRQ_INFO_BYTES, (view) => [IRQ_INFO_BYTES, flags, index, count].forEach((n, i) => view.setUint32(i * 4, n, true)));
+}
+
+export interface IrqSet {
+  index: number;
+  start: number;
+  count: number;
+  data: 'none' | 'bool' | 'eventfd';
+  action: 'mask' | 'unmask' | 'trigger';
+  /** Of `'bool'`: one byte for each. */
+  chosen: Uint8Array;
+}
+
+const DATA_FLAGS = IRQ_SET.none | IRQ_SET.bool | IRQ_SET.eventfd;
+const IRQ_DATA: Record<number, IrqSet['data']> = { [IRQ_SET.none]: 'none', [IRQ_SET.bool]: 'bool', [IRQ_SET.eventfd]: 'eventfd' };
+const IRQ_ACTIONS: Record<number, IrqSet['action']> = {
+  [IRQ_SET.mask]: 'mask',
+  [IRQ_SET.unmask]: 'unmask',
+  [IRQ_SET.trigger]: 'trigger',
+};
+
+export function decodeIrqSet(body: Uint8Array): IrqSet {
+  const view = need(body, IRQ_SET_BYTES, 'an interrupt set');
+  const [argsz, flags, index, start, count] = [0, 4, 8, 12, 16].map((at) => view.getUint32(at, true));
+  const data = IRQ_DATA[flags & DATA_FLAGS];
+  const action = IRQ_ACTIONS[flags & ~DATA_FLAGS];
+  if (data === undefined || action === undefined) throw new WireError(`an interrupt set with flags ${flags}`);
+  const bytes = IRQ_SET_BYTES + (data === 'bool' ? count : 0);
+  if (argsz !== bytes || body.byteLength !== bytes) throw new WireError(`an interrupt set of ${body.byteLength} bytes`);
+  return { index, start, count, data, action, chosen: body.subarray(IRQ_SET_BYTES) };
+}
+
+export function encodeIrqSet({ index, start, count, data, action, chosen }: IrqSet): Uint8Array {
+  const bytes = IRQ_SET_BYTES + chosen.byteLength;
+  const body = put(bytes, (view) => {
+    [bytes, IRQ_SET[data] | IRQ_SET[action], index, start, count].forEach((n, i) => view.setUint32(i * 4, n, true));
+  });
+  body.set(chosen, IRQ_SET_BYTES);
+  return body;
+}
+
+export interface RegionAccess {
+  region: number;
+  offset: number;
+  count: number;
+  /** What is written, or has been read. */
+  data: Uint8Array;
+}
+
+/** A command to read, or a reply to a write: nothing follows. */
+export function decodeRegionRead(body: Uint8Array): RegionAccess {
+  needExactly(body, ACCESS_BYTES, 'a region access');
+  return decodeAccess(body);
+}
+
+/** A command to write, or a reply to a read: the data follows. */
+export function decodeRegionData(body: Uint8Array): RegionAccess {
+  need(body, ACCESS_BYTES, 'a region access');
+  const access = decodeAccess(body);
+  if (access.data.byteLength !== access.count)
+    throw new WireError(`${access.data.byteLength} bytes of data instead of ${access.count}`);
+  return access;
+}
+
+function decodeAccess(body: Uint8Array): RegionAccess {
+  const view = viewOf(body);
+  const [region, count] = [view.getUint32(8, true), view.getUint32(12, true)];
+  if (count === 0 || count > MOST_DATA) throw new WireError(`a region access of ${count} bytes`);
+  return { offset: getSize(view, 0, 'an access at offset'), region, count, data: body.subarray(ACCESS_BYTES) };
+}
+
+export function encodeAccess({ region, offset, count, data }: RegionAccess): Uint8Array {
+  const body = put(ACCESS_BYTES + data.byteLength, (view) => {
+    view.setBigUint64(0, BigInt(offset), true);
+    view.setUint32(8, region, true);
+    view.setUint32(12, count, true);
+  });
+  body.set(data, ACCESS_BYTES);
+  return body;
+}
+
+/** The writes of REGION_WRITE_MULTI: at most 8 bytes each. */
+export function decodeWrites(body: Uint8Array): RegionAccess[] {
+  const view = need(body, 8, 'writes');
+  const writes = getSize(view, 0, 'a number of writes');
+  if (writes === 0 || body.byteLength - 8 !== writes * WRITE_BYTES)
+    throw new WireError(`${body.byteLength} bytes of ${writes} writes`);
+  return Array.from({ length: writes }, (_, i) => {
+    const write = decodeAccess(body.subarray(8 + i * WRITE_BYTES, 8 + (i + 1) * WRITE_BYTES));
+    if (write.count > 8) throw new WireError(`a write of ${write.count} bytes among others`);
+    return { ...write, data: write.data.subarray(0, write.count) };
+  });
+}
+
+export function encodeWrites(writes: readonly RegionAccess[]): Uint8Array {
+  const body = put(8 + writes.length * WRITE_BYTES, (view) => view.setBigUint64(0, BigInt(writes.length), true));
+  writes.forEach((write, i) => body.set(encodeAccess(write), 8 + i * WRITE_BYTES));
+  return body;
+}
+
+export function encodeWriteCount(writes: number): Uint8Array {
+  return put(8, (view) => view.setBigUint64(0, BigInt(writes), true));
+}

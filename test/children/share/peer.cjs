@@ -1,0 +1,145 @@
+// A process that shares memory or a device, or uses what is shared: it does what it hears, a JSON line each, and says what came of it.
+const { closeSync, constants, ftruncateSync, openSync, readdirSync, readlinkSync, writeSync } = require('node:fs');
+const { Device, MemoryObject } = require('revocable-mmap');
+const share = require('revocable-mmap/share');
+const { say, hear } = require('../conversation.cjs');
+
+let object, mapping, device, file, server, pending;
+const events = [];
+const registers = new Uint32Array(64);
+
+/** What an error says of itself, and of its causes. */
+const said = (error) => ({ code: error.code ?? error.name, message: error.message, cause: error.cause && said(error.cause) });
+
+const attempt = (call) => {
+  try {
+    return call() ?? 'done';
+  } catch (error) {
+    return error.code ?? String(error);
+  }
+};
+
+const ACTIONS = {
+  // --- the one that shares ---
+  serveMemory({ size, name = 'shared', options }) {
+    object = MemoryObject.create({ size, name });
+    mapping = object.map();
+    server = watched(share.serveMemory(object, options));
+  },
+  serveDevice({ options, memory = 16384 }) {
+    device = new Device({
+      name: 'card0',
+      regions: [
+        { name: 'control', size: 4096, kind: 'registers' },
+        { name: 'frames', size: memory },
+      ],
+      ops: {
+        open: () => events.push('open'),
+        release: () => events.push('release'),
+        mmap: (_, { region, access }) => void events.push(`mmap ${region} ${access}`),
+        close: ({ region }) => events.push(`close ${region}`),
+        readRegister: (offset) => registers[(offset >> 2) % 64],
+        writeRegister(offset, width, value) {
+          if (offset === 0xf0) device.raise(Number(value));
+          else registers[(offset >> 2) % 64] = Number(value);
+        },
+      },
+    });
+    device.regions[1].memory.write32(0, 0xfeed);
+    server = watched(share.serve(device, options));
+  },
+  revoke: async () => ({ report: await object.revoke('pulled'), served: await server.closed }),
+  unplug: async () => ({ report: await device.unplug(), served: await server.closed }),
+  closeServer: async () => server.close(),
+  raise: ({ vector }) => device.raise(vector),
+  events: () => events.splice(0),
+  clients: () => server.clients.size,
+
+  // --- the one that uses it ---
+  async connectMemory({ path, options }) {
+    object = await share.connectMemory(path, options);
+    object.on('revoked', () => events.push('revoked'));
+    mapping = object.map();
+    return { size: object.size, writable: object.writable, name: object.name, state: object.state };
+  },
+  async connect({ path, options }) {
+    device = await share.connect(path, options);
+    device.on('removed', () => events.push('removed'));
+    file = device.open();
+    return { name: device.name, regions: device.regions.map(({ name, kind, size }) => ({ name, kind, size })) };
+  },
+  mapRegion({ region }) {
+    mapping = file.map({ region });
+    object = mapping.object;
+    return mapping.access;
+  },
+  async interrupts({ count }) {
+    const vectors = [];
+    const waiting = file.interrupts();
+    say('ready');
+    for await (const vector of waiting) if (vectors.push(vector) === count) return vectors;
+  },
+  reset: () => device.reset(),
+  unplugHere: async () => (await device.unplug()).removedByThisCall,
+  disconnect: () => object.close(),
+  state: () => ({ object: object?.state, device: device?.state }),
+  list: ({ directory }) => share.list(directory),
+
+  // --- both ---
+  read32: ({ offset }) => mapping.read32(offset),
+  write32: ({ offset, value }) => mapping.write32(offset, value),
+  wake: ({ offset }) => mapping.wake(offset),
+  wait: ({ offset, expected }) => mapping.wait(offset, expected),
+  waitBegin({ offset, expected }) {
+    pending = mapping.wait(offset, expected).then((value) => ({ value }), said);
+  },
+  waitEnd: () => pending,
+  /** Reads without letting the event loop turn, until it fails. */
+  spin({ offset, limit }) {
+    const end = Date.now() + limit;
+    say('spinning');
+    const seen = new Set();
+    while (Date.now() < end) seen.add(mapping.read32(offset));
+    return { never: [...seen] };
+  },
+  /** What the descriptor of the object can be made to do. */
+  attack() {
+    const { fd } = object;
+    const own = `/proc/self/fd/${fd}`;
+    return {
+      map: attempt(() => object.map({ access: 'rw' })),
+      open: process.getuid() === 0 ? 'EACCES' : attempt(() => openSync(own, constants.O_RDWR)), // root may anything
+      truncate: attempt(() => ftruncateSync(fd, 0)),
+      write: attempt(() => writeSync(fd, Buffer.from('x'), 0, 1, 0)),
+      raw: attempt(() => void (mapping.bytes[0] = 1)),
+      link: readlinkSync(own),
+    };
+  },
+  descriptors: () => readdirSync('/proc/self/fd').length,
+  forget() {
+    object = mapping = undefined;
+  },
+  collect() {
+    globalThis.gc?.();
+  },
+  closeFd: ({ fd }) => closeSync(fd),
+};
+
+function watched(made) {
+  made.on('connect', ({ pid }) => events.push(`connect ${pid}`));
+  made.on('disconnect', ({ pid }, error) => events.push(`disconnect ${pid}${error ? ` ${error.code}` : ''}`));
+  made.on('refused', (error) => events.push(`refused ${error.code}`));
+  return made;
+}
+
+(async () => {
+  for (let line = await hear(); line !== undefined; line = await hear()) {
+    const { action, ...input } = JSON.parse(line);
+    try {
+      say({ value: (await ACTIONS[action](input)) ?? null });
+    } catch (error) {
+      say({ error: said(error) });
+    }
+  }
+  if (server !== undefined) await server.close();
+})();

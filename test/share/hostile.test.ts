@@ -1,0 +1,295 @@
+import { readdirSync } from 'node:fs';
+import { connect as connectSocket, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { MemoryObject } from 'revocable-mmap';
+import { connectMemory, serve, serveMemory, type Server } from 'revocable-mmap/share';
+import { Device } from 'revocable-mmap/device';
+import { encodeVersion } from '../../src/share/version.js';
+import * as wire from '../../src/share/wire.js';
+import { temporaryDirectory } from '../support/temporary.js';
+import { until, within } from '../support/until.js';
+
+/** The addon itself: Node's own sockets send no descriptors. */
+const { native } = require('../../dist/native/load.js') as typeof import('../../src/native/load.js');
+
+const { COMMANDS, encode } = wire;
+const version = encode(
+  { id: 1, command: COMMANDS.version },
+  encodeVersion({ major: 0, minor: 0, maxDescriptors: 1, maxData: 1 << 20, writeMultiple: false, own: undefined }),
+);
+const socket = (): string => join(temporaryDirectory(), 'memory.sock');
+const descriptors = (): number => readdirSync('/proc/self/fd').length;
+
+/** What became of connections that were refused, or that broke the protocol later. */
+function endings(server: Server): string[] {
+  const codes: string[] = [];
+  server.on('refused', (error) => codes.push((error as Error & { code: string }).code));
+  server.on('disconnect', (_, error) => error !== undefined && codes.push(error.code));
+  return codes;
+}
+
+/** Sends, and resolves when the server has ended the connection. */
+async function sentAndDropped(path: string, ...parts: Uint8Array[]): Promise<void> {
+  const peer = connectSocket(path);
+  const closed = new Promise((resolve) => peer.on('close', resolve));
+  peer.on('error', () => undefined).resume();
+  for (const part of parts) peer.write(part);
+  await within('the server drops the connection', closed);
+}
+
+function announced(command: number, size: number): Uint8Array {
+  const bytes = encode({ id: 2, command });
+  wire.viewOf(bytes).setUint32(4, size, true);
+  return bytes;
+}
+
+/** A socket of the addon's, that has been let in or not. */
+function rawPeer(path: string): number {
+  const id = native.socketConnect(Buffer.from(path));
+  if (typeof id !== 'number') throw new Error(`errno ${id.errno}`);
+  return id;
+}
+
+describe('peers that do not keep to the protocol', () => {
+  let memory: MemoryObject;
+  let server: Server;
+  let codes: string[];
+  beforeEach(() => {
+    memory = MemoryObject.create({ size: 4096 });
+    server = serveMemory(memory, { path: socket(), timeout: 200 });
+    codes = endings(server);
+  });
+  afterEach(async () => {
+    // Whatever the peer did, others are served.
+    (await connectMemory(server.path)).close();
+    await memory.revoke();
+    await server.closed;
+  });
+
+  test.each<[string, Uint8Array[]]>([
+    ['noise', [Buffer.alloc(64, 0x5a)]],
+    ['a message shorter than its header', [announced(COMMANDS.version, 15)]],
+    ['a message of 4 GiB', [announced(COMMANDS.version, 0xffff_ffff)]],
+    ['a long version', [announced(COMMANDS.version, 100_000)]],
+    ['another command first', [encode({ id: 1, command: COMMANDS.deviceInfo }, new Uint8Array(16))]],
+    ['a version of another kind', [encode({ id: 1, command: COMMANDS.version }, new Uint8Array([1, 0, 0, 0]))]],
+    ['capabilities that are none', [encode({ id: 1, command: COMMANDS.version }, Buffer.from('\0\0\0\0nonsense'))]],
+    ['a reply', [encode({ id: 1, command: COMMANDS.version, reply: true })]],
+    ['its version twice', [version, version]],
+    ['a message that is too long, once let in', [version, announced(COMMANDS.regionWrite, (1 << 20) + 4096)]],
+    ['a reply, once let in', [version, encode({ id: 1, command: COMMANDS.deviceInfo, reply: true })]],
+  ])('%s ends the connection', async (_, parts) => {
+    await sentAndDropped(server.path, ...parts);
+    await until('it is said', () => codes.length === 1);
+    expect(codes).toEqual(['ERR_SHARE_PROTOCOL']);
+  });
+
+  test.each<[string, Uint8Array[]]>([
+    ['nothing', []],
+    ['half a header', [version.subarray(0, 7)]],
+    ['half a version', [version.subarray(0, 30)]],
+    [
+      'half a message, once let in',
+      [version, encode({ id: 2, command: COMMANDS.deviceInfo }, new Uint8Array(16)).subarray(0, 20)],
+    ],
+  ])('a peer that sends %s and then keeps silent is not waited for', async (_, parts) => {
+    await sentAndDropped(server.path, ...parts);
+    await until('it is said', () => codes.length === 1);
+    expect(codes).toEqual(['ERR_SHARE_TIMEOUT']);
+  });
+
+  test('what is asked wrongly is answered with an error, and the connection goes on', async () => {
+    const peer = connectSocket(server.path);
+    const replies = readReplies(peer);
+    peer.write(version);
+    const asked: [number, Uint8Array][] = [
+      [COMMANDS.deviceInfo, new Uint8Array(3)],
+      [COMMANDS.deviceInfo, new Uint8Array(16)],
+      [COMMANDS.regionInfo, wire.encodeRegionInfo({ index: 1, flags: 0, size: 0, offset: 0 })],
+      [COMMANDS.regionRead, new Uint8Array(16)],
+      [COMMANDS.dmaMap, new Uint8Array(32)],
+      [14, new Uint8Array(0)],
+      [0xffff, new Uint8Array(5)],
+      [COMMANDS.deviceInfo, wire.encodeDeviceInfo({ flags: 0, regions: 0, irqs: 0 })],
+    ];
+    asked.forEach(([command, body], i) => peer.write(encode({ id: 10 + i, command }, body)));
+    await until('all is answered', () => replies.length === asked.length + 1);
+    expect(replies.slice(1).map(({ errno }) => errno)).toEqual([22, 22, 22, 95, 95, 95, 95, 0]);
+    expect(replies.slice(1).map(({ id }) => id)).toEqual(asked.map((_, i) => 10 + i));
+    peer.destroy();
+  });
+
+  test('a command that wants no reply gets none', async () => {
+    const peer = connectSocket(server.path);
+    const replies = readReplies(peer);
+    peer.write(version);
+    const body = wire.encodeDeviceInfo({ flags: 0, regions: 0, irqs: 0 });
+    peer.write(encode({ id: 2, command: COMMANDS.deviceInfo, noReply: true }, body));
+    peer.write(encode({ id: 3, command: 99, noReply: true }));
+    peer.write(encode({ id: 4, command: COMMANDS.deviceInfo }, body));
+    await until('the last is answered', () => replies.some(({ id }) => id === 4));
+    expect(replies.map(({ id }) => id)).toEqual([1, 4]);
+    peer.destroy();
+  });
+
+  test('descriptors where none belong, and by the hundred, are closed, and end the connection', async () => {
+    const before = descriptors();
+    const junk = Int32Array.from({ length: 64 }, () => memory.fd);
+    const cases: [what: string, send: (peer: number) => void][] = [
+      ['with the version', (peer) => native.socketSend(peer, version, junk.subarray(0, 1))],
+      ['64 with a part of a header', (peer) => native.socketSend(peer, version.subarray(0, 8), junk)],
+      [
+        'more than 64 with one message',
+        (peer) => {
+          for (let at = 0; at < 6; at++) native.socketSend(peer, version.subarray(at, at + 1), junk);
+        },
+      ],
+      [
+        'with a command that has none',
+        (peer) => {
+          native.socketSend(peer, version, junk.subarray(0, 0));
+          native.socketSend(peer, encode({ id: 2, command: COMMANDS.deviceInfo }, new Uint8Array(16)), junk);
+        },
+      ],
+    ];
+    for (const [what, send] of cases) {
+      const peer = rawPeer(server.path);
+      send(peer);
+      const known = codes.length;
+      await until(`${what}: the server drops it`, () => codes.length > known);
+      native.socketClose(peer);
+    }
+    await until('all are closed', () => descriptors() === before);
+    expect(codes.filter((code) => code === 'ERR_SHARE_PROTOCOL').length).toBeGreaterThanOrEqual(3);
+  });
+
+  test('a peer that floods, and does not read, is not read from: others are served, memory stays', async () => {
+    const peer = connectSocket(server.path).on('error', () => undefined);
+    peer.pause();
+    peer.write(version);
+    const one = encode({ id: 2, command: COMMANDS.deviceInfo }, wire.encodeDeviceInfo({ flags: 0, regions: 0, irqs: 0 }));
+    const many = Buffer.concat(Array.from({ length: 4000 }, () => one));
+    const before = process.memoryUsage().arrayBuffers;
+    let blocked = false;
+    for (let i = 0; i < 40 && !blocked; i++) {
+      blocked = !peer.write(many);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(blocked).toBe(true);
+    for (let i = 0; i < 5; i++) (await connectMemory(server.path)).close();
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(64 << 20);
+    expect(server.clients.size).toBeGreaterThanOrEqual(1);
+    peer.destroy();
+    await until('it has gone', () => server.clients.size === 0);
+  });
+
+  test('many half-open connections do not outlive their time', async () => {
+    const peers = Array.from({ length: 100 }, () => connectSocket(server.path).on('error', () => undefined));
+    const closed = peers.map((peer) => new Promise((resolve) => peer.resume().on('close', resolve)));
+    await within('all are dropped', Promise.all(closed), 20_000);
+    await until('all are said', () => codes.length === 100);
+  });
+});
+
+test('a client that does not acknowledge the end is reported, and not waited for any longer', async () => {
+  const memory = MemoryObject.create({ size: 4096 });
+  const server = serveMemory(memory, { path: socket(), timeout: 100 });
+  const peer = connectSocket({ path: server.path, allowHalfOpen: true }).on('error', () => undefined);
+  const replies = readReplies(peer);
+  peer.write(version);
+  peer.write(encode({ id: 2, command: COMMANDS.deviceInfo }, wire.encodeDeviceInfo({ flags: 0, regions: 0, irqs: 0 })));
+  await until('it is let in', () => replies.length === 2);
+  const other = await connectMemory(server.path);
+  await memory.revoke();
+  const me = { pid: process.pid, uid: process.getuid!(), gid: process.getgid!() };
+  expect(await within('the report', server.closed)).toEqual({ path: server.path, clients: 2, acknowledged: 1, late: [me] });
+  expect(other.state).toBe('revoked');
+  peer.destroy();
+});
+
+describe('clients of a device that do not keep to the protocol', () => {
+  test('are answered with an error, byte for byte of a command of each kind', async () => {
+    const device = new Device({
+      name: 'card',
+      regions: [{ size: 4096, kind: 'registers' }, { size: 4096 }],
+      ops: { readRegister: () => 5, writeRegister: () => undefined },
+    });
+    const server = serve(device, { path: socket(), vectors: 2 });
+    const peer = connectSocket(server.path);
+    const replies = readReplies(peer);
+    peer.write(version);
+    const access = (region: number, offset: number, count: number, data = new Uint8Array(0)): Uint8Array =>
+      wire.encodeAccess({ region, offset, count, data });
+    const set = (index: number, start: number, count: number, data: 'none' | 'eventfd'): Uint8Array =>
+      wire.encodeIrqSet({ index, start, count, data, action: 'trigger', chosen: new Uint8Array(0) });
+    const asked: [command: number, body: Uint8Array, errno: number][] = [
+      [COMMANDS.regionRead, access(0, 4, 4), 0],
+      [COMMANDS.regionRead, access(0, 4, 3), 22],
+      [COMMANDS.regionRead, access(0, 2, 4), 22],
+      [COMMANDS.regionRead, access(0, 4096, 4), 22],
+      [COMMANDS.regionRead, access(5, 0, 4), 22],
+      [COMMANDS.regionRead, access(8, 0, 4), 22],
+      [COMMANDS.regionRead, access(1, 0, 4096), 0],
+      [COMMANDS.regionRead, access(1, 1, 4096), 22],
+      [COMMANDS.regionRead, access(7, 0, 256), 0],
+      [COMMANDS.regionRead, access(7, 1, 256), 22],
+      [COMMANDS.regionWrite, access(1, 0, 4, new Uint8Array(4)), 0],
+      [COMMANDS.regionWrite, access(1, 0, 4, new Uint8Array(3)), 22],
+      [COMMANDS.regionWriteMulti, wire.encodeWrites([{ region: 1, offset: 8, count: 2, data: new Uint8Array([1, 2]) }]), 0],
+      [COMMANDS.regionWriteMulti, new Uint8Array(8), 22],
+      [COMMANDS.irqInfo, wire.encodeIrqInfo({ index: 2, flags: 0, count: 0 }), 0],
+      [COMMANDS.irqInfo, wire.encodeIrqInfo({ index: 5, flags: 0, count: 0 }), 22],
+      [COMMANDS.setIrqs, set(2, 0, 2, 'eventfd'), 0],
+      [COMMANDS.setIrqs, set(2, 1, 2, 'eventfd'), 22],
+      [COMMANDS.setIrqs, set(2, 0xffff_ffff, 1, 'none'), 22],
+      [COMMANDS.setIrqs, set(1, 0, 1, 'none'), 22],
+      [COMMANDS.setIrqs, set(2, 0, 0, 'none'), 0],
+      [COMMANDS.reset, new Uint8Array(0), 0],
+    ];
+    asked.forEach(([command, body], i) => peer.write(encode({ id: 10 + i, command }, body)));
+    await until('all is answered', () => replies.length === asked.length + 1);
+    expect(replies.slice(1).map(({ errno }, i) => [i, errno])).toEqual(asked.map(([, , errno], i) => [i, errno]));
+    expect(device.regions[1].memory.read16(8)).toBe(0x0201);
+    peer.destroy();
+    await device.unplug();
+    await server.closed;
+  });
+
+  test('an interrupt descriptor that is no eventfd is refused, and closed', async () => {
+    const device = new Device({ name: 'card', regions: [{ size: 4096 }] });
+    const server = serve(device, { path: socket() });
+    const before = descriptors();
+    const peer = rawPeer(server.path);
+    native.socketSend(peer, version, new Int32Array(0));
+    const set = wire.encodeIrqSet({
+      index: 2,
+      start: 0,
+      count: 1,
+      data: 'eventfd',
+      action: 'trigger',
+      chosen: new Uint8Array(0),
+    });
+    native.socketSend(peer, encode({ id: 2, command: COMMANDS.setIrqs }, set), Int32Array.of(device.regions[0].object.fd));
+    await until('it is let in', () => server.clients.size === 1);
+    device.raise(0);
+    native.socketClose(peer);
+    await until('all are closed', () => descriptors() === before);
+    await device.unplug();
+    await server.closed;
+  });
+});
+
+function readReplies(peer: Socket): wire.Header[] {
+  const replies: wire.Header[] = [];
+  let bytes = Buffer.alloc(0);
+  peer
+    .on('error', () => undefined)
+    .on('data', (more) => {
+      bytes = Buffer.concat([bytes, more]);
+      while (bytes.byteLength >= wire.HEADER_BYTES && bytes.byteLength >= bytes.readUInt32LE(4)) {
+        replies.push(wire.decodeHeader(bytes.subarray(0, wire.HEADER_BYTES)));
+        bytes = bytes.subarray(bytes.readUInt32LE(4));
+      }
+    });
+  return replies;
+}
