@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # The whole suite: the native core without Node, then the package with jest. The last line is `N passed, N failed`, from the
 # runners' own counts; the exit status is 0 only when nothing failed and something passed. `--js-only` leaves out the native core;
-# what follows is jest's.
+# what follows is jest's. Storms have a quarter of the rounds that a
+# single file has, unless TEST_ROUNDS says otherwise.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+export TEST_ROUNDS=${TEST_ROUNDS:-25}
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 passed=0

@@ -3,10 +3,11 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstdlib>
-#include <cstring>
+#include <cstdint>
+#include <iterator>
 
 #include "base/linux_abi.h"
 #include "base/page.h"
@@ -14,16 +15,18 @@
 namespace revocable {
 namespace {
 
-bool switched_off(const char* name) {
-  const char* list = getenv("REVOCABLE_MMAP_WITHOUT");
-  const size_t length = strlen(name);
-  for (const char* at = list; at != nullptr && *at != '\0';) {
-    const char* end = strchrnul(at, ',');
-    if (static_cast<size_t>(end - at) == length && strncmp(at, name, length) == 0) return true;
-    at = *end == ',' ? end + 1 : end;
-  }
-  return false;
+constexpr std::string_view kNames[] = {"procmap-query",  "futex-waitv",    "guard",      "userfaultfd",
+                                       "userfaultfd-wp", "register-traps", "single-step"};
+
+// A bit for each of the names. No more than a number is published.
+std::atomic<uint32_t> g_off{0};
+
+uint32_t bit_of(std::string_view name) {
+  const auto* found = std::find(std::begin(kNames), std::end(kNames), name);
+  return found == std::end(kNames) ? 0 : 1u << (found - std::begin(kNames));
 }
+
+bool switched_off(std::string_view name) { return (g_off.load(std::memory_order_relaxed) & bit_of(name)) != 0; }
 
 bool probe_procmap_query() {
   const int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
@@ -63,6 +66,16 @@ Features probe() {
 }
 
 }  // namespace
+
+void switch_off_features(std::string_view names) {
+  uint32_t off = 0;
+  for (size_t at = 0; at < names.size();) {
+    const size_t end = std::min(names.find(',', at), names.size());
+    off |= bit_of(names.substr(at, end - at));
+    at = end + 1;
+  }
+  g_off.store(off, std::memory_order_relaxed);
+}
 
 const Features& features() {
   static const Features found = probe();

@@ -1,7 +1,7 @@
-// Which optional kernel interfaces the running kernel has. Each has a fallback that is tested by switching it off with the
-// environment variable REVOCABLE_MMAP_WITHOUT, a comma-separated list of `procmap-query`, `futex-waitv`, `guard`,
-// `userfaultfd`, `userfaultfd-wp`, `register-traps`, `single-step`.
+// Which optional kernel interfaces the running kernel has. Each has a fallback that is tested by switching it off.
 #pragma once
+
+#include <string_view>
 
 namespace revocable {
 
@@ -16,6 +16,13 @@ struct Features {
   bool single_step;     // tried before the first step (register_step.h); else accesses that need one are refused
 };
 
+// Found by the first call, for the whole process.
 const Features& features();
+
+// Kernel interfaces that features() is to say are not there: a comma-separated list of `procmap-query`, `futex-waitv`, `guard`,
+// `userfaultfd`, `userfaultfd-wp`, `register-traps`, `single-step`. Replaces what an earlier call said; without effect once
+// features() has been called. Users name them in REVOCABLE_MMAP_WITHOUT, which the caller reads: getenv(3) in a thread of its
+// own would meet a setenv(3) of another.
+void switch_off_features(std::string_view names);
 
 }  // namespace revocable

@@ -25,10 +25,10 @@ inline bool spinning_helps() {
   return helps;
 }
 
-inline int64_t spin_clock_ns() {
+inline uint64_t spin_clock_ns() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
 // Asks `come` until it says yes or the time is up. Returns whether it did.
@@ -36,7 +36,7 @@ template <typename Come>
 bool spin_until(uint32_t microseconds, Come come) {
   if (come()) return true;
   if (!spinning_helps()) return false;
-  for (const int64_t end = spin_clock_ns() + int64_t{microseconds} * 1000; spin_clock_ns() < end;) {
+  for (const uint64_t end = spin_clock_ns() + uint64_t{microseconds} * 1000; spin_clock_ns() < end;) {
     for (int i = 0; i < 8; ++i) relax_processor();
     if (come()) return true;
   }

@@ -19,7 +19,7 @@ uint64_t now_ns() {
 class Order {
  public:
   explicit Order(const TouchPlan& plan) : plan_(plan), mask_(std::bit_ceil(plan.places) - 1) {
-    shift_ = std::max<int>(1, std::bit_width(mask_) / 2);
+    shift_ = std::max(1u, static_cast<unsigned>(std::bit_width(mask_)) / 2);
   }
 
   uint64_t operator()(uint64_t i) const {
@@ -37,7 +37,7 @@ class Order {
 
   const TouchPlan& plan_;
   uint64_t mask_;
-  int shift_;
+  unsigned shift_;
 };
 
 template <typename Word, bool write>

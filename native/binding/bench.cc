@@ -56,8 +56,8 @@ void perf_close_js(const Napi::CallbackInfo& info) { perf_close(info[0].As<Napi:
 // threadPin(processors: number[]): null | Failure
 Napi::Value thread_pin_js(const Napi::CallbackInfo& info) {
   const auto list = info[0].As<Napi::Array>();
-  std::vector<uint32_t> processors;
-  for (uint32_t i = 0; i < list.Length(); ++i) processors.push_back(to_u32(list.Get(i)));
+  std::vector<uint32_t> processors(list.Length());
+  for (uint32_t i = 0; i < processors.size(); ++i) processors[i] = to_u32(list.Get(i));
   return to_js(info.Env(), thread_pin(processors));
 }
 

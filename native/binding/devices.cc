@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
@@ -64,6 +65,7 @@ Supply supply_of(const Napi::Object& region) {
     case kImage: supply.kind = Supply::Kind::image; break;
     case kOffsets: supply.kind = Supply::Kind::model, supply.model = model_offsets; break;
     case kRandom: supply.kind = Supply::Kind::model, supply.model = model_random; break;
+    default: abort();  // not what TypeScript gives
   }
   return supply;
 }

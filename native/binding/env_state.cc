@@ -6,6 +6,7 @@
 #include "core/mapping.h"
 #include "core/service.h"
 #include "core/status_table.h"
+#include "fault/fill.h"
 
 namespace revocable::binding {
 namespace {
@@ -107,8 +108,10 @@ void EnvState::close(napi_async_cleanup_hook_handle hook) {
   notify.Reset();
   described_holder_.Reset();
   // The pages go back to the engine as plain memory: JavaScriptCore clears what it will use again, and would clear the table.
-  mmap(status_, kStatusBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-  status_holder_.Reset();
+  // Where they cannot become plain, the engine does not get them.
+  if (map_over(reinterpret_cast<uintptr_t>(status_), kStatusBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
+    status_holder_.Reset();
+  else status_holder_.SuppressDestruct();
   watches->close(on_handles_closed, hook);
 }
 

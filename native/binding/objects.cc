@@ -154,9 +154,21 @@ Napi::Value features_js(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// `process.env` is read under a lock that Node takes for writing it, too. A worker may have one of its own, and Deno may forbid
+// it.
+void switch_off_features_of(Napi::Env env) {
+  const Napi::Value process = env.Global().Get("process");
+  const Napi::Value variables = process.IsObject() ? process.As<Napi::Object>().Get("env") : env.Undefined();
+  if (!variables.IsObject()) return;
+  const Napi::Value names = variables.As<Napi::Object>().Get("REVOCABLE_MMAP_WITHOUT");
+  if (env.IsExceptionPending()) env.GetAndClearPendingException();
+  else if (names.IsString()) switch_off_features(names.As<Napi::String>().Utf8Value());
+}
+
 }  // namespace
 
 void export_objects(Napi::Env env, Napi::Object exports) {
+  switch_off_features_of(env);
   exports["pageSize"] = Napi::Number::New(env, static_cast<double>(kPageSize));
   exports["statusBytes"] = Napi::Number::New(env, static_cast<double>(kStatusBytes));
   exports["sink"] = Napi::Number::New(env, take_sink());

@@ -15,12 +15,10 @@ namespace {
 constexpr size_t kMostTaken = 128;
 constexpr uint32_t kWrite = 1, kRaw = 2, kFailed = 4;  // TRACE_FLAGS in src/native/enums.ts
 
-uint64_t clock_ns() { return static_cast<uint64_t>(spin_clock_ns()); }
-
 // traceOpen(deviceId, capacity): token | Failure
 Napi::Value trace_open_js(const Napi::CallbackInfo& info) {
   const DeviceRef device = device_find(to_u64(info[0]));
-  const uint64_t began_ns = clock_ns();
+  const uint64_t began_ns = spin_clock_ns();
   const int number = device == nullptr ? -ENODEV : trace_open(device->traces, to_u64(info[1]));
   if (number < 0) return to_js(info.Env(), Failure{-number, "trace"});
   const uint64_t token = device_token();
@@ -84,7 +82,7 @@ void trace_access_js(const Napi::CallbackInfo& info) {
   if (device == nullptr || !trace_active(device->traces)) return;
   const double* numbers = info[1].As<Napi::Float64Array>().Data();
   const auto flags = static_cast<uint32_t>(numbers[trace_access_at::flags]);
-  const AccessRecord record{.time_ns = clock_ns(),
+  const AccessRecord record{.time_ns = spin_clock_ns(),
                             .offset = static_cast<uint64_t>(numbers[trace_access_at::offset]),
                             .value = value_of_halves(numbers[trace_access_at::low], numbers[trace_access_at::high]),
                             .thread = static_cast<uint32_t>(numbers[trace_access_at::thread]),

@@ -89,69 +89,6 @@ static void divide_lost_tail(Mapping* mapping) {
   mapping->lost_from.store(UINTPTR_MAX, std::memory_order_release);  // after the marks: no page is found for a moment
 }
 
-static void move_back(Mapping* mapping, size_t page, uint64_t object_offset) {
-  const int prot = prot_of(mark_access(mapping->mark_of(page)), *mapping);
-  const uintptr_t at = mapping->page_address(page);
-  if (mapping->lost_cause(page) == Cause::none) {
-    map_object_pages(mapping, at, mapping->page_size(), prot, object_offset);
-    return;
-  }
-  mmap(reinterpret_cast<void*>(at), mapping->page_size(), prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, tombstone_fd(), 0);
-  set_mark(mapping, page, mapping->mark_of(page) & ~kMarkLostFilled);
-}
-
-Failure remap_pages(Mapping* mapping, size_t first, size_t count, uint64_t object_offset) {
-  RegistryLock lock;
-  const Claim claim(mapping);
-  const Failure failure = check_live(mapping, "mmap");
-  if (failure) return failure;
-  settle_strays_claimed(mapping);
-  divide_lost_tail(mapping);
-  auto* table = mapping->rearranged.load(std::memory_order_relaxed);
-  if (table == nullptr) {
-    const size_t bytes = round_up(mapping->pages() * sizeof(uint64_t), kPageSize);
-    void* fresh = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (fresh == MAP_FAILED) return Failure::from_errno("mmap");
-    table = static_cast<std::atomic<uint64_t>*>(fresh);
-    mapping->rearranged.store(table, std::memory_order_release);
-  }
-  const std::unique_ptr<uint64_t[]> before(new (std::nothrow) uint64_t[count]);
-  if (before == nullptr) return {ENOMEM, "mmap"};
-  for (size_t i = 0; i < count; ++i) before[i] = mapping->object_offset_of(first + i);
-  if (mapping->ops != nullptr) mapping->ops->withdraw(mapping, first, count);
-  size_t moved = 0;
-  Failure refused;
-  for_each_access_run(mapping, first, first + count, [&](size_t page, size_t pages, int prot) {
-    if (refused) return;
-    const uint64_t offset = object_offset + (uint64_t{page - first} << mapping->page_shift);
-    refused = map_object_pages(mapping, mapping->page_address(page), pages << mapping->page_shift, prot, offset);
-    if (!refused) moved += pages;
-  });
-  if (refused) {
-    // All or nothing: the runs that were moved go back.
-    for (size_t i = 0; i < moved; ++i) move_back(mapping, first + i, before[i]);
-    return refused;
-  }
-  for (size_t i = 0; i < count; ++i) {
-    table[first + i].store((object_offset >> mapping->page_shift) + i + 1, std::memory_order_relaxed);
-    // What was lost there was lost of the old page; the new one is another.
-    const PageMark mark = mapping->mark_of(first + i);
-    if (mark != 0) set_mark(mapping, first + i, mark & kMarkAccessMask);
-  }
-  mapping->retry_tag.store(0, std::memory_order_relaxed);
-  republish(mapping);
-  return {};
-}
-
-// A page that may be its user's own copy was not replaced, only opened (divert in handler_inside.cc).
-static bool put_back(Mapping* mapping, size_t page, int prot) {
-  const uintptr_t address = mapping->page_address(page);
-  if (mapping->has_own_copies()) return mprotect(reinterpret_cast<void*>(address), mapping->page_size(), prot) == 0;
-  const uint64_t offset = mapping->object_offset_of(page);
-  if (!mapping->supplied) return !map_object_pages(mapping, address, mapping->page_size(), prot, offset);
-  return map_object(mapping, address, mapping->page_size(), PROT_NONE, offset) && !mapping->ops->put_back(mapping, page, prot);
-}
-
 // How many pages from `page` on one mapping can bring: with the same access, all lost or none, of consecutive pages of the
 // object.
 static size_t run_of(const Mapping* mapping, size_t page, size_t end) {
@@ -170,6 +107,81 @@ static Failure map_run(Mapping* mapping, size_t page, size_t pages) {
   const int prot = prot_of(mark_access(mapping->mark_of(page)), *mapping);
   return map_object_pages(mapping, mapping->page_address(page), pages << mapping->page_shift, prot,
                           mapping->object_offset_of(page));
+}
+
+// A run of lost pages, without fill.
+static Failure map_lost_run(Mapping* mapping, size_t page, size_t pages) {
+  const int prot = prot_of(mark_access(mapping->mark_of(page)), *mapping);
+  void* at = reinterpret_cast<void*>(mapping->page_address(page));
+  const int flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
+  if (mmap(at, pages << mapping->page_shift, prot, flags, tombstone_fd(), 0) == MAP_FAILED) return Failure::from_errno("mmap");
+  for (size_t i = page; i < page + pages; ++i) set_mark(mapping, i, mapping->mark_of(i) & ~kMarkLostFilled);
+  return {};
+}
+
+static void note_moved(Mapping* mapping, size_t first, size_t count, uint64_t object_offset) {
+  auto* table = mapping->rearranged.load(std::memory_order_relaxed);
+  for (size_t i = 0; i < count; ++i) {
+    table[first + i].store((object_offset >> mapping->page_shift) + i + 1, std::memory_order_relaxed);
+    // What was lost there was lost of the old page; the new one is another.
+    const PageMark mark = mapping->mark_of(first + i);
+    if (mark != 0) set_mark(mapping, first + i, mark & kMarkAccessMask);
+  }
+  mapping->retry_tag.store(0, std::memory_order_relaxed);
+  republish(mapping);
+}
+
+// As they were, run by run: single pages would need more mappings than there were before. At their limit the reserve gives some
+// back. Pages that cannot go back all the same stay where they are, and the record says so.
+static void move_back(Mapping* mapping, size_t first, size_t count, uint64_t object_offset) {
+  for (size_t page = first; page < first + count;) {
+    const size_t pages = run_of(mapping, page, first + count);
+    const bool lost = mapping->lost_cause(page) != Cause::none;
+    Failure failure;
+    do failure = lost ? map_lost_run(mapping, page, pages) : map_run(mapping, page, pages);
+    while (failure.errnum == ENOMEM && drop_ballast(kBallast / 2));
+    if (failure) note_moved(mapping, page, pages, object_offset + (uint64_t{page - first} << mapping->page_shift));
+    page += pages;
+  }
+}
+
+Failure remap_pages(Mapping* mapping, size_t first, size_t count, uint64_t object_offset) {
+  RegistryLock lock;
+  const Claim claim(mapping);
+  const Failure failure = check_live(mapping, "mmap");
+  if (failure) return failure;
+  settle_strays_claimed(mapping);
+  divide_lost_tail(mapping);
+  if (mapping->rearranged.load(std::memory_order_relaxed) == nullptr) {
+    const size_t bytes = round_up(mapping->pages() * sizeof(uint64_t), kPageSize);
+    void* fresh = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (fresh == MAP_FAILED) return Failure::from_errno("mmap");
+    mapping->rearranged.store(static_cast<std::atomic<uint64_t>*>(fresh), std::memory_order_release);
+  }
+  if (mapping->ops != nullptr) mapping->ops->withdraw(mapping, first, count);
+  size_t moved = 0;
+  Failure refused;
+  for_each_access_run(mapping, first, first + count, [&](size_t page, size_t pages, int prot) {
+    if (refused) return;
+    const uint64_t offset = object_offset + (uint64_t{page - first} << mapping->page_shift);
+    refused = map_object_pages(mapping, mapping->page_address(page), pages << mapping->page_shift, prot, offset);
+    if (!refused) moved += pages;
+  });
+  if (refused) {
+    move_back(mapping, first, moved, object_offset);  // all or nothing
+    return refused;
+  }
+  note_moved(mapping, first, count, object_offset);
+  return {};
+}
+
+// A page that may be its user's own copy was not replaced, only opened (divert in handler_inside.cc).
+static bool put_back(Mapping* mapping, size_t page, int prot) {
+  const uintptr_t address = mapping->page_address(page);
+  if (mapping->has_own_copies()) return mprotect(reinterpret_cast<void*>(address), mapping->page_size(), prot) == 0;
+  const uint64_t offset = mapping->object_offset_of(page);
+  if (!mapping->supplied) return !map_object_pages(mapping, address, mapping->page_size(), prot, offset);
+  return map_object(mapping, address, mapping->page_size(), PROT_NONE, offset) && !mapping->ops->put_back(mapping, page, prot);
 }
 
 static Failure restore_lost_run(Mapping* mapping, size_t first, size_t count) {

@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cinttypes>
-#include <cstdio>
+#include <charconv>
 #include <cstring>
 #include <iterator>
+#include <system_error>
 
 #include "base/features.h"
 #include "base/linux_abi.h"
@@ -39,10 +39,24 @@ bool query(uintptr_t address, Vma* vma) {
   return true;
 }
 
-bool parse_line(const char* line, Vma* vma) {
-  char flags[5];
-  if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %" SCNx64 " %x:%x %" SCNu64, &vma->start, &vma->end, flags, &vma->offset,
-             &vma->major, &vma->minor, &vma->inode) != 7) {
+// Reads a number and the character behind it, and moves `at` past them.
+template <typename Number>
+bool take_number(const char*& at, const char* end, int base, char behind, Number* number) {
+  const std::from_chars_result found = std::from_chars(at, end, *number, base);
+  if (found.ec != std::errc{} || found.ptr == end || *found.ptr != behind) return false;
+  at = found.ptr + 1;
+  return true;
+}
+
+// start-end rwxp offset major:minor inode path
+bool parse_line(const char* at, const char* end, Vma* vma) {
+  if (!take_number(at, end, 16, '-', &vma->start) || !take_number(at, end, 16, ' ', &vma->end)) return false;
+  const char* flags = at;
+  at = std::find(at, end, ' ');
+  if (at == end || at - flags != 4) return false;
+  ++at;
+  if (!take_number(at, end, 16, ' ', &vma->offset) || !take_number(at, end, 16, ':', &vma->major) ||
+      !take_number(at, end, 16, ' ', &vma->minor) || !take_number(at, end, 10, ' ', &vma->inode)) {
     return false;
   }
   vma->prot = (flags[0] == 'r' ? PROT_READ : 0) | (flags[1] == 'w' ? PROT_WRITE : 0) | (flags[2] == 'x' ? PROT_EXEC : 0);
@@ -86,7 +100,7 @@ size_t VmaReader::take_lines(char* text, size_t length) {
   char* line = text;
   for (char* end; (end = strchr(line, '\n')) != nullptr; line = end + 1) {
     Vma vma;
-    if (!parse_line(line, &vma) || !is_wanted(vma)) continue;
+    if (!parse_line(line, end, &vma) || !is_wanted(vma)) continue;
     usable_ = usable_ && g_snapshot_count < std::size(g_snapshot);
     if (usable_) g_snapshot[g_snapshot_count++] = vma;
   }

@@ -18,12 +18,10 @@ std::atomic<bool> g_register_waits_spin{false};
 
 namespace {
 
-uint64_t now_ns() { return static_cast<uint64_t>(spin_clock_ns()); }
-
 void trace(RegisterPort* port, uint64_t offset, unsigned width, uint64_t value, bool write, bool raw) {
   TraceSet* traces = port->traces.load(std::memory_order_relaxed);
   if (!trace_active(traces)) return;
-  trace_access(traces, {.time_ns = now_ns(),
+  trace_access(traces, {.time_ns = spin_clock_ns(),
                         .offset = offset,
                         .value = value,
                         .thread = static_cast<uint32_t>(abi::tid()),
@@ -34,7 +32,7 @@ void trace(RegisterPort* port, uint64_t offset, unsigned width, uint64_t value, 
 }
 
 // How long an accessor looks before it sleeps: being woken costs more than most models take.
-constexpr uint32_t kSpinUs = 50;
+constexpr uint32_t kAnswerSpinUs = 50;
 
 AskedAccess* take_slot(uint32_t* word) {
   for (AskedAccess& slot : g_asked_accesses) {
@@ -89,15 +87,15 @@ bool leave(AskedAccess* slot) {
 
 AccessResult await_answer(RegisterPort* port, AskedAccess* slot, uint64_t limit_ns, uint64_t* value) {
   AccessResult result;
-  const uint64_t begun = now_ns();
-  while (g_register_waits_spin.load(std::memory_order_relaxed) && now_ns() - begun < uint64_t{kSpinUs} * 1000) {
+  const uint64_t begun = spin_clock_ns();
+  while (g_register_waits_spin.load(std::memory_order_relaxed) && spin_clock_ns() - begun < uint64_t{kAnswerSpinUs} * 1000) {
     if (collect(slot, &result, value)) return result;
     for (int i = 0; i < 8; ++i) relax_processor();
   }
   for (;;) {
     const uint32_t word = slot->word.load(std::memory_order_acquire);
     if (collect(slot, &result, value)) return result;
-    const uint64_t now = now_ns();
+    const uint64_t now = spin_clock_ns();
     if (now - begun >= limit_ns && leave(slot)) {
       port_sweep(port);  // or what has been left would use up the slots while the owner does not look
       return AccessResult::late;
@@ -147,12 +145,12 @@ AccessResult ask_for_access(RegisterPort* port, uint32_t incarnation, const Regi
   const int thread = abi::tid();
   if (port->owner_tid.load(std::memory_order_relaxed) == thread) return AccessResult::self;
   const uint64_t limit_ns = uint64_t{port->limit_ms.load(std::memory_order_relaxed)} * 1'000'000;
-  const uint64_t begun = now_ns();
+  const uint64_t begun = spin_clock_ns();
   uint32_t word = 0;
   AskedAccess* slot;
   while ((slot = take_slot(&word)) == nullptr) {  // more threads wait than there are slots
     if (!port->open.load()) return AccessResult::gone;
-    if (now_ns() - begun >= limit_ns) return AccessResult::late;
+    if (spin_clock_ns() - begun >= limit_ns) return AccessResult::late;
     const timespec pause{0, 100'000};
     syscall(SYS_nanosleep, &pause, nullptr);
   }

@@ -26,8 +26,6 @@ namespace {
 
 constexpr unsigned kWidest = 64;  // bytes of one access
 
-uint64_t now_ns() { return static_cast<uint64_t>(spin_clock_ns()); }
-
 struct Moved {
   MemoryAccess access;
   Target target;
@@ -240,7 +238,7 @@ bool trap_handler_ready() {
   // The child of a fork has no service thread.
   if (getpid() != g_trap_start.process.load(std::memory_order_relaxed))
     g_trap_handler.compare_exchange_strong(wanted, kTrapHandlerRefused);
-  for (const uint64_t begun = now_ns(); now_ns() - begun < kLongestNs;) {
+  for (const uint64_t begun = spin_clock_ns(); spin_clock_ns() - begun < kLongestNs;) {
     if (g_trap_handler.load(std::memory_order_acquire) != kTrapHandlerWanted) break;
     const timespec slice{0, 50'000'000};
     futex_wait_private(&g_trap_handler, kTrapHandlerWanted, &slice);

@@ -56,10 +56,10 @@ void call_handler(const struct sigaction& action, int signal, siginfo_t* info, v
   sigset_t mask = MachineContext(context).mask(), ours;
   sigorset(&mask, &mask, &action.sa_mask);
   if ((action.sa_flags & SA_NODEFER) == 0) sigaddset(&mask, signal);
-  sigprocmask(SIG_SETMASK, &mask, &ours);
+  pthread_sigmask(SIG_SETMASK, &mask, &ours);
   if ((action.sa_flags & SA_SIGINFO) != 0) action.sa_sigaction(signal, info, context);
   else action.sa_handler(signal);
-  sigprocmask(SIG_SETMASK, &ours, nullptr);
+  pthread_sigmask(SIG_SETMASK, &ours, nullptr);
 }
 
 void invoke(ActionTable& table, uint32_t index, int signal, siginfo_t* info, void* context) {

@@ -57,6 +57,7 @@ struct Result {
 // a = a operation b, of `width` bytes; what is above them in the result means nothing.
 Result run(Operation operation, unsigned width, uint64_t a, uint64_t b, uint64_t flags) {
   flags = (flags & kStatus) | kAlwaysSet;
+  // NOLINTBEGIN(bugprone-branch-clone): takes one asm statement for another
   switch (operation) {
     case Operation::xadd:
     case Operation::add: ALL_WIDTHS("add", BOTH)
@@ -87,6 +88,7 @@ Result run(Operation operation, unsigned width, uint64_t a, uint64_t b, uint64_t
     case Operation::sar: ALL_WIDTHS("sar", BY_COUNT)
     default: return {a, flags};
   }
+  // NOLINTEND(bugprone-branch-clone)
 }
 
 #undef BY_COUNT

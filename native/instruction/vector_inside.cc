@@ -11,7 +11,7 @@ namespace revocable {
 namespace {
 
 constexpr uint32_t kExceptionsMasked = 0x1f80;  // of MXCSR
-constexpr unsigned kHalf = 16;                  // of a ymm: an xmm
+constexpr unsigned kXmmBytes = 16;
 
 bool computes(VectorMove move) { return move >= VectorMove::widened; }
 
@@ -33,6 +33,7 @@ void compute(VectorMove move, const void* read, unsigned width, VectorRegisters&
   uint32_t control = registers.control(), own;
   memcpy(&value, bytes, sizeof value);
   memcpy(&number, read, width);
+  // NOLINTBEGIN(bugprone-branch-clone): takes one asm statement for another
   switch (move) {
     case VectorMove::widened: RUN("cvtss2sd"); break;
     case VectorMove::narrowed: RUN("cvtsd2ss"); break;
@@ -42,6 +43,7 @@ void compute(VectorMove move, const void* read, unsigned width, VectorRegisters&
     case VectorMove::divided: OF_BOTH_WIDTHS("div");
     default: return;
   }
+  // NOLINTEND(bugprone-branch-clone)
   memcpy(bytes, &value, sizeof value);
   registers.set_control(control);
 }
@@ -76,7 +78,7 @@ void load_vector(MachineContext& machine, const Instruction& instruction, const 
   const unsigned width = access.width;
   VectorRegisters registers(machine);
   uint8_t bytes[kWidestVector] = {};
-  if (part.move != VectorMove::whole && part.move != VectorMove::repeated) registers.get(part.other, kHalf, bytes);
+  if (part.move != VectorMove::whole && part.move != VectorMove::repeated) registers.get(part.other, kXmmBytes, bytes);
   switch (part.move) {
     case VectorMove::whole: load_whole(part, access, registers, static_cast<const uint8_t*>(read), bytes); break;
     case VectorMove::low: memcpy(bytes, read, width); break;

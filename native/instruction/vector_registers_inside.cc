@@ -20,7 +20,8 @@ constexpr size_t kControl = 24, kXmm = 160, kHeader = 512;
 // The kernel's own in the legacy area: struct _fpx_sw_bytes. The second magic is behind the image.
 constexpr size_t kMagic = 464, kFeatures = 472, kImageBytes = 480;
 constexpr uint32_t kExtended = 0x46505853, kExtendedEnd = 0x46505845;
-constexpr unsigned kHalf = 16, kZmm = 64, kRegisters = 16;
+constexpr size_t kHalf = 16, kZmm = 64;
+constexpr unsigned kRegisters = 16;
 
 uint32_t offset_of_component(unsigned number) {
   unsigned size, offset, flags, unused;
@@ -40,7 +41,7 @@ bool is_extended(const uint8_t* image) {
   return number_at<uint32_t>(image + number_at<uint32_t>(image + kImageBytes)) == kExtendedEnd;
 }
 
-bool is_zero(const uint8_t* bytes, unsigned count) {
+bool is_zero(const uint8_t* bytes, size_t count) {
   while (count > 0 && bytes[count - 1] == 0) --count;
   return count == 0;
 }
@@ -50,7 +51,7 @@ bool is_zero(const uint8_t* bytes, unsigned count) {
 // As many bytes of each of its registers, one behind the other. Its bit in the header is its number.
 struct VectorRegisters::Component {
   uint64_t bit;
-  uint32_t offset, bytes, registers;
+  size_t offset, bytes, registers;
 
   static Component xmm() { return {1 << 1, kXmm, kHalf, kRegisters}; }
   static Component ymm() { return {1 << 2, g_vector_layout.ymm, kHalf, kRegisters}; }  // bytes 16 to 31

@@ -171,7 +171,7 @@ describe('touch', () => {
         await worker.terminate();
         return { middle, others };
       },
-      { limit: 100_000 },
+      { limit: 220_000 },
     );
     expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
     expect(value!.others).toEqual([]);

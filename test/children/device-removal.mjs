@@ -1,8 +1,8 @@
 /**
- * A device of examples/devices is removed while its driver works: device-removal.mjs DEVICE FROM WHERE [ROUNDS REGISTERS SEED].
+ * A device of examples/devices is removed while its driver works: device-removal.mjs DEVICE FROM WHERE [ROUNDS STRIDE REGISTERS SEED].
  *
  * FROM: `driver`: before each call, one after the other, that the driver makes on its file and mappings; `model`: from inside each op;
- * `outside`: ROUNDS times, at times that the seed gives. WHERE the ops run: `here` or `spawned`; spawned, every third call or op is taken,
+ * `outside`: ROUNDS times, at times that the seed gives. WHERE the ops run: `here` or `spawned`. Of the calls or ops each STRIDEth is taken,
  * from one that the seed gives. REGISTERS: how the driver reaches those: `checked`, `raw` or `webassembly`.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,7 +12,7 @@ import { JOBS } from './devices/jobs.mjs';
 import removing from './devices/removing.mjs';
 import { random, seedFrom } from './random.cjs';
 
-const [name, from, where, rounds, registers, seedGiven] = process.argv.slice(2);
+const [name, from, where, rounds, strideGiven, registers, seedGiven] = process.argv.slice(2);
 const LIMIT_MS = 15_000;
 const GONE = ['ERR_MAPPING_REVOKED', 'ENODEV'];
 const REMOVING = new URL('./devices/removing.mjs', import.meta.url);
@@ -28,7 +28,7 @@ if (from === 'outside') {
   for (let round = 0; round < Number(rounds); round++) await removeOutside(next(30_000) / 1000);
 } else {
   // Until the job is over before its device is removed.
-  const stride = where === 'spawned' ? 3 : 1;
+  const stride = Number(strideGiven);
   for (let at = 1 + next(stride); await (from === 'driver' ? removeBeforeCall(at) : removeInOp(at)); at += stride);
 }
 console.log(JSON.stringify(tally));

@@ -223,7 +223,7 @@ describe('a bus', () => {
           timer.unref();
           return [before, held];
         },
-        { input: end, limit: 20_000 },
+        { input: end, limit: 60_000 },
       );
       expect(run).toMatchObject({ status: 0, value: [false, true] });
       expect(run.stdout).toContain('ended');

@@ -251,7 +251,7 @@ test('a signal whose addEventListener throws leaves nothing of its call, and no 
       }
       return said; // and the process ends, although the device is there
     },
-    { input: BY_SOURCE, limit: 20_000 },
+    { input: BY_SOURCE, limit: 60_000 },
   );
   expect({ status, stderr, value }).toEqual({ status: 0, stderr: '', value: ['deaf', 'deaf', 'deaf', 'deaf'] });
 });
@@ -265,7 +265,7 @@ test('a call that its signal has ended does not keep the process alive, although
       controller.abort(new Error('enough'));
       return reading.catch((error: Error) => error.message);
     },
-    { input: BY_SOURCE, limit: 20_000 },
+    { input: BY_SOURCE, limit: 60_000 },
   );
   expect({ status, stderr, value }).toEqual({ status: 0, stderr: '', value: 'enough' });
 });

@@ -44,7 +44,7 @@ test("an addon's model answers raw and checked accesses alike", async () => {
 });
 
 test('a model that ends with its thread is not called after it', async () => {
-  const { status, signal, stdout, stderr } = await runChild('devices/model-owner.cjs', { args: [library, 20], limit: 100_000 });
+  const { status, signal, stdout, stderr } = await runChild('devices/model-owner.cjs', { args: [library, 20], limit: 220_000 });
   expect({ status, signal, stdout, stderr }).toEqual({
     status: 0,
     signal: null,

@@ -29,7 +29,7 @@ describeTrapped('registers that are taken away while threads access them raw', (
     const program = Buffer.from(INSTRUCTIONS_PROGRAM).toString('base64');
     const result = await runChild('devices/register-removal.cjs', {
       args: [model, how, fill, times, seed, program],
-      limit: 100_000,
+      limit: 220_000,
     });
     const { status, signal, stdout, stderr } = result;
     if (status !== 0 || stderr !== '') throw new Error(`seed ${seed}, status ${status}, signal ${signal}\n${stdout}\n${stderr}`);

@@ -7,7 +7,7 @@ import { describeTrapped, testUnless } from '../support/conditions.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const CHILD = 'devices/register-strangers.cjs';
-const LIMIT = 100_000;
+const LIMIT = 220_000;
 const SA_SIGINFO = 4;
 const SA_RESETHAND = 0x80000000;
 

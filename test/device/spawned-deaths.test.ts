@@ -15,10 +15,13 @@ import {
 import { barrier } from '../support/barrier.cjs';
 import { runInChild, type ChildResult } from '../support/child.js';
 import { nodeMajor } from '../support/conditions.js';
+import { rounds } from '../support/rounds.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { rejectionOf, thrownBy } from '../support/thrown.js';
 import { Toucher } from '../support/touchers.js';
 import { until } from '../support/until.js';
+
+const ROUNDS = rounds(40);
 
 /** A module that makes a device of `ops`; `die` is called where the source says so. Shared words: flag, thread. */
 function modelOf(parts: { die: string; top?: string; factory?: string; ops?: string; handlers?: boolean }): string {
@@ -136,6 +139,7 @@ function spawnBlocked(
       try {
         const device = await spawning;
         heard.push('there');
+        words[1] = -1; // it may die now
         device.on('fault', ({ op, error }) => heard.push(`${op}: ${text(error)}`));
         await once(device, 'removed');
         heard.push(`${device.state} ${(await device.unplug()).removedByThisCall}`);
@@ -170,7 +174,10 @@ describe('a device whose worker dies when it is there', () => {
   });
 
   test.each(Object.entries(DEATHS))('by %s, later: it has been removed', async (_how, { die, heard, nodeArgs }) => {
-    const model = modelOf({ ops: 'attach(device) { setTimeout(die, 300); }', die });
+    const model = modelOf({
+      ops: 'attach() { const look = setInterval(() => { if (words[1] < 0) { clearInterval(look); die(); } }, 1); }',
+      die,
+    });
     const run = await spawnBlocked(model, 'it is there', nodeArgs);
     const fault = heard === ENDED ? [] : [`worker: ${heard}`];
     expect([...survived(run), run.value?.map((text) => text.slice(0, `worker: ${heard}`.length))]).toEqual([
@@ -194,7 +201,7 @@ describe('a device whose worker dies when it is there', () => {
         const random = (most: number): number => (state = Math.imul(state, 48271) & 0x7fffffff || 1) % most;
         const outcomes: Record<string, number> = {};
         const alive = setInterval(() => undefined, 1000);
-        for (let round = 0; round < 40; round++) {
+        for (let round = 0; round < input.rounds; round++) {
           const words = new Int32Array(new SharedArrayBuffer(8));
           words[0] = random(4);
           let outcome: string;
@@ -214,7 +221,7 @@ describe('a device whose worker dies when it is there', () => {
         clearInterval(alive);
         return outcomes;
       },
-      { input: { model, seed }, limit: 110_000 },
+      { input: { model, seed, rounds: ROUNDS }, limit: 220_000 },
     );
     const known = ['removed', 'worn out', 'ended before the device was there'];
     expect([
@@ -222,7 +229,7 @@ describe('a device whose worker dies when it is there', () => {
       ...survived(run),
       Object.keys(run.value ?? {}).filter((outcome) => !known.includes(outcome)),
     ]).toEqual([`seed ${seed}`, 0, null, '', []]);
-    expect(Object.values(run.value!).reduce((sum, count) => sum + count)).toBe(40);
+    expect(Object.values(run.value!).reduce((sum, count) => sum + count)).toBe(ROUNDS);
   });
 });
 

@@ -667,7 +667,7 @@ describe('I1 arguments of traces', () => {
 
 describe('L4 a process with traces', () => {
   test.each(['traced', 'traced and read', 'spawned and traced'])('L4 is not kept alive: %s', async (what) => {
-    const run = await runChild('devices/idle.cjs', { args: [what], limit: 20_000 });
+    const run = await runChild('devices/idle.cjs', { args: [what], limit: 60_000 });
     expect(run).toMatchObject({ status: 0, signal: null, stderr: '', stdout: `${what}\n` });
   });
 
@@ -680,7 +680,7 @@ describe('L4 a process with traces', () => {
         setTimeout(() => regs.write32(0, 1), 300).unref();
         console.log((await lines.next()).value);
       });`;
-    expect(await runNode(['-e', code], { limit: 20_000 })).toMatchObject({
+    expect(await runNode(['-e', code], { limit: 60_000 })).toMatchObject({
       status: 0,
       signal: null,
       stdout: 'W 4 regs+0x0000 0x00000001\n',
@@ -711,7 +711,7 @@ describe('L4 a process with traces', () => {
         for (let i = 0; i < 5; i++) await openAndForget();
         console.log('collected');
       })();`;
-    const run = await runNode(['--expose-gc', '-e', code], { limit: 100_000 });
+    const run = await runNode(['--expose-gc', '-e', code], { limit: 220_000 });
     expect(run).toMatchObject({ status: 0, stdout: 'collected\n' });
   });
 });

@@ -337,7 +337,7 @@ describe('kernel cases of gVisor: mmap.cc', () => {
         );
         return { sync, pool: [await read, await written], faults: mapping.faults };
       },
-      { input: temporaryFile(PAGE, A), limit: 20_000 },
+      { input: temporaryFile(PAGE, A), limit: 60_000 },
     );
     expect(value).toEqual({ sync: [2048, 2048, 2048, 2048], pool: [2048, 2048], faults: 0 });
   });
@@ -363,7 +363,7 @@ describe('kernel cases of gVisor: mmap.cc', () => {
           faults: mapping.faults,
         };
       },
-      { limit: 20_000 },
+      { limit: 60_000 },
     );
     expect(value).toEqual({ read: 0, write: 'EPERM', faults: 0 });
   });

@@ -243,7 +243,7 @@ describe("kernel cases of Fuchsia's pager", () => {
         release();
         return [await answer, device.opCounts.fault];
       },
-      { input: join(__dirname, '..', 'children', 'devices', 'toucher.cjs'), limit: 30_000 },
+      { input: join(__dirname, '..', 'children', 'devices', 'toucher.cjs'), limit: 60_000 },
     );
     expect(run).toMatchObject({ status: 0, signal: null, value: [{ id: 1, value: 7 }, 1] });
   });

@@ -642,7 +642,7 @@ export const ACCESS = [
   {
     title: 'A9 a previous handler runs with the mask of ours',
     harm: 'it is interrupted where it would not be, or not where it would',
-    changes: [[CHAIN, '  sigprocmask(SIG_SETMASK, &mask, &ours);\n', '  sigprocmask(SIG_BLOCK, nullptr, &ours);\n']],
+    changes: [[CHAIN, '  pthread_sigmask(SIG_SETMASK, &mask, &ours);\n', '  pthread_sigmask(SIG_BLOCK, nullptr, &ours);\n']],
     tests: [{ native: 'A9' }],
   },
   {

@@ -110,7 +110,7 @@ export const LIFE = [
       ],
     ],
     tests: [
-      { jest: 'test/rules/l3-threads-and-exit.test.ts', named: 'forty workers' },
+      { jest: 'test/rules/l3-threads-and-exit.test.ts', named: 'workers are terminated' },
       { jest: 'test/memory/share.test.ts' },
       { jest: 'test/rules/l2-leaks.test.ts' },
     ],
@@ -119,7 +119,7 @@ export const LIFE = [
     title: 'L3 a thread that has ended still gets events',
     harm: 'the process crashes in a loop that has gone',
     changes: [[ENV, '  service_unsubscribe(subscription_);\n  mailbox->shut();\n', '']],
-    tests: [{ jest: 'test/rules/l3-threads-and-exit.test.ts', named: 'forty workers' }],
+    tests: [{ jest: 'test/rules/l3-threads-and-exit.test.ts', named: 'workers are terminated' }],
   },
   {
     title: 'L3 a thread that ends leaves its waits',

@@ -43,7 +43,7 @@ constexpr int kPrintedFailures = 20;
 // Generous: a test that hangs is a failure, a slow machine is not.
 int test_seconds() {
   const char* given = getenv("TEST_SECONDS");
-  return given != nullptr ? atoi(given) : 60;
+  return given != nullptr ? atoi(given) : 240;
 }
 
 double now_s() {
@@ -167,7 +167,7 @@ bool report_died(int status, int signal, const char* file, int line) {
 }
 
 bool eventually(const std::function<bool()>& condition) {
-  const double end = now_s() + 20;
+  const double end = now_s() + 40;
   while (!condition()) {
     if (now_s() > end) return false;
     usleep(100);

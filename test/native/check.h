@@ -47,10 +47,10 @@ bool report(bool good, const char* file, int line, const std::string& what);
 //
 // fork() leaves the library's service thread behind: a child that needs the library is forked before it was started. A
 // child forked later may use memory and system calls only.
-int run_in_child(const std::function<void()>& body, int seconds = 30);
+int run_in_child(const std::function<void()>& body, int seconds = 120);
 std::string describe(int wait_status);
 
-// Waits until `condition` holds. False, and a failed check at the caller, when it does not within 20 s.
+// Waits until `condition` holds. False, and a failed check at the caller, when it does not within 40 s.
 bool eventually(const std::function<bool()>& condition);
 
 // A seed for random tests: TEST_SEED from the environment or the clock's; printed.

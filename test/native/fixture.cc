@@ -7,8 +7,10 @@
 
 #include <cinttypes>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 
+#include "base/features.h"
 #include "base/linux_abi.h"
 #include "base/memfd.h"
 #include "core/registry.h"
@@ -16,6 +18,13 @@
 #include "fault/handler_install.h"
 
 namespace revocable {
+
+// Before main, where there is one thread.
+[[maybe_unused]] static const bool g_switched_off = [] {
+  const char* names = getenv("REVOCABLE_MMAP_WITHOUT");
+  if (names != nullptr) switch_off_features(names);
+  return true;
+}();
 
 void start_library() {
   CHECK_OK(core_start());

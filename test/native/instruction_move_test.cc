@@ -178,10 +178,10 @@ TEST("A7 an instruction with EVEX whose operand is moved does the same, and its 
   });
   printf("      %zu run, %zu of them masked, %zu broadcast; %zu with an empty mask, %zu raised, %zu without a mover\n",
          counts.run, counts.masked, counts.broadcast, counts.empty, counts.raised, counts.without_mover);
-  CHECK(counts.run > static_cast<size_t>(check::rounds(20'000)));
-  CHECK(counts.masked > static_cast<size_t>(check::rounds(8000)));
-  CHECK(counts.broadcast > static_cast<size_t>(check::rounds(4000)));
-  CHECK(counts.empty > static_cast<size_t>(check::rounds(1000)));
+  CHECK(counts.run > left_in(20'000));
+  CHECK(counts.masked > left_in(8000));
+  CHECK(counts.broadcast > left_in(4000));
+  CHECK(counts.empty > left_in(1000));
 }
 
 #endif

@@ -1,5 +1,6 @@
 #include "instruction_opcodes.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "check.h"
@@ -69,6 +70,8 @@ bool left_out(Random& random) {
   constexpr int kShare = 1000;
   return static_cast<int>(random() % kShare) >= check::rounds(kShare);
 }
+
+size_t left_in(int plain) { return static_cast<size_t>(std::min(plain, check::rounds(plain))); }
 
 bool is_in_table(const Opcode& what) {
   std::vector<uint8_t> code;

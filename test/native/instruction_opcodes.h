@@ -33,6 +33,8 @@ void for_each_opcode(Body body) {
 
 // True for none, but where a sanitizer makes each instruction slow: there for all but a share of them.
 bool left_out(Random& random);
+// What is left of so many at least: never more of them, however many rounds there are.
+size_t left_in(int plain);
 
 // Whether the table has it, without a mask.
 bool is_in_table(const Opcode& what);

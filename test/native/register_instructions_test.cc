@@ -170,7 +170,7 @@ TEST("registers: every instruction that is known does on registers what it does 
     report(bytes, difference, &failures);
   });
   printf("      %zu run, %zu raise something on memory already, or change rsp\n", bench.counts.run, bench.counts.left_out);
-  CHECK(bench.counts.run > static_cast<size_t>(check::rounds(8000)));
+  CHECK(bench.counts.run > left_in(8000));
 }
 
 TEST("registers: every instruction with EVEX does on registers what it does on memory, under any mask") {
@@ -192,8 +192,8 @@ TEST("registers: every instruction with EVEX does on registers what it does on m
   });
   printf("      %zu run, %zu of them masked; %zu raise something on memory already, or change rsp\n", bench.counts.run,
          bench.counts.masked, bench.counts.left_out);
-  CHECK(bench.counts.run > static_cast<size_t>(check::rounds(20'000)));
-  CHECK(bench.counts.masked > static_cast<size_t>(check::rounds(8000)));
+  CHECK(bench.counts.run > left_in(20'000));
+  CHECK(bench.counts.masked > left_in(8000));
 }
 
 #endif

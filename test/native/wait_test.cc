@@ -8,7 +8,6 @@
 
 #include <cerrno>
 #include <chrono>
-#include <cstdlib>
 
 #include "base/features.h"
 #include "fixture.h"
@@ -19,7 +18,7 @@ namespace {
 
 constexpr uint64_t kLong = 15'000'000'000;  // ns
 
-void without_futex_waitv() { setenv("REVOCABLE_MMAP_WITHOUT", "futex-waitv", 1); }
+void without_futex_waitv() { switch_off_features("futex-waitv"); }
 
 // Until its limit no thread has woken it: what has happened meanwhile it may know, but by its own look.
 WaitResult woken_slice(Waiter* waiter) {

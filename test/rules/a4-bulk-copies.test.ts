@@ -1,6 +1,7 @@
 import { readFileSync, truncateSync } from 'node:fs';
 import { Mapping, MemoryObject } from 'revocable-mmap';
 import { runChild, runInChild } from '../support/child.js';
+import { rounds } from '../support/rounds.js';
 import { temporaryDirectory, temporaryFile } from '../support/temporary.js';
 import { thrownBy } from '../support/thrown.js';
 
@@ -251,7 +252,7 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
     'A4 a $direction that a revocation cuts in its middle counts only what was real $touched',
     async ({ direction, touched }) => {
       const { status, signal, stdout, stderr } = await runChild('a4-copy-storm.cjs', {
-        args: [direction, 100, touched],
+        args: [direction, Math.max(25, rounds(100)), touched],
         env: { SCRATCH: temporaryDirectory() },
       });
       expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });

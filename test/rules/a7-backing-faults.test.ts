@@ -128,6 +128,7 @@ describe('A7 backing faults: past the end of the file', () => {
 
   test("A7 onBackingFault 'object' revokes all of it at the first lost page", async () => {
     const { file, mapping, second } = truncated({ onBackingFault: 'object' });
+    held.push(mapping, second);
     const events: string[] = [];
     file.on('revoked', () => events.push('object'));
     mapping.on('revoked', () => events.push('mapping'));
@@ -284,6 +285,7 @@ describe('A7 backing faults: any other cause', () => {
 
   testUnless(reason, "A7 a page whose disk is gone says 'unknown' and revokes the whole object", async () => {
     const { file, mapping, second } = onBrokenDisk();
+    held.push(mapping);
     const heard: FaultInfo[] = [];
     mapping.on('fault', (info) => heard.push(info));
     const error = thrownBy(() => mapping.read8(FAR));

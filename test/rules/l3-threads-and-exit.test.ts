@@ -1,18 +1,20 @@
 import { cpSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { runChild } from '../support/child.js';
+import { rounds } from '../support/rounds.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
+const TERMINATIONS = rounds(40);
 const ROOT = join(__dirname, '..', '..');
 
 describe('L3 threads and exits', () => {
-  test('L3 forty workers are terminated in the middle of a storm', async () => {
-    const run = await runChild('l3-terminate.cjs', { args: [40], limit: 110_000 });
+  test('L3 workers are terminated in the middle of a storm', async () => {
+    const run = await runChild('l3-terminate.cjs', { args: [TERMINATIONS], limit: 220_000 });
     console.log(run.stdout.split('\n')[0]);
     expect(run).toMatchObject({ status: 0, signal: null });
     const result = JSON.parse(run.stdout.split('\n')[1]) as { storms: number };
     expect(result).toMatchObject({
-      terminations: 40,
+      terminations: TERMINATIONS,
       damaged: 0,
       unfinished: 0,
       notRevoked: 0,
@@ -20,7 +22,7 @@ describe('L3 threads and exits', () => {
       open: 0,
       foreignSignals: 0,
     });
-    expect(result.storms).toBeGreaterThan(400);
+    expect(result.storms).toBeGreaterThan(10 * TERMINATIONS);
   });
 
   test.each([
@@ -87,7 +89,7 @@ describe('L3 threads and exits', () => {
     'while a thread is in waitSync',
   ];
   test.each(moments)('L3 process.exit() %s', async (moment) => {
-    const run = await runChild('l3-exit.cjs', { args: [moment], limit: 30_000 });
+    const run = await runChild('l3-exit.cjs', { args: [moment], limit: 60_000 });
     expect(run).toMatchObject({ status: 7, signal: null, stderr: '' });
   });
 });

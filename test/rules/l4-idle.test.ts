@@ -12,7 +12,7 @@ interface State {
 
 describe('L4 nothing keeps an idle process alive', () => {
   test('L4 a program that only imports exits by itself, with no signal handler, handle, thread or listener more', async () => {
-    const run = await runChild('l4-idle.cjs', { args: ['import'], limit: 20_000 });
+    const run = await runChild('l4-idle.cjs', { args: ['import'], limit: 60_000 });
     expect(run).toMatchObject({ status: 0, signal: null, stderr: '' });
     const { before, after } = JSON.parse(run.stdout) as { before: State; after: State };
     expect({ ...after, fds: before.fds }).toEqual(before);
@@ -22,7 +22,7 @@ describe('L4 nothing keeps an idle process alive', () => {
   test('L4 an ES module that only imports exits by itself', async () => {
     const run = await runNode(
       ['--input-type=module', '-e', "import { MemoryObject } from 'revocable-mmap'; console.log(typeof MemoryObject.create)"],
-      { limit: 20_000 },
+      { limit: 60_000 },
     );
     expect(run).toMatchObject({ status: 0, signal: null, stdout: 'function\n', stderr: '' });
   });
@@ -38,7 +38,7 @@ describe('L4 nothing keeps an idle process alive', () => {
     ['waited', 'timed-out\n'],
     ['aborted', 'AbortError\n'],
   ])('L4 a program that left everything open exits by itself, and has emitted all events: %s', async (what, said) => {
-    const run = await runChild('l4-idle.cjs', { args: [what], limit: 20_000 });
+    const run = await runChild('l4-idle.cjs', { args: [what], limit: 60_000 });
     expect(run).toMatchObject({ status: 0, signal: null, stdout: said, stderr: '' });
   });
 
@@ -46,6 +46,6 @@ describe('L4 nothing keeps an idle process alive', () => {
     const code = `const { MemoryObject } = require('revocable-mmap');
       const mapping = MemoryObject.create({ size: 4096 }).map();
       mapping.wait(0, 0, { timeout: 300 }).then(console.log);`;
-    expect(await runNode(['-e', code], { limit: 20_000 })).toMatchObject({ status: 0, signal: null, stdout: 'timed-out\n' });
+    expect(await runNode(['-e', code], { limit: 60_000 })).toMatchObject({ status: 0, signal: null, stdout: 'timed-out\n' });
   });
 });

@@ -79,7 +79,7 @@ describe('R12 a stale view never shows another mapping', () => {
   });
 
   test.each(ENDS)(`R12 stale views in threads never see another mapping while ${100 * ROUNDS} come and go (%s)`, async (how) => {
-    const run = await runChild('r12-storm.cjs', { args: [ROUNDS, how], nodeArgs: ['--expose-gc'], limit: 110_000 });
+    const run = await runChild('r12-storm.cjs', { args: [ROUNDS, how], nodeArgs: ['--expose-gc'], limit: 220_000 });
     console.log(run.stdout.split('\n')[0]);
     expect(run).toMatchObject({ status: 0, signal: null });
     const { readers, ...all } = JSON.parse(run.stdout.split('\n')[1]) as {

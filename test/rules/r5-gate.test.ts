@@ -58,7 +58,7 @@ describe('R5 the gate', () => {
   });
 
   test('R5 1,000 maps from four threads racing one revoke leave none live', async () => {
-    const run = await runChild('r5-race.cjs', { args: [24, 1000], limit: 110_000 });
+    const run = await runChild('r5-race.cjs', { args: [24, 1000], limit: 220_000 });
     console.log(run.stdout.split('\n')[0]);
     expect(run).toMatchObject({ status: 0, signal: null });
     const race = JSON.parse(run.stdout.split('\n')[1]) as Race;

@@ -74,7 +74,7 @@ describe('R8 revocation is idempotent', () => {
   });
 
   test('R8 of four threads that revoke at once exactly one has revokedByThisCall, and all get the same counts', async () => {
-    const run = await runChild('r8-race.cjs', { args: [150], limit: 110_000 });
+    const run = await runChild('r8-race.cjs', { args: [150], limit: 220_000 });
     console.log(run.stdout.split('\n')[0]);
     expect(run).toMatchObject({ status: 0, signal: null });
     const race = JSON.parse(run.stdout.split('\n')[1]) as { byMain: number; byWorker: number };

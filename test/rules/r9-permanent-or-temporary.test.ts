@@ -244,7 +244,7 @@ describe('R9 revoke is for ever, suspend is for a while', () => {
   });
 
   test('R9 readers in threads see the fill or the newest contents while 3,000 suspensions come and go', async () => {
-    const run = await runChild('r9-storm.cjs', { args: [3000], limit: 110_000 });
+    const run = await runChild('r9-storm.cjs', { args: [3000], limit: 220_000 });
     console.log(run.stdout.split('\n')[0]);
     expect(run).toMatchObject({ status: 0, signal: null });
     const { readers, ...all } = JSON.parse(run.stdout.split('\n')[1]) as {

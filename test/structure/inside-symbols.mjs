@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url';
 const SAFE = [
   ...['madvise', 'mincore', 'mmap', 'mprotect', 'mremap', 'munmap', 'syscall'],
   ...['fcntl', 'fstat', 'fstatfs', 'ioctl', 'pwrite', 'write'],
-  ...['clock_gettime', 'getpid', 'sigaction', 'sigprocmask'],
+  ...['clock_gettime', 'getpid', 'pthread_sigmask', 'sigaction'],
   ...['sigaddset', 'sigandset', 'sigdelset', 'sigemptyset', 'sigfillset', 'sigorset'],
   ...['memcmp', 'memcpy', 'memmove', 'memset', 'bcmp', '__popcountdi2'],
   ...['__errno_location', '__stack_chk_fail', '_GLOBAL_OFFSET_TABLE_'],

@@ -25,7 +25,7 @@ const ROOT = join(__dirname, '..', '..');
 
 /** Runs `node CODE…` to its end, without core dumps. Rejects when it hangs. */
 export function runNode(argv: string[], options: ChildOptions = {}): Promise<ChildResult> {
-  const limit = limitOf(options.limit ?? 60_000);
+  const limit = limitOf(options.limit ?? 220_000);
   const command = 'ulimit -c 0; exec "$0" "$@"';
   const child = spawn('sh', ['-c', command, process.execPath, ...(options.nodeArgs ?? []), ...argv], {
     cwd: ROOT,

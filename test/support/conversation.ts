@@ -55,12 +55,12 @@ export function converse(name: string, options: ConversationOptions = {}): Conve
   return {
     pid: child.pid!,
     say: (line) => void child.stdin!.write(`${line}\n`),
-    hear: async <T>(limit = 30_000) => {
+    hear: async <T>(limit = 60_000) => {
       const next = await within('a line', lines.next(), limit);
       if (next.done === true) throw new Error(`${name} ended instead of saying something: ${JSON.stringify(await ended)}`);
       return JSON.parse(next.value) as T;
     },
-    end: (limit = 30_000) => {
+    end: (limit = 60_000) => {
       child.stdin!.end();
       return within('its end', ended, limit);
     },

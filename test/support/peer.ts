@@ -22,7 +22,7 @@ export function startPeer(name: string): Peer {
   });
   return {
     pid: child.pid!,
-    async ask<T>(message: unknown, limit = 20_000): Promise<T> {
+    async ask<T>(message: unknown, limit = 60_000): Promise<T> {
       let timer: NodeJS.Timeout | undefined;
       const answer = new Promise<T>((resolve) => child.once('message', (value) => resolve(value as T)));
       const late = new Promise<never>((_, reject) => {
@@ -44,7 +44,7 @@ export function startPeer(name: string): Peer {
     },
     end() {
       if (child.connected) child.disconnect();
-      const timer = setTimeout(() => child.kill('SIGKILL'), 20_000);
+      const timer = setTimeout(() => child.kill('SIGKILL'), 60_000);
       return ended.finally(() => clearTimeout(timer));
     },
   };

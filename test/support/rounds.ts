@@ -9,3 +9,8 @@ export function rounds(plain: number): number {
 export function limitOf(plain: number): number {
   return Math.ceil(plain * Math.max(1, PERCENT / 100));
 }
+
+/** One case of so many is taken of a list: fewer of them where storms have fewer rounds, and never more than that. */
+export function strideOf(plain: number): number {
+  return Math.ceil(plain * Math.max(1, 100 / PERCENT));
+}

@@ -1,7 +1,8 @@
 // What is left of devices that came and went: node --expose-gc left-behind.cjs HOW COUNT
 //
 // Makes COUNT devices, uses and unplugs them, as HOW says, several times over. Prints what there is after the second time and at the
-// end: each figure the least of many looks, as V8 and malloc keep for a while what they have just used.
+// end, and how many devices came and went in between: each figure the least of many looks, as V8 and malloc keep for a while what they
+// have just used.
 const { readFileSync, readdirSync } = require('node:fs');
 const { join } = require('node:path');
 const { queryObjects } = require('node:v8');
@@ -11,7 +12,7 @@ const { Bus, Device, DeviceFile, Mapping, MemoryObject, RegisterFile, Trace, sta
 const addon = require(join(__dirname, '..', '..', '..', 'build', 'Release', 'revocable_mmap.node'));
 
 const [how, count] = [process.argv[2], Number(process.argv[3])];
-const ROUNDS = 4;
+const [WARM, ROUNDS] = [2, 2];
 const MODEL = join(__dirname, 'by-source.cjs');
 
 const long = new AbortController(); // a signal that outlives all devices
@@ -160,13 +161,19 @@ async function settle() {
 }
 
 async function main() {
-  const seen = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    for (let i = 0; i < count; i++) await once[how]();
-    seen.push(await settle());
-  }
+  const times = async (rounds) => {
+    for (let i = 0; i < rounds * count; i++) {
+      await once[how]();
+      if (i % count === count - 1) await least(8, look);
+    }
+  };
+  await settle(); // what looking itself needs is there from now on
+  await times(WARM);
+  const before = await settle();
+  await times(ROUNDS);
+  const after = await settle();
   bus.close();
-  console.log(JSON.stringify(seen));
+  console.log(JSON.stringify({ before, after, devices: ROUNDS * count }));
 }
 
 main();

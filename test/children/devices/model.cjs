@@ -1,6 +1,17 @@
 // A device for Device.spawn: its memory is supplied page by page, its registers count.
 let counter = 0;
 let device;
+let words; // of `data`: ops that hang answer when the first is set
+
+/** Answers when the user of the device says so. */
+const held = () =>
+  new Promise((resolve) => {
+    const look = setInterval(() => {
+      if (Atomics.load(words, 0) === 0) return;
+      clearInterval(look);
+      resolve();
+    }, 2);
+  });
 module.exports = (data = {}) => ({
   name: data.name ?? 'spawned',
   opTimeout: data.opTimeout ?? 20_000,
@@ -11,6 +22,7 @@ module.exports = (data = {}) => ({
   ops: {
     attach(made) {
       device = made;
+      words = data.words;
     },
     open(file) {
       if (data.refuse !== undefined) throw Object.assign(new Error(data.refuse), { errno: -16, code: 'EBUSY', syscall: 'open' });
@@ -20,12 +32,12 @@ module.exports = (data = {}) => ({
       return data.readOnly ? { access: 'r' } : undefined;
     },
     fault(page) {
-      if (data.never) return new Promise(() => undefined);
+      if (words !== undefined) return held();
       if (data.throws) throw new Error('broken');
       return new Uint8Array(4096).fill(page.index + 1);
     },
     read(file, target) {
-      if (data.never) return new Promise(() => undefined);
+      if (words !== undefined) return held().then(() => 0);
       target.fill(7);
       return Math.min(3, target.length);
     },
@@ -38,7 +50,7 @@ module.exports = (data = {}) => ({
           throw new Error('no handler catches this');
         });
       if (command === 0xe3) void Promise.reject(new Error('no handler handles this'));
-      if (command === 0xe4) return new Promise(() => undefined);
+      if (command === 0xe4) return held();
       return { command, argument };
     },
     poll: () => (counter > 0 ? 1 : 0),

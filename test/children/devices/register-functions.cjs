@@ -8,12 +8,13 @@ const zlib = require('node:zlib');
 const koffi = require('koffi');
 
 const PAGE = 4096;
-const SIZE = 8 * PAGE;
 const AT = 65536; // in the WebAssembly memory
 const MARK = PAGE; // written before each call, to tell their accesses apart
 const SCRATCH = 256; // in the WebAssembly memory
 
 const { names, lengths, places, shared, program, instructions, instructionsProgram } = JSON.parse(process.argv[2]);
+/** What is asked for fits in behind the third page. */
+const SIZE = PAGE * (3 + Math.ceil((Math.max(...lengths) + 64) / PAGE));
 
 const model = new RegisterFile(Array.from({ length: SIZE / 8 }, (_, i) => ({ offset: 8 * i, width: 8 })));
 const device = new Device({ name: 'card', regions: [{ name: 'bar', size: SIZE, kind: 'registers', model }] });
@@ -262,26 +263,33 @@ function fail(name, offset, length, what) {
   if (failures.length < 20) failures.push(`${name}(${offset}, ${length}): ${what}`);
 }
 
-/** Bytes of a direction that a call has accessed. */
-const touched = { R: new Uint8Array(SIZE), W: new Uint8Array(SIZE) };
+/** Bytes of a direction that a call has accessed: how many there are, and by which call each was last. */
+const touched = { R: { count: 0, by: new Uint32Array(SIZE) }, W: { count: 0, by: new Uint32Array(SIZE) } };
+let number = 0;
+
+function touch(direction, byte) {
+  if (direction.by[byte] === number) return;
+  direction.by[byte] = number;
+  direction.count++;
+}
 
 /** How many bytes of a range have not been touched, and how many others have. */
-function beyond(bytes, [offset, length]) {
-  const count = (array) => array.reduce((sum, byte) => sum + byte, 0);
-  const inside = count(bytes.subarray(offset, offset + length));
-  return { missing: length - inside, other: count(bytes) - inside };
+function beyond({ count, by }, [offset, length]) {
+  let inside = 0;
+  for (let byte = offset; byte < offset + length; byte++) inside += by[byte] === number ? 1 : 0;
+  return { missing: length - inside, other: count - inside };
 }
 
 function check(name, call, accesses, seen) {
   const { writes, mayWrite, reads } = FUNCTIONS[name];
-  touched.R.fill(0);
-  touched.W.fill(0);
+  number++;
+  touched.R.count = touched.W.count = 0;
   for (const { offset, width, write, value, failed } of accesses) {
     if (failed) fail(name, call.offset, call.length, 'the model failed');
     if (offset % width !== 0 || width > 8) fail(name, call.offset, call.length, `${width} bytes at ${offset}`);
     word.writeBigUInt64LE(BigInt(value));
     for (let i = 0; i < width; i++) {
-      touched[write ? 'W' : 'R'][offset + i] = 1;
+      touch(touched[write ? 'W' : 'R'], offset + i);
       if (write) shadow[offset + i] = word[i];
       else if (shadow[offset + i] !== word[i])
         fail(name, call.offset, call.length, `read ${word[i]} at ${offset + i}, which is ${shadow[offset + i]}`);
@@ -316,19 +324,19 @@ async function observe(name, seen) {
     }
   }
   trace.stop();
-  let number = -1;
+  let last = -1;
   let accesses = [];
   for await (const access of trace) {
     if (access.raw) {
       accesses.push(access);
       continue;
     }
-    if (number >= 0) check(name, calls[number], accesses, seen);
-    number++;
+    if (last >= 0) check(name, calls[last], accesses, seen);
+    last++;
     accesses = [];
   }
-  check(name, calls[number], accesses, seen);
-  if (number !== calls.length - 1 || trace.lost > 0) fail(name, 0, 0, 'calls are missing in the trace');
+  check(name, calls[last], accesses, seen);
+  if (last !== calls.length - 1 || trace.lost > 0) fail(name, 0, 0, 'calls are missing in the trace');
   seen.calls += calls.length;
 }
 
