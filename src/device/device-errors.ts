@@ -1,5 +1,6 @@
 /** What ops throw, and the errors that their callers get for it. Anything can be thrown, also what throws when it is looked at. */
 import { types } from 'node:util';
+import type { constants } from 'node:os';
 import { osConstants } from '../os-constants.js';
 import { requiredString } from '../arguments.js';
 import { DeviceOpError, errnoName, invalidValue, systemError, textOf } from '../errors.js';
@@ -93,7 +94,7 @@ export function goneError(syscall: string): NodeJS.ErrnoException {
  * open(file) { if (busy) throw deviceError('EBUSY', 'open'); }
  * ```
  */
-export function deviceError(code: keyof typeof osConstants.errno, syscall: string): NodeJS.ErrnoException {
+export function deviceError(code: keyof typeof constants.errno, syscall: string): NodeJS.ErrnoException {
   const known = requiredString('code', code);
   if (!Object.hasOwn(osConstants.errno, known)) throw invalidValue('code', "must name an error, as 'EBUSY' does", known);
   return systemError({ errno: -osConstants.errno[code], syscall: requiredString('syscall', syscall) });

@@ -22,7 +22,7 @@ namespace {
 
 constexpr long kSysMseal = 462;  // Linux 6.10, the same number on every architecture
 
-rlimit exceed(__rlimit_resource resource) {
+rlimit exceed(auto resource) {
   rlimit before;
   CHECK_EQ(getrlimit(resource, &before), 0);
   rlimit limit = before;

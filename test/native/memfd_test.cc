@@ -79,7 +79,7 @@ TEST("A2 a seal against writing is added once the kernel has let go of the pages
   REQUIRE(pwrite(fd, "x", 1, 0) == 1);
   int ends[2];
   REQUIRE(pipe(ends) == 0);
-  off64_t at = 0;
+  off_t at = 0;
   REQUIRE(splice(fd, &at, ends[1], nullptr, 1, 0) == 1);
   CHECK_EQ(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
   CHECK_EQ(errno, EBUSY);
