@@ -53,9 +53,20 @@ inline constexpr int kSealFutureWrite = 0x10, kSealExec = 0x20;        // Linux 
 inline constexpr unsigned kMfdNoexecSeal = 8;                          // Linux 6.3
 inline constexpr unsigned kMfdHugeShift = 26;                          // log2 of the page size goes here
 
-// include/uapi/linux/userfaultfd.h, Linux 6.4: pages that are mapped write-protected right away. The feature that came with it.
-inline constexpr uint64_t kUffdContinueModeWp = 2;
-inline constexpr uint64_t kUffdFeatureWpUnpopulated = uint64_t{1} << 13;
+// include/uapi/linux/userfaultfd.h.
+inline constexpr int kUffdUserModeOnly = 1;            // Linux 5.11
+inline constexpr uint64_t kUffdRegisterModeMinor = 4;  // Linux 5.13, as the next three
+inline constexpr uint64_t kUffdFeatureMinorShmem = uint64_t{1} << 10;
+inline constexpr uint64_t kUffdPagefaultFlagMinor = 4;
+struct uffd_continue {
+  __u64 start, len;
+  __u64 mode;
+  __s64 mapped;
+};
+inline constexpr unsigned long kUffdContinue = _IOWR(0xAA, 0x07, uffd_continue);
+inline constexpr uint64_t kUffdFeatureWpHugetlbfsShmem = uint64_t{1} << 12;  // Linux 5.19
+inline constexpr uint64_t kUffdFeatureWpUnpopulated = uint64_t{1} << 13;     // Linux 6.4, as the next one
+inline constexpr uint64_t kUffdContinueModeWp = 2;                           // mapped write-protected right away
 
 inline int tid() { return static_cast<int>(syscall(SYS_gettid)); }
 

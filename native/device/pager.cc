@@ -154,7 +154,7 @@ void ask(Mapping* mapping, size_t page, uint64_t flags, uint32_t tid) {
   progress(mapping, page) = write_fault ? PageProgress::write_asked : PageProgress::asked;
   bump(g_counters.pages_asked);
   const uint64_t mapping_id = uint64_t{mapping->generation} * kStatusSlots + mapping->slot;
-  const bool present = (flags & UFFD_PAGEFAULT_FLAG_MINOR) != 0;
+  const bool present = (flags & abi::kUffdPagefaultFlagMinor) != 0;
   device_post(*device, {write_fault ? WorkKind::write_fault : WorkKind::fault,
                         token,
                         {mapping_id, mapping->object->device_region, page, mapping->object_offset_of(page), tid,
@@ -181,7 +181,7 @@ void first_touch(Mapping* mapping, size_t page, uint64_t flags, uint32_t tid) {
   if (supply.kind == Supply::Kind::ask) {
     if (is_owner(mapping, tid)) refuse_self(mapping, page, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0);
     else ask(mapping, page, flags, tid);
-  } else if ((flags & UFFD_PAGEFAULT_FLAG_MINOR) != 0) {
+  } else if ((flags & abi::kUffdPagefaultFlagMinor) != 0) {
     map_present(mapping, page);
   } else {
     supply_natively(mapping, page);

@@ -13,9 +13,9 @@
 namespace revocable {
 namespace {
 
-constexpr uint64_t kNeeded = UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM;
+constexpr uint64_t kNeeded = UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_MISSING_SHMEM | abi::kUffdFeatureMinorShmem;
 constexpr uint64_t kWriteProtection =
-    UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | abi::kUffdFeatureWpUnpopulated;
+    UFFD_FEATURE_PAGEFAULT_FLAG_WP | abi::kUffdFeatureWpHugetlbfsShmem | abi::kUffdFeatureWpUnpopulated;
 
 struct Userfault {
   std::mutex lock;
@@ -29,7 +29,7 @@ Userfault& userfault() {
   return *instance;
 }
 
-int open_descriptor() { return static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)); }
+int open_descriptor() { return static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | abi::kUffdUserModeOnly)); }
 
 // A descriptor shakes hands once, and is refused when asked for what the kernel does not have: so one is opened to ask.
 Failure offered_features(uint64_t* features) {
@@ -89,7 +89,7 @@ int userfault_fd() { return userfault().fd; }
 bool userfault_write_protects() { return userfault().write_protects; }
 
 Failure userfault_register(uintptr_t start, size_t bytes, bool write_protect) {
-  uffdio_register registration{{start, bytes}, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR, 0};
+  uffdio_register registration{{start, bytes}, UFFDIO_REGISTER_MODE_MISSING | abi::kUffdRegisterModeMinor, 0};
   if (write_protect) registration.mode |= UFFDIO_REGISTER_MODE_WP;
   return ioctl(userfault_fd(), UFFDIO_REGISTER, &registration) == 0 ? Failure{} : Failure::from_errno("userfaultfd");
 }
@@ -109,8 +109,8 @@ int userfault_copy(uintptr_t start, const void* content, size_t bytes, bool writ
 
 int userfault_continue(uintptr_t start, size_t bytes, bool write_protect) {
   return insist([&] {
-    uffdio_continue pages{{start, bytes}, write_protect ? abi::kUffdContinueModeWp : 0, 0};
-    return ioctl(userfault_fd(), UFFDIO_CONTINUE, &pages);
+    abi::uffd_continue pages{start, bytes, write_protect ? abi::kUffdContinueModeWp : 0, 0};
+    return ioctl(userfault_fd(), abi::kUffdContinue, &pages);
   });
 }
 

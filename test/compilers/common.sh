@@ -24,7 +24,7 @@ debian() {
 unpack() {
   local release=$1 state=$PWD/build/debian/apt-$1 archive
   shift
-  archive=$(apt-get indextargets --format '$(REPO_URI)' | grep -m 1 '/debian/*$') || { echo 'apt has no Debian archive' >&2; return 1; }
+  archive=$(apt-get indextargets --no-release-info --format '$(REPO_URI)' | grep -m 1 '/debian/*$') || { echo 'apt has no Debian archive' >&2; return 1; }
   mkdir -p "$state"/{lists,cache/archives}/partial "$root/.unpacked"
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive $release main" >"$state/sources.list"
   : >"$state/status"
