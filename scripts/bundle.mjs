@@ -40,10 +40,11 @@ await bundle('addon/index.ts', 'addon/index.js', []);
 write('library/device-worker.js', ["require('./device.js').runDeviceWorker();"]);
 write('index.js', await mainEntry());
 write('device/index.js', [`module.exports = ${marked("require('../library/device.js').index")};`, annotation(namesOfDevices)]);
+write('share/index.js', [`module.exports = ${marked("require('../library/device.js').share")};`, annotation(await exportsOf('share/index'))]);
 for (const path of INTERNALS)
   write(`${path}.js`, [`module.exports = ${marked(`require('../library/library.js').modules['${path}']`)};`]);
 // Windows on the CommonJS modules, so that a process that uses both has one library, not two.
-for (const path of ['index', 'device/index', 'bench/index', 'addon/index'])
+for (const path of ['index', 'device/index', 'share/index', 'bench/index', 'addon/index'])
   writeFileSync(join(DIST, `${path}.mjs`), readFileSync(join(SRC, `${path}.mts`), 'utf8').replace(/^\/\/.*\n/gm, ''));
 
 function bundle(entry, output, plugins) {
@@ -76,7 +77,7 @@ function fromLibrary(library) {
     setup({ onResolve, onLoad }) {
       onResolve({ filter: /^\.\.\//, namespace: 'file' }, ({ path, resolveDir }) => {
         const name = relative(SRC, join(resolveDir, path)).replace(/\.js$/, '');
-        return name.startsWith('..') ? undefined : { path: name, namespace: 'library' };
+        return /^(\.\.|device\/|share\/)/.test(name) ? undefined : { path: name, namespace: 'library' };
       });
       onResolve({ filter: /.*/, namespace: 'library' }, ({ path }) => ({ path, external: true }));
       onLoad({ filter: /.*/, namespace: 'library' }, async ({ path }) => {

@@ -10,6 +10,7 @@ import * as addonError from './native/addon-error.js';
 import * as enums from './native/enums.js';
 import * as functions from './native/functions.js';
 import * as load from './native/load.js';
+import * as socketFunctions from './native/socket-functions.js';
 import * as sharedState from './native/shared-state.js';
 import * as emitLater from './thread/emit-later.js';
 import * as wakeups from './thread/wakeups.js';
@@ -17,6 +18,7 @@ import * as backingProvider from './memory/backing-provider.js';
 import * as mapOptions from './memory/map-options.js';
 import * as mapping from './memory/mapping.js';
 import * as memoryObject from './memory/memory-object.js';
+import * as objectOptions from './memory/object-options.js';
 import * as revokeReport from './memory/revoke-report.js';
 
 export * as index from './index.js';
@@ -30,6 +32,7 @@ export const modules = {
   'native/enums': enums,
   'native/functions': functions,
   'native/load': load,
+  'native/socket-functions': socketFunctions,
   'native/shared-state': sharedState,
   'thread/emit-later': emitLater,
   'thread/wakeups': wakeups,
@@ -37,6 +40,7 @@ export const modules = {
   'memory/map-options': mapOptions,
   'memory/mapping': mapping,
   'memory/memory-object': memoryObject,
+  'memory/object-options': objectOptions,
   'memory/revoke-report': revokeReport,
 };
 
