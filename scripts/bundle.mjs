@@ -40,7 +40,10 @@ await bundle('addon/index.ts', 'addon/index.js', []);
 write('library/device-worker.js', ["require('./device.js').runDeviceWorker();"]);
 write('index.js', await mainEntry());
 write('device/index.js', [`module.exports = ${marked("require('../library/device.js').index")};`, annotation(namesOfDevices)]);
-write('share/index.js', [`module.exports = ${marked("require('../library/device.js').share")};`, annotation(await exportsOf('share/index'))]);
+write('share/index.js', [
+  `module.exports = ${marked("require('../library/device.js').share")};`,
+  annotation(await exportsOf('share/index')),
+]);
 for (const path of INTERNALS)
   write(`${path}.js`, [`module.exports = ${marked(`require('../library/library.js').modules['${path}']`)};`]);
 // Windows on the CommonJS modules, so that a process that uses both has one library, not two.
