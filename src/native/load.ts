@@ -30,11 +30,13 @@ function load(): Native {
   return loadFile(path ?? `prebuilds/${name}`, isBuiltHere ? () => openAddon(path!) : PREBUILT[name]);
 }
 
-/** As `require` does, and also where there is none for files: in a bundle, and in a single executable application. */
+/**
+ * As `require` does, also in a bundle or a single executable application, which have none for files. All copies of this code in a thread
+ * get the same object.
+ */
 function openAddon(path: string): Native {
-  const module = { exports: {} };
-  process.dlopen(module, path);
-  return module.exports as Native;
+  const { createRequire } = process.getBuiltinModule('node:module');
+  return createRequire(path)(path) as Native;
 }
 
 function loadFile(path: string, loadIt: () => Native): Native {
