@@ -1,7 +1,7 @@
 /** A served device as its client has it. */
 import { basename } from 'node:path';
 import { abortSignal, options as checkOptions } from '../arguments.js';
-import { branded } from '../brands.js';
+import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { Device } from '../device/device.js';
 import type { DeviceOps, RegionOptions } from '../device/device-ops.js';
 import type { CallOptions } from '../device/device-file.js';
@@ -59,7 +59,8 @@ export class ConnectedDevice extends Device {
   }
 
   /** @internal */
-  constructor(connection: Connection, name: string, regions: readonly RemoteRegion[], vectors: readonly number[]) {
+  constructor(key: symbol, connection: Connection, name: string, regions: readonly RemoteRegion[], vectors: readonly number[]) {
+    requireConstruct(key);
     const options = { name, regions: regions.map(regionOptions), ops: opsOf(connection, regions), opTimeout: connection.timeout };
     super(options);
     this.#connection = connection;
@@ -184,7 +185,7 @@ export async function connect(path: string | URL, options?: ConnectOptions): Pro
     const regions = await askRegions(connection, ask);
     const vectors = await openVectors(connection, ask, eventfds, limits.signal);
     const name = connection.version.own?.name || basename(connection.path) || connection.path;
-    return new ConnectedDevice(connection, name, regions, vectors);
+    return new ConnectedDevice(CONSTRUCT, connection, name, regions, vectors);
   } catch (error) {
     closeEventfds(eventfds);
     connection.close();

@@ -1,12 +1,13 @@
 /** One living object of every class whose objects users get hold of, and the classes themselves. */
 import { EventEmitter } from 'node:events';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Bus, Device, MemoryObject, RegisterFile, type FaultedPage, type Mapping } from 'revocable-mmap';
 import { openPerfCounters } from 'revocable-mmap/bench';
+import { connect, serve } from 'revocable-mmap/share';
 import { temporaryDirectory } from './temporary.js';
 
-const DIST = join(__dirname, '..', '..', 'dist');
+const SRC = join(__dirname, '..', '..', 'src');
 const PAGE = 4096;
 
 /** Constructors may be private. */
@@ -17,35 +18,46 @@ export interface Class {
 
 /** Classes that only the library's own code has objects of. */
 export const INTERNAL = [
+  'Channel',
+  'Connection',
   'InterruptQueue',
   'LineWriter',
   'Listeners',
   'MappingEntry',
   'MappingList',
+  'MessageReader',
   'OpCalls',
   'OpenFiles',
   'PageRequests',
+  'PciConfig',
   'PushIterator',
   'Queue',
   'RegisterRequests',
   'Removal',
   'RunningOp',
   'RunningOps',
+  'ServedClient',
 ];
 
 function isClass(value: unknown): value is Class {
   return typeof value === 'function' && /^class\b/.test(Function.prototype.toString.call(value));
 }
 
-/** Every class that a module of the package exports, but for the worker's main module, which would run. */
-export function exportedClasses(): Class[] {
-  const found = new Set<Class>();
-  for (const file of readdirSync(DIST, { recursive: true, encoding: 'utf8' })) {
-    if (!file.endsWith('.js') || file.endsWith('device-worker.js')) continue;
-    const module = require(join(DIST, file)) as Record<string, unknown>;
-    for (const value of Object.values(module)) if (isClass(value)) found.add(value);
-  }
-  return [...found];
+/** Names of every class that a module of the library exports, but for errors. */
+export function declaredClasses(): string[] {
+  const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+  return files.flatMap((file) =>
+    [...readFileSync(join(SRC, file), 'utf8').matchAll(/^export (?:abstract )?class (\w+)/gm)]
+      .map(([, name]) => name)
+      .filter((name) => !name.endsWith('Error')),
+  );
+}
+
+/** The errors that users may make. */
+export function exportedErrors(): Class[] {
+  const entries = ['revocable-mmap', 'revocable-mmap/device', 'revocable-mmap/share', 'revocable-mmap/bench'];
+  const values = entries.flatMap((entry) => Object.values(require(entry) as Record<string, unknown>));
+  return [...new Set(values.filter(isClass).filter(({ prototype }) => prototype instanceof Error))];
 }
 
 /** The classes of an object, down to those that are Node's or the language's. */
@@ -85,6 +97,9 @@ export async function world(): Promise<World> {
   const file = device.open();
   const mapping: Mapping = file.map();
   await mapping.readAsync(0, new Uint8Array(1));
+  const served = new Device({ name: 'served', regions: [{ size: PAGE }] });
+  const server = serve(served, { path: join(temporaryDirectory(), 'served.sock') });
+  const connected = await connect(server.path);
   const objects = {
     memory,
     mapping: memory.map(),
@@ -97,10 +112,13 @@ export async function world(): Promise<World> {
     trace: device.trace(),
     bus: new Bus(),
     'register file': new RegisterFile([{ offset: 0 }]),
+    server,
+    connected,
     counters: openPerfCounters(['page-faults']),
   };
   const end = async (): Promise<void> => {
-    await Promise.all([device.unplug(), spawned.unplug()]);
+    await Promise.all([device.unplug(), spawned.unplug(), connected.unplug(), served.unplug()]);
+    await server.close();
     objects.bus.close();
     objects.counters.close();
     memory.close();
