@@ -36,7 +36,7 @@ export interface ShareOptions {
 }
 
 export interface ServeOptions extends ShareOptions {
-  /** How many interrupt vectors clients get: {@link Device.raise} of others is not heard by them. 1 to 256, default 8. */
+  /** How many interrupt vectors clients get: `Device.raise()` of others is not heard by them. 1 to 256, default 8. */
   vectors?: number;
 }
 
