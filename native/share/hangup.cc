@@ -21,7 +21,7 @@ struct Watched {
 };
 
 struct Hangups {
-  std::mutex lock;  // a leaf
+  std::mutex lock;  // taken before the registry lock
   int epoll = -1;
   bool running = false;
   std::unordered_map<uint64_t, Watched> watched;
