@@ -1,13 +1,15 @@
 // Bulk copies while another thread revokes, and, with `touched`, a third one reads the mapping raw: node a4-copy-storm.cjs DIRECTION ROUNDS [touched]
 //
-// Every byte of the mapping is the round's canary before; what was transferred must be exactly that, and not a byte more.
-// Prints JSON: { wrong, partial }, the latter being how many copies were cut in their middle.
+// There are as many rounds as asked for, and more until enough copies have been cut in their middle. Every byte of the
+// mapping is the round's canary before; what was transferred must be exactly that, and not a byte more.
+// Prints JSON: { wrong, partial }, the latter being how many copies were cut.
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
 const { once } = require('node:events');
 const fs = require('node:fs');
 const { MemoryObject, Mapping } = require('revocable-mmap');
 
 const SIZE = 512 * 1024;
+const CUT = 5;
 const STARTED = 0;
 const DONE = 1;
 const UNTOUCHED = 0xee;
@@ -50,7 +52,7 @@ async function main() {
   const wrong = [];
   let partial = 0;
   const other = new Uint8Array(SIZE);
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < rounds || partial < CUT; round++) {
     const canary = 1 + (round % 0xd0);
     // Not created by the library, so that what was written is still there to be looked at.
     const memory = direction === 'read' ? MemoryObject.create({ size: SIZE }) : openFile();

@@ -1,5 +1,7 @@
 // Threads that fault on one revoked page at once, each with a write: r2-lost-writes.cjs ROUNDS
 //
+// There are as many rounds as asked for, and more until enough faults have met another one at the same page.
+//
 // The first fault maps the fill and lets its write land there. A second fill by another thread would wipe it.
 const { Worker, isMainThread, workerData } = require('node:worker_threads');
 const { MemoryObject, stats } = require('revocable-mmap');
@@ -7,6 +9,7 @@ const { native } = require('../../dist/native/load.js');
 
 const ROUNDS = Number(process.argv[2]);
 const BATCH = 500;
+const MET = 20;
 const THREADS = 4;
 const ARRIVED = 0;
 const ROUND = 1;
@@ -23,7 +26,8 @@ async function main() {
   );
   const ends = workers.map((worker) => new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject)));
   let lost = 0;
-  for (let first = 0; first < ROUNDS; first += BATCH) {
+  let rounds = 0;
+  for (; rounds < ROUNDS || native.stats().faultsShared < MET; rounds += BATCH) {
     const mappings = Array.from({ length: BATCH }, (_, i) => {
       const object = MemoryObject.create({ size: i % 4 === 0 ? 4096 : 16384 });
       const mapping = object.map({ fill: i % 2 === 0 ? 'zeros' : 'ones' });
@@ -43,7 +47,7 @@ async function main() {
   for (const worker of workers) worker.postMessage(null);
   await Promise.all(ends);
   const { fills, foreignSignals } = stats();
-  console.log(JSON.stringify({ lost, fills, foreignSignals, together: native.stats().faultsShared }));
+  console.log(JSON.stringify({ rounds, lost, fills, foreignSignals, together: native.stats().faultsShared }));
 }
 
 function place(thread, round) {

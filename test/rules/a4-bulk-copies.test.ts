@@ -252,13 +252,13 @@ describe('A4 bulk copies report exactly how many bytes were transferred', () => 
     'A4 a $direction that a revocation cuts in its middle counts only what was real $touched',
     async ({ direction, touched }) => {
       const { status, signal, stdout, stderr } = await runChild('a4-copy-storm.cjs', {
-        args: [direction, Math.max(25, rounds(100)), touched],
+        args: [direction, rounds(100), touched],
         env: { SCRATCH: temporaryDirectory() },
       });
       expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
       const { wrong, partial } = JSON.parse(stdout) as { wrong: string[]; partial: number };
       expect(wrong).toEqual([]);
-      expect(partial).toBeGreaterThan(0);
+      expect(partial).toBeGreaterThanOrEqual(5);
     },
   );
 

@@ -47,13 +47,14 @@ describe('R2 revocation is atomic', () => {
   );
 
   test(
-    `R2 no write is lost when four threads fault on one revoked page at once, ${ROUNDS} times (A6)`,
+    `R2 no write is lost when four threads fault on one revoked page at once, ${ROUNDS} times or more (A6)`,
     async () => {
       const run = await runChild('r2-lost-writes.cjs', { args: [ROUNDS], limit: 600_000 });
       expect(run).toMatchObject({ status: 0, signal: null });
-      const { together, ...seen } = JSON.parse(run.stdout) as Record<'lost' | 'fills' | 'foreignSignals' | 'together', number>;
-      expect(seen).toEqual({ lost: 0, fills: ROUNDS, foreignSignals: 0 });
-      expect(together).toBeGreaterThan(ROUNDS / 1000); // times that a thread found another one at the same page
+      const { rounds, together, ...seen } = JSON.parse(run.stdout) as Record<'rounds' | 'together', number>;
+      expect(seen).toEqual({ lost: 0, fills: rounds, foreignSignals: 0 });
+      expect(rounds).toBeGreaterThanOrEqual(ROUNDS);
+      expect(together).toBeGreaterThanOrEqual(20); // times that a thread found another one at the same page
     },
     limitOf(610_000),
   );
