@@ -1,13 +1,14 @@
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import { integer, options as checkOptions } from '../arguments.js';
-import { branded, requireConstruct } from '../brands.js';
+import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { codedRangeError, MappingSuspendedError } from '../errors.js';
 import type { MemoryObject } from '../memory/memory-object.js';
 import { native } from '../native/load.js';
 import { later } from '../thread/emit-later.js';
 import { goneError } from './device-errors.js';
 import type { DeviceFile } from './device-file.js';
+import { DeviceDma } from './dma.js';
 import type { OpCounts } from './op-counts.js';
 import type { DeviceRegion } from './device-region.js';
 import type { DeviceEvents, DeviceState, RemovalReport } from './device-types.js';
@@ -20,6 +21,8 @@ const MOST_CAPACITY = 2 ** 30;
 export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements AsyncDisposable {
   readonly name: string;
   abstract readonly regions: readonly DeviceRegion[];
+  /** Memory that has been given to the device. */
+  readonly dma: DeviceDma;
   /** @internal Files opened in this thread and not closed. */
   readonly _files = new Set<DeviceFile>();
   /** @internal */
@@ -40,6 +43,7 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
     requireConstruct(key);
     this._id = id;
     this.name = name;
+    this.dma = new DeviceDma(CONSTRUCT, name);
   }
 
   /** Removed; suspended, as all its regions are that have not been revoked or closed by themselves; or live. The same in every thread. */
@@ -237,8 +241,9 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
     for (const file of this._files) file._removeRequested();
   }
 
-  /** @internal In this thread: files and waits end. */
+  /** @internal In this thread: files and waits end, and memory that was given to it is out of its reach. */
   _endHere(): void {
+    this.dma._end();
     this.#controller.abort(goneError('unplug'));
     for (const file of this._files) file._gone();
   }

@@ -1,8 +1,18 @@
 /** The worker of a spawned device: loads the model, and answers for its device until that is removed. */
 import type { MessagePort } from 'node:worker_threads';
 import { Device } from './device.js';
-import { describeError, tagged, type Notice, type Request, type SpawnData } from './worker-messages.js';
+import { MemoryObject } from '../memory/memory-object.js';
+import {
+  describeError,
+  revivedError,
+  tagged,
+  type DmaNotice,
+  type Notice,
+  type Request,
+  type SpawnData,
+} from './worker-messages.js';
 import type { DeviceOptions } from './device-ops.js';
+import type { DmaRange, RemoteMemory } from './dma.js';
 
 let port: MessagePort;
 const cancels = new Map<number, AbortController>();
@@ -32,6 +42,44 @@ async function answer(id: number, work: (signal: AbortSignal) => unknown): Promi
   }
 }
 
+/** Ranges of DMA memory, by the number that the other thread has given them. */
+const ranges = new Map<number, DmaRange>();
+/** Accesses of memory that the other thread has to make. */
+const accesses = new Map<number, { resolve: (bytes: Uint8Array) => void; reject: (error: unknown) => void }>();
+let nextAccess = 1;
+
+function mapDma(device: Device, { key, object, offset, ...place }: DmaNotice): void {
+  const memory = object < 0 ? elsewhere(key, place.address) : { object: MemoryObject._attach(object), offset };
+  ranges.set(key, device.dma._add({ ...place, memory }));
+}
+
+function unmapDma(device: Device, key: number): void {
+  const range = ranges.get(key);
+  ranges.delete(key);
+  if (range !== undefined) device.dma._remove(range);
+}
+
+function elsewhere(key: number, begin: number): RemoteMemory {
+  const ask = async (make: (of: number) => Notice): Promise<Uint8Array> => {
+    const of = nextAccess++;
+    const answered = new Promise<Uint8Array>((resolve, reject) => accesses.set(of, { resolve, reject }));
+    say(make(of));
+    return answered;
+  };
+  return {
+    read: async (address, length) => ask((of) => ({ type: 'dma-read', of, key, offset: address - begin, length })),
+    write: async (address, bytes) =>
+      void (await ask((of) => ({ type: 'dma-write', of, key, offset: address - begin, bytes: bytes.slice() }))),
+  };
+}
+
+function answered(of: number, bytes: Uint8Array | undefined, error: unknown): void {
+  const access = accesses.get(of);
+  accesses.delete(of);
+  if (error === undefined) access?.resolve(bytes ?? new Uint8Array(0));
+  else access?.reject(error);
+}
+
 function hear(device: Device, request: Request): void {
   const backend = device._backend;
   switch (request.type) {
@@ -47,6 +95,12 @@ function hear(device: Device, request: Request): void {
       return void answer(request.id, device.drain(request.region));
     case 'remove':
       return void answer(request.id, () => device._beforeRemoval());
+    case 'dma-map':
+      return void answer(request.id, () => mapDma(device, request.range));
+    case 'dma-unmap':
+      return void answer(request.id, () => unmapDma(device, request.key));
+    case 'dma-answer':
+      return answered(request.of, request.bytes, request.error && revivedError(request.error, device.name, 'dma'));
     case 'unplug':
       return void device.unplug(); // `removed` tells the report
     case 'cancel':

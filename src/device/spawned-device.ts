@@ -16,9 +16,18 @@ import { DeviceFile, type FileBackend } from './device-file.js';
 import { goneError, hasCode, isA, isError, messageOf, warnOfOp } from './device-errors.js';
 import { drainsElsewhere } from './backing.js';
 import { Listeners } from './listeners.js';
-import { noticeIn, revivedError, type ErrorNotice, type Notice, type Request, type SpawnData } from './worker-messages.js';
+import {
+  describeError,
+  noticeIn,
+  revivedError,
+  type ErrorNotice,
+  type Notice,
+  type Request,
+  type SpawnData,
+} from './worker-messages.js';
 import { viewOf, type OpCounts } from './op-counts.js';
 import { DeviceRegion } from './device-region.js';
+import type { DmaRange } from './dma.js';
 import { within } from './within.js';
 
 export interface SpawnOptions {
@@ -68,6 +77,7 @@ export class SpawnedDevice extends DeviceBase {
     this.regions = regions;
     this.#reported = new Promise((resolve) => (this.#report = resolve));
     drainsElsewhere.set(this._id, (region) => this.#drain(region));
+    this.dma._elsewhere = { closes: true, map: (range) => this.#giveRange(range), unmap: (range) => this.#takeRange(range) };
     worker.on('message', (message: unknown) => this.#hear(noticeIn(message)));
     worker.on('error', (error) => this.#failed(error));
     worker.on('exit', () => this.#workerGone());
@@ -190,6 +200,43 @@ export class SpawnedDevice extends DeviceBase {
     else this.#worker.unref();
   }
 
+  /** The ranges of DMA memory that the worker knows, by number. */
+  readonly #dmaRanges = new Map<number, DmaRange>();
+
+  async #giveRange(range: DmaRange): Promise<void> {
+    const key = this.#next++;
+    const { address, length, access, offset, _gate: gate } = range;
+    this.#dmaRanges.set(key, range);
+    const notice = { key, address, length, access, object: range.object?._id ?? -1, offset, gate };
+    try {
+      await this.#ask('dma', { type: 'dma-map', range: notice });
+    } catch (error) {
+      this.#dmaRanges.delete(key);
+      throw error;
+    }
+  }
+
+  async #takeRange(range: DmaRange): Promise<void> {
+    for (const [key, known] of this.#dmaRanges) {
+      if (known !== range) continue;
+      this.#dmaRanges.delete(key);
+      // What the worker has mapped has been revoked in every thread; one that ends has forgotten the range.
+      await this.#ask('dma', { type: 'dma-unmap', key }).catch(() => undefined);
+    }
+  }
+
+  /** The model accesses a range that is no memory of this process. */
+  async #accessRange(of: number, key: number, offset: number, bytes: Uint8Array, access: 'r' | 'w'): Promise<void> {
+    try {
+      const range = this.#dmaRanges.get(key);
+      if (range === undefined) throw goneError('dma');
+      await range._copy(offset, bytes, access);
+      this.#say({ type: 'dma-answer', of, ...(access === 'r' ? { bytes } : {}) });
+    } catch (error) {
+      this.#say({ type: 'dma-answer', of, error: describeError(error) });
+    }
+  }
+
   async #drain(region: number): Promise<void> {
     await within(
       this.opTimeout + GRACE_MS,
@@ -206,6 +253,10 @@ export class SpawnedDevice extends DeviceBase {
         return;
       case 'notify':
         return this.#pollers.call();
+      case 'dma-read':
+        return void this.#accessRange(notice.of, notice.key, notice.offset, new Uint8Array(notice.length), 'r');
+      case 'dma-write':
+        return void this.#accessRange(notice.of, notice.key, notice.offset, notice.bytes, 'w');
       case 'remove-requested':
         return this._removeRequested();
       case 'fault':

@@ -1,6 +1,7 @@
 /** What a spawned device's worker and the thread that spawned it say to each other. */
 import { DeviceOpError, systemError } from '../errors.js';
 import type { DeviceFaultInfo, RemovalReport } from './device-types.js';
+import type { DmaAccess } from './dma.js';
 import { bareMessage, isSystemError, messageOf, syscallOf } from './device-errors.js';
 
 export interface SpawnData {
@@ -16,6 +17,9 @@ export type Request =
   | { type: 'poll'; id: number; file: number }
   | { type: 'drain'; id: number; region: number }
   | { type: 'remove'; id: number }
+  | { type: 'dma-map'; id: number; range: DmaNotice }
+  | { type: 'dma-unmap'; id: number; key: number }
+  | { type: 'dma-answer'; of: number; bytes?: Uint8Array; error?: ErrorNotice }
   | { type: 'unplug' }
   | { type: 'cancel'; of: number }
   | { type: 'raise'; vector: number }
@@ -27,10 +31,24 @@ export type Notice =
   | { type: 'answer'; id: number; value?: unknown; error?: ErrorNotice }
   | { type: 'interrupt'; vector: number }
   | { type: 'notify' }
+  | { type: 'dma-read'; of: number; key: number; offset: number; length: number }
+  | { type: 'dma-write'; of: number; key: number; offset: number; bytes: Uint8Array }
   | { type: 'remove-requested' }
   | { type: 'fault'; info: Omit<DeviceFaultInfo, 'error'>; error?: ErrorNotice }
   | { type: 'gone' }
   | { type: 'removed'; report: RemovalReport };
+
+/** A range of the device's DMA memory. */
+export interface DmaNotice {
+  key: number;
+  address: number;
+  length: number;
+  access: DmaAccess;
+  /** -1 where each access is to be asked for. */
+  object: number;
+  offset: number;
+  gate: Uint8Array | undefined;
+}
 
 export interface RegionNotice {
   name: string;

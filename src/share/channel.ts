@@ -1,6 +1,6 @@
 /** Messages over one socket: in order, in bounded memory, without blocking but where that is asked for. */
 import { constants as osConstants } from 'node:os';
-import { ShareError, systemError } from '../errors.js';
+import { isRevokedError, ShareError, systemError } from '../errors.js';
 import { isFailure } from '../native/functions.js';
 import { native } from '../native/load.js';
 import { MOST_DESCRIPTORS, POLL_EVENTS, RECEIVED } from '../native/socket-functions.js';
@@ -232,4 +232,26 @@ export class Channel {
 /** The error of a reply. */
 export function replyError(errno: number, command: string): NodeJS.ErrnoException {
   return systemError({ errno: errno > 0 ? -errno : -osConstants.errno.EIO, syscall: `vfio-user ${command}` });
+}
+
+/** As what a failure is answered. */
+export function errnoOf(error: unknown): number {
+  const { errno } = osConstants;
+  if (error instanceof WireError) return error.errno;
+  if (isRevokedError(error)) return errno.ENODEV;
+  if (error instanceof RangeError || error instanceof TypeError) return errno.EINVAL;
+  const number = (error as { errno?: unknown } | null)?.errno;
+  if (typeof number === 'number' && number < 0 && number > -4096) return -number;
+  switch ((error as { code?: unknown } | null)?.code) {
+    case 'ERR_MAPPING_SUSPENDED':
+      return errno.EBUSY;
+    case 'ERR_MAPPING_CLOSED':
+      return errno.EBADF;
+    case 'ERR_MAPPING_READ_ONLY':
+      return errno.EACCES;
+    case 'ERR_DEVICE_OP_TIMEOUT':
+      return errno.ETIMEDOUT;
+    default:
+      return errno.EIO;
+  }
 }

@@ -5,6 +5,7 @@ import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { Device } from '../device/device.js';
 import type { DeviceOps, RegionOptions } from '../device/device-ops.js';
 import type { CallOptions } from '../device/device-file.js';
+import type { DeviceDma, DmaRange } from '../device/dma.js';
 import { ShareError } from '../errors.js';
 import { native } from '../native/load.js';
 import { POLL_EVENTS } from '../native/socket-functions.js';
@@ -14,12 +15,18 @@ import { Connection, decoded, type CommandName } from './connection.js';
 import { checkConnectOptions, toSocketPath, type ConnectOptions } from './share-options.js';
 import { forget, whenReady } from './socket-loop.js';
 import {
+  COMMANDS,
   decodeDeviceInfo,
+  decodeDmaData,
+  decodeDmaRead,
   decodeIrqInfo,
   decodeRegionData,
   decodeRegionInfo,
   encodeAccess,
   encodeDeviceInfo,
+  encodeDmaMap,
+  encodeDmaTransfer,
+  encodeDmaUnmap,
   encodeIrqInfo,
   encodeIrqSet,
   encodeRegionInfo,
@@ -27,6 +34,7 @@ import {
   REGION_FLAGS,
   viewOf,
   WireError,
+  type Message,
   type RegionInfo,
 } from './wire.js';
 
@@ -78,6 +86,12 @@ export class ConnectedDevice extends Device {
     connection.throwIfOver();
     connection.onEnd = (error) => void this.unplug(error);
     this.signal.addEventListener('abort', () => this.#end(), { once: true });
+    this.dma._elsewhere = {
+      closes: false,
+      map: (range) => mapDma(connection, range),
+      unmap: (range) => unmapDma(connection, range),
+    };
+    connection.onCommand = (message) => answerDma(this.dma, message);
     const memory = this.regions.filter(({ kind }) => kind === 'memory').map(({ object }) => object);
     if (memory.length > 0) connection.revokes(memory);
     this.#vectors.forEach((eventfd, vector) => this.#listen(eventfd, vector));
@@ -144,6 +158,41 @@ function opsOf(connection: Connection, regions: readonly RemoteRegion[]): Device
       );
     },
   };
+}
+
+async function mapDma(connection: Connection, range: DmaRange): Promise<void> {
+  const { address, length, access, offset, _source: source, _byMessages: byMessages } = range;
+  const [readable, writable] = [access.includes('r'), access.includes('w')];
+  const body = encodeDmaMap({ offset, address, size: length, readable, writable, mmap: false });
+  const sent = source === undefined || byMessages ? [] : [unwrap(native.objectDescriptor(source._id, writable))];
+  try {
+    const { descriptors } = await connection.call('dmaMap', body, Int32Array.from(sent));
+    closeAll(descriptors);
+  } finally {
+    closeAll(sent);
+  }
+}
+
+async function unmapDma(connection: Connection, { address, length }: DmaRange): Promise<void> {
+  if (connection.over) return;
+  const { descriptors } = await connection.call('dmaUnmap', encodeDmaUnmap({ address, size: length, all: false }));
+  closeAll(descriptors);
+}
+
+/** The served device accesses memory that it has been given without a descriptor. */
+function answerDma(dma: DeviceDma, { command, body }: Message): Uint8Array | Promise<Uint8Array> | undefined {
+  if (command === COMMANDS.dmaRead) {
+    const { address, count } = decodeDmaRead(body);
+    const data = new Uint8Array(count);
+    const done = (): Uint8Array => encodeDmaTransfer({ address, count, data });
+    return dma._isHere(address, count) ? (dma.readSync(address, data), done()) : dma.read(address, data).then(done);
+  }
+  if (command === COMMANDS.dmaWrite) {
+    const { address, count, data } = decodeDmaData(body);
+    const done = (): Uint8Array => encodeDmaTransfer({ address, count, data: NO_BYTES });
+    return dma._isHere(address, count) ? (dma.writeSync(address, data), done()) : dma.write(address, data).then(done);
+  }
+  return undefined;
 }
 
 function valueIn(data: Uint8Array, count: number): number | bigint {

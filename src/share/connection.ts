@@ -8,7 +8,7 @@ import { isFailure } from '../native/functions.js';
 import { native } from '../native/load.js';
 import { MOST_DESCRIPTORS } from '../native/socket-functions.js';
 import { prepare, unwrap } from '../thread/wakeups.js';
-import { Channel, closeAll, replyError } from './channel.js';
+import { Channel, closeAll, errnoOf, replyError } from './channel.js';
 import { decodeVersion, encodeVersion, VERSION, type Version } from './version.js';
 import { COMMANDS, encode, MOST_DATA, WireError, type Message } from './wire.js';
 
@@ -49,6 +49,8 @@ export class Connection {
   #over: ShareError | undefined;
   /** Called once, when the connection has ended by itself. */
   onEnd: ((error: ShareError) => void) | undefined;
+  /** Answers a command of the server with a body, or throws what it is answered with; undefined for a command that it does not know. */
+  onCommand: ((message: Message) => Uint8Array | Promise<Uint8Array> | undefined) | undefined;
 
   private constructor(
     socket: number,
@@ -146,6 +148,11 @@ export class Connection {
     return outcome.reply.body;
   }
 
+  /** True once it has ended. */
+  get over(): boolean {
+    return this.#over !== undefined;
+  }
+
   /** @throws ShareError once it has ended. */
   throwIfOver(): void {
     if (this.#over !== undefined) throw this.#over;
@@ -199,16 +206,30 @@ export class Connection {
   }
 
   #message(message: Message): void {
-    if (!message.reply) return this.#refuse(message);
+    if (!message.reply) return this.#answer(message);
     const pending = this.#pending.get(message.id);
     if (pending === undefined || COMMANDS[pending.command] !== message.command) return;
     if (message.errno !== 0) return pending.reject(replyError(message.errno, pending.command));
     pending.resolve({ body: message.body, descriptors: message.descriptors.splice(0) });
   }
 
-  /** A command of the server: there is none that this client has offered to answer. */
-  #refuse({ id, command, noReply }: Message): void {
-    if (!noReply) this.#channel.send(encode({ id, command, reply: true, errno: osConstants.errno.ENOTSUP }));
+  /** A command of the server. */
+  #answer(message: Message): void {
+    try {
+      const answer = this.onCommand?.(message);
+      if (answer === undefined) throw new WireError(`command ${message.command}`, osConstants.errno.ENOTSUP);
+      if (!(answer instanceof Promise)) return this.#reply(message, answer, 0);
+      answer.then(
+        (body) => this.#reply(message, body, 0),
+        (error: unknown) => this.#reply(message, undefined, errnoOf(error)),
+      );
+    } catch (error) {
+      this.#reply(message, undefined, errnoOf(error));
+    }
+  }
+
+  #reply({ id, command, noReply }: Message, body: Uint8Array | undefined, errno: number): void {
+    if (!noReply && this.#over === undefined) this.#channel.send(encode({ id, command, reply: true, errno }, body));
   }
 
   #end(error: ShareError): void {

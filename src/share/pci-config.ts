@@ -12,7 +12,15 @@ const COMMAND_BITS = 0x0406;
 /** The largest region that a BAR of 32 bits has room for. */
 const MOST_OF_BAR = 2 ** 31;
 
+/** In the command register: the device may access memory by itself. */
+const BUS_MASTER = 0x4;
+
 export class PciConfig {
+  /**
+   * Its first byte is 0 while the device may not access memory by itself. A client without a PCI driver never writes the command register:
+   * until one has, the bit in it means nothing.
+   */
+  readonly busMaster = new Uint8Array(new SharedArrayBuffer(1)).fill(1);
   readonly #bytes = new Uint8Array(CONFIG_BYTES);
   /** The bits that can be written. */
   readonly #mask = new Uint8Array(CONFIG_BYTES);
@@ -42,5 +50,7 @@ export class PciConfig {
       const mask = this.#mask[offset + i];
       this.#bytes[offset + i] = (this.#bytes[offset + i] & ~mask) | (byte & mask);
     });
+    if (offset <= OFFSETS.command && offset + data.byteLength > OFFSETS.command)
+      this.busMaster[0] = this.#bytes[OFFSETS.command] & BUS_MASTER ? 1 : 0;
   }
 }

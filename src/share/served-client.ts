@@ -1,9 +1,9 @@
 /** One connection as the server has it: from the first byte to the end. */
-import { constants as osConstants } from 'node:os';
-import { isRevokedError, ShareError } from '../errors.js';
+import { ShareError } from '../errors.js';
 import { native } from '../native/load.js';
 import { MOST_DESCRIPTORS } from '../native/socket-functions.js';
-import { Channel } from './channel.js';
+import { Channel, errnoOf } from './channel.js';
+import { ClientCalls } from './client-calls.js';
 import { HERE } from './connection.js';
 import type { CheckedShareOptions, Peer } from './share-options.js';
 import { decodeVersion, encodeVersion, VERSION, type OwnCapability } from './version.js';
@@ -14,7 +14,7 @@ export interface Served {
   /** What the server says of it. */
   describe(): Omit<OwnCapability, 'thread' | 'survives'>;
   /** A client begins to use it. Throws what it is answered with, by its `errno`. */
-  open(client: ClientRights): Session;
+  open(client: ClientRights, calls: ClientCalls): Session;
   end(): void;
 }
 
@@ -51,6 +51,7 @@ export class ServedClient {
   #state: 'new' | 'authorizing' | 'ready' | 'finishing' | 'gone' = 'new';
   #rights: ClientRights | undefined;
   #session: Session | undefined;
+  #calls: ClientCalls | undefined;
   /** It has been let in, and has sent its first command. */
   accepted = false;
   #introduction: NodeJS.Timeout | undefined;
@@ -91,8 +92,10 @@ export class ServedClient {
   }
 
   /** A peer that has not been let in says who it is, and nothing else. */
-  #checkHeader({ reply, command, size }: Header): void {
-    if (reply) throw new WireError('a reply to no command');
+  #checkHeader(header: Header): void {
+    const { reply, command, size } = header;
+    if (reply && this.#calls === undefined) throw new WireError('a reply to no command');
+    if (reply) return this.#calls!.check(header);
     if (this.#state !== 'new') return;
     if (command !== COMMANDS.version) throw new WireError(`command ${command} before its version`);
     if (size > HEADER_BYTES + 4 + MOST_VERSION_DATA) throw new WireError(`a version of ${size} bytes`);
@@ -103,6 +106,7 @@ export class ServedClient {
     if (message.descriptors.length > 0 && !WITH_DESCRIPTORS.has(message.command))
       return this.#violation(`${message.descriptors.length} descriptors with command ${message.command}`);
     if (this.#state === 'new') return this.#introduce(message);
+    if (message.reply) return this.#calls!.answered(message);
     if (message.command === COMMANDS.version) return this.#violation('its version twice');
     return this.#answer(message);
   }
@@ -110,13 +114,15 @@ export class ServedClient {
   async #introduce(message: Message): Promise<void> {
     this.#state = 'authorizing';
     try {
-      const { major, own } = decodeVersion(message.body);
+      const { major, own, maxData } = decodeVersion(message.body);
       if (major !== VERSION.major) return this.#violation(`version ${major} of the protocol`);
       const access = await this.#authorized();
       if (this.#state !== 'authorizing') return;
       this.#state = 'ready';
       clearTimeout(this.#introduction);
       this.#rights = { access, survives: own?.survives === true };
+      const { path, timeout } = this.options;
+      this.#calls = new ClientCalls(path, timeout, maxData, (bytes) => this.#channel.send(bytes));
       // Only what the client has proposed may be answered.
       const described = own === undefined ? undefined : { thread: HERE, ...this.served.describe() };
       const version = { ...VERSION, maxDescriptors: MOST_DESCRIPTORS, maxData: MOST_DATA, writeMultiple: true, own: described };
@@ -151,7 +157,7 @@ export class ServedClient {
   /** Opened with the first command: a peer that only asks what is served here uses nothing. */
   #opened(): Session {
     if (this.#session !== undefined) return this.#session;
-    this.#session = this.served.open(this.#rights!);
+    this.#session = this.served.open(this.#rights!, this.#calls!);
     this.accepted = true;
     this.events.accepted();
     return this.#session;
@@ -178,29 +184,8 @@ export class ServedClient {
     clearTimeout(this.#introduction);
     this.#channel.close();
     this.#session?.close();
+    this.#calls?.end();
     this.#acknowledged?.(true);
     this.events.gone(error);
-  }
-}
-
-/** As what a failure is answered. */
-export function errnoOf(error: unknown): number {
-  const { errno } = osConstants;
-  if (error instanceof WireError) return error.errno;
-  if (isRevokedError(error)) return errno.ENODEV;
-  if (error instanceof RangeError || error instanceof TypeError) return errno.EINVAL;
-  const number = (error as { errno?: unknown } | null)?.errno;
-  if (typeof number === 'number' && number < 0 && number > -4096) return -number;
-  switch ((error as { code?: unknown } | null)?.code) {
-    case 'ERR_MAPPING_SUSPENDED':
-      return errno.EBUSY;
-    case 'ERR_MAPPING_CLOSED':
-      return errno.EBADF;
-    case 'ERR_MAPPING_READ_ONLY':
-      return errno.EACCES;
-    case 'ERR_DEVICE_OP_TIMEOUT':
-      return errno.ETIMEDOUT;
-    default:
-      return errno.EIO;
   }
 }

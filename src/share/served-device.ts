@@ -9,12 +9,16 @@ import type { Mapping } from '../memory/mapping.js';
 import { native } from '../native/load.js';
 import { CONFIG_BYTES, PciConfig } from './pci-config.js';
 import { Server } from './server.js';
+import type { ClientCalls } from './client-calls.js';
 import type { Answer, ClientRights, Served, Session } from './served-client.js';
+import { ServedDma } from './served-dma.js';
 import { descriptorFor, mustSpare, spareHolders } from './served-memory.js';
 import { checkShareOptions, checkVectors, type CheckedShareOptions, type ServeOptions } from './share-options.js';
 import {
   COMMANDS,
   decodeDeviceInfo,
+  decodeDmaMap,
+  decodeDmaUnmap,
   decodeIrqInfo,
   decodeIrqSet,
   decodeRegionData,
@@ -24,6 +28,7 @@ import {
   DEVICE_FLAGS,
   encodeAccess,
   encodeDeviceInfo,
+  encodeDmaUnmap,
   encodeIrqInfo,
   encodeRegionInfo,
   encodeWriteCount,
@@ -50,6 +55,7 @@ interface Shared {
 
 class DeviceSession implements Session {
   readonly #file: DeviceFile;
+  readonly #dma: ServedDma;
   /** The server's own mappings, one a region: to the device they stand for the client's. */
   readonly #mappings = new Map<number, Mapping>();
   /** What signals each vector, by index of the interrupt and vector. */
@@ -60,7 +66,9 @@ class DeviceSession implements Session {
   constructor(
     readonly shared: Shared,
     readonly rights: ClientRights,
+    calls: ClientCalls,
   ) {
+    this.#dma = new ServedDma(shared.device.dma, calls, shared.config.busMaster);
     this.#file = shared.device.open();
     this.#file._onRaise = (vector) => this.#raise(vector);
   }
@@ -85,12 +93,17 @@ class DeviceSession implements Session {
         return this.#writeAll(decodeWrites(body));
       case COMMANDS.reset:
         return this.#reset();
+      case COMMANDS.dmaMap:
+        return this.#dmaMap(body, message.descriptors);
+      case COMMANDS.dmaUnmap:
+        return this.#dmaUnmap(body);
       default:
         throw new WireError(`command ${command}`, errno.ENOTSUP);
     }
   }
 
   close(): void {
+    this.#dma.end();
     this.#file._onRaise = undefined;
     for (const mapping of this.#mappings.values()) mapping.close();
     this.#file.close();
@@ -167,6 +180,21 @@ class DeviceSession implements Session {
     await this.shared.device.suspend();
     await this.shared.device.resume();
     return {};
+  }
+
+  // --- the client's memory ---
+
+  async #dmaMap(body: Uint8Array, descriptors: readonly number[]): Promise<Answer> {
+    const map = decodeDmaMap(body);
+    if (this.rights.access === 'r') throw systemError({ errno: -errno.EACCES, syscall: 'dma' });
+    await this.#dma.map(map, descriptors);
+    return {};
+  }
+
+  async #dmaUnmap(body: Uint8Array): Promise<Answer> {
+    const unmap = decodeDmaUnmap(body);
+    await this.#dma.unmap(unmap);
+    return { body: encodeDmaUnmap(unmap) };
   }
 
   // --- interrupts ---
@@ -324,7 +352,7 @@ export function serve(device: DeviceBase, options: ServeOptions): Server {
       name: device.name.slice(0, 255),
       regions: device.regions.map(({ name }) => name.slice(0, 255)),
     }),
-    open: (rights) => new DeviceSession(shared, rights),
+    open: (rights, calls) => new DeviceSession(shared, rights, calls),
     end: () => device.signal.removeEventListener('abort', end),
   };
   const server = Server._start(checked, served);

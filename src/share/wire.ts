@@ -43,7 +43,10 @@ export const DEVICE_FLAGS = { reset: 1, pci: 2 } as const;
 export const REGION_FLAGS = { read: 1, write: 2, mmap: 4, caps: 8 } as const;
 export const IRQ_FLAGS = { eventfd: 1, maskable: 2, automasked: 4, noresize: 8 } as const;
 export const IRQ_SET = { none: 1, bool: 2, eventfd: 4, mask: 8, unmask: 16, trigger: 32 } as const;
-export const DMA_FLAGS = { read: 1, write: 2 } as const;
+/** `mmap` is an addition of other implementations: that the descriptor is to be mapped. */
+export const DMA_FLAGS = { read: 1, write: 2, mmap: 4 } as const;
+export const DMA_UNMAP_FLAGS = { dirtyBitmap: 1, all: 2 } as const;
+export const DMA_ACCESS_BYTES = 16;
 /** Indexes of a PCI device's regions and interrupts. */
 export const PCI = { bars: 6, config: 7, regions: 9, intx: 0, msi: 1, msix: 2, irqs: 5 } as const;
 
@@ -293,4 +296,104 @@ export function encodeWrites(writes: readonly RegionAccess[]): Uint8Array {
 
 export function encodeWriteCount(writes: number): Uint8Array {
   return put(8, (view) => view.setBigUint64(0, BigInt(writes), true));
+}
+
+export interface DmaMap {
+  /** Of the descriptor. */
+  offset: number;
+  address: number;
+  size: number;
+  readable: boolean;
+  writable: boolean;
+  /** There has to be a descriptor. */
+  mmap: boolean;
+}
+
+export function decodeDmaMap(body: Uint8Array): DmaMap {
+  const view = need(body, DMA_MAP_BYTES, 'a DMA range');
+  if (view.getUint32(0, true) < DMA_MAP_BYTES) throw new WireError(`a DMA range with argsz ${view.getUint32(0, true)}`);
+  const flags = view.getUint32(4, true);
+  const known = DMA_FLAGS.read | DMA_FLAGS.write | DMA_FLAGS.mmap;
+  if ((flags & ~known) !== 0) throw new WireError(`a DMA range with flags ${flags}`);
+  if ((flags & (DMA_FLAGS.read | DMA_FLAGS.write)) === 0) throw new WireError('a DMA range of no use');
+  const [offset, address, size] = [8, 16, 24].map((at) => getSize(view, at, 'a DMA range of'));
+  if (size === 0 || !Number.isSafeInteger(address + size) || !Number.isSafeInteger(offset + size))
+    throw new WireError(`a DMA range of ${size} bytes`);
+  const has = (flag: number): boolean => (flags & flag) !== 0;
+  return { offset, address, size, readable: has(DMA_FLAGS.read), writable: has(DMA_FLAGS.write), mmap: has(DMA_FLAGS.mmap) };
+}
+
+export function encodeDmaMap({ offset, address, size, readable, writable, mmap }: DmaMap): Uint8Array {
+  const flags = (readable ? DMA_FLAGS.read : 0) | (writable ? DMA_FLAGS.write : 0) | (mmap ? DMA_FLAGS.mmap : 0);
+  return put(DMA_MAP_BYTES, (view) => {
+    view.setUint32(0, DMA_MAP_BYTES, true);
+    view.setUint32(4, flags, true);
+    [offset, address, size].forEach((n, i) => view.setBigUint64(8 + i * 8, BigInt(n), true));
+  });
+}
+
+export interface DmaUnmap {
+  address: number;
+  size: number;
+  /** Whatever there is: address and size are 0. */
+  all: boolean;
+}
+
+export function decodeDmaUnmap(body: Uint8Array): DmaUnmap {
+  const view = need(body, DMA_UNMAP_BYTES, 'a DMA range to unmap');
+  if (view.getUint32(0, true) < DMA_UNMAP_BYTES) throw new WireError(`a DMA range with argsz ${view.getUint32(0, true)}`);
+  const flags = view.getUint32(4, true);
+  if (flags === DMA_UNMAP_FLAGS.dirtyBitmap) throw new WireError('a request for a dirty bitmap', osConstants.errno.ENOTSUP);
+  if ((flags & ~DMA_UNMAP_FLAGS.all) !== 0) throw new WireError(`a DMA range to unmap with flags ${flags}`);
+  const [address, size] = [getSize(view, 8, 'a DMA range at'), getSize(view, 16, 'a DMA range of')];
+  const all = (flags & DMA_UNMAP_FLAGS.all) !== 0;
+  if (all && (address !== 0 || size !== 0)) throw new WireError('a DMA range that is all and a part');
+  return { address, size, all };
+}
+
+export function encodeDmaUnmap({ address, size, all }: DmaUnmap): Uint8Array {
+  return put(DMA_UNMAP_BYTES, (view) => {
+    view.setUint32(0, DMA_UNMAP_BYTES, true);
+    view.setUint32(4, all ? DMA_UNMAP_FLAGS.all : 0, true);
+    view.setBigUint64(8, BigInt(address), true);
+    view.setBigUint64(16, BigInt(size), true);
+  });
+}
+
+/** An access of the device to the client's memory. */
+export interface DmaTransfer {
+  address: number;
+  count: number;
+  data: Uint8Array;
+}
+
+/** A command to read, or a reply to a write: nothing follows. */
+export function decodeDmaRead(body: Uint8Array): DmaTransfer {
+  needExactly(body, DMA_ACCESS_BYTES, 'a DMA access');
+  return decodeTransfer(body);
+}
+
+/** A command to write, or a reply to a read: the data follows. */
+export function decodeDmaData(body: Uint8Array): DmaTransfer {
+  need(body, DMA_ACCESS_BYTES, 'a DMA access');
+  const transfer = decodeTransfer(body);
+  if (transfer.data.byteLength !== transfer.count)
+    throw new WireError(`${transfer.data.byteLength} bytes of data instead of ${transfer.count}`);
+  return transfer;
+}
+
+function decodeTransfer(body: Uint8Array): DmaTransfer {
+  const view = viewOf(body);
+  const [address, count] = [getSize(view, 0, 'a DMA access at'), getSize(view, 8, 'a DMA access of')];
+  if (count === 0 || count > MOST_DATA) throw new WireError(`a DMA access of ${count} bytes`);
+  return { address, count, data: body.subarray(DMA_ACCESS_BYTES) };
+}
+
+export function encodeDmaTransfer({ address, count, data }: DmaTransfer): Uint8Array {
+  const body = put(DMA_ACCESS_BYTES + data.byteLength, (view) => {
+    view.setBigUint64(0, BigInt(address), true);
+    view.setBigUint64(8, BigInt(count), true);
+  });
+  body.set(data, DMA_ACCESS_BYTES);
+  return body;
 }

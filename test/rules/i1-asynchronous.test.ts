@@ -5,7 +5,16 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { inspect, types } from 'node:util';
-import { Bus, Device, MemoryObject, revokeMappings, type DeviceFile, type Mapping, type Trace } from 'revocable-mmap';
+import {
+  Bus,
+  Device,
+  MemoryObject,
+  revokeMappings,
+  type DeviceDma,
+  type DeviceFile,
+  type Mapping,
+  type Trace,
+} from 'revocable-mmap';
 import { compare, repeat } from 'revocable-mmap/bench';
 import { asynchronousFunctions } from '../support/public-functions.js';
 import { temporaryDirectory } from '../support/temporary.js';
@@ -114,6 +123,25 @@ async function removed(make: () => object | Promise<object>): Promise<object> {
   await (made as Device).unplug();
   return made;
 }
+const live = MemoryObject.create({ size: PAGE });
+const dma = (): DeviceDma => device().dma;
+async function dmaOfRemoved(): Promise<DeviceDma> {
+  const made = device();
+  await made.unplug();
+  return made.dma;
+}
+const dmaTransfers = (name: 'read' | 'write'): Entry => ({
+  receiver: dma,
+  function: name,
+  refuses: [
+    [[], TYPE],
+    [['0', new Uint8Array(1)], TYPE],
+    [[-1, new Uint8Array(1)], RANGE],
+    [[0, [1]], TYPE],
+    [[0, new Uint8Array(1)], { code: 'EFAULT', errno: -14 }],
+  ],
+  states: [['removed', dmaOfRemoved, [0, new Uint8Array(1)], GONE]],
+});
 const file = (): DeviceFile => device().open();
 function closedFile(): DeviceFile {
   const made = file();
@@ -272,6 +300,24 @@ const TABLE: Record<string, Entry> = {
   ...entriesOfDevices('Device', device),
   ...entriesOfDevices('DeviceBase', device),
   ...entriesOfDevices('SpawnedDevice', spawned),
+  'DeviceDma#map': {
+    receiver: dma,
+    function: 'map',
+    refuses: [
+      [[], TYPE],
+      [[{}, { address: 0 }], TYPE],
+      ...NO_OBJECTS.map((value): [Arguments, object] => [[live, value], TYPE]),
+      [[live, {}], TYPE],
+      [[live, { address: 1 }], RANGE],
+      [[live, { address: 0, length: 1 }], RANGE],
+      [[live, { address: 0, access: 'x' }], VALUE],
+      [[live, { address: 0, byMessages: 1 }], TYPE],
+    ],
+    states: [['removed', dmaOfRemoved, [live, { address: 0 }], GONE]],
+  },
+  'DeviceDma#read': dmaTransfers('read'),
+  'DeviceDma#write': dmaTransfers('write'),
+  'DmaRange#unmap': { receiver: async () => dma().map(live, { address: 0 }), function: 'unmap', refuses: [] },
   'DeviceFile#read': transfers('read'),
   'DeviceFile#write': transfers('write'),
   'DeviceFile#ioctl': {

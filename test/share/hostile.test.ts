@@ -1,4 +1,5 @@
-import { readdirSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, constants, openSync, readdirSync } from 'node:fs';
 import { connect as connectSocket, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { MemoryObject } from 'revocable-mmap';
@@ -222,6 +223,8 @@ describe('clients of a device that do not keep to the protocol', () => {
       wire.encodeAccess({ region, offset, count, data });
     const set = (index: number, start: number, count: number, data: 'none' | 'eventfd'): Uint8Array =>
       wire.encodeIrqSet({ index, start, count, data, action: 'trigger', chosen: new Uint8Array(0) });
+    const dma = (map: Partial<wire.DmaMap>): Uint8Array =>
+      wire.encodeDmaMap({ offset: 0, address: 0, size: 4096, readable: true, writable: true, mmap: false, ...map });
     const asked: [command: number, body: Uint8Array, errno: number][] = [
       [COMMANDS.regionRead, access(0, 4, 4), 0],
       [COMMANDS.regionRead, access(0, 4, 3), 22],
@@ -245,6 +248,21 @@ describe('clients of a device that do not keep to the protocol', () => {
       [COMMANDS.setIrqs, set(1, 0, 1, 'none'), 22],
       [COMMANDS.setIrqs, set(2, 0, 0, 'none'), 0],
       [COMMANDS.reset, new Uint8Array(0), 0],
+      [COMMANDS.dmaMap, dma({}), 0], // without a descriptor
+      [COMMANDS.dmaMap, dma({}), 17],
+      [COMMANDS.dmaMap, dma({ address: 8192, size: 100 }), 22],
+      [COMMANDS.dmaMap, dma({ address: 8193 }), 22],
+      [COMMANDS.dmaMap, dma({ address: 8192, mmap: true }), 22],
+      [COMMANDS.dmaMap, dma({ address: 8192, readable: false, writable: false }), 22],
+      [COMMANDS.dmaMap, dma({ address: 8192 }).subarray(0, 31), 22],
+      [COMMANDS.dmaMap, dma({ address: 8192 }).fill(0xff, 4, 8), 22],
+      [COMMANDS.dmaMap, dma({ address: 8192 }).fill(0xff, 16, 24), 22],
+      [COMMANDS.dmaUnmap, wire.encodeDmaUnmap({ address: 0, size: 8192, all: false }), 2],
+      [COMMANDS.dmaUnmap, wire.encodeDmaUnmap({ address: 4096, size: 4096, all: true }), 22],
+      [COMMANDS.dmaUnmap, wire.encodeDmaUnmap({ address: 0, size: 4096, all: false }), 0],
+      [COMMANDS.dmaUnmap, wire.encodeDmaUnmap({ address: 0, size: 4096, all: false }), 2],
+      [COMMANDS.dmaUnmap, wire.encodeDmaUnmap({ address: 0, size: 0, all: true }), 0],
+      [COMMANDS.dmaUnmap, wire.encodeDmaUnmap({ address: 0, size: 0, all: false }).fill(1, 4, 5), 95],
     ];
     asked.forEach(([command, body], i) => peer.write(encode({ id: 10 + i, command }, body)));
     await until('all is answered', () => replies.length === asked.length + 1);
@@ -278,6 +296,106 @@ describe('clients of a device that do not keep to the protocol', () => {
     await server.closed;
   });
 });
+
+describe('clients that give memory to a device', () => {
+  let device: Device;
+  let server: Server;
+  beforeEach(() => {
+    device = new Device({ name: 'card', regions: [{ size: 4096 }] });
+    server = serve(device, { path: socket(), timeout: 300 });
+  });
+  afterEach(async () => {
+    await device.unplug();
+    await server.closed;
+  });
+  const map = (change: Partial<wire.DmaMap> = {}): Uint8Array => {
+    const whole = { offset: 0, address: 0, size: 4096, readable: true, writable: true, mmap: false };
+    return encode({ id: 2, command: COMMANDS.dmaMap }, wire.encodeDmaMap({ ...whole, ...change }));
+  };
+
+  test('what cannot be mapped is refused, and closed; what is read only is not written', async () => {
+    const [read, write] = pipe();
+    const reader = openSync('/proc/self/exe', 'r');
+    const before = descriptors();
+    const peer = rawPeer(server.path);
+    native.socketSend(peer, version, new Int32Array(0));
+    native.socketSend(peer, map(), Int32Array.of(read));
+    native.socketSend(peer, map({ address: 4096 }), Int32Array.of(reader)); // may not be written
+    native.socketSend(peer, map({ address: 8192 }), Int32Array.of(reader, reader));
+    native.socketSend(peer, map({ address: 12288, writable: false }), Int32Array.of(reader));
+    await until('the last is mapped', () => device.dma.ranges.length > 0);
+    expect(device.dma.ranges.map(({ address, access }) => [address, access])).toEqual([[12288, 'r']]);
+    const magic = new Uint8Array(4);
+    device.dma.readSync(12288, magic);
+    expect(Buffer.from(magic).toString('latin1')).toBe('\x7fELF');
+    expect(() => device.dma.writeSync(12288, magic)).toThrow(expect.objectContaining({ code: 'EACCES' }));
+    native.socketClose(peer);
+    await until('all are closed', () => descriptors() === before);
+    [read, write, reader].forEach((fd) => closeSync(fd));
+  });
+
+  test('who gives more than 512 ranges is refused the rest', async () => {
+    const peer = connectSocket(server.path);
+    const replies = readReplies(peer);
+    peer.write(version);
+    for (let i = 0; i < 514; i++) peer.write(map({ address: i * 4096 }));
+    await until('all is answered', () => replies.length === 515);
+    expect(replies.filter(({ errno }) => errno === 28)).toHaveLength(2);
+    expect(device.dma.ranges).toHaveLength(512);
+    peer.destroy();
+    await until('all are gone', () => device.dma.ranges.length === 0);
+  });
+
+  test.each<[string, (message: wire.Header, bytes: Buffer) => Uint8Array | undefined, string]>([
+    ['does not answer', () => undefined, 'ERR_SHARE_TIMEOUT'],
+    ['answers with an error', ({ id, command }) => encode({ id, command, reply: true, errno: 5 }), 'EIO'],
+    ['answers with too little', ({ id, command }) => encode({ id, command, reply: true }), 'ERR_SHARE_PROTOCOL'],
+    [
+      'answers for another place',
+      ({ id, command }) =>
+        encode({ id, command, reply: true }, wire.encodeDmaTransfer({ address: 8, count: 4, data: new Uint8Array(4) })),
+      'ERR_SHARE_PROTOCOL',
+    ],
+    ['answers another command', ({ id }) => encode({ id, command: COMMANDS.dmaWrite, reply: true }), 'EFAULT'],
+    ['answers twice', ({ id, command }) => Buffer.concat([ok(id, command), ok(id, command)]), '|EFAULT'],
+  ])('a client that %s when it is asked for its memory fails that access, and no more', async (_, answer, code) => {
+    const peer = connectSocket(server.path).on('error', () => undefined);
+    peer.write(version);
+    peer.write(map());
+    let bytes = Buffer.alloc(0);
+    peer.on('data', (more) => {
+      for (bytes = Buffer.concat([bytes, more]); bytes.byteLength >= 16 && bytes.byteLength >= bytes.readUInt32LE(4);) {
+        const message = wire.decodeHeader(bytes.subarray(0, 16));
+        const answered = message.command === COMMANDS.dmaRead ? answer(message, bytes) : undefined;
+        if (answered !== undefined) peer.write(answered);
+        bytes = bytes.subarray(bytes.readUInt32LE(4));
+      }
+    });
+    await until('it is mapped', () => device.dma.ranges.length === 1);
+    const target = new Uint8Array(4);
+    const failed = await within(
+      'the access ends',
+      device.dma.read(0, target).then(
+        () => '',
+        (error: unknown) => (error as { code: string }).code,
+      ),
+    );
+    expect(code.split('|')).toContain(failed);
+    peer.destroy();
+    await until('it is gone', () => server.clients.size === 0);
+  });
+});
+
+const ok = (id: number, command: number): Uint8Array =>
+  encode({ id, command, reply: true }, wire.encodeDmaTransfer({ address: 0, count: 4, data: new Uint8Array(4) }));
+
+/** Both ends of a pipe, which cannot be mapped. */
+function pipe(): [number, number] {
+  const path = join(temporaryDirectory(), 'pipe');
+  execFileSync('mkfifo', [path]);
+  const read = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  return [read, openSync(path, constants.O_WRONLY | constants.O_NONBLOCK)];
+}
 
 function readReplies(peer: Socket): wire.Header[] {
   const replies: wire.Header[] = [];

@@ -21,6 +21,10 @@ const shortAccess = fc
   .record({ region: u32, offset, data: bytes(8) })
   .map((each): wire.RegionAccess => ({ ...each, count: each.data.byteLength }));
 
+const transfer = fc
+  .record({ address: offset, data: bytes(5000) })
+  .map((each): wire.DmaTransfer => ({ ...each, count: each.data.byteLength }));
+
 const irqSet = fc
   .record({
     index: u32,
@@ -73,6 +77,28 @@ const STRUCTS: Record<
   },
   irqInfo: { value: fc.record({ index: u32, flags: u32, count: u32 }), encode: wire.encodeIrqInfo, decode: wire.decodeIrqInfo },
   setIrqs: { value: irqSet, encode: wire.encodeIrqSet, decode: wire.decodeIrqSet },
+  dmaMap: {
+    value: fc
+      .record({ offset, address: offset, size: fc.integer({ min: 1, max: 2 ** 40 }), readable: fc.boolean(), mmap: fc.boolean() })
+      .filter(({ offset: at, address, size }) => Number.isSafeInteger(at + size) && Number.isSafeInteger(address + size))
+      .map((map): wire.DmaMap => ({ ...map, writable: true })),
+    encode: wire.encodeDmaMap,
+    decode: wire.decodeDmaMap,
+  },
+  dmaUnmap: {
+    value: fc.oneof(
+      fc.record({ address: offset, size: offset, all: fc.constant(false) }),
+      fc.constant({ address: 0, size: 0, all: true }),
+    ),
+    encode: wire.encodeDmaUnmap,
+    decode: wire.decodeDmaUnmap,
+  },
+  dmaRead: {
+    value: transfer.map((each) => ({ ...each, data: new Uint8Array(0) })),
+    encode: wire.encodeDmaTransfer,
+    decode: wire.decodeDmaRead,
+  },
+  dmaWrite: { value: transfer, encode: wire.encodeDmaTransfer, decode: wire.decodeDmaData },
   regionRead: {
     value: access.map((each) => ({ ...each, data: new Uint8Array(0) })),
     encode: wire.encodeAccess,

@@ -19,6 +19,7 @@ export interface Class {
 /** Classes that only the library's own code has objects of. */
 export const INTERNAL = [
   'Channel',
+  'ClientCalls',
   'Connection',
   'InterruptQueue',
   'LineWriter',
@@ -37,6 +38,7 @@ export const INTERNAL = [
   'RunningOp',
   'RunningOps',
   'ServedClient',
+  'ServedDma',
 ];
 
 function isClass(value: unknown): value is Class {
@@ -108,6 +110,8 @@ export async function world(): Promise<World> {
     spawned,
     file,
     region: device.regions[0],
+    dma: device.dma,
+    'dma range': await device.dma.map(memory, { address: 0 }),
     page: page!,
     trace: device.trace(),
     bus: new Bus(),

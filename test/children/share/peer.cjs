@@ -79,6 +79,11 @@ const ACTIONS = {
     say('ready');
     for await (const vector of waiting) if (vectors.push(vector) === count) return vectors;
   },
+  async giveMemory({ size, options }) {
+    object = MemoryObject.create({ size });
+    mapping = object.map();
+    await device.dma.map(object, options);
+  },
   reset: () => device.reset(),
   unplugHere: async () => (await device.unplug()).removedByThisCall,
   disconnect: () => object.close(),

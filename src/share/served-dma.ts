@@ -1,0 +1,130 @@
+/** Memory that a client has given to a served device. */
+import { readlinkSync, statfsSync } from 'node:fs';
+import { constants as osConstants } from 'node:os';
+import { systemError } from '../errors.js';
+import type { DeviceDma, DmaPlace, DmaRange } from '../device/dma.js';
+import { MemoryObject } from '../memory/memory-object.js';
+import { native } from '../native/load.js';
+import type { ClientCalls } from './client-calls.js';
+import { decoded } from './connection.js';
+import {
+  decodeDmaData,
+  decodeDmaRead,
+  encodeDmaTransfer,
+  MOST_DATA,
+  WireError,
+  type DmaMap,
+  type DmaTransfer,
+  type DmaUnmap,
+} from './wire.js';
+
+const { errno } = osConstants;
+const NO_BYTES = new Uint8Array(0);
+/** How many ranges one client may have: each costs a descriptor. */
+export const MOST_DMA_RANGES = 512;
+
+/** What a touch of their pages may wait for, for ever: a program of the client's, or another machine. By the numbers of statfs(2). */
+const SLOW_FILE_SYSTEMS: ReadonlySet<number> = new Set([
+  0x6573_5546, // FUSE
+  0x6969, // NFS
+  0xff53_4d42, // CIFS
+  0xfe53_4d42, // SMB2
+  0x0102_1997, // 9P
+  0x00c3_6400, // Ceph
+  0x5346_414f, // AFS
+]);
+
+export class ServedDma {
+  readonly #ranges = new Set<DmaRange>();
+
+  constructor(
+    readonly dma: DeviceDma,
+    readonly calls: ClientCalls,
+    /** Its first byte is not 0 while the device may use the memory. */
+    readonly gate: Uint8Array,
+  ) {}
+
+  /** `descriptors` stay the caller's. */
+  async map(map: DmaMap, descriptors: readonly number[]): Promise<void> {
+    if (descriptors.length > 1) throw new WireError(`${descriptors.length} descriptors of a DMA range`);
+    if (map.mmap && descriptors.length === 0) throw new WireError('a DMA range to be mapped without a descriptor');
+    if ([map.address, map.size, ...(descriptors.length > 0 ? [map.offset] : [])].some((n) => n % native.pageSize !== 0))
+      throw new WireError('a DMA range that is not whole pages');
+    if (this.#ranges.size >= MOST_DMA_RANGES) throw new WireError(`more than ${MOST_DMA_RANGES} DMA ranges`, errno.ENOSPC);
+    const access = map.readable ? (map.writable ? 'rw' : 'r') : 'w';
+    const memory = descriptors.length === 0 ? this.#remote() : { object: objectOf(descriptors[0], map), offset: map.offset };
+    const place: DmaPlace = { address: map.address, length: map.size, access, memory, gate: this.gate };
+    const range = this.dma._add(place);
+    this.#ranges.add(range); // before it waits: the client may end meanwhile
+    try {
+      await this.dma._elsewhere?.map(range);
+    } catch (error) {
+      this.#drop(range);
+      throw error;
+    }
+  }
+
+  async unmap({ address, size, all }: DmaUnmap): Promise<void> {
+    const mine = this.#mapped();
+    const chosen = all ? mine : mine.filter((range) => range.address === address && range.length === size);
+    if (chosen.length === 0 && !all) throw new WireError(`no DMA range of ${size} bytes at ${address}`, errno.ENOENT);
+    const ends = chosen.map((range) => {
+      this.#ranges.delete(range);
+      return this.dma._unmap(range);
+    });
+    await Promise.all(ends);
+  }
+
+  /** The client has gone. */
+  end(): void {
+    for (const range of [...this.#ranges]) this.#drop(range);
+  }
+
+  #drop(range: DmaRange): void {
+    this.#ranges.delete(range);
+    void this.dma._unmap(range).catch(() => undefined); // where it is served elsewhere, that has ended too
+  }
+
+  #mapped(): DmaRange[] {
+    for (const range of this.#ranges) if (!range.mapped) this.#ranges.delete(range);
+    return [...this.#ranges];
+  }
+
+  /** Each access is as many messages as the client's limit makes of it. */
+  #remote(): DmaPlace['memory'] {
+    const most = Math.max(1, Math.min(this.calls.maxData, MOST_DATA));
+    return {
+      read: async (address, length) => {
+        const whole = new Uint8Array(length);
+        for (let done = 0; done < length; done += most) {
+          const count = Math.min(most, length - done);
+          const asked = { address: address + done, count, data: NO_BYTES };
+          const reply = await this.calls.call('dmaRead', encodeDmaTransfer(asked));
+          whole.set(decoded(this.calls.path, () => same(asked, decodeDmaData(reply))).data, done);
+        }
+        return whole;
+      },
+      write: async (address, bytes) => {
+        for (let done = 0; done < bytes.byteLength; done += most) {
+          const data = bytes.subarray(done, done + most);
+          const asked = { address: address + done, count: data.byteLength, data };
+          const reply = await this.calls.call('dmaWrite', encodeDmaTransfer(asked));
+          decoded(this.calls.path, () => same(asked, decodeDmaRead(reply)));
+        }
+      },
+    };
+  }
+}
+
+/** The reply repeats what was asked for. */
+function same(asked: DmaTransfer, answered: DmaTransfer): DmaTransfer {
+  if (answered.address === asked.address && answered.count === asked.count) return answered;
+  throw new WireError(`a DMA access of ${answered.count} bytes instead of ${asked.count}`);
+}
+
+function objectOf(descriptor: number, { writable }: DmaMap): MemoryObject {
+  const path = `/proc/self/fd/${descriptor}`;
+  if (SLOW_FILE_SYSTEMS.has(statfsSync(path).type))
+    throw systemError({ errno: -errno.EOPNOTSUPP, syscall: 'mmap' }, { hint: 'a touch of its pages may wait for ever' });
+  return MemoryObject.fromFd(descriptor, { writable, name: `dma ${readlinkSync(path)}`.slice(0, 249) });
+}
