@@ -5,8 +5,8 @@
 #
 # plain runs twice: with everything the kernel has, and with every optional kernel interface switched off.
 # Builds go to build/test-native/<lane>/ and are incremental; they know lines and no variables (-g1), which takes a quarter less
-# time. Taken from the environment: CXX, JOBS, TEST_SEED, TEST_SECONDS (a test's limit) and TEST_ROUNDS (percent of a storm's
-# rounds).
+# time. Taken from the environment: CXX, JOBS (processors to use), TEST_SEED, TEST_SECONDS (a test's limit) and TEST_ROUNDS (percent
+# of a storm's rounds).
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -38,13 +38,28 @@ MAKE
 }
 
 failed=0
-# run <lane> <title> [NAME=value ...]: the runner's last line is the lane's result.
+# run <lane> <title> [NAME=value ...]: the last line is the lane's result. Most tests have one thread, so as many runners as
+# there are jobs share them out; what each prints is shown when all have ended.
 run() {
   lane=$1; title=$2; shift 2
   echo "== $title"
   # Sanitizers reserve fixed ranges of addresses, which a kernel's stronger randomisation may already have taken.
   case "$lane" in plain) prefix= ;; *) prefix="setarch -R" ;; esac
-  env "$@" $prefix "build/test-native/$lane/native_test" "$filter" || failed=1
+  jobs=${JOBS:-2}
+  logs=$(mktemp -d)
+  runners=
+  for shard in $(seq "$jobs"); do
+    env "$@" TEST_SHARD="$shard/$jobs" $prefix "build/test-native/$lane/native_test" "$filter" >"$logs/$shard" 2>&1 &
+    runners="$runners $!"
+  done
+  for runner in $runners; do wait "$runner" || failed=1; done
+  for shard in $(seq "$jobs"); do sed '$d' "$logs/$shard"; done
+  # A runner that died has no line of counts, and is one failure.
+  tail -q -n 1 "$logs"/* | awk '
+    /^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ { passed += $1; failed += $3; skipped += $5; next }
+    { print "a runner ended with: " $0; failed++ }
+    END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }'
+  rm -r "$logs"
 }
 
 run_lane() {
