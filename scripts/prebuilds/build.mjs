@@ -1,4 +1,5 @@
-// Builds the binaries that the package carries, for every target, on one x64 machine (docs/decisions/009-prebuilt-binaries.md).
+// Builds the binaries that the package carries, for every target, on one x64 machine (docs/decisions/009-prebuilt-binaries.md). A
+// warning of the compiler is an error: for arm64 no other lane compiles.
 //
 //   node scripts/prebuilds/build.mjs [target…]     default: all of `targets.mjs`
 //
@@ -59,7 +60,7 @@ function ourFlags() {
   const includes = ['.', 'native', 'include', addonApi, HEADERS].map((folder) => `-I${folder}`);
   const defines = [...addon.defines, 'NODE_GYP_MODULE_NAME=revocable_mmap', 'BUILDING_NODE_EXTENSION'];
   const flags = [...addon.cflags, ...addon.cflags_cc].filter((flag) => flag !== '-g');
-  return [...flags, ...defines.map((name) => `-D${name}`), ...includes];
+  return [...flags, '-Werror', ...defines.map((name) => `-D${name}`), ...includes];
 }
 
 /** As zig itself builds its libc++, but without exceptions, which the addon does not have either. */

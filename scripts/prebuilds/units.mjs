@@ -1,47 +1,54 @@
 // What is compiled together. Reading the headers of C++'s library costs most of a file's time, so files of one folder are one
-// translation unit; those of handler code are compiled by themselves, since `test/structure/inside-symbols.mjs` looks at each.
+// translation unit; those of handler code are another, since `test/structure/inside-symbols.mjs` looks at what it needs.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ROOT } from './sources.mjs';
 import { ZIG_LIBRARIES } from './toolchain.mjs';
 
-/** The parts of libc++ and libc++abi that the addon needs: to build all of them takes three minutes a target. */
-const LIBRARY = [
-  ...['chrono', 'condition_variable', 'condition_variable_destructor', 'error_category', 'hash', 'memory', 'mutex'].map(libcxx),
-  ...['mutex_destructor', 'new_helpers', 'string', 'system_error', 'verbose_abort'].map(libcxx),
-  ...['abort_message', 'cxa_guard', 'cxa_virtual'].map(libcxxabi),
-];
+/**
+ * The parts of libc++ and libc++abi that the addon needs: to build all of them takes three minutes a target. Those that set macros
+ * before they include headers are by themselves.
+ */
+const LIBRARY = {
+  'libcxx/all': ['chrono', 'condition_variable', 'hash', 'mutex', 'new_helpers', 'string', 'system_error', 'verbose_abort'].map(libcxx),
+  'libcxx/error_category': [libcxx('error_category')],
+  'libcxx/memory': [libcxx('memory')],
+  'libcxx/condition_variable_destructor': [libcxx('condition_variable_destructor')],
+  'libcxx/mutex_destructor': [libcxx('mutex_destructor')],
+  'libcxxabi/all': ['abort_message', 'cxa_guard', 'cxa_virtual'].map(libcxxabi),
+};
 
 function libcxx(name) {
-  return `libcxx/src/${name}.cpp`;
+  return join(ZIG_LIBRARIES, `libcxx/src/${name}.cpp`);
 }
 
 function libcxxabi(name) {
-  return `libcxxabi/src/${name}.cpp`;
+  return join(ZIG_LIBRARIES, `libcxxabi/src/${name}.cpp`);
 }
 
 /** Pairs of a source and its object file, below `folder`. */
 export function writeUnits(sources, folder) {
-  const inside = sources.filter((source) => source.endsWith('_inside.cc'));
-  const outside = sources.filter((source) => !inside.includes(source));
-  const folders = [...new Set(outside.map((source) => dirname(source)))];
-  const together = folders.map((name) => {
-    const members = outside.filter((source) => dirname(source) === name);
-    return { source: writeUnit(`${folder}/units/${name}.cc`, members), object: `${folder}/${name}.o` };
-  });
-  return [
-    ...together,
-    ...inside.map((source) => ({ source, object: `${folder}/${source.replace(/cc$/, 'o')}` })),
-  ];
+  return [...new Set(sources.map(unitOf))].map((unit) =>
+    writeUnit(
+      folder,
+      unit,
+      sources.filter((source) => unitOf(source) === unit),
+    ),
+  );
 }
 
 export function libraryUnits(folder) {
-  const parts = LIBRARY.map((path) => ({ source: join(ZIG_LIBRARIES, path), object: `${folder}/${path.replace(/cpp$/, 'o')}` }));
+  const parts = Object.entries(LIBRARY).map(([unit, sources]) => writeUnit(folder, unit, sources));
   return [...parts, { source: 'scripts/prebuilds/new.cc', object: `${folder}/new.o` }];
 }
 
-function writeUnit(path, members) {
-  mkdirSync(join(ROOT, dirname(path)), { recursive: true });
-  writeFileSync(join(ROOT, path), members.map((member) => `#include "${member}"\n`).join(''));
-  return path;
+function unitOf(source) {
+  return `${dirname(source)}/${source.endsWith('_inside.cc') ? 'all_inside' : 'all'}`;
+}
+
+function writeUnit(folder, unit, members) {
+  const source = `${folder}/units/${unit}.cc`;
+  mkdirSync(join(ROOT, dirname(source)), { recursive: true });
+  writeFileSync(join(ROOT, source), members.map((member) => `#include "${member}"\n`).join(''));
+  return { source, object: `${folder}/${unit}.o` };
 }
