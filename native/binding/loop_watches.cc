@@ -64,7 +64,8 @@ uv_handle_t* as_handle(Handle* handle) {
 // Never closed: a handler that has just looked one up may still ring it. Those of environments that have gone are used again.
 struct Bells {
   std::mutex lock;
-  std::vector<int> unused;
+  std::vector<int> unused;  // with room for all: an environment that goes may find no memory
+  size_t made = 0;
 };
 Bells& bells() {
   static Bells* instance = new Bells;
@@ -73,7 +74,10 @@ Bells& bells() {
 
 int take_bell() {
   std::lock_guard guard(bells().lock);
-  if (bells().unused.empty()) return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (bells().unused.empty()) {
+    bells().unused.reserve(++bells().made);
+    return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  }
   const int bell = bells().unused.back();
   bells().unused.pop_back();
   return bell;

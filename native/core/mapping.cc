@@ -226,10 +226,8 @@ Failure create_mapping(const MapRequest& request, Mapping** result) {
     const uintptr_t end = request.start + request.span;
     if (open_mapping_within(request.start, end) != nullptr || !is_anonymous(request.start, end, request.borrowed))
       return {EEXIST, "mmap"};
-    Mapping* mapping = allocate_mapping();
+    Mapping* mapping = allocate_mapping(request.start, end);
     if (mapping == nullptr) return {ENOMEM, "mmap"};
-    mapping->start = request.start;
-    mapping->end = end;
     mapping->object = object;
     mapping->object_offset = request.object_offset;
     mapping->length = request.length;

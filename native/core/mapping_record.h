@@ -121,6 +121,8 @@ struct Mapping {
   uint32_t handles = 0;               // Mapping objects in all threads, and pins of shared handles
   std::atomic<uint32_t> attaches{0};  // how often a thread has attached to it, ever
   bool in_table = false;
+  Mapping* queue_previous = nullptr;  // of the mapping table, once it is closed
+  Mapping* queue_next = nullptr;
   std::vector<Piece>* pieces = nullptr;  // while suspended: what to restore
 
   size_t page_size() const { return size_t{1} << page_shift; }

@@ -4,10 +4,9 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <bit>
 #include <cstring>
-#include <deque>
-#include <vector>
+#include <new>
 
 #include "base/memfd.h"
 #include "base/page.h"
@@ -20,15 +19,57 @@ namespace {
 
 constexpr size_t kClosedKept = 1024;
 constexpr size_t kMappingsPerSlab = 1024;
+constexpr size_t kSparesKept = 4;
+
+// Linked through the records themselves, as a mapping that is closed must find room here without memory.
+struct MappingQueue {
+  Mapping* first = nullptr;
+  Mapping* last = nullptr;
+  size_t size = 0;
+
+  void push(Mapping* mapping) {
+    mapping->queue_previous = last;
+    mapping->queue_next = nullptr;
+    (last == nullptr ? first : last->queue_next) = mapping;
+    last = mapping;
+    ++size;
+  }
+  void remove(Mapping* mapping) {
+    (mapping->queue_previous == nullptr ? first : mapping->queue_previous->queue_next) = mapping->queue_next;
+    (mapping->queue_next == nullptr ? last : mapping->queue_next->queue_previous) = mapping->queue_previous;
+    --size;
+  }
+};
+
+// Chunks or directories that no reader has.
+template <typename Part>
+struct Parts {
+  Part* top = nullptr;
+  size_t count = 0;
+
+  void push(Part* part) {
+    part->next = top;
+    top = part;
+    ++count;
+  }
+  Part* pop() {
+    Part* part = top;
+    top = part->next;
+    --count;
+    return part;
+  }
+};
 
 // Everything the writers own. Allocated once and never destroyed: a handler may run while the process exits.
 struct Writer {
   Mapping* slabs[kStatusSlots / kMappingsPerSlab] = {};
-  std::vector<uint32_t> free_slots;
   uint32_t next_slot = kClosedSlot + 1;
-  std::deque<Mapping*> closed;       // in the table, oldest first
-  std::vector<void*> garbage[2];     // old chunks and directories, by the parity of the epoch they were retired in
-  std::vector<Mapping*> leaving[2];  // mappings that left the table and that no thread has a handle on
+  MappingQueue unused;      // records to use again
+  MappingQueue closed;      // in the table, oldest first
+  MappingQueue leaving[2];  // mappings that left the table and that no thread has a handle on, by the parity of that epoch
+  Parts<TableChunk> old_chunks[2], spare_chunks;
+  Parts<TableDirectory> old_directories[2], spare_directories;
+  size_t directory_capacity = 16;  // of spare directories
   size_t open_entries = 0;
   size_t slots_in_use = 0;
 };
@@ -39,14 +80,50 @@ Writer& writer() {
 }
 
 uint32_t parity() { return g_table.epoch.load(std::memory_order_relaxed) & 1; }
-void discard(void* memory) { writer().garbage[parity()].push_back(memory); }
 
-TableChunk* new_chunk() { return static_cast<TableChunk*>(malloc(sizeof(TableChunk))); }
-
-TableDirectory* new_directory(size_t count) {
-  auto* directory = static_cast<TableDirectory*>(malloc(sizeof(TableDirectory) + count * sizeof(TableDirectory::Item)));
-  directory->count = count;
+TableDirectory* new_directory(size_t capacity) {
+  void* memory = ::operator new(sizeof(TableDirectory) + capacity * sizeof(TableDirectory::Item), std::nothrow);
+  if (memory == nullptr) return nullptr;
+  auto* directory = static_cast<TableDirectory*>(memory);
+  directory->capacity = capacity;
   return directory;
+}
+
+void grow_spare_directories(size_t count) {
+  Writer& w = writer();
+  if (count <= w.directory_capacity) return;
+  while (w.spare_directories.top != nullptr) ::operator delete(w.spare_directories.pop());
+  w.directory_capacity = std::bit_ceil(count);
+}
+
+// Has as many spare chunks and directories as this many entries can take that come or go. False where there is no memory.
+bool reserve_changes(size_t changes) {
+  Writer& w = writer();
+  const TableDirectory* directory = g_table.directory.load(std::memory_order_relaxed);
+  grow_spare_directories((directory == nullptr ? 0 : directory->count) + changes);
+  while (w.spare_directories.count < changes) {
+    TableDirectory* fresh = new_directory(w.directory_capacity);
+    if (fresh == nullptr) return false;
+    w.spare_directories.push(fresh);
+  }
+  while (w.spare_chunks.count < changes + 1) {  // one more: a chunk may be split
+    auto* fresh = new (std::nothrow) TableChunk;
+    if (fresh == nullptr) return false;
+    w.spare_chunks.push(fresh);
+  }
+  return true;
+}
+
+// No reader has them any more.
+void keep_or_free(TableChunk* chunk) {
+  if (writer().spare_chunks.count < kSparesKept) writer().spare_chunks.push(chunk);
+  else delete chunk;
+}
+
+void keep_or_free(TableDirectory* directory) {
+  Writer& w = writer();
+  if (w.spare_directories.count < kSparesKept && directory->capacity == w.directory_capacity) w.spare_directories.push(directory);
+  else ::operator delete(directory);
 }
 
 // Index of the chunk whose range of addresses `address` belongs to: the last one that starts at or before it.
@@ -65,21 +142,23 @@ void replace_chunk(size_t index, TableChunk* const* chunks, size_t count) {
   TableDirectory* old = g_table.directory.load(std::memory_order_relaxed);
   const size_t old_count = old == nullptr ? 0 : old->count;
   const size_t removed = old_count == 0 ? 0 : 1;
-  TableDirectory* fresh = new_directory(old_count - removed + count);
+  TableDirectory* fresh = writer().spare_directories.pop();
+  fresh->count = old_count - removed + count;
   size_t at = 0;
   for (size_t i = 0; i < index && i < old_count; ++i) fresh->items[at++] = old->items[i];
   for (size_t i = 0; i < count; ++i) fresh->items[at++] = {chunks[i]->entries[0].start, chunks[i]};
   for (size_t i = index + removed; i < old_count; ++i) fresh->items[at++] = old->items[i];
   g_table.directory.store(fresh);  // publishes the chunks to handlers; seq_cst pairs with ReaderScope
   if (old != nullptr) {
-    if (removed != 0) discard(old->items[index].chunk);
-    discard(old);
+    if (removed != 0) writer().old_chunks[parity()].push(old->items[index].chunk);
+    writer().old_directories[parity()].push(old);
   }
 }
 
+// Both take spare parts, which have been reserved.
 void insert_entry(const TableEntry& entry) {
   const TableDirectory* directory = g_table.directory.load(std::memory_order_relaxed);
-  TableChunk* fresh = new_chunk();
+  TableChunk* fresh = writer().spare_chunks.pop();
   if (directory == nullptr || directory->count == 0) {
     fresh->count = 1;
     fresh->entries[0] = entry;
@@ -101,7 +180,7 @@ void insert_entry(const TableEntry& entry) {
     return;
   }
   // Full: split in two halves, the new entry in whichever it belongs to.
-  TableChunk* halves[2] = {fresh, new_chunk()};
+  TableChunk* halves[2] = {fresh, writer().spare_chunks.pop()};
   const size_t half = TableChunk::kCapacity / 2;
   const auto copy = [&](TableChunk* chunk, size_t from, size_t to) {
     chunk->count = 0;
@@ -121,13 +200,13 @@ void remove_entry(const Mapping* mapping) {
   if (directory == nullptr || directory->count == 0) return;
   const size_t index = chunk_for(directory, mapping->start);
   const TableChunk* old = directory->items[index].chunk;
-  TableChunk* fresh = new_chunk();
+  TableChunk* fresh = writer().spare_chunks.pop();
   fresh->count = 0;
   for (size_t i = 0; i < old->count; ++i) {
     if (old->entries[i].mapping != mapping) fresh->entries[fresh->count++] = old->entries[i];
   }
   if (fresh->count == 0) {
-    free(fresh);
+    writer().spare_chunks.push(fresh);
     replace_chunk(index, nullptr, 0);
   } else {
     replace_chunk(index, &fresh, 1);
@@ -162,11 +241,11 @@ void recycle(Mapping* mapping) {
   mapping->extent_count = 0;
   if (mapping->ops != nullptr) mapping->ops->recycled(mapping);
   mapping->ops = nullptr;
-  writer().free_slots.push_back(mapping->slot);
+  writer().unused.push(mapping);
   --writer().slots_in_use;
 }
 
-// A closed mapping leaves the table; its record follows when no thread has a handle on it.
+// A closed mapping leaves the table, for which a change has been reserved; its record follows when no thread has a handle on it.
 void leave_table(Mapping* mapping) {
   remove_entry(mapping);
   if (mapping->used_zero_file) {
@@ -174,7 +253,7 @@ void leave_table(Mapping* mapping) {
               static_cast<off_t>(mapping->end - mapping->start));
   }
   mapping->in_table = false;
-  if (mapping->handles == 0) writer().leaving[parity()].push_back(mapping);
+  if (mapping->handles == 0) writer().leaving[parity()].push(mapping);
 }
 
 }  // namespace
@@ -189,21 +268,31 @@ Mapping* mapping_at_slot_now(uint32_t slot) {
   return mapping_at_slot(slot);
 }
 
-Mapping* allocate_mapping() {
+// Its slot is the next one, or nullptr.
+static Mapping* new_record() {
   Writer& w = writer();
-  uint32_t slot;
-  if (!w.free_slots.empty()) {
-    slot = w.free_slots.back();
-    w.free_slots.pop_back();
-  } else {
-    if (w.next_slot == kStatusSlots) return nullptr;
-    slot = w.next_slot++;
-    Mapping*& slab = w.slabs[slot / kMappingsPerSlab];
-    if (slab == nullptr) slab = new Mapping[kMappingsPerSlab];
-  }
-  ++w.slots_in_use;
+  if (w.next_slot == kStatusSlots) return nullptr;
+  Mapping*& slab = w.slabs[w.next_slot / kMappingsPerSlab];
+  if (slab == nullptr) slab = new (std::nothrow) Mapping[kMappingsPerSlab];
+  if (slab == nullptr) return nullptr;
+  const uint32_t slot = w.next_slot++;
   Mapping* mapping = mapping_at_slot(slot);
   mapping->slot = slot;
+  return mapping;
+}
+
+Mapping* allocate_mapping(uintptr_t start, uintptr_t end) {
+  Writer& w = writer();
+  size_t changes = 1;
+  for_each_overlap(start, end, [&](const Mapping*) { return ++changes != 0; });
+  if (!reserve_changes(changes)) return nullptr;
+  Mapping* mapping = w.unused.last;
+  if (mapping != nullptr) w.unused.remove(mapping);
+  else mapping = new_record();
+  if (mapping == nullptr) return nullptr;
+  ++w.slots_in_use;
+  mapping->start = start;
+  mapping->end = end;
   ++mapping->generation;
   mapping->filled = mapping->unfillable = mapping->used_zero_file = mapping->weak = mapping->announced = false;
   mapping->stray_first = mapping->filled_first = mapping->lost_first = SIZE_MAX;
@@ -233,34 +322,40 @@ Mapping* open_mapping_within(uintptr_t start, uintptr_t end) {
 }
 
 void publish_mapping(Mapping* mapping) {
-  std::vector<Mapping*> stale;
+  MappingQueue stale;
   for_each_overlap(mapping->start, mapping->end, [&](Mapping* old) {
-    stale.push_back(old);
+    writer().closed.remove(old);
+    stale.push(old);
     return true;
   });
   // The new one first: an address that passes from a closed range to it is found at every moment.
   insert_entry({mapping->start, mapping->end, mapping});
-  for (Mapping* old : stale) {
-    std::erase(writer().closed, old);
+  while (Mapping* old = stale.first) {
+    stale.remove(old);
     leave_table(old);
   }
   mapping->in_table = true;
   ++writer().open_entries;
 }
 
-void retire_mapping(Mapping* mapping) {
+// Without memory for a table that lacks one, more of them stay for the time being.
+static void forget_oldest() {
   Writer& w = writer();
-  --w.open_entries;
-  w.closed.push_back(mapping);
-  while (w.closed.size() > kClosedKept) {
-    Mapping* oldest = w.closed.front();
-    w.closed.pop_front();
+  while (w.closed.size > kClosedKept && reserve_changes(1)) {
+    Mapping* oldest = w.closed.first;
+    w.closed.remove(oldest);
     leave_table(oldest);
   }
 }
 
+void retire_mapping(Mapping* mapping) {
+  --writer().open_entries;
+  writer().closed.push(mapping);
+  forget_oldest();
+}
+
 void release_mapping(Mapping* mapping) {
-  if (!mapping->in_table) writer().leaving[parity()].push_back(mapping);
+  if (!mapping->in_table) writer().leaving[parity()].push(mapping);
 }
 
 void reclaim() {
@@ -268,16 +363,18 @@ void reclaim() {
   const uint32_t epoch = g_table.epoch.load(std::memory_order_relaxed);
   const uint32_t before = (epoch & 1) ^ 1;  // parity of the epoch before this one, and of the next
   if (g_table.inside[before].load() != 0) return;
-  for (void* memory : w.garbage[before]) free(memory);
-  w.garbage[before].clear();
-  for (Mapping* mapping : w.leaving[before]) recycle(mapping);
-  w.leaving[before].clear();
+  while (w.old_chunks[before].top != nullptr) keep_or_free(w.old_chunks[before].pop());
+  while (w.old_directories[before].top != nullptr) keep_or_free(w.old_directories[before].pop());
+  while (Mapping* mapping = w.leaving[before].first) {
+    w.leaving[before].remove(mapping);
+    recycle(mapping);
+  }
   g_table.epoch.store(epoch + 1);
 }
 
 TableSizes table_sizes() {
   const TableDirectory* directory = g_table.directory.load(std::memory_order_relaxed);
-  return {writer().open_entries, writer().closed.size(), directory == nullptr ? 0 : directory->count, writer().slots_in_use};
+  return {writer().open_entries, writer().closed.size, directory == nullptr ? 0 : directory->count, writer().slots_in_use};
 }
 
 }  // namespace revocable

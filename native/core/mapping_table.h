@@ -31,11 +31,14 @@ struct TableEntry {
 
 struct TableChunk {
   static constexpr size_t kCapacity = 512;
+  TableChunk* next;  // of those that are no part of the table, for writers
   size_t count;
   TableEntry entries[kCapacity];
 };
 
 struct TableDirectory {
+  TableDirectory* next;  // as above
+  size_t capacity;
   size_t count;
   struct Item {
     uintptr_t first;  // chunk->entries[0].start, here so that a search touches few cache lines
@@ -73,7 +76,9 @@ Mapping* find_mapping(uintptr_t address);
 
 // --- writers, under the registry lock -----------------------------------------------------------------------------------
 
-Mapping* allocate_mapping();                                   // nullptr when all 2^20 slots are in use
+// A record for that range, and all the memory that publishing it takes: from then on nothing here needs any. nullptr when there
+// is none, or when all 2^20 slots are in use.
+Mapping* allocate_mapping(uintptr_t start, uintptr_t end);
 void forget_mapping(Mapping* mapping);                         // allocated, never published
 void publish_mapping(Mapping* mapping);                        // makes it findable; closed ranges it overlaps leave the table
 Mapping* open_mapping_within(uintptr_t start, uintptr_t end);  // one that overlaps the range and is not closed, or nullptr

@@ -84,6 +84,9 @@ struct Object {
   bool vma_identity_known = false;    // as /proc/self/maps shows it: may differ from fstat (btrfs, overlayfs)
   uint32_t vma_major = 0, vma_minor = 0;
   uint64_t vma_inode = 0;
+  Object* next_unused = nullptr;
+  Object* next_to_revoke = nullptr;  // by the service thread
+  bool queued_to_revoke = false;
   uint32_t references = 0;   // JavaScript objects in all threads, and mappings
   FutexWord revoke_done{0};  // 1 when `counts` is final: other callers wait for it
   RevokeCounts counts;

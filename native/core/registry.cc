@@ -13,7 +13,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <unordered_map>
-#include <vector>
 
 #include "base/file_size.h"
 #include "base/linux_abi.h"
@@ -31,7 +30,7 @@ struct Registry {
   std::mutex lock;
   std::atomic<uint32_t> waiting{0};
   std::unordered_map<uint64_t, Object*> objects;
-  std::vector<Object*> unused;  // records to recycle: the handler may still look at one, so they are never freed
+  Object* unused = nullptr;  // records to recycle: the handler may still look at one, so they are never freed
   uint64_t next_id = 1;
 };
 
@@ -99,11 +98,11 @@ void close_descriptor(Object* object) {
 Object* new_object_locked() {
   Registry& r = registry();
   Object* object;
-  if (r.unused.empty()) {
+  if (r.unused == nullptr) {
     object = new Object;
   } else {
-    object = r.unused.back();
-    r.unused.pop_back();
+    object = r.unused;
+    r.unused = object->next_unused;
   }
   object->id = r.next_id++;
   object->revoke_cause.store(Cause::none);
@@ -315,7 +314,8 @@ void object_release_locked(Object* object) {
   object->backing.reset();
   object->supply.reset();
   registry().objects.erase(object->id);
-  registry().unused.push_back(object);
+  object->next_unused = registry().unused;
+  registry().unused = object;
 }
 
 void object_release(Object* object) {
@@ -337,15 +337,14 @@ void revoke_gates_of(const Backing& backing) {
   }
 }
 
-std::vector<Object*> objects_of(const Backing& backing) {
+Object* unrevoked_object_of(const Backing& backing) {
   RegistryLock lock;
-  std::vector<Object*> found;
   for (auto& [id, object] : registry().objects) {
-    if (object->backing.get() != &backing) continue;
+    if (object->backing.get() != &backing || object->gate.load() == State::closed || object->revoke_taken.load()) continue;
     ++object->references;
-    found.push_back(object);
+    return object;
   }
-  return found;
+  return nullptr;
 }
 
 bool object_close(Object* object, int caller) {

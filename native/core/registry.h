@@ -103,8 +103,8 @@ int object_seals(const Object* object);
 // Shuts the gate of each object that this stands behind; they are then to be revoked.
 void revoke_gates_of(const Backing& backing);
 
-// Those objects, with a reference each.
-std::vector<Object*> objects_of(const Backing& backing);
+// One of those objects that no thread has begun to revoke, with a reference; nullptr when there is none. Needs no memory.
+Object* unrevoked_object_of(const Backing& backing);
 
 // Closes every mapping of it in every thread, then its descriptor. Not a revocation. True when this call did it. All environments
 // are notified but the `caller`'s (a subscription of service.h).

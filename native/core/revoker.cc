@@ -339,7 +339,7 @@ RevokeCounts revoke_finish(Object* object, bool mine, int caller) {
 }
 
 void revoke_objects_of(const Backing& backing) {
-  for (Object* object : objects_of(backing)) {
+  while (Object* object = unrevoked_object_of(backing)) {
     if (revoke_begin(object)) revoke_finish(object, true);
     object_release(object);
   }
@@ -449,6 +449,18 @@ void finish_mapping(Mapping* mapping) {
 // page back would send that thread through the same fault again and again.
 constexpr uint64_t kStrayNs = 5'000'000;
 
+// Linked through the objects, since a close leaves them here, which must need no memory. Under the registry lock.
+Object* g_to_revoke = nullptr;
+
+Object* next_to_revoke() {
+  const RegistryLock lock;
+  Object* object = g_to_revoke;
+  if (object == nullptr) return nullptr;
+  g_to_revoke = object->next_to_revoke;
+  object->queued_to_revoke = false;
+  return object;
+}
+
 bool strayed_lately(const Mapping* mapping) {
   const uint64_t at = mapping->strayed_at.load(std::memory_order_relaxed);
   return at != 0 && static_cast<uint64_t>(now_us() * 1e3) < at + kStrayNs;
@@ -457,6 +469,10 @@ bool strayed_lately(const Mapping* mapping) {
 }  // namespace
 
 bool finish_handler_work() {
+  while (Object* object = next_to_revoke()) {
+    revoke_finish(object, true, kNoSubscription);
+    object_release(object);
+  }
   bool later = false;
   if (g_handler_work.overflowed.exchange(false, std::memory_order_acquire)) {
     for (uint32_t slot = 1; Mapping* mapping = mapping_at_slot_now(slot); ++slot) finish_mapping(mapping);
@@ -475,11 +491,12 @@ bool finish_handler_work() {
 }
 
 void revoke_by_service_locked(Object* object) {
+  if (object->queued_to_revoke) return;
   ++object->references;
-  service_post([object] {
-    revoke_finish(object, true, kNoSubscription);
-    object_release(object);
-  });
+  object->queued_to_revoke = true;
+  object->next_to_revoke = g_to_revoke;
+  g_to_revoke = object;
+  service_wake();
 }
 
 }  // namespace revocable

@@ -2,10 +2,9 @@
 
 #include <pthread.h>
 
-#include <deque>
+#include <list>
 #include <map>
 #include <mutex>
-#include <vector>
 
 #include "base/counters.h"
 #include "base/futex.h"
@@ -22,8 +21,8 @@ struct Service {
   FutexWord wakeups{0};  // bumped by every wake: the thread sleeps while it is unchanged
 
   std::mutex jobs_lock;
-  std::deque<std::function<void()>> jobs;
-  std::vector<std::function<void()>> barriers;
+  std::list<std::function<void()>> jobs;  // lists: to take something off one needs no memory
+  std::list<std::function<void()>> barriers;
 
   std::mutex subscribers_lock;
   std::map<int, std::function<void()>> subscribers;
@@ -49,10 +48,9 @@ bool take_job(std::function<void()>* job) {
   return true;
 }
 
-void take_barriers(std::vector<std::function<void()>>* taken) {
+void take_barriers(std::list<std::function<void()>>* taken) {
   std::lock_guard guard(service().jobs_lock);
-  for (auto& done : service().barriers) taken->push_back(std::move(done));
-  service().barriers.clear();
+  taken->splice(taken->end(), service().barriers);
 }
 
 uint64_t watched() { return g_counters.live.load() + g_counters.revoked.load() + g_counters.suspended.load(); }
@@ -69,7 +67,7 @@ bool may_rest() {
 void run(Service& s) {
   uint32_t announced = 0;
   bool idle = false;  // one tick without a mapping, before it rests: mappings come and go
-  std::vector<std::function<void()>> barriers;
+  std::list<std::function<void()>> barriers;
   for (;;) {
     take_barriers(&barriers);  // first: what is looked for below was there before them, or comes on top
     const uint32_t seen = s.wakeups.load();

@@ -5,8 +5,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <vector>
 
 #include "base/thread.h"
 #include "core/registry.h"
@@ -16,15 +18,16 @@ namespace revocable {
 namespace {
 
 struct Watched {
-  int socket = -1;
+  int socket;
   std::vector<Object*> objects;
 };
+using WatchedRef = std::shared_ptr<const Watched>;  // to look one up needs no memory
 
 struct Hangups {
   std::mutex lock;  // taken before the registry lock
   int epoll = -1;
   bool running = false;
-  std::unordered_map<uint64_t, Watched> watched;
+  std::unordered_map<uint64_t, WatchedRef> watched;
   uint64_t next_token = 1;
 };
 
@@ -38,23 +41,26 @@ void release_all(const std::vector<Object*>& objects) {
   for (Object* object : objects) object_release(object);
 }
 
-// What is watched, with a reference to each object and a descriptor for the caller: it may be forgotten meanwhile.
-Watched look_up(uint64_t token) {
+// What is watched, with a reference to each object: it may be forgotten meanwhile. The descriptor is the caller's, of its own.
+WatchedRef look_up(uint64_t token, int* socket) {
   std::lock_guard guard(hangups().lock);
   const auto found = hangups().watched.find(token);
-  if (found == hangups().watched.end()) return {};
-  Watched copy{fcntl(found->second.socket, F_DUPFD_CLOEXEC, 3), {}};
-  for (const Object* object : found->second.objects) copy.objects.push_back(object_acquire(object->id));
-  return copy;
+  if (found == hangups().watched.end()) return nullptr;
+  const WatchedRef& watched = found->second;
+  *socket = fcntl(watched->socket, F_DUPFD_CLOEXEC, 3);
+  for (const Object* object : watched->objects) object_acquire(object->id);
+  return watched;
 }
 
 void on_hangup(uint64_t token) {
-  const Watched watched = look_up(token);
-  for (Object* object : watched.objects) revoke_finish(object, revoke_begin(object));
-  release_all(watched.objects);
-  if (watched.socket < 0) return;
-  shutdown(watched.socket, SHUT_WR);
-  close(watched.socket);
+  int socket = -1;
+  const WatchedRef watched = look_up(token, &socket);
+  if (watched == nullptr) return;
+  for (Object* object : watched->objects) revoke_finish(object, revoke_begin(object));
+  release_all(watched->objects);
+  if (socket < 0) return;
+  shutdown(socket, SHUT_WR);
+  close(socket);
 }
 
 void* run(void*) {
@@ -87,7 +93,7 @@ Failure watch_locked(int socket, const std::vector<Object*>& objects, uint64_t* 
   epoll_event event{};
   event.events = EPOLLRDHUP | EPOLLONESHOT;
   event.data.u64 = number;
-  h.watched.emplace(number, Watched{copy, objects});
+  h.watched.emplace(number, std::make_shared<const Watched>(Watched{copy, objects}));
   if (epoll_ctl(h.epoll, EPOLL_CTL_ADD, copy, &event) != 0) {
     const Failure refused = Failure::from_errno("epoll_ctl");
     h.watched.erase(number);
@@ -117,17 +123,17 @@ Failure hangup_watch(int socket, const std::vector<Object*>& objects, uint64_t* 
 void hangup_now(uint64_t token) { on_hangup(token); }
 
 void hangup_forget(uint64_t token) {
-  Watched watched;
+  WatchedRef watched;
   {
     std::lock_guard guard(hangups().lock);
     const auto found = hangups().watched.find(token);
     if (found == hangups().watched.end()) return;
     watched = std::move(found->second);
     hangups().watched.erase(found);
-    epoll_ctl(hangups().epoll, EPOLL_CTL_DEL, watched.socket, nullptr);
+    epoll_ctl(hangups().epoll, EPOLL_CTL_DEL, watched->socket, nullptr);
   }
-  close(watched.socket);
-  release_all(watched.objects);
+  close(watched->socket);
+  release_all(watched->objects);
 }
 
 }  // namespace revocable

@@ -16,11 +16,9 @@ constexpr uintptr_t kBase = 0x100000000000;
 
 Mapping* publish(uintptr_t start, size_t pages) {
   RegistryLock lock;
-  Mapping* mapping = allocate_mapping();
+  Mapping* mapping = allocate_mapping(start, start + pages * kPageSize);
   static Object object;
   mapping->object = &object;
-  mapping->start = start;
-  mapping->end = start + pages * kPageSize;
   mapping->page_shift = kPageShift;
   mapping->handles = 1;
   publish_state(mapping, State::live);

@@ -1,6 +1,4 @@
 // Raw accesses to the registers of a simulated device: each is delivered to the model, once, with its width and value.
-#include <emmintrin.h>
-#include <immintrin.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -30,6 +28,7 @@
 #include "instruction/machine_context.h"
 
 #if defined(__x86_64__)
+#include <immintrin.h>
 
 using namespace revocable;
 
