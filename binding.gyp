@@ -82,6 +82,7 @@
         "native/instruction/vector_inside.cc",
         "native/instruction/vector_registers_inside.cc",
         "native/share/hangup.cc",
+        "native/share/owner_lock.cc",
         "native/share/socket.cc"
       ],
       "include_dirs": ["native", "include", "<!(node -p \"require('node-addon-api').include_dir\")"],

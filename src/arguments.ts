@@ -112,14 +112,25 @@ export function asBytes(view: NodeJS.ArrayBufferView): Uint8Array {
   return new Uint8Array(bufferOf(view), byteOffsetOf(view), byteLength);
 }
 
+const TYPED_ARRAYS = Object.getPrototypeOf(Uint8Array.prototype) as object;
+/** Its class's name, or undefined for what is no typed array. */
+const kindOfTypedArray = getterOf<string | undefined>(TYPED_ARRAYS, Symbol.toStringTag);
+
 // What V8 knows of a view: properties of its own, or of a subclass, may say something else.
 const bufferOf = propertyOfViews('buffer');
 const byteOffsetOf = propertyOfViews('byteOffset');
 const byteLengthOf = propertyOfViews('byteLength');
 
 function propertyOfViews<K extends keyof DataView>(name: K): (view: ArrayBufferView) => DataView[K] {
-  const ofTypedArrays = Object.getPrototypeOf(Uint8Array.prototype) as DataView;
-  return (view) => Reflect.get<DataView, K>(types.isDataView(view) ? DataView.prototype : ofTypedArrays, name, view);
+  const ofTypedArray = getterOf<DataView[K]>(TYPED_ARRAYS, name);
+  const ofDataView = getterOf<DataView[K]>(DataView.prototype, name);
+  return (view) => (kindOfTypedArray.call(view) === undefined ? ofDataView.call(view) : ofTypedArray.call(view));
+}
+
+// V8 compiles calls of these getters in, as it does not what Reflect.get does.
+function getterOf<T>(prototype: object, name: PropertyKey): (this: unknown) => T {
+  const { get } = Object.getOwnPropertyDescriptor(prototype, name) as { get: (this: unknown) => T };
+  return get;
 }
 
 export function abortSignal(name: string, value: unknown): AbortSignal | undefined {

@@ -233,6 +233,27 @@ export class ShareError extends Error {
 }
 
 /**
+ * Shared memory does not hold what the threads and processes that use it have agreed on, a ring or a mutex: one of them has written
+ * something else there.
+ */
+export class SharedStateError extends Error {
+  /** A string that never changes, for programs to compare. */
+  readonly code = 'ERR_SHARED_STATE';
+  /** Name of the object. */
+  readonly object: string;
+  /** Where the ring or the mutex is, from the start of the mapping. */
+  readonly offset: number;
+  constructor(object: string, offset: number, what: string) {
+    super(`${object}: ${what} at offset ${offset}`);
+    this.object = object;
+    this.offset = offset;
+  }
+  override get name(): string {
+    return classNameOf(this);
+  }
+}
+
+/**
  * True if `error` is a {@link MappingRevokedError}, also one of another copy of the library or from another realm, where
  * `instanceof` says no.
  *

@@ -15,6 +15,7 @@ import * as sharedState from './native/shared-state.js';
 import * as emitLater from './thread/emit-later.js';
 import * as wakeups from './thread/wakeups.js';
 import * as backingProvider from './memory/backing-provider.js';
+import * as futexWaits from './memory/futex-waits.js';
 import * as mapOptions from './memory/map-options.js';
 import * as mapping from './memory/mapping.js';
 import * as memoryObject from './memory/memory-object.js';
@@ -37,6 +38,7 @@ export const modules = {
   'thread/emit-later': emitLater,
   'thread/wakeups': wakeups,
   'memory/backing-provider': backingProvider,
+  'memory/futex-waits': futexWaits,
   'memory/map-options': mapOptions,
   'memory/mapping': mapping,
   'memory/memory-object': memoryObject,

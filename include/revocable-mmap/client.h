@@ -35,6 +35,7 @@ struct rm_mapping {
   volatile uint8_t* at;  // raw; an access after a removal is SIGBUS
   size_t size;
   int writable;
+  int fd;  // of the memory, until rm_unmap()
 };
 
 enum { RM_VERSION = 1, RM_REGION_INFO = 5, RM_SET_IRQS = 8, RM_REGION_READ = 9, RM_REGION_WRITE = 10 };
@@ -99,6 +100,22 @@ static inline int rm_load32(const struct rm_mapping* mapping, size_t offset, uin
 static inline int rm_store32(const struct rm_mapping* mapping, size_t offset, uint32_t value) {
   if (!mapping->writable) return -EACCES;
   RM_GUARDED(mapping, offset, sizeof value, *(volatile uint32_t*)(mapping->at + offset) = value);
+}
+
+// Calls `call(argument)`, which may access the mapping and must hold nothing that a jump out of it would leak. What it returns,
+// or -ENODEV once the memory has been removed.
+static inline int rm_guarded_call(const struct rm_mapping* mapping, int (*call)(void*), void* argument) {
+  struct rm_guard guard, *outer = rm_guarded;
+  guard.start = (uintptr_t)mapping->at;
+  guard.end = guard.start + mapping->size;
+  if (sigsetjmp(guard.back, 1) != 0) {
+    rm_guarded = outer;
+    return -ENODEV;
+  }
+  rm_guarded = &guard;
+  const int result = call(argument);
+  rm_guarded = outer;
+  return result;
 }
 
 // --- messages -----------------------------------------------------------------------------------------------------------------
@@ -229,13 +246,16 @@ static inline int rm_map(struct rm_client* client, uint32_t region, struct rm_ma
     void* at = mmap(NULL, mapping->size, PROT_READ | (mapping->writable ? PROT_WRITE : 0), MAP_SHARED, fd, (off_t)info.offset);
     if (at == MAP_FAILED) failure = -errno;
     else mapping->at = (volatile uint8_t*)at;
+    mapping->fd = fd;
   }
-  if (fd >= 0) close(fd);
+  if (failure != 0 && fd >= 0) close(fd);
   return failure;
 }
 
 static inline void rm_unmap(struct rm_mapping* mapping) {
   munmap((void*)mapping->at, mapping->size);
+  close(mapping->fd);
+  mapping->fd = -1;
   mapping->at = NULL;
   mapping->size = 0;
 }

@@ -12,6 +12,7 @@
 #include "binding/exports.h"
 #include "core/registry.h"
 #include "share/hangup.h"
+#include "share/owner_lock.h"
 
 namespace revocable::binding {
 namespace {
@@ -216,6 +217,25 @@ Napi::Value object_descriptor_js(const Napi::CallbackInfo& info) {
 // objectSpareHolders(id): a revocation empties its pages and does not truncate it
 void object_spare_holders(const Napi::CallbackInfo& info) { EnvState::of(info.Env()).object(info[0])->spare_holders.store(true); }
 
+// ownerOpen(objectId, numbers: Int32Array): null | Failure. Numbers: a descriptor for closeDescriptor, and the owner's number.
+Napi::Value owner_open_js(const Napi::CallbackInfo& info) {
+  EnvState& state = EnvState::of(info.Env());
+  auto numbers = info[1].As<Napi::Int32Array>();
+  int fd = -1;
+  uint32_t owner = 0;
+  const Failure failure = owner_open(state.object(info[0])->fd.load(), &fd, &owner);
+  if (failure) return to_js(info.Env(), failure);
+  state.sockets.hold(fd);
+  numbers[0] = fd;
+  numbers[1] = static_cast<int32_t>(owner);
+  return info.Env().Null();
+}
+
+// ownerLives(fd, self, owner): boolean
+Napi::Value owner_lives_js(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), owner_lives(info[0].As<Napi::Number>().Int32Value(), to_u32(info[1]), to_u32(info[2])));
+}
+
 }  // namespace
 
 void export_sockets(Napi::Env env, Napi::Object exports) {
@@ -239,6 +259,8 @@ void export_sockets(Napi::Env env, Napi::Object exports) {
   exports["socketDescriptor"] = Napi::Function::New(env, socket_descriptor, "socketDescriptor");
   exports["closeDescriptor"] = Napi::Function::New(env, close_descriptor, "closeDescriptor");
   exports["objectDescriptor"] = Napi::Function::New(env, object_descriptor_js, "objectDescriptor");
+  exports["ownerOpen"] = Napi::Function::New(env, owner_open_js, "ownerOpen");
+  exports["ownerLives"] = Napi::Function::New(env, owner_lives_js, "ownerLives");
   exports["objectSpareHolders"] = Napi::Function::New(env, object_spare_holders, "objectSpareHolders");
 }
 

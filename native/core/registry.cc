@@ -266,7 +266,7 @@ Failure object_descriptor(const Object* object, bool writable, int* fd) {
     *fd = fcntl(object->fd, F_DUPFD_CLOEXEC, 3);
     return *fd >= 0 ? Failure{} : Failure::from_errno("fcntl");
   }
-  if (object->owned && fchmod(owner, 0400) != 0) return Failure::from_errno("fchmod");
+  if (object->owned && fchmod(owner, 0444) != 0) return Failure::from_errno("fchmod");
   *fd = reopen_for_reading(owner);
   return *fd >= 0 ? Failure{} : Failure::from_errno("open");
 }

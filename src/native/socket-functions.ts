@@ -46,6 +46,10 @@ export interface SocketFunctions {
   objectDescriptor(id: number, writable: boolean): number | Failure;
   /** A revocation of the object empties its pages and does not truncate it. */
   objectSpareHolders(id: number): void;
+  /** Puts into `numbers` a descriptor, for {@link closeDescriptor}, and the owner's number: see `native/share/owner_lock.h`. */
+  ownerOpen(objectId: number, numbers: Int32Array): Failure | null;
+  /** False once the thread that has this number has ended, or its process has died. */
+  ownerLives(fd: number, self: number, owner: number): boolean;
 }
 
 /** epoll(7)'s, the kernel's user ABI. */

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Bus, Device, MemoryObject, RegisterFile, type FaultedPage, type Mapping } from 'revocable-mmap';
 import { openPerfCounters } from 'revocable-mmap/bench';
-import { connect, serve } from 'revocable-mmap/share';
+import { connect, Mutex, Ring, serve } from 'revocable-mmap/share';
 import { temporaryDirectory } from './temporary.js';
 
 const SRC = join(__dirname, '..', '..', 'src');
@@ -39,6 +39,7 @@ export const INTERNAL = [
   'RunningOps',
   'ServedClient',
   'ServedDma',
+  'SharedWords',
 ];
 
 function isClass(value: unknown): value is Class {
@@ -102,6 +103,8 @@ export async function world(): Promise<World> {
   const served = new Device({ name: 'served', regions: [{ size: PAGE }] });
   const server = serve(served, { path: join(temporaryDirectory(), 'served.sock') });
   const connected = await connect(server.path);
+  const state = memory.map();
+  const mutex = Mutex.create(state, { offset: PAGE });
   const objects = {
     memory,
     mapping: memory.map(),
@@ -118,6 +121,9 @@ export async function world(): Promise<World> {
     'register file': new RegisterFile([{ offset: 0 }]),
     server,
     connected,
+    ring: Ring.create(state, { slotSize: 8, slots: 4 }),
+    mutex,
+    hold: mutex.tryLock()!,
     counters: openPerfCounters(['page-faults']),
   };
   const end = async (): Promise<void> => {

@@ -4,7 +4,7 @@ const { Device, MemoryObject } = require('revocable-mmap');
 const share = require('revocable-mmap/share');
 const { say, hear } = require('../conversation.cjs');
 
-let object, mapping, device, file, server, pending;
+let object, mapping, device, file, server, pending, ring, mutex, hold;
 const events = [];
 const registers = new Uint32Array(64);
 
@@ -120,6 +120,56 @@ const ACTIONS = {
       link: readlinkSync(own),
     };
   },
+  // --- a mutex at 0, what it protects at 64, a ring at 128 ---
+  createSync() {
+    mutex = share.Mutex.create(mapping);
+    ring = share.Ring.create(mapping, { offset: 128, slotSize: 64, slots: 256 });
+  },
+  openSync() {
+    mutex = share.Mutex.open(mapping);
+    ring = share.Ring.open(mapping, { offset: 128 });
+  },
+  openMutex: () => void (mutex = share.Mutex.open(mapping)),
+  feed({ count }) {
+    for (let next = 0; next < count;) {
+      const slots = new Uint32Array(16 * Math.min(1 + (next % 64), count - next)).map((_, i) => next + (i >> 4));
+      const pushed = ring.push(slots);
+      next += pushed;
+      if (pushed === 0) ring.waitForRoomSync();
+    }
+  },
+  drain({ count }) {
+    const slots = new Uint32Array(16 * 64);
+    for (let next = 0; next < count;) {
+      const pulled = ring.pull(slots.subarray(0, 16 * (1 + (next % 64))));
+      for (let i = 0; i < 16 * pulled; i++)
+        if (slots[i] !== next + (i >> 4)) throw new Error(`${slots[i]} for ${next + (i >> 4)}`);
+      next += pulled;
+      if (pulled === 0) ring.waitForDataSync();
+    }
+  },
+  dataBegin() {
+    pending = ring.waitForData().then((value) => ({ value }), said);
+  },
+  roomBegin() {
+    pending = ring.waitForRoom().then((value) => ({ value }), said);
+  },
+  async lock({ options }) {
+    hold = await mutex.lock(options);
+    return hold === undefined ? null : { ownerDied: hold.ownerDied, generation: hold.generation };
+  },
+  lockBegin() {
+    pending = mutex.lock().then((value) => ((hold = value), { value: { ownerDied: hold.ownerDied } }), said);
+  },
+  release: () => hold.release(),
+  countUp({ rounds }) {
+    for (let i = 0; i < rounds; i++) {
+      const held = mutex.lockSync();
+      mapping.write32(64, mapping.read32(64) + 1);
+      held.release();
+    }
+  },
+
   descriptors: () => readdirSync('/proc/self/fd').length,
   forget() {
     object = mapping = undefined;
