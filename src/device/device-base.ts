@@ -11,6 +11,7 @@ import type { DeviceFile } from './device-file.js';
 import { DeviceDma } from './dma.js';
 import type { OpCounts } from './op-counts.js';
 import type { DeviceRegion } from './device-region.js';
+import type { CheckedPci } from './pci-options.js';
 import type { DeviceEvents, DeviceState, RemovalReport } from './device-types.js';
 import { Trace, type TraceOptions } from './trace.js';
 
@@ -37,12 +38,16 @@ export abstract class DeviceBase extends EventEmitter<DeviceEvents> implements A
     return DeviceBase.#isOne(value);
   }
 
+  /** @internal What it is on a PCI bus; undefined if it has not been said. */
+  readonly _pci: CheckedPci | undefined;
+
   /** @internal */
-  constructor(key: symbol, id: number, name: string) {
+  constructor(key: symbol, id: number, name: string, pci: CheckedPci | undefined) {
     super();
     requireConstruct(key);
     this._id = id;
     this.name = name;
+    this._pci = pci;
     this.dma = new DeviceDma(CONSTRUCT, name);
   }
 

@@ -1,6 +1,7 @@
 /** What a simulated device is made of: its regions, and its ops, which mirror the kernel's. */
 import type { Device } from './device.js';
 import type { ReceivedMemory } from './device-region.js';
+import type { PciOptions, RegionPlace } from './pci-options.js';
 import type { RegisterFile } from './register-file.js';
 
 /** How a region's pages come about. */
@@ -18,7 +19,8 @@ export type PageSupply =
 /** An External that holds a model of registers in native code: see `include/revocable-mmap/register-model.h`. */
 export type RegisterModel = object & { readonly __registerModel?: never };
 
-export interface RegionOptions {
+/** `bar` and what follows it say where the region is for programs that other processes open the device by: see `serve()`. */
+export interface RegionOptions extends RegionPlace {
   /** Shown in `/proc/PID/maps` and in errors. At most 249 bytes; may be empty, as a memory object's may. Default: the device's name and the region's number. */
   name?: string;
   /** Bytes, at least 1. */
@@ -162,6 +164,8 @@ export interface DeviceOptions {
   /** At least one. */
   regions: RegionOptions[];
   ops?: DeviceOps;
+  /** What it is on a PCI bus: for programs that other processes open it by, see `serve()`. */
+  pci?: PciOptions;
   /** How long an op may take, in milliseconds. Default 5000. */
   opTimeout?: number;
 }

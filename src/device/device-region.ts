@@ -7,6 +7,7 @@ import type { MemoryObject } from '../memory/memory-object.js';
 import { native } from '../native/load.js';
 import { unwrap } from '../thread/wakeups.js';
 import type { RegisterModel } from './device-ops.js';
+import type { CheckedPlace } from './pci-options.js';
 import type { RegisterFile } from './register-file.js';
 
 /** A part of a device that can be mapped. All of it works in every thread that has the device. */
@@ -19,6 +20,8 @@ export class DeviceRegion {
   /** What is mapped. */
   readonly object: MemoryObject;
   #own: Mapping | undefined;
+  /** @internal Where it is on a PCI bus. */
+  readonly _place: CheckedPlace;
   /** @internal In the device's thread. Held as long as the device is there. */
   readonly _model: RegisterModel | undefined;
   /** @internal That of the model, if it is one. */
@@ -38,6 +41,7 @@ export class DeviceRegion {
     this.name = options.name;
     this.size = options.size;
     this.kind = options.kind;
+    this._place = options.place;
     this.object = object;
   }
 
@@ -109,6 +113,7 @@ export interface DescribedRegion {
   name: string;
   size: number;
   kind: 'memory' | 'registers';
+  place: CheckedPlace;
   model?: RegisterModel | undefined;
   /** That of the model, if it is one. */
   file?: RegisterFile | undefined;

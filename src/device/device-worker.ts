@@ -129,7 +129,14 @@ async function serve(data: SpawnData): Promise<void> {
     name: device.name,
     opTimeout: device.opTimeout,
     counts: device._counts,
-    regions: device.regions.map(({ name, size, kind, object }) => ({ name, size, kind, object: object._id })),
+    pci: device._pci,
+    regions: device.regions.map(({ name, size, kind, _place: place, object }) => ({
+      name,
+      size,
+      kind,
+      place,
+      object: object._id,
+    })),
   });
 }
 

@@ -19,6 +19,7 @@ import { OpenFiles } from './open-files.js';
 import { checkRegions, makeRegions } from './own-region.js';
 import { PageRequests } from './page-requests.js';
 import { startPager } from './pager.js';
+import { checkPci } from './pci-options.js';
 import { RegisterRequests } from './register-requests.js';
 import { halvesOf, valueOf } from './register-value.js';
 import { CALLS, type CallName } from './remote-calls.js';
@@ -87,10 +88,11 @@ export class Device extends DeviceBase {
       1,
       LONGEST_MS,
     );
+    const pci = checkPci(given.pci);
     const regions = checkRegions(name, given.regions, ops);
     prepare();
     if (regions.some((region) => region.supply >= 0)) startPager(ops.pageMkwrite !== undefined, ops.fault !== undefined);
-    super(CONSTRUCT, native.deviceCreate(name, opTimeout), name);
+    super(CONSTRUCT, native.deviceCreate(name, opTimeout), name, pci);
     this.opTimeout = opTimeout;
     this.#calls = new OpCalls(this, ops);
     this.#files = new OpenFiles(this, this.#calls);

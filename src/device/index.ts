@@ -15,6 +15,7 @@ export { DeviceFile } from './device-file.js';
 export type { DeviceDma, DmaAccess, DmaOptions, DmaRange } from './dma.js';
 export type { CallOptions, DeviceMapOptions, PollOptions } from './device-file.js';
 export type { Interrupts } from './interrupts.js';
+export type { PciOptions, RegionPlace } from './pci-options.js';
 export { POLL } from './device-ops.js';
 export type {
   DeviceMappingInfo,

@@ -8,6 +8,7 @@ import { native } from '../native/load.js';
 import { unwrap } from '../thread/wakeups.js';
 import type { DeviceOps, PageSupply, RegionOptions, RegisterModel } from './device-ops.js';
 import { DeviceRegion, type DescribedRegion } from './device-region.js';
+import { checkPlace } from './pci-options.js';
 import { RegisterFile } from './register-file.js';
 
 export interface CheckedRegion extends DescribedRegion {
@@ -23,9 +24,7 @@ export function checkRegions(device: string, regions: unknown, ops: DeviceOps): 
   if (!Array.isArray(regions)) throw invalidType('options.regions', 'an instance of Array', regions);
   if (regions.length === 0) throw invalidValue('options.regions', 'must have at least one region', '[]');
   // Not map(): it would leave holes as they are.
-  const checked = Array.from(regions, (region: RegionOptions, index) =>
-    checkRegion(`${device}/${index}`, `options.regions[${index}]`, region, ops),
-  );
+  const checked = Array.from(regions, (region: RegionOptions, index) => checkRegion(`${device}/${index}`, index, region, ops));
   for (const [index, { file }] of checked.entries()) {
     const first = checked.findIndex((other) => other.file === file);
     if (file === undefined || first === index) continue;
@@ -34,8 +33,10 @@ export function checkRegions(device: string, regions: unknown, ops: DeviceOps): 
   return checked;
 }
 
-function checkRegion(fallback: string, at: string, region: RegionOptions, ops: DeviceOps): CheckedRegion {
+function checkRegion(fallback: string, index: number, region: RegionOptions, ops: DeviceOps): CheckedRegion {
+  const at = `options.regions[${index}]`;
   requiredObject(at, region);
+  const place = checkPlace(at, index, region);
   const name = region.name === undefined ? memoryName('options.name', fallback, '') : memoryName(`${at}.name`, region.name, '');
   const size = integer(`${at}.size`, region.size, 1, Number.MAX_SAFE_INTEGER);
   const kind = oneOf(`${at}.kind`, region.kind, ['memory', 'registers'], 'memory');
@@ -43,7 +44,7 @@ function checkRegion(fallback: string, at: string, region: RegionOptions, ops: D
   if (kind === 'registers') {
     if (region.pages !== undefined) throw invalidValue(`${at}.pages`, 'must be left out for registers', region.pages);
     const model = checkModel(at, region.model, size);
-    return { name, size, kind, ...model, supply: -1, content: undefined, seed: 0, around, askBeforeWrite: false };
+    return { name, size, kind, place, ...model, supply: -1, content: undefined, seed: 0, around, askBeforeWrite: false };
   }
   if (region.model !== undefined) throw invalidValue(`${at}.model`, "must be left out but for kind: 'registers'", region.model);
   const byOps = ops.fault !== undefined ? 'ask' : ops.pageMkwrite !== undefined ? 'zeros' : undefined;
@@ -53,6 +54,7 @@ function checkRegion(fallback: string, at: string, region: RegionOptions, ops: D
     name,
     size,
     kind,
+    place,
     model: undefined,
     file: undefined,
     around,

@@ -70,7 +70,7 @@ export class SpawnedDevice extends DeviceBase {
   /** @internal */
   private constructor(key: symbol, worker: Worker, ready: Ready, regions: DeviceRegion[]) {
     requireConstruct(key);
-    super(key, ready.device, ready.name);
+    super(key, ready.device, ready.name, ready.pci);
     this.#worker = worker;
     this.opTimeout = ready.opTimeout;
     this.#opCounts = viewOf(ready.counts);

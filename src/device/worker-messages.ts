@@ -2,6 +2,7 @@
 import { DeviceOpError, systemError } from '../errors.js';
 import type { DeviceFaultInfo, RemovalReport } from './device-types.js';
 import type { DmaAccess } from './dma.js';
+import type { CheckedPci, CheckedPlace } from './pci-options.js';
 import { bareMessage, isSystemError, messageOf, syscallOf } from './device-errors.js';
 
 export interface SpawnData {
@@ -27,7 +28,15 @@ export type Request =
 
 /** From the worker, in a {@link Tagged}. */
 export type Notice =
-  | { type: 'ready'; device: number; name: string; opTimeout: number; counts: Float64Array; regions: RegionNotice[] }
+  | {
+      type: 'ready';
+      device: number;
+      name: string;
+      opTimeout: number;
+      counts: Float64Array;
+      regions: RegionNotice[];
+      pci: CheckedPci | undefined;
+    }
   | { type: 'answer'; id: number; value?: unknown; error?: ErrorNotice }
   | { type: 'interrupt'; vector: number }
   | { type: 'notify' }
@@ -54,6 +63,7 @@ export interface RegionNotice {
   name: string;
   size: number;
   kind: 'memory' | 'registers';
+  place: CheckedPlace;
   object: number;
 }
 

@@ -3,6 +3,7 @@ import { basename } from 'node:path';
 import { abortSignal, options as checkOptions } from '../arguments.js';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { Device } from '../device/device.js';
+import { deviceError } from '../device/device-errors.js';
 import type { DeviceOps, RegionOptions } from '../device/device-ops.js';
 import type { CallOptions } from '../device/device-file.js';
 import type { DeviceDma, DmaRange } from '../device/dma.js';
@@ -14,6 +15,7 @@ import { closeAll } from './channel.js';
 import { Connection, decoded, type CommandName } from './connection.js';
 import { checkConnectOptions, toSocketPath, type ConnectOptions } from './share-options.js';
 import { forget, whenReady } from './socket-loop.js';
+import type { OwnCapability } from './version.js';
 import {
   COMMANDS,
   decodeDeviceInfo,
@@ -32,8 +34,11 @@ import {
   encodeRegionInfo,
   PCI,
   REGION_FLAGS,
+  regionInfoBytes,
   viewOf,
+  MOST_AREAS,
   WireError,
+  type Area,
   type Message,
   type RegionInfo,
 } from './wire.js';
@@ -44,8 +49,15 @@ const MOST_VECTORS = 256;
 const NO_BYTES = new Uint8Array(0);
 
 /** A region as the server has described it. */
-interface RemoteRegion extends RegionInfo {
+interface RemoteRegion {
   name: string;
+  /** Number of the region in the protocol, and where in it this one begins. */
+  bar: number;
+  begin: number;
+  size: number;
+  flags: number;
+  /** What can be mapped, where that is not all. */
+  areas: readonly Area[];
   /** What can be mapped; undefined where each access is a message. */
   descriptor: number | undefined;
 }
@@ -145,17 +157,22 @@ function regionOptions({ name, size, flags, descriptor }: RemoteRegion): RegionO
 function opsOf(connection: Connection, regions: readonly RemoteRegion[]): DeviceOps {
   return {
     readRegister: (offset, count, region) => {
-      const { index } = regions[region];
-      const reply = connection.callNow('regionRead', encodeAccess({ region: index, offset, count, data: NO_BYTES }));
+      const { bar, begin } = regions[region];
+      const access = { region: bar, offset: begin + offset, count, data: NO_BYTES };
+      const reply = connection.callNow('regionRead', encodeAccess(access));
       return decoded(connection.path, () => valueIn(decodeRegionData(reply).data, count));
     },
     writeRegister: (offset, count, value, region) => {
       const data = new Uint8Array(8);
       viewOf(data).setBigUint64(0, BigInt.asUintN(64, BigInt(value)), true);
-      connection.callNow(
-        'regionWrite',
-        encodeAccess({ region: regions[region].index, offset, count, data: data.subarray(0, count) }),
-      );
+      const { bar, begin } = regions[region];
+      const access = { region: bar, offset: begin + offset, count, data: data.subarray(0, count) };
+      connection.callNow('regionWrite', encodeAccess(access));
+    },
+    mmap: (_, { region, offset, length }) => {
+      const { areas } = regions[region];
+      if (areas.length === 0 || areas.some((area) => offset >= area.offset && offset + length <= area.offset + area.size)) return;
+      throw deviceError('EINVAL', 'mmap');
     },
   };
 }
@@ -206,7 +223,8 @@ function valueIn(data: Uint8Array, count: number): number | bigint {
 /**
  * Opens a device that another process serves, with {@link serve} or another server of the vfio-user protocol. Its regions are the device's, in
  * order and with their names, and behind them `'config'`, the PCI configuration space. Of a server that is not this library the BARs are
- * called `bar0` to `bar5`, and what it lets be mapped only in parts is accessed by messages. It keeps no process alive.
+ * called `bar0` to `bar5`; what it lets be mapped only in parts is there as registers, and as `bar0.memory` for these parts. It keeps no
+ * process alive.
  *
  * @throws (rejects) TypeError, RangeError on bad arguments; the system error of connect(2) with `path` (`ENOENT`, `EACCES`, `ECONNREFUSED`
  *   where the server has gone, …); the system error that the server answers; ShareError; the signal's reason.
@@ -251,27 +269,66 @@ async function askRegions(connection: Connection, ask: Ask): Promise<RemoteRegio
   const { body } = await ask('deviceInfo', encodeDeviceInfo({ flags: 0, regions: 0, irqs: 0 }));
   const { regions: count } = decoded(path, () => decodeDeviceInfo(body));
   if (count > MOST_REGIONS) throw new ShareError('ERR_SHARE_PROTOCOL', path, `the peer sent a device of ${count} regions`);
-  const regions: RemoteRegion[] = [];
+  const bars = new Map<number, RemoteBar>();
   for (let index = 0; index < count; index++) {
-    const region = await askRegion(connection, ask, index);
-    if (region !== undefined) regions.push(region);
+    const bar = await askRegion(path, ask, index);
+    if (bar.size > 0) bars.set(index, bar);
   }
+  const regions = placedRegions(connection.version.own, bars) ?? plainRegions([...bars.values()]);
   if (regions.length === 0) throw new ShareError('ERR_SHARE_PROTOCOL', path, 'the peer sent a device without regions');
   return regions;
 }
 
-/** Undefined where the device has none of that number. */
-async function askRegion(connection: Connection, ask: Ask, index: number): Promise<RemoteRegion | undefined> {
-  const { body, fds } = await ask('regionInfo', encodeRegionInfo({ index, flags: 0, size: 0, offset: 0 }));
-  const info = decoded(connection.path, () => decodeRegionInfo(body));
-  if (info.index !== index)
-    throw new ShareError('ERR_SHARE_PROTOCOL', connection.path, `the peer sent region ${info.index} for ${index}`);
-  if (info.size === 0) return undefined;
-  const names = connection.version.own?.regions;
-  const name = index === PCI.config ? 'config' : (names?.[index] ?? (index < PCI.bars ? `bar${index}` : `region${index}`));
-  // One that is mapped in parts, or from elsewhere than its beginning, is accessed by messages.
-  const whole = (info.flags & (REGION_FLAGS.mmap | REGION_FLAGS.caps)) === REGION_FLAGS.mmap && info.offset === 0;
-  return { ...info, name, descriptor: whole && fds.length === 1 ? fds[0] : undefined };
+/** A region of the protocol: a BAR, or the configuration space. */
+interface RemoteBar extends RegionInfo {
+  descriptor: number | undefined;
+}
+
+/** Room for so many areas; where there are more the server is asked again. */
+const FIRST_AREAS = 16;
+
+async function askRegion(path: string, ask: Ask, index: number): Promise<RemoteBar> {
+  let argsz = regionInfoBytes(new Array<Area>(FIRST_AREAS));
+  for (let attempt = 0; attempt < 2; attempt++) {
+    const { body, fds } = await ask('regionInfo', encodeRegionInfo({ index, flags: 0, size: 0, offset: 0, argsz }));
+    const info = decoded(path, () => decodeRegionInfo(body));
+    if (info.index !== index) throw new ShareError('ERR_SHARE_PROTOCOL', path, `the peer sent region ${info.index} for ${index}`);
+    if (info.argsz <= argsz) {
+      // One that is mapped from elsewhere than the beginning of a descriptor is accessed by messages.
+      const mappable = (info.flags & REGION_FLAGS.mmap) !== 0 && info.offset === 0 && fds.length === 1;
+      return { ...info, descriptor: mappable ? fds[0] : undefined };
+    }
+    argsz = Math.min(info.argsz, regionInfoBytes(new Array<Area>(MOST_AREAS)));
+  }
+  throw new ShareError('ERR_SHARE_PROTOCOL', path, `the peer sent region ${index} with ever more areas`);
+}
+
+/** Those of a server of this library, as its device has them; undefined where it does not say, or says what is not so. */
+function placedRegions(own: OwnCapability | undefined, bars: ReadonlyMap<number, RemoteBar>): RemoteRegion[] | undefined {
+  const { regions: names, places } = own ?? {};
+  if (names === undefined || places?.length !== names.length) return undefined;
+  const found: RemoteRegion[] = [];
+  for (const [i, [index, begin, size, isMemory]] of places.entries()) {
+    const bar = bars.get(index);
+    if (bar === undefined || size === 0 || begin + size > bar.size || index >= PCI.bars) return undefined;
+    const descriptor = isMemory === 1 && begin === 0 ? bar.descriptor : undefined;
+    found.push({ name: names[i], bar: index, begin, size, flags: bar.flags, areas: [], descriptor });
+  }
+  const config = bars.get(PCI.config);
+  return config === undefined ? found : [...found, ...plainRegions([config])];
+}
+
+/** Those of other servers. What can be mapped only in parts is there twice: as registers, and what can be mapped as memory. */
+function plainRegions(bars: readonly RemoteBar[]): RemoteRegion[] {
+  return bars.flatMap(({ index, size, flags, areas, descriptor }) => {
+    const name = index === PCI.config ? 'config' : index < PCI.bars ? `bar${index}` : `region${index}`;
+    const region = { name, bar: index, begin: 0, size, flags, areas };
+    if (areas.length === 0 || descriptor === undefined) return [{ ...region, descriptor }];
+    return [
+      { ...region, areas: [], descriptor: undefined },
+      { ...region, name: `${name}.memory`, descriptor },
+    ];
+  });
 }
 
 /** An eventfd for each vector of the first kind of interrupt that the device has: MSI-X, MSI, INTx. */

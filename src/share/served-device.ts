@@ -3,17 +3,24 @@ import { readlinkSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { DeviceBase } from '../device/device-base.js';
 import type { DeviceFile } from '../device/device-file.js';
-import type { DeviceRegion } from '../device/device-region.js';
+import type { CheckedPci } from '../device/pci-options.js';
 import { invalidType, invalidValue, systemError } from '../errors.js';
 import type { Mapping } from '../memory/mapping.js';
 import { native } from '../native/load.js';
+import { barsOf, type Bar, type Part } from './bars.js';
 import { CONFIG_BYTES, PciConfig } from './pci-config.js';
 import { Server } from './server.js';
 import type { ClientCalls } from './client-calls.js';
 import type { Answer, ClientRights, Served, Session } from './served-client.js';
 import { ServedDma } from './served-dma.js';
 import { descriptorFor, mustSpare, spareHolders } from './served-memory.js';
-import { checkShareOptions, checkVectors, type CheckedShareOptions, type ServeOptions } from './share-options.js';
+import {
+  checkShareOptions,
+  checkVectors,
+  DEFAULT_VECTORS,
+  type CheckedShareOptions,
+  type ServeOptions,
+} from './share-options.js';
 import {
   COMMANDS,
   decodeDeviceInfo,
@@ -35,11 +42,13 @@ import {
   IRQ_FLAGS,
   PCI,
   REGION_FLAGS,
+  regionInfoBytes,
   viewOf,
   WireError,
   type IrqSet,
   type Message,
   type RegionAccess,
+  type RegionInfo,
 } from './wire.js';
 
 const { errno } = osConstants;
@@ -50,7 +59,9 @@ interface Shared {
   device: DeviceBase;
   options: CheckedShareOptions;
   config: PciConfig;
-  vectors: number;
+  bars: ReadonlyMap<number, Bar>;
+  /** Of each interrupt that it has, by index. */
+  vectors: ReadonlyMap<number, number>;
 }
 
 class DeviceSession implements Session {
@@ -60,8 +71,8 @@ class DeviceSession implements Session {
   readonly #mappings = new Map<number, Mapping>();
   /** What signals each vector, by index of the interrupt and vector. */
   readonly #eventfds = new Map<string, number>();
-  #intxMasked = false;
-  #intxPending = false;
+  /** Interrupts that wait until they are unmasked: by index of the interrupt and vector, whether one has been raised. */
+  readonly #masked = new Map<string, boolean>();
 
   constructor(
     readonly shared: Shared,
@@ -71,6 +82,7 @@ class DeviceSession implements Session {
     this.#dma = new ServedDma(shared.device.dma, calls, shared.config.busMaster);
     this.#file = shared.device.open();
     this.#file._onRaise = (vector) => this.#raise(vector);
+    this.#file.on('remove-requested', () => this.#signal(PCI.request, 0));
   }
 
   answer(message: Message): Answer | Promise<Answer> {
@@ -80,7 +92,7 @@ class DeviceSession implements Session {
         decodeDeviceInfo(body);
         return { body: encodeDeviceInfo({ flags: DEVICE_FLAGS.pci | DEVICE_FLAGS.reset, regions: PCI.regions, irqs: PCI.irqs }) };
       case COMMANDS.regionInfo:
-        return this.#regionInfo(decodeRegionInfo(body).index);
+        return this.#regionInfo(decodeRegionInfo(body));
       case COMMANDS.irqInfo:
         return { body: encodeIrqInfo(this.#irqInfo(decodeIrqInfo(body).index)) };
       case COMMANDS.setIrqs:
@@ -113,24 +125,41 @@ class DeviceSession implements Session {
 
   // --- regions ---
 
-  #regionInfo(index: number): Answer {
+  /** `argsz`: what the client has room for. */
+  #regionInfo({ index, argsz }: RegionInfo): Answer {
     if (index >= PCI.regions) throw new WireError(`region ${index}`);
     const both = REGION_FLAGS.read | (this.rights.access === 'rw' ? REGION_FLAGS.write : 0);
     if (index === PCI.config) return { body: encodeRegionInfo({ index, flags: both, size: CONFIG_BYTES, offset: 0 }) };
-    const region = this.shared.device.regions[index] as DeviceRegion | undefined;
-    if (region === undefined) return { body: encodeRegionInfo({ index, flags: 0, size: 0, offset: 0 }) };
-    const { size } = region;
-    if (region.kind === 'registers') return { body: encodeRegionInfo({ index, flags: both, size, offset: 0 }) };
-    const { access } = this.#mappingOf(index); // the `mmap` op may refuse, or allow less
-    const descriptors = [descriptorFor(region.object, access, mustSpare(this.shared.options.onRemoval, this.rights))];
-    const flags = REGION_FLAGS.read | REGION_FLAGS.mmap | (access === 'rw' ? REGION_FLAGS.write : 0);
-    return { body: encodeRegionInfo({ index, flags, size, offset: 0 }), descriptors };
+    const bar = this.shared.bars.get(index);
+    if (bar === undefined) return { body: encodeRegionInfo({ index, flags: 0, size: 0, offset: 0 }) };
+    const { size, sparse } = bar;
+    const memory = bar.areas.length === 0 ? undefined : bar.parts.find(({ region }) => region?.kind === 'memory')?.region;
+    if (memory === undefined) return { body: encodeRegionInfo({ index, flags: both, size, offset: 0 }) };
+    const areas = sparse ? bar.areas : [];
+    const { access } = this.#mappingOf(memory.index); // the `mmap` op may refuse, or allow less
+    const written = sparse ? this.rights.access === 'rw' : access === 'rw';
+    const flags = REGION_FLAGS.read | REGION_FLAGS.mmap | (written ? REGION_FLAGS.write : 0);
+    const body = encodeRegionInfo({ index, flags, size, offset: 0, areas }, argsz);
+    // The client asks again, with room for the areas; the descriptor comes then.
+    if (argsz < regionInfoBytes(areas)) return { body };
+    const spare = mustSpare(this.shared.options.onRemoval, this.rights);
+    return { body, descriptors: [descriptorFor(memory.object, access, spare)] };
+  }
+
+  /** Where an access lands; undefined where the BAR has nothing. */
+  #partAt({ region: index, offset, count }: RegionAccess): Part | undefined {
+    const bar = this.shared.bars.get(index);
+    if (bar === undefined || offset + count > bar.size) throw new WireError(`${count} bytes at ${offset} of region ${index}`);
+    const part = bar.parts.find((each) => offset >= each.offset && offset < each.offset + each.size);
+    const end = part === undefined ? bar.size : part.offset + part.size;
+    const crosses = bar.parts.some((each) => each !== part && each.offset > offset && each.offset < offset + count);
+    if (crosses || offset + count > end) throw new WireError(`${count} bytes at ${offset} of region ${index}, across its parts`);
+    return part;
   }
 
   #mappingOf(index: number): Mapping {
     const known = this.#mappings.get(index);
     if (known !== undefined) return known;
-    if (index >= this.shared.device.regions.length) throw new WireError(`region ${index}`);
     const mapping = this.#file.map({ region: index, access: this.rights.access });
     this.#mappings.set(index, mapping);
     return mapping;
@@ -140,10 +169,15 @@ class DeviceSession implements Session {
     return { body: encodeAccess({ ...access, data: this.#dataOf(access) }) };
   }
 
-  #dataOf({ region, offset, count }: RegionAccess): Uint8Array {
-    if (region === PCI.config) return this.shared.config.read(...inConfig(offset, count));
-    const mapping = this.#mappingOf(region);
-    if (this.#isRegisters(region)) return registerBytes(mapping, offset, count);
+  #dataOf(access: RegionAccess): Uint8Array {
+    const { region: index, offset, count } = access;
+    const { config } = this.shared;
+    if (index === PCI.config) return config.read(...inConfig(offset, count));
+    const part = this.#partAt(access);
+    if (part === undefined) return new Uint8Array(count).fill(0xff);
+    if (part.region === undefined) return config.table.slice(offset, offset + count);
+    const mapping = this.#mappingOf(part.region.index);
+    if (part.region.kind === 'registers') return registerBytes(mapping, offset - part.offset, count);
     const data = new Uint8Array(count);
     mapping.read(offset, data);
     return data;
@@ -154,14 +188,19 @@ class DeviceSession implements Session {
     return { body: encodeAccess({ ...access, data: NO_BYTES }) };
   }
 
-  #put({ region, offset, count, data }: RegionAccess): void {
+  #put(access: RegionAccess): void {
+    const { region: index, offset, count, data } = access;
+    const { config } = this.shared;
     if (this.rights.access === 'r') throw systemError({ errno: -errno.EACCES, syscall: 'write' });
-    if (region === PCI.config) {
+    if (index === PCI.config) {
       inConfig(offset, count);
-      return this.shared.config.write(offset, data);
+      return config.write(offset, data);
     }
-    const mapping = this.#mappingOf(region);
-    if (this.#isRegisters(region)) putRegister(mapping, offset, data);
+    const part = this.#partAt(access);
+    if (part === undefined) return;
+    if (part.region === undefined) return config.table.set(data, offset);
+    const mapping = this.#mappingOf(part.region.index);
+    if (part.region.kind === 'registers') putRegister(mapping, offset - part.offset, data);
     else mapping.write(offset, data);
   }
 
@@ -171,14 +210,12 @@ class DeviceSession implements Session {
     return { body: encodeWriteCount(writes.length) };
   }
 
-  #isRegisters(index: number): boolean {
-    return this.shared.device.regions[index].kind === 'registers';
-  }
-
   async #reset(): Promise<Answer> {
     if (this.rights.access === 'r') throw systemError({ errno: -errno.EACCES, syscall: 'reset' });
     await this.shared.device.suspend();
     await this.shared.device.resume();
+    this.shared.config.reset();
+    this.#masked.clear();
     return {};
   }
 
@@ -201,9 +238,9 @@ class DeviceSession implements Session {
 
   #irqInfo(index: number): { index: number; flags: number; count: number } {
     if (index >= PCI.irqs) throw new WireError(`interrupt ${index}`);
-    if (index === PCI.intx) return { index, flags: IRQ_FLAGS.eventfd | IRQ_FLAGS.maskable, count: 1 };
-    if (index === PCI.msix) return { index, flags: IRQ_FLAGS.eventfd | IRQ_FLAGS.noresize, count: this.shared.vectors };
-    return { index, flags: 0, count: 0 };
+    const count = this.shared.vectors.get(index) ?? 0;
+    if (count === 0) return { index, flags: 0, count };
+    return { index, flags: IRQ_FLAGS.eventfd | (index === PCI.intx ? IRQ_FLAGS.maskable : IRQ_FLAGS.noresize), count };
   }
 
   #setIrqs(set: IrqSet, descriptors: number[]): Answer {
@@ -216,8 +253,7 @@ class DeviceSession implements Session {
     if (count === 0 || start + count > there) throw new WireError(`interrupts ${start} to ${start + count} of ${there}`);
     if (data === 'eventfd') this.#assignAll(set, descriptors);
     else if (action === 'trigger') this.#chosen(set).forEach((vector) => this.#signal(index, vector));
-    else if (index !== PCI.intx) throw new WireError(`${action} of interrupt ${index}`);
-    else if (this.#chosen(set).length > 0) this.#mask(action === 'mask');
+    else this.#chosen(set).forEach((vector) => this.#mask(index, vector, action === 'mask'));
     return {};
   }
 
@@ -243,18 +279,25 @@ class DeviceSession implements Session {
     else this.#eventfds.set(key, fd);
   }
 
+  /** Of the kinds of interrupts a client has assigned descriptors to one at a time. */
   #raise(vector: number): void {
-    this.#signal(PCI.msix, vector);
-    if (vector !== 0) return;
-    if (this.#intxMasked) this.#intxPending = true;
-    else this.#signal(PCI.intx, 0);
+    this.#signalUnlessMasked(PCI.msix, vector);
+    this.#signalUnlessMasked(PCI.msi, vector);
+    if (vector === 0 && this.shared.config.intxEnabled) this.#signalUnlessMasked(PCI.intx, 0);
   }
 
-  #mask(masked: boolean): void {
-    this.#intxMasked = masked;
-    if (masked || !this.#intxPending) return;
-    this.#intxPending = false;
-    this.#signal(PCI.intx, 0);
+  #signalUnlessMasked(index: number, vector: number): void {
+    const key = `${index}/${vector}`;
+    if (this.#masked.has(key)) this.#masked.set(key, true);
+    else this.#signal(index, vector);
+  }
+
+  #mask(index: number, vector: number, masked: boolean): void {
+    const key = `${index}/${vector}`;
+    const pending = this.#masked.get(key) === true;
+    if (masked) return void this.#masked.set(key, pending);
+    this.#masked.delete(key);
+    if (pending) this.#signal(index, vector);
   }
 
   #signal(index: number, vector: number): void {
@@ -265,6 +308,22 @@ class DeviceSession implements Session {
 
 function isEventfd(fd: number): boolean {
   return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[eventfd]';
+}
+
+/** How many vectors each kind of interrupt has. `given`: of MSI-X, where the device says nothing of PCI. */
+function vectorsOf(pci: CheckedPci | undefined, given: number | undefined): Map<number, number> {
+  if (pci === undefined)
+    return new Map([
+      [PCI.intx, 1],
+      [PCI.msix, given ?? DEFAULT_VECTORS],
+    ]);
+  if (given !== undefined) throw invalidValue('options.vectors', 'must be left out for a device with options.pci', given);
+  return new Map([
+    [PCI.intx, pci.intx ? 1 : 0],
+    [PCI.msi, pci.msi],
+    [PCI.msix, pci.msix],
+    [PCI.request, 1],
+  ]);
 }
 
 function inConfig(offset: number, count: number): [offset: number, count: number] {
@@ -312,8 +371,6 @@ function putRegister(mapping: Mapping, offset: number, data: Uint8Array): void {
 
 function checkDevice(device: unknown): asserts device is DeviceBase {
   if (!DeviceBase._is(device)) throw invalidType('device', 'an instance of Device', device);
-  if (device.regions.length > PCI.bars)
-    throw invalidValue('device', `must have at most ${PCI.bars} regions`, device.regions.length);
   const supplied = device.regions.find(({ object }) => object._backing?.supplied === true);
   if (supplied === undefined) return;
   throw invalidValue(
@@ -328,7 +385,7 @@ function checkDevice(device: unknown): asserts device is DeviceBase {
  * file of the device: `open` is called with its first command, `mmap` for each region that it maps, `close` and `release` when it has gone.
  * Regions of memory are mapped, registers are accessed by messages. Removing the device ends the server. Blocks for some system calls.
  *
- * @throws TypeError, RangeError on bad arguments, also for a device with more than six regions, or with pages that come at their first touch;
+ * @throws TypeError, RangeError on bad arguments, also for a device that needs more than six BARs, or with pages that come at their first touch;
  *   `ENODEV` once the device is being removed; `EADDRINUSE` where another server listens at the path, or it is no socket; the system errors
  *   of bind(2), open(2) (`ENOENT`, `EACCES`, …), with `path`.
  *
@@ -340,17 +397,24 @@ function checkDevice(device: unknown): asserts device is DeviceBase {
 export function serve(device: DeviceBase, options: ServeOptions): Server {
   checkDevice(device);
   const checked = checkShareOptions(options, true);
-  const vectors = checkVectors(options.vectors);
+  const vectors = vectorsOf(device._pci, checkVectors(options.vectors));
+  const bars = barsOf(device.regions, device._pci);
   device._throwIfGone('listen');
   const memory = device.regions.filter(({ kind }) => kind === 'memory');
   if (checked.onRemoval === 'orphan') for (const { object } of memory) spareHolders(object);
-  const config = new PciConfig(device.regions.map(({ size }) => size));
-  const shared: Shared = { device, options: checked, config, vectors };
+  const config = new PciConfig(bars.values(), device._pci);
+  const shared: Shared = { device, options: checked, config, bars, vectors };
   const served: Served = {
     describe: () => ({
       serves: 'device',
       name: device.name.slice(0, 255),
       regions: device.regions.map(({ name }) => name.slice(0, 255)),
+      places: device.regions.map(({ _place: { bar, barOffset }, size, kind }) => [
+        bar,
+        barOffset,
+        size,
+        kind === 'memory' ? 1 : 0,
+      ]),
     }),
     open: (rights, calls) => new DeviceSession(shared, rights, calls),
     end: () => device.signal.removeEventListener('abort', end),

@@ -36,7 +36,7 @@ export interface ShareOptions {
 }
 
 export interface ServeOptions extends ShareOptions {
-  /** How many interrupt vectors clients get: `Device.raise()` of others is not heard by them. 1 to 256, default 8. */
+  /** How many interrupt vectors clients get: `Device.raise()` of others is not heard by them. 1 to 256, default 8. Of a device with `pci` that says it. */
   vectors?: number;
 }
 
@@ -60,7 +60,7 @@ export interface CheckedShareOptions {
 const DEFAULT_TIMEOUT = 5000;
 const LONGEST_MS = 0x7fff_ffff;
 const DEFAULT_CLIENTS = 256;
-const DEFAULT_VECTORS = 8;
+export const DEFAULT_VECTORS = 8;
 
 export function toSocketPath(name: string, path: unknown): string {
   return notEmpty(name, toPath(path as string | URL));
@@ -89,8 +89,8 @@ export function checkShareOptions(options: ShareOptions, writable: boolean): Che
   };
 }
 
-export function checkVectors(vectors: unknown): number {
-  return integer('options.vectors', vectors === undefined ? DEFAULT_VECTORS : vectors, 1, 256);
+export function checkVectors(vectors: unknown): number | undefined {
+  return vectors === undefined ? undefined : integer('options.vectors', vectors, 1, 256);
 }
 
 export function checkConnectOptions(options: ConnectOptions | undefined): ConnectLimits {

@@ -15,6 +15,8 @@ export interface OwnCapability {
   name?: string;
   /** Names of the device's regions, in order. */
   regions?: string[];
+  /** Where each of them is: BAR, offset, size, 1 for memory. */
+  places?: number[][];
 }
 
 export interface Version {
@@ -96,7 +98,7 @@ function numberIn(members: Members, name: string, fallback: number): number {
 }
 
 function ownOf(members: Members): OwnCapability {
-  const { thread, survives, serves, name, regions } = members;
+  const { thread, survives, serves, name, regions, places } = members;
   const own: OwnCapability = { thread: shortText(thread) ?? '' };
   if (typeof survives === 'boolean') own.survives = survives;
   if (serves === 'memory' || serves === 'device') own.serves = serves;
@@ -106,7 +108,12 @@ function ownOf(members: Members): OwnCapability {
     const names = regions.map(shortText);
     if (names.every((region) => region !== undefined)) own.regions = names;
   }
+  if (Array.isArray(places) && places.length <= MOST_REGIONS && places.every(isPlace)) own.places = places;
   return own;
+}
+
+function isPlace(place: unknown): place is number[] {
+  return Array.isArray(place) && place.length === 4 && place.every((n) => Number.isSafeInteger(n) && n >= 0);
 }
 
 function shortText(value: unknown): string | undefined {

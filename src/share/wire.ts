@@ -48,7 +48,7 @@ export const DMA_FLAGS = { read: 1, write: 2, mmap: 4 } as const;
 export const DMA_UNMAP_FLAGS = { dirtyBitmap: 1, all: 2 } as const;
 export const DMA_ACCESS_BYTES = 16;
 /** Indexes of a PCI device's regions and interrupts. */
-export const PCI = { bars: 6, config: 7, regions: 9, intx: 0, msi: 1, msix: 2, irqs: 5 } as const;
+export const PCI = { bars: 6, config: 7, regions: 9, intx: 0, msi: 1, msix: 2, request: 4, irqs: 5 } as const;
 
 export interface Header {
   id: number;
@@ -158,26 +158,86 @@ export function encodeDeviceInfo({ flags, regions, irqs }: DeviceInfo): Uint8Arr
   );
 }
 
+export interface Area {
+  offset: number;
+  size: number;
+}
+
 export interface RegionInfo {
   index: number;
   flags: number;
   size: number;
   /** For mmap(2) of the descriptor. */
   offset: number;
+  /** What of it can be mapped, where that is not all. */
+  areas: Area[];
+  /** Of a request: room for the reply. Of a reply: what it would need in whole. */
+  argsz: number;
+}
+
+const CAP_SPARSE_MMAP = 1;
+const CAP_BYTES = 16;
+const AREA_BYTES = 16;
+export const MOST_AREAS = 1024;
+
+/** The whole reply. */
+export function regionInfoBytes(areas: readonly Area[]): number {
+  return REGION_INFO_BYTES + (areas.length === 0 ? 0 : CAP_BYTES + areas.length * AREA_BYTES);
 }
 
 export function decodeRegionInfo(body: Uint8Array): RegionInfo {
   const view = need(body, REGION_INFO_BYTES, 'region info');
   if (view.getUint32(0, true) < REGION_INFO_BYTES) throw new WireError(`region info with argsz ${view.getUint32(0, true)}`);
   const [size, offset] = [getSize(view, 16, 'a region of size'), getSize(view, 24, 'a region at offset')];
-  return { flags: view.getUint32(4, true), index: view.getUint32(8, true), size, offset };
+  const flags = view.getUint32(4, true);
+  const areas = (flags & REGION_FLAGS.caps) === 0 ? [] : decodeAreas(body, view.getUint32(12, true), size);
+  return { argsz: view.getUint32(0, true), flags, index: view.getUint32(8, true), size, offset, areas };
 }
 
-export function encodeRegionInfo({ index, flags, size, offset }: RegionInfo): Uint8Array {
-  return put(REGION_INFO_BYTES, (view) => {
-    [REGION_INFO_BYTES, flags, index, 0].forEach((n, i) => view.setUint32(i * 4, n, true));
+/** Capabilities that did not fit are not there: `argsz` says so. */
+function decodeAreas(body: Uint8Array, first: number, size: number): Area[] {
+  const view = viewOf(body);
+  for (let at = first, least = REGION_INFO_BYTES; at !== 0 && at < body.byteLength; at = view.getUint32(at + 4, true)) {
+    if (at < least || at + 8 > body.byteLength) throw new WireError(`a capability at ${at}`);
+    if (view.getUint16(at, true) === CAP_SPARSE_MMAP) return sparseAreas(body, at, size);
+    least = at + 8; // they do not go back
+  }
+  return [];
+}
+
+function sparseAreas(body: Uint8Array, at: number, size: number): Area[] {
+  const view = viewOf(body);
+  const count = at + CAP_BYTES > body.byteLength ? Infinity : view.getUint32(at + 8, true);
+  if (count > MOST_AREAS || at + CAP_BYTES + count * AREA_BYTES > body.byteLength) throw new WireError('areas that are cut off');
+  return Array.from({ length: count }, (_, i) => {
+    const place = at + CAP_BYTES + i * AREA_BYTES;
+    const area = { offset: getSize(view, place, 'an area at'), size: getSize(view, place + 8, 'an area of') };
+    if (area.size === 0 || area.offset + area.size > size) throw new WireError(`an area of ${area.size} bytes at ${area.offset}`);
+    return area;
+  });
+}
+
+/** Areas that do not fit into `room` are left out: then only the number of bytes says that there are some. */
+export function encodeRegionInfo(
+  { index, flags, size, offset, areas = [], argsz }: Omit<RegionInfo, 'areas' | 'argsz'> & Partial<RegionInfo>,
+  room = Infinity,
+): Uint8Array {
+  const whole = regionInfoBytes(areas);
+  const caps = areas.length > 0;
+  return put(whole <= room ? whole : REGION_INFO_BYTES, (view) => {
+    const cap = caps ? REGION_INFO_BYTES : 0;
+    [argsz ?? whole, flags | (caps ? REGION_FLAGS.caps : 0), index, cap].forEach((n, i) => view.setUint32(i * 4, n, true));
     view.setBigUint64(16, BigInt(size), true);
     view.setBigUint64(24, BigInt(offset), true);
+    if (!caps || whole > room) return;
+    view.setUint16(REGION_INFO_BYTES, CAP_SPARSE_MMAP, true);
+    view.setUint16(REGION_INFO_BYTES + 2, 1, true);
+    view.setUint32(REGION_INFO_BYTES + 8, areas.length, true);
+    areas.forEach((area, i) => {
+      const at = REGION_INFO_BYTES + CAP_BYTES + i * AREA_BYTES;
+      view.setBigUint64(at, BigInt(area.offset), true);
+      view.setBigUint64(at + 8, BigInt(area.size), true);
+    });
   });
 }
 

@@ -48,6 +48,24 @@ const ACTIONS = {
     device.regions[1].memory.write32(0, 0xfeed);
     server = watched(share.serve(device, options));
   },
+  serveMixed({ options }) {
+    device = new Device({
+      name: 'card0',
+      pci: {},
+      regions: [
+        { name: 'frames', size: 8 * 4096 },
+        { name: 'control', size: 64, kind: 'registers', bar: 0 },
+      ],
+      ops: {
+        readRegister: () => 0,
+        writeRegister(_, width, at) {
+          const { memory } = device.regions[0];
+          memory.write32(at, memory.read32(at) + 1);
+        },
+      },
+    });
+    server = watched(share.serve(device, options));
+  },
   revoke: async () => ({ report: await object.revoke('pulled'), served: await server.closed }),
   unplug: async () => ({ report: await device.unplug(), served: await server.closed }),
   closeServer: async () => server.close(),
