@@ -81,6 +81,7 @@
         "native/instruction/emulate_inside.cc",
         "native/instruction/vector_inside.cc",
         "native/instruction/vector_registers_inside.cc",
+        "native/share/eventfd_notify.cc",
         "native/share/hangup.cc",
         "native/share/owner_lock.cc",
         "native/share/socket.cc"

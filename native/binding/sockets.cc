@@ -11,6 +11,7 @@
 #include "binding/env_state.h"
 #include "binding/exports.h"
 #include "core/registry.h"
+#include "share/eventfd_notify.h"
 #include "share/hangup.h"
 #include "share/owner_lock.h"
 
@@ -186,12 +187,8 @@ Napi::Value eventfd_take(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(count));
 }
 
-// eventfdSignalShared(fd): of another process, which could have filled it, or made it wait
-void eventfd_signal_shared(const Napi::CallbackInfo& info) {
-  const int fd = info[0].As<Napi::Number>().Int32Value();
-  const int flags = fcntl(fd, F_GETFL);
-  if (flags >= 0 && ((flags & O_NONBLOCK) != 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0)) eventfd_write(fd, 1);
-}
+// eventfdSignalShared(fd): of another process
+void eventfd_signal_shared(const Napi::CallbackInfo& info) { eventfd_notify(info[0].As<Napi::Number>().Int32Value()); }
 
 // socketDescriptor(id): its descriptor, for sending
 Napi::Value socket_descriptor(const Napi::CallbackInfo& info) {
