@@ -1,7 +1,9 @@
 #include "share/eventfd_notify.h"
 
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,12 +17,27 @@ uint64_t take(int fd) {
   return eventfd_read(fd, &count) == 0 ? count : 0;
 }
 
+// An emulator of one process, and some filters of system calls, know none.
+bool has_asynchronous_reads() {
+  aio_context_t context = 0;
+  if (syscall(SYS_io_setup, 1, &context) != 0) return false;
+  syscall(SYS_io_destroy, context);
+  return true;
+}
+
 }  // namespace
 
-TEST("an eventfd of another process is signalled once a call, and keeps its mode") {
+TEST("an eventfd of another process is signalled once a call") {
   const int fd = eventfd(0, EFD_CLOEXEC);
   for (int i = 0; i < 20; ++i) eventfd_notify(fd);
   CHECK(take(fd) == 20);
+  close(fd);
+}
+
+TEST("an eventfd that is signalled keeps its mode") {
+  if (!has_asynchronous_reads()) check::skip("there are no asynchronous reads here");
+  const int fd = eventfd(0, EFD_CLOEXEC);
+  eventfd_notify(fd);
   CHECK((fcntl(fd, F_GETFL) & O_NONBLOCK) == 0);
   close(fd);
 }
