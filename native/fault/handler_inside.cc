@@ -147,15 +147,39 @@ size_t read_code(uintptr_t pc, uint8_t* code) {
   return read > 0 ? static_cast<size_t>(read) : 0;
 }
 
-extern "C" void revocable_mmap_fault_handler(int signal, siginfo_t* info, void* context) {
+// `cfa`: where the stack pointer was before the call of the handler.
+extern "C" __attribute__((used, visibility("hidden"))) void revocable_mmap_on_fault(int signal, siginfo_t* info, void* context,
+                                                                                    const void* cfa) {
   const int saved_errno = errno;
   MachineContext machine(context);
   if (resolve(signal, info, machine) == Outcome::foreign) {
     if (const StepHandler* steps = g_step_handler.load(std::memory_order_acquire)) steps->abandon(machine);
     bump(g_counters.foreign);
-    chain_signal(signal, info, context, MachineContext::delivered_by_kernel(info, context, __builtin_dwarf_cfa()));
+    chain_signal(signal, info, context, MachineContext::delivered_by_kernel(info, context, cfa));
   }
   errno = saved_errno;
 }
+
+#if defined(__aarch64__)
+// Clang's __builtin_dwarf_cfa() is the frame pointer on ARM, which is not where the caller's frame ends.
+asm(R"(
+  .pushsection .text.revocable_mmap_fault_handler, "ax", %progbits
+  .p2align 2
+  .globl revocable_mmap_fault_handler
+  .type revocable_mmap_fault_handler, %function
+revocable_mmap_fault_handler:
+  .cfi_startproc
+  hint #34 // bti c
+  mov x3, sp
+  b revocable_mmap_on_fault
+  .cfi_endproc
+  .size revocable_mmap_fault_handler, .-revocable_mmap_fault_handler
+  .popsection
+)");
+#else
+extern "C" void revocable_mmap_fault_handler(int signal, siginfo_t* info, void* context) {
+  revocable_mmap_on_fault(signal, info, context, __builtin_dwarf_cfa());
+}
+#endif
 
 }  // namespace revocable

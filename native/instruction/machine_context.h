@@ -16,7 +16,7 @@ class MachineContext {
 
   // Whether the kernel called the handler, and not another handler that has it as its previous one. The kernel's frame lies
   // right where the handler's caller would be: struct rt_sigframe begins, behind the return address, with the context on x86 and
-  // with the siginfo on ARM. `cfa` is __builtin_dwarf_cfa() in the handler.
+  // with the siginfo on ARM. `cfa` is where the stack pointer was before the call of the handler.
   static bool delivered_by_kernel(const siginfo_t* info, const void* context, const void* cfa) {
 #if defined(__x86_64__)
     (void)info;

@@ -1,44 +1,22 @@
 # Sourced by the lanes of this folder, with the repository as the working folder: compilers of other Debian releases than this
-# machine's, without installing them, and how native code is compiled.
+# machine's, and how native code is compiled.
 
 jobs=${JOBS:-$(nproc)}
 triple=$(uname -m)-linux-gnu
 
+. test/debian.sh
+
 # debian RELEASE PACKAGE...: unpacks them below build/debian/RELEASE and sets `root` to that, `run` to the beginning of a command
-# that runs a program of theirs. Each release has package lists of its own, and its programs run by its own dynamic linker with its
-# own C library, so it may be older or newer than what this machine has.
+# that runs a program of theirs. Its programs run by its own dynamic linker with its own C library, so a release may be older or
+# newer than what this machine has.
 debian() {
-  local release=$1 missing=() package
+  local release=$1
   shift
   root=$PWD/build/debian/$release
-  for package in "$@"; do [[ -e $root/.unpacked/$package ]] || missing+=("$package"); done
-  if [[ ${#missing[@]} -gt 0 ]] && ! unpack "$release" "${missing[@]}"; then
-    echo "could not get ${missing[*]} of Debian's $release" >&2
-    return 1
-  fi
+  unpack_debian "$release" "$(dpkg --print-architecture)" "$root" "$@" || { echo "could not get $* of Debian's $release" >&2; return 1; }
   local libraries=("$root"/{,usr/}lib/"$triple" $(compgen -G "$root/usr/lib/llvm-*/lib"))
   run=("$(compgen -G "$root/usr/lib/$triple/ld-linux*.so.*" || compgen -G "$root/lib/$triple/ld-linux*.so.*")" --library-path
     "$(IFS=:; echo "${libraries[*]}")")
-}
-
-unpack() {
-  local release=$1 state=$PWD/build/debian/apt-$1 archive
-  shift
-  archive=$(apt-get indextargets --no-release-info --format '$(REPO_URI)' | grep -m 1 '/debian/*$') || { echo 'apt has no Debian archive' >&2; return 1; }
-  mkdir -p "$state"/{lists,cache/archives}/partial "$root/.unpacked"
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive $release main" >"$state/sources.list"
-  : >"$state/status"
-  cat >"$state/apt.conf" <<END
-Dir::State "$state"; Dir::State::lists "$state/lists"; Dir::State::status "$state/status"; Dir::Cache "$state/cache";
-Dir::Etc::sourcelist "$state/sources.list"; Dir::Etc::sourceparts "-"; APT::Sandbox::User "root"; Acquire::Languages "none";
-END
-  local apt=(env "APT_CONFIG=$state/apt.conf" apt-get -qq)
-  # The lists of a release that changes are of minutes ago, or what they name is no longer there.
-  "${apt[@]}" update && (cd "$state/cache" && rm -f -- *.deb && "${apt[@]}" download "$@") || return
-  printf '%s\0' "$state"/cache/*.deb | xargs -0 -P "$jobs" -I {} dpkg -x {} "$root" || return
-  rm "$state"/cache/*.deb
-  local package
-  for package in "$@"; do : >"$root/.unpacked/$package"; done
 }
 
 # The same for each compiler, beside its own. Headers that are not of this repository are the system's: no warnings of theirs.

@@ -348,7 +348,8 @@ TEST("R10 what other code mapped into the range is not touched") {
   CHECK_EQ(maps_of(view.at, kPageSize).at(0).path, std::string("/memfd:revoked (deleted)"));
   CHECK_EQ(maps_of(view.at + kPageSize, kPageSize).at(0).path, std::string("/memfd:stranger (deleted)"));
   CHECK_EQ(view.load(kPageSize), 4711u);
-  CHECK_EQ(maps_of(view.at + 2 * kPageSize, kPageSize).size(), size_t{0});
+  // The hole is left alone: not that nothing is there, since the C library may have got it for memory of its own.
+  for (const MapsLine& line : maps_of(view.at + 2 * kPageSize, kPageSize)) CHECK(line.path.find("revoked") == std::string::npos);
   CHECK_EQ(maps_of(view.at + 3 * kPageSize, kPageSize).at(0).path, std::string("/memfd:revoked (deleted)"));
 }
 
