@@ -9,8 +9,6 @@ import { native } from '../native/load.js';
 import { osConstants } from '../os-constants.js';
 import { goneError } from './device-errors.js';
 
-const { errno } = osConstants;
-
 /** What the device may do there: read, write. */
 export type DmaAccess = 'r' | 'w' | 'rw';
 
@@ -148,13 +146,15 @@ export class DmaRange {
 
   /** @internal */
   _throwUnlessAllowed(access: 'r' | 'w'): void {
-    if (!this.access.includes(access)) throw failure(errno.EACCES, `the range may not be ${access === 'r' ? 'read' : 'written'}`);
-    if (this._gate?.[0] === 0) throw failure(errno.EACCES, 'bus mastering is off in the command register');
+    if (!this.access.includes(access))
+      throw failure(osConstants.errno.EACCES, `the range may not be ${access === 'r' ? 'read' : 'written'}`);
+    if (this._gate?.[0] === 0) throw failure(osConstants.errno.EACCES, 'bus mastering is off in the command register');
   }
 
   /** @internal `#over` is looked at by the caller. */
   _copySync(offset: number, bytes: Uint8Array, access: 'r' | 'w'): void {
-    if (this.object === undefined) throw failure(errno.ENOTSUP, 'each access of this range is a message: use read() and write()');
+    if (this.object === undefined)
+      throw failure(osConstants.errno.ENOTSUP, 'each access of this range is a message: use read() and write()');
     try {
       this.#copy(offset, bytes, access);
     } catch (error) {
@@ -180,7 +180,7 @@ export class DmaRange {
   }
 
   #unmapped(): Error {
-    return failure(errno.EFAULT, 'the range has been unmapped');
+    return failure(osConstants.errno.EFAULT, 'the range has been unmapped');
   }
 
   #copy(offset: number, bytes: Uint8Array, access: 'r' | 'w'): void {
@@ -252,7 +252,7 @@ export class DeviceDma {
    */
   async map(object: MemoryObject, options: DmaOptions): Promise<DmaRange> {
     const place = checkPlace(object, options);
-    if (object.state !== 'live') throw failure(errno.ENODEV, 'the memory is not live');
+    if (object.state !== 'live') throw failure(osConstants.errno.ENODEV, 'the memory is not live');
     const writable = place.access !== 'r';
     const own = MemoryObject.fromFd(object.fd, { writable, name: `${this.#device} dma ${object.name}`.slice(0, 249) });
     const range = await this._give({ ...place, memory: { object: own, offset: place.offset }, source: object });
@@ -317,7 +317,7 @@ export class DeviceDma {
       (after !== undefined && place.address + place.length > after.address);
     if (overlaps || this.#ended) {
       range._end();
-      throw this.#ended ? goneError('dma') : failure(errno.EEXIST, 'a part of the range is mapped already');
+      throw this.#ended ? goneError('dma') : failure(osConstants.errno.EEXIST, 'a part of the range is mapped already');
     }
     this.#ranges.splice(index, 0, range);
     return range;
@@ -378,7 +378,7 @@ export class DeviceDma {
   #at(address: number): DmaRange {
     const range = this.#ranges[this.#indexAfter(address) - 1] as DmaRange | undefined;
     if (range !== undefined && address < range.address + range.length) return range;
-    throw failure(errno.EFAULT, `no memory at 0x${address.toString(16)}`);
+    throw failure(osConstants.errno.EFAULT, `no memory at 0x${address.toString(16)}`);
   }
 
   /** How many ranges begin at or before the address. */

@@ -36,6 +36,8 @@ const SLOW_FILE_SYSTEMS: ReadonlySet<number> = new Set([
 
 export class ServedDma {
   readonly #ranges = new Set<DmaRange>();
+  /** One access at a time is on its way: neither side is sent more than it has taken. */
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(
     readonly dma: DeviceDma,
@@ -94,25 +96,34 @@ export class ServedDma {
   #remote(): DmaPlace['memory'] {
     const most = Math.max(1, Math.min(this.calls.maxData, MOST_DATA));
     return {
-      read: async (address, length) => {
-        const whole = new Uint8Array(length);
-        for (let done = 0; done < length; done += most) {
-          const count = Math.min(most, length - done);
-          const asked = { address: address + done, count, data: NO_BYTES };
-          const reply = await this.calls.call('dmaRead', encodeDmaTransfer(asked));
-          whole.set(decoded(this.calls.path, () => same(asked, decodeDmaData(reply))).data, done);
-        }
-        return whole;
-      },
-      write: async (address, bytes) => {
-        for (let done = 0; done < bytes.byteLength; done += most) {
-          const data = bytes.subarray(done, done + most);
-          const asked = { address: address + done, count: data.byteLength, data };
-          const reply = await this.calls.call('dmaWrite', encodeDmaTransfer(asked));
-          decoded(this.calls.path, () => same(asked, decodeDmaRead(reply)));
-        }
-      },
+      read: async (address, length) => this.#inTurn(() => this.#read(address, length, most)),
+      write: async (address, bytes) => this.#inTurn(() => this.#write(address, bytes, most)),
     };
+  }
+
+  async #inTurn<T>(access: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(access);
+    this.#last = done.catch(() => undefined);
+    return done;
+  }
+
+  async #read(address: number, length: number, most: number): Promise<Uint8Array> {
+    const whole = new Uint8Array(length);
+    for (let done = 0; done < length; done += most) {
+      const asked = { address: address + done, count: Math.min(most, length - done), data: NO_BYTES };
+      const reply = await this.calls.call('dmaRead', encodeDmaTransfer(asked));
+      whole.set(decoded(this.calls.path, () => same(asked, decodeDmaData(reply))).data, done);
+    }
+    return whole;
+  }
+
+  async #write(address: number, bytes: Uint8Array, most: number): Promise<void> {
+    for (let done = 0; done < bytes.byteLength; done += most) {
+      const data = bytes.subarray(done, done + most);
+      const asked = { address: address + done, count: data.byteLength, data };
+      const reply = await this.calls.call('dmaWrite', encodeDmaTransfer(asked));
+      decoded(this.calls.path, () => same(asked, decodeDmaRead(reply)));
+    }
   }
 }
 

@@ -185,6 +185,20 @@ describe('memory that a client gives to a served device', () => {
     await end();
   });
 
+  test('takes as many accesses at once as the model makes: they wait for each other', async () => {
+    const { device, server, client, end } = await pair();
+    const memory = MemoryObject.create({ size: 256 * PAGE });
+    await client.dma.map(memory, { address: 0, byMessages: true });
+    const written = Array.from({ length: 12 }, (_, i) => device.dma.write(0, new Uint8Array(256 * PAGE).fill(i + 1)));
+    await Promise.all(written);
+    expect(memory.map().bytes.every((byte) => byte === 12)).toBe(true);
+    const read = Array.from({ length: 12 }, () => new Uint8Array(256 * PAGE));
+    await Promise.all(read.map((target) => device.dma.read(0, target)));
+    expect(read.every((target) => target.every((byte) => byte === 12))).toBe(true);
+    expect(server.clients.size).toBe(1);
+    await end();
+  });
+
   test('is revoked with the connection, and when the device is removed', async () => {
     const { device, server, client, end } = await pair();
     const memory = MemoryObject.create({ size: PAGE });
