@@ -18,6 +18,7 @@ import { REVOCATION } from './revocation.mjs';
 import { ACCESS } from './access.mjs';
 import { LIFE } from './life.mjs';
 import { DEVICES } from './devices.mjs';
+import { SHARE } from './share.mjs';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const COPY = join(ROOT, 'build', 'mutants');
@@ -36,7 +37,7 @@ const { values: flags, positionals: words } = parseArgs({
 });
 const REPEAT = Number(flags.repeat);
 if (!Number.isInteger(REPEAT) || REPEAT < 1) refuse(`--repeat ${flags.repeat}: not a count`);
-const ALL = [...REVOCATION, ...ACCESS, ...LIFE, ...DEVICES];
+const ALL = [...REVOCATION, ...ACCESS, ...LIFE, ...DEVICES, ...SHARE];
 const chosen = chosenOf(words);
 const stale = chosen.flatMap(faultsOf);
 

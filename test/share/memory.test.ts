@@ -64,6 +64,37 @@ describe('serveMemory and connectMemory', () => {
     expect(await client.do('waitEnd')).toEqual({ value: 'ok' });
   });
 
+  test('ping-pong across processes, without a wake that is lost', async () => {
+    const path = socket();
+    const server = await served(path);
+    const client = await clientOf(path);
+    const count = rounds(20_000); // 100,000 there and back in `npm run soak`
+    await client.begin('pingPong', { own: 1, rounds: count });
+    await server.begin('pingPong', { own: 0, rounds: count });
+    await Promise.all([client.outcome(), server.outcome()]);
+    expect(await server.do('read32', { offset: 8 })).toBe(2 * count);
+  });
+
+  test('ping-pong survives a removal at any point', async () => {
+    const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+    let state = seed;
+    const below = (most: number): number => (state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0) % most;
+    const players = [sharePeer(), sharePeer()];
+    const server = sharePeer();
+    for (let round = 0; round < rounds(40); round++) {
+      // 200 in `npm run soak`
+      const path = socket();
+      await server.do('serveMemory', { size: SIZE, options: { path } });
+      await server.do('write32', { offset: 8, value: 0 });
+      for (const player of players) await player.do('connectMemory', { path });
+      for (const [own, player] of players.entries()) await player.begin('pingPong', { own, rounds: 1e9 });
+      const { served: ended } = await server.do<{ served: object }>('revokeAfter', { microseconds: below(3000) });
+      const errors = await Promise.all(players.map((player) => refusal(player.outcome())));
+      const revoked = { code: 'ERR_MAPPING_REVOKED' };
+      expect({ seed, round, errors, ended }).toMatchObject({ errors: [revoked, revoked], ended: { clients: 2, late: [] } });
+    }
+  });
+
   test('a revocation reaches every client: typed error at the access, waiters wake, the report is exact', async () => {
     const path = socket();
     const server = await served(path);

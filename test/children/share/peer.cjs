@@ -138,6 +138,23 @@ const ACTIONS = {
       link: readlinkSync(own),
     };
   },
+  /** Ping-pong by the word at 8: this one waits for `own` numbers, even or odd, and answers each with the next. */
+  pingPong({ own, rounds }) {
+    say('playing');
+    for (let round = 0; round < rounds; round++) {
+      const turn = 2 * round + own;
+      for (let word = mapping.read32(8); word !== turn; word = mapping.read32(8)) mapping.waitSync(8, word);
+      mapping.write32(8, turn + 1);
+      mapping.wake(8);
+    }
+  },
+  /** Revokes within so many microseconds, between two turns of the game or within one. */
+  revokeAfter: async ({ microseconds }) => {
+    const end = performance.now() + microseconds / 1000;
+    while (performance.now() < end);
+    return { report: await object.revoke('pulled'), served: await server.closed };
+  },
+
   // --- a mutex at 0, what it protects at 64, a ring at 128 ---
   createSync() {
     mutex = share.Mutex.create(mapping);
