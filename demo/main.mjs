@@ -1,10 +1,11 @@
-// The main job of revocable-mmap on real memory, in six scenes. Exits with 0 only when every claim it prints was checked.
+// The main job of revocable-mmap on real memory, in seven scenes. Exits with 0 only when every claim it prints was checked.
 import { before } from './before.mjs';
 import { log } from './log.mjs';
 import { unplug } from './unplug.mjs';
 import { comeBack } from './come-back.mjs';
 import { device } from './device.mjs';
 import { removal } from './device-removal.mjs';
+import { share } from './share.mjs';
 import { claims, colours, say } from './story.mjs';
 
 say.title('revocable-mmap: memory that survives the device going away');
@@ -26,6 +27,9 @@ await device();
 
 say.scene('f. A simulated device is pulled out under load');
 await removal();
+
+say.scene('g. A device that three other processes use, one of them written in C, is pulled out');
+await share();
 
 const failed = claims.filter((claim) => !claim.holds);
 console.log();

@@ -81,17 +81,23 @@ export async function truncateElsewhere(path) {
   if (status !== 0) throw new Error(`truncating ${path} failed`);
 }
 
-/** The next line a process prints. */
-export function nextLine(child) {
+/** What a process prints, as soon as these words are in it. */
+export function printed(child, words) {
   return new Promise((resolve, reject) => {
     let text = '';
     const onData = (data) => {
       text += data;
-      if (!text.includes('\n')) return;
+      if (!text.includes(words)) return;
       child.stdout.off('data', onData);
-      resolve(text.slice(0, text.indexOf('\n')));
+      resolve(text);
     };
     child.stdout.on('data', onData);
-    child.once('close', () => reject(new Error('it ended without a word')));
+    child.once('close', () => reject(new Error(`it ended without the words ${JSON.stringify(words)}`)));
   });
+}
+
+/** The next line a process prints. */
+export async function nextLine(child) {
+  const text = await printed(child, '\n');
+  return text.slice(0, text.indexOf('\n'));
 }
