@@ -125,6 +125,28 @@ const ACTIONS = {
     while (Date.now() < end) seen.add(mapping.read32(offset));
     return { never: [...seen] };
   },
+  /** Reads all over the mapping until it is refused. `last`: when the last read that gave a value began. */
+  witness() {
+    say('reading');
+    const seen = new Set();
+    let last;
+    try {
+      for (let at = 0; ; at = (at + 36 * 4096 + 4) % mapping.length) {
+        const began = process.hrtime.bigint();
+        seen.add(mapping.read32(at));
+        last = began;
+      }
+    } catch (error) {
+      return { seen: [...seen], last: String(last), ...said(error) };
+    }
+  },
+  /** What raw reads of a word in each page give. */
+  rawValues() {
+    const words = new Uint32Array(mapping.buffer);
+    const seen = new Set();
+    for (let at = 1; at < words.length; at += 1024) seen.add(words[at]);
+    return [...seen];
+  },
   /** What the descriptor of the object can be made to do. */
   attack() {
     const { fd } = object;
