@@ -1,5 +1,5 @@
 /** Tests that only some machines can run: where they cannot, they are reported as skipped, with the reason. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -25,6 +25,20 @@ export function whyNoMount(): string | undefined {
 /** Why a child cannot be another user; undefined when it can. */
 export function whyNoOtherUser(): string | undefined {
   return process.getuid!() === 0 ? undefined : 'becoming another user needs root';
+}
+
+/** Why no program of this tree can be run as another user. */
+export function whyNoProgramOfOthers(): string | undefined {
+  const reason = whyNoOtherUser();
+  if (reason !== undefined) return reason;
+  const { status } = spawnSync('test', ['-r', __filename], { uid: 65_534, gid: 65_534 });
+  return status === 0 ? undefined : 'other users cannot read this tree';
+}
+
+/** The path of the Node of this version that `npm run test:matrix` has installed; undefined where it has not. */
+export function otherNode(version: number): string | undefined {
+  const path = join(__dirname, `../matrix/node_modules/node${version}/bin/node`);
+  return existsSync(path) ? path : undefined;
 }
 
 /** Why no file system can be made on a loop device. */

@@ -25,13 +25,18 @@ export interface ConversationOptions {
   nodeArgs?: string[];
   /** Descriptors of this process that become 3, 4, … in the child. */
   fds?: number[];
+  /** The user it runs as; this process must be root's. */
+  uid?: number;
+  /** Another Node. */
+  node?: string;
 }
 
 /** Starts a program of `test/children/`. */
 export function converse(name: string, options: ConversationOptions = {}): Conversation {
   const program = join(__dirname, '..', 'children', name);
   const argv = [...(options.nodeArgs ?? []), program, ...(options.args ?? []).map(String)];
-  const child = spawn('sh', ['-c', 'ulimit -c 0; exec "$0" "$@"', process.execPath, ...argv], {
+  const child = spawn('sh', ['-c', 'ulimit -c 0; exec "$0" "$@"', options.node ?? process.execPath, ...argv], {
+    ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
     env: { ...process.env, ...options.env },
     stdio: ['pipe', 'pipe', 'pipe', ...(options.fds ?? [])],
   });

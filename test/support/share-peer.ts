@@ -1,5 +1,5 @@
 /** Processes that share, and use what is shared: `test/children/share/peer.cjs`. */
-import { converse, type Ending } from './conversation.js';
+import { converse, type ConversationOptions, type Ending } from './conversation.js';
 
 export interface Said {
   code: string;
@@ -27,8 +27,8 @@ export class PeerError extends Error {
 
 const living = new Set<SharePeer>();
 
-export function sharePeer(nodeArgs: string[] = []): SharePeer {
-  const child = converse('share/peer.cjs', { nodeArgs });
+export function sharePeer(nodeArgs: string[] = [], options: Pick<ConversationOptions, 'uid' | 'node'> = {}): SharePeer {
+  const child = converse('share/peer.cjs', { nodeArgs, ...options });
   const outcome = async <T>(limit?: number): Promise<T> => {
     const answer = await child.hear<{ value: T } | { error: Said }>(limit);
     if ('error' in answer) throw new PeerError(answer.error);

@@ -21,10 +21,12 @@ const attempt = (call) => {
 
 const ACTIONS = {
   // --- the one that shares ---
-  serveMemory({ size, name = 'shared', options }) {
+  /** `users`: what each user, by number, may do. */
+  serveMemory({ size, name = 'shared', users, options }) {
     object = MemoryObject.create({ size, name });
     mapping = object.map();
-    server = watched(share.serveMemory(object, options));
+    const authorize = users === undefined ? undefined : ({ uid }) => users[uid] ?? false;
+    server = watched(share.serveMemory(object, { ...options, authorize }));
   },
   serveDevice({ options, memory = 16384 }) {
     device = new Device({
