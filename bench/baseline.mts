@@ -9,6 +9,7 @@ import type { Side } from './row.mjs';
 
 // This runs as build/bench/baseline.mjs.
 const SOURCES = new URL('../../bench/baseline/', import.meta.url);
+const INCLUDE = fileURLToPath(new URL('../../include/', import.meta.url));
 const PROGRAMS = new URL('./baseline/', import.meta.url);
 
 /** What compiles them. */
@@ -21,7 +22,7 @@ export function build(name: string): string {
   mkdirSync(PROGRAMS, { recursive: true });
   const headers = ['sample.h', 'hold.h', 'uffd.h'].map((header) => fileURLToPath(new URL(header, SOURCES)));
   if (modified(program) < Math.max(...[source, ...headers].map(modified))) {
-    execFileSync(COMPILER, ['-O2', '-Wall', '-Werror', '-pthread', '-o', program, source], { stdio: 'inherit' });
+    execFileSync(COMPILER, ['-O2', '-Wall', '-Werror', '-pthread', '-I', INCLUDE, '-o', program, source], { stdio: 'inherit' });
   }
   return program;
 }

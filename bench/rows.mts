@@ -11,6 +11,7 @@ import { rows as memory } from './rows/memory.mjs';
 import { rows as registers } from './rows/registers.mjs';
 import { rows as revoke } from './rows/revoke.mjs';
 import { rows as rivals } from './rows/rivals.mjs';
+import { rows as share } from './rows/share.mjs';
 import { rows as stall } from './rows/stall.mjs';
 
 export const ROWS: Row[] = [
@@ -23,6 +24,7 @@ export const ROWS: Row[] = [
   ...mapClose,
   ...device,
   ...registers,
+  ...share,
   ...growth,
   ...memory,
   ...rivals,
