@@ -72,8 +72,11 @@ export class FramebufferDriver {
   nextVsync() {
     return within(LIMIT_MS, 'a vsync', async (signal) => {
       const interrupts = this.#file.interrupts({ signal });
+      const before = this.#registers.read32(REGISTER.vsync);
       this.#registers.write32(REGISTER.control, CONTROL.vsyncInterrupts);
-      await interrupts.next();
+      // One that was on its way when interrupts were turned off last may still come.
+      do await interrupts.next();
+      while (this.#registers.read32(REGISTER.vsync) === before);
       this.#registers.write32(REGISTER.control, 0);
       return this.#registers.read32(REGISTER.vsync);
     });
