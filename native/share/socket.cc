@@ -104,6 +104,14 @@ std::string temporary_name() {
   return name;
 }
 
+// musl's macro compares a size with a difference of pointers.
+cmsghdr* next_control(msghdr* message, cmsghdr* header) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-compare"
+  return CMSG_NXTHDR(message, header);
+#pragma GCC diagnostic pop
+}
+
 }  // namespace
 
 Failure socket_listen(const std::string& path, mode_t mode, Listener* listener) {
@@ -175,7 +183,7 @@ Failure socket_receive(int fd, void* into, size_t bytes, Received* received) {
   if (result < 0) return Failure::from_errno("recvmsg");
   received->bytes = static_cast<size_t>(result);
   received->discarded = (message.msg_flags & MSG_CTRUNC) != 0;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = next_control(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; ++i) {

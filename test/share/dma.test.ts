@@ -1,15 +1,15 @@
-import { readdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Device, MemoryObject, type DmaRange } from 'revocable-mmap';
 import { connect, serve, type ConnectedDevice, type Server } from 'revocable-mmap/share';
 import * as wire from '../../src/share/wire.js';
+import { openDescriptors, openedSince } from '../support/descriptors.js';
 import { sharePeer } from '../support/share-peer.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { until, within } from '../support/until.js';
 
 const PAGE = 4096;
 const socket = (): string => join(temporaryDirectory(), 'card.sock');
-const descriptors = (): number => readdirSync('/proc/self/fd').length;
 const bytes = (length: number, first = 1): Uint8Array => Uint8Array.from({ length }, (_, i) => first + i);
 
 /** A device, and a client of it in the same process: each has its own object of the client's memory. */
@@ -89,10 +89,10 @@ describe('memory that is given to a device of this process', () => {
     const device = new Device({ name: 'card', regions: [{ size: PAGE }] });
     const memory = MemoryObject.create({ size: 2 * PAGE });
     await device.dma.map(memory, { address: 0x100000 });
-    const before = descriptors();
+    const before = openDescriptors();
     expect(await code(device.dma.map(memory, options as { address: number }))).toBe(expected);
     expect(device.dma.ranges).toHaveLength(1);
-    await until('all are closed', () => descriptors() === before);
+    await until('all are closed', () => openedSince(before).length === 0);
     await device.unplug();
   });
 
@@ -220,7 +220,7 @@ describe('memory that a client gives to a served device', () => {
   test.each([false, true])('is revoked when the client is killed, by descriptor or by messages (%s)', async (byMessages) => {
     const device = new Device({ name: 'card', regions: [{ size: PAGE }] });
     const server = serve(device, { path: socket() });
-    const before = descriptors();
+    const before = openDescriptors();
     const client = sharePeer();
     await client.do('connect', { path: server.path });
     await client.do('giveMemory', { size: 2 * PAGE, options: { address: 0, byMessages } });
@@ -236,7 +236,7 @@ describe('memory that a client gives to a served device', () => {
     expect(await code(device.dma.read(0, bytes(4)))).toBe('EFAULT');
     expect(device.dma.ranges).toEqual([]);
     direct?.close(); // the last that uses the memory
-    await until('all are closed', () => descriptors() === before);
+    await until('all are closed', () => openedSince(before).length === 0);
     await device.unplug();
     await server.closed;
   });

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { closeSync, constants, openSync, readdirSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { connect as connectSocket, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { MemoryObject } from 'revocable-mmap';
@@ -7,6 +7,7 @@ import { connectMemory, serve, serveMemory, type Server } from 'revocable-mmap/s
 import { Device } from 'revocable-mmap/device';
 import { encodeVersion } from '../../src/share/version.js';
 import * as wire from '../../src/share/wire.js';
+import { openDescriptors, openedSince } from '../support/descriptors.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { until, within } from '../support/until.js';
 
@@ -19,7 +20,6 @@ const version = encode(
   encodeVersion({ major: 0, minor: 0, maxDescriptors: 1, maxData: 1 << 20, writeMultiple: false, own: undefined }),
 );
 const socket = (): string => join(temporaryDirectory(), 'memory.sock');
-const descriptors = (): number => readdirSync('/proc/self/fd').length;
 
 /** What became of connections that were refused, or that broke the protocol later. */
 function endings(server: Server): string[] {
@@ -134,7 +134,7 @@ describe('peers that do not keep to the protocol', () => {
   });
 
   test('descriptors where none belong, and by the hundred, are closed, and end the connection', async () => {
-    const before = descriptors();
+    const before = openDescriptors();
     const junk = Int32Array.from({ length: 64 }, () => memory.fd);
     const cases: [what: string, send: (peer: number) => void][] = [
       ['with the version', (peer) => native.socketSend(peer, version, junk.subarray(0, 1))],
@@ -160,7 +160,7 @@ describe('peers that do not keep to the protocol', () => {
       await until(`${what}: the server drops it`, () => codes.length > known);
       native.socketClose(peer);
     }
-    await until('all are closed', () => descriptors() === before);
+    await until('all are closed', () => openedSince(before).length === 0);
     expect(codes.filter((code) => code === 'ERR_SHARE_PROTOCOL').length).toBeGreaterThanOrEqual(3);
   });
 
@@ -276,7 +276,7 @@ describe('clients of a device that do not keep to the protocol', () => {
   test('an interrupt descriptor that is no eventfd is refused, and closed', async () => {
     const device = new Device({ name: 'card', regions: [{ size: 4096 }] });
     const server = serve(device, { path: socket() });
-    const before = descriptors();
+    const before = openDescriptors();
     const peer = rawPeer(server.path);
     native.socketSend(peer, version, new Int32Array(0));
     const set = wire.encodeIrqSet({
@@ -291,7 +291,7 @@ describe('clients of a device that do not keep to the protocol', () => {
     await until('it is let in', () => server.clients.size === 1);
     device.raise(0);
     native.socketClose(peer);
-    await until('all are closed', () => descriptors() === before);
+    await until('all are closed', () => openedSince(before).length === 0);
     await device.unplug();
     await server.closed;
   });
@@ -316,7 +316,7 @@ describe('clients that give memory to a device', () => {
   test('what cannot be mapped is refused, and closed; what is read only is not written', async () => {
     const [read, write] = pipe();
     const reader = openSync('/proc/self/exe', 'r');
-    const before = descriptors();
+    const before = openDescriptors();
     const peer = rawPeer(server.path);
     native.socketSend(peer, version, new Int32Array(0));
     native.socketSend(peer, map(), Int32Array.of(read));
@@ -330,7 +330,7 @@ describe('clients that give memory to a device', () => {
     expect(Buffer.from(magic).toString('latin1')).toBe('\x7fELF');
     expect(() => device.dma.writeSync(12288, magic)).toThrow(expect.objectContaining({ code: 'EACCES' }));
     native.socketClose(peer);
-    await until('all are closed', () => descriptors() === before);
+    await until('all are closed', () => openedSince(before).length === 0);
     [read, write, reader].forEach((fd) => closeSync(fd));
   });
 

@@ -24,6 +24,11 @@ export function openDescriptors(): string[] {
     .filter((line) => line !== '' && !/\/proc\/\d+\/fd$/.test(line));
 }
 
+/** What is open, and was not `before`. Others may be closed meanwhile, of objects that have been forgotten. */
+export function openedSince(before: readonly string[]): string[] {
+  return openDescriptors().filter((line) => !before.includes(line));
+}
+
 const pair = (into: (fds: number[]) => number): number[] => {
   const fds = [-1, -1];
   if (into(fds) !== 0) throw new Error(`errno ${koffi.errno()}`);
