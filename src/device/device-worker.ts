@@ -49,7 +49,8 @@ const accesses = new Map<number, { resolve: (bytes: Uint8Array) => void; reject:
 let nextAccess = 1;
 
 function mapDma(device: Device, { key, object, offset, ...place }: DmaNotice): void {
-  const memory = object < 0 ? elsewhere(key, place.address) : { object: MemoryObject._attach(object), offset };
+  const remote = elsewhere(key, place.address);
+  const memory = object < 0 ? remote : { object: MemoryObject._attach(object), offset, remote };
   ranges.set(key, device.dma._add({ ...place, memory }));
 }
 

@@ -1,6 +1,6 @@
 /** Memory that users of a device have given to it, at the addresses by which the device reaches it: what an IOMMU is to a card. */
 import { inspect } from 'node:util';
-import { asBytes, boolean, bytesView, integer, multipleOf, oneOf, requiredObject } from '../arguments.js';
+import { asBytes, boolean, bytesView, integer, multipleOf, oneOf, options, requiredObject } from '../arguments.js';
 import { branded, CONSTRUCT, requireConstruct } from '../brands.js';
 import { invalidType, invalidValue, isRevokedError, systemError } from '../errors.js';
 import { MemoryObject } from '../memory/memory-object.js';
@@ -28,6 +28,15 @@ export interface DmaOptions {
   byMessages?: boolean;
 }
 
+/** How the device accesses memory. */
+export interface DmaTransferOptions {
+  /**
+   * Asks the client for each access, also where it has given a descriptor: it sees what the device does. Means nothing for memory that was
+   * given in the device's own process. Default false.
+   */
+  byMessages?: boolean;
+}
+
 /** Memory that is reached by asking for it. */
 export interface RemoteMemory {
   read(address: number, length: number): Promise<Uint8Array>;
@@ -39,8 +48,8 @@ export interface DmaPlace {
   address: number;
   length: number;
   access: DmaAccess;
-  /** The object is the range's from then on: it is revoked when the range ends. */
-  memory: { object: MemoryObject; offset: number } | RemoteMemory;
+  /** The object is the range's from then on: it is revoked when the range ends. `remote`: where it can be asked for too. */
+  memory: { object: MemoryObject; offset: number; remote?: RemoteMemory | undefined } | RemoteMemory;
   /** Of another thread too: the device may use it while the first is not 0. */
   gate?: Uint8Array | undefined;
   /** Of what is served elsewhere: no descriptor goes there. */
@@ -68,11 +77,6 @@ export class DmaRange {
   readonly address: number;
   readonly length: number;
   readonly access: DmaAccess;
-  /**
-   * The memory itself, to be mapped: the device's own object of it, which is revoked when the range ends. Undefined where each access is a
-   * message.
-   */
-  readonly object: MemoryObject | undefined;
   /** Where the range begins in `object`. */
   readonly offset: number;
   /** @internal */
@@ -81,8 +85,12 @@ export class DmaRange {
   readonly _source: MemoryObject | undefined;
   /** @internal The device may use it while the first is not 0. */
   readonly _gate: Uint8Array | undefined;
-  /** @internal Called for each write of the device. */
+  /** @internal Called after each write of the device that is made here, also one that has failed. */
   _onWrite: ((offset: number, length: number) => void) | undefined;
+  /** @internal The model has been given {@link object}: what it writes through mappings of its own is not seen. */
+  _isTaken = false;
+  /** @internal {@link object}, for this library. */
+  readonly _object: MemoryObject | undefined;
   readonly #dma: DeviceDma;
   readonly #remote: RemoteMemory | undefined;
   readonly #windows = new Map<number, Mapping>();
@@ -100,12 +108,21 @@ export class DmaRange {
     this.address = address;
     this.length = length;
     this.access = access;
-    this.object = 'object' in memory ? memory.object : undefined;
+    this._object = 'object' in memory ? memory.object : undefined;
     this.offset = 'object' in memory ? memory.offset : 0;
-    this.#remote = 'object' in memory ? undefined : memory;
-    this._source = source ?? this.object;
+    this.#remote = 'object' in memory ? memory.remote : memory;
+    this._source = source ?? this._object;
     this._gate = gate;
     this._byMessages = byMessages === true;
+  }
+
+  /**
+   * The memory itself, to be mapped: the device's own object of it, which is revoked when the range ends. Undefined where each access is a
+   * message. A client that logs what the device writes is answered all of a range whose object has been asked for, if it may be written.
+   */
+  get object(): MemoryObject | undefined {
+    this._isTaken = true;
+    return this._object;
   }
 
   /** True until it has been unmapped, by whichever side. */
@@ -132,15 +149,15 @@ export class DmaRange {
   _end(): void {
     if (this.#over) return;
     this.#over = true;
-    this.object?.revokeSync();
+    this._object?.revokeSync();
     for (const window of this.#windows.values()) window.close();
     if (this.#dma._elsewhere?.closes !== true) this.#closeOnceUnused();
   }
 
   /** The model's own mappings go on saying that they are revoked; the last of them lets go of the descriptor. */
   #closeOnceUnused(): void {
-    const mappings = this.object?.mappings;
-    if (mappings?.size === 0) this.object!.close();
+    const mappings = this._object?.mappings;
+    if (mappings?.size === 0) this._object!.close();
     mappings?.forEach((mapping) => mapping.once('close', () => this.#closeOnceUnused()));
   }
 
@@ -153,22 +170,23 @@ export class DmaRange {
 
   /** @internal `#over` is looked at by the caller. */
   _copySync(offset: number, bytes: Uint8Array, access: 'r' | 'w'): void {
-    if (this.object === undefined)
+    if (this._object === undefined)
       throw failure(osConstants.errno.ENOTSUP, 'each access of this range is a message: use read() and write()');
     try {
       this.#copy(offset, bytes, access);
     } catch (error) {
       if (isRevokedError(error) && this.#over) throw this.#unmapped();
       throw error;
+    } finally {
+      if (access === 'w') this._onWrite?.(offset, bytes.byteLength);
     }
-    if (access === 'w') this._onWrite?.(offset, bytes.byteLength);
   }
 
-  /** @internal */
-  async _copy(offset: number, bytes: Uint8Array, access: 'r' | 'w'): Promise<void> {
+  /** @internal `byMessages`: asks for it wherever it can. */
+  async _copy(offset: number, bytes: Uint8Array, access: 'r' | 'w', byMessages: boolean): Promise<void> {
     if (this.#over) throw this.#unmapped();
     this._throwUnlessAllowed(access);
-    if (this.#remote === undefined) return this._copySync(offset, bytes, access);
+    if (this.#remote === undefined || (this._object !== undefined && !byMessages)) return this._copySync(offset, bytes, access);
     try {
       if (access === 'w') await this.#remote.write(this.address + offset, bytes);
       else bytes.set(await this.#remote.read(this.address + offset, bytes.byteLength));
@@ -200,7 +218,7 @@ export class DmaRange {
     if (known !== undefined) return known;
     const begin = index * WINDOW_BYTES;
     const length = Math.min(WINDOW_BYTES, this.length - begin);
-    const mapping = this.object!.map({ offset: this.offset + begin, length, access: this.access === 'r' ? 'r' : 'rw' });
+    const mapping = this._object!.map({ offset: this.offset + begin, length, access: this.access === 'r' ? 'r' : 'rw' });
     this.#windows.set(index, mapping);
     return mapping;
   }
@@ -271,13 +289,13 @@ export class DeviceDma {
    *   unmapped meanwhile; `EACCES` where the device may not read it, or its bus mastering is off; `ENODEV` once the device is being removed;
    *   BackingFaultError where its giver has truncated it; the system error that the giver answers; ShareError.
    */
-  async read(address: number, target: NodeJS.ArrayBufferView): Promise<void> {
-    await this.#transfer(address, asBytes(bytesView('target', target)), 'r');
+  async read(address: number, target: NodeJS.ArrayBufferView, options?: DmaTransferOptions): Promise<void> {
+    await this.#transfer(address, asBytes(bytesView('target', target)), 'r', options);
   }
 
   /** The device writes to memory that it has been given. See {@link read}. */
-  async write(address: number, source: NodeJS.ArrayBufferView): Promise<void> {
-    await this.#transfer(address, asBytes(bytesView('source', source)), 'w');
+  async write(address: number, source: NodeJS.ArrayBufferView, options?: DmaTransferOptions): Promise<void> {
+    await this.#transfer(address, asBytes(bytesView('source', source)), 'w', options);
   }
 
   /** {@link read}, in this call. @throws also `ENOTSUP` where an access is a message. */
@@ -341,7 +359,7 @@ export class DeviceDma {
   _isHere(address: number, length: number): boolean {
     const end = address + length;
     return this.#ranges.every(
-      (range) => range.object !== undefined || range.address >= end || range.address + range.length <= address,
+      (range) => range._object !== undefined || range.address >= end || range.address + range.length <= address,
     );
   }
 
@@ -351,8 +369,10 @@ export class DeviceDma {
     for (const range of this.#ranges.splice(0)) range._end();
   }
 
-  async #transfer(address: number, bytes: Uint8Array, access: 'r' | 'w'): Promise<void> {
-    for (const { range, offset, piece } of this.#pieces(address, bytes, access)) await range._copy(offset, piece, access);
+  async #transfer(address: number, bytes: Uint8Array, access: 'r' | 'w', how: DmaTransferOptions | undefined): Promise<void> {
+    const byMessages = boolean('options.byMessages', options('options', how).byMessages, false);
+    for (const { range, offset, piece } of this.#pieces(address, bytes, access))
+      await range._copy(offset, piece, access, byMessages);
   }
 
   #transferSync(address: number, bytes: Uint8Array, access: 'r' | 'w'): void {

@@ -12,7 +12,7 @@ export { DeviceBase } from './device-base.js';
 export { deviceError } from './device-errors.js';
 export type { DeviceEvents, DeviceFaultInfo, DeviceState, RemovalReport } from './device-types.js';
 export { DeviceFile } from './device-file.js';
-export type { DeviceDma, DmaAccess, DmaOptions, DmaRange } from './dma.js';
+export type { DeviceDma, DmaAccess, DmaOptions, DmaRange, DmaTransferOptions } from './dma.js';
 export type { CallOptions, DeviceMapOptions, PollOptions } from './device-file.js';
 export type { Interrupts } from './interrupts.js';
 export type { PciOptions, RegionPlace } from './pci-options.js';

@@ -207,7 +207,7 @@ export class SpawnedDevice extends DeviceBase {
     const key = this.#next++;
     const { address, length, access, offset, _gate: gate } = range;
     this.#dmaRanges.set(key, range);
-    const notice = { key, address, length, access, object: range.object?._id ?? -1, offset, gate };
+    const notice = { key, address, length, access, object: range._object?._id ?? -1, offset, gate };
     try {
       await this.#ask('dma', { type: 'dma-map', range: notice });
     } catch (error) {
@@ -225,12 +225,12 @@ export class SpawnedDevice extends DeviceBase {
     }
   }
 
-  /** The model accesses a range that is no memory of this process. */
+  /** The model accesses a range by messages, or one that is no memory of this process. */
   async #accessRange(of: number, key: number, offset: number, bytes: Uint8Array, access: 'r' | 'w'): Promise<void> {
     try {
       const range = this.#dmaRanges.get(key);
       if (range === undefined) throw goneError('dma');
-      await range._copy(offset, bytes, access);
+      await range._copy(offset, bytes, access, true);
       this.#say({ type: 'dma-answer', of, ...(access === 'r' ? { bytes } : {}) });
     } catch (error) {
       this.#say({ type: 'dma-answer', of, error: describeError(error) });

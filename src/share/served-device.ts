@@ -22,12 +22,16 @@ import {
   type ServeOptions,
 } from './share-options.js';
 import {
+  bitmapBytes,
   COMMANDS,
   decodeDeviceInfo,
   decodeDmaMap,
   decodeDmaUnmap,
+  decodeFeature,
   decodeIrqInfo,
   decodeIrqSet,
+  decodeLogReport,
+  decodeLogStart,
   decodeRegionData,
   decodeRegionInfo,
   decodeRegionRead,
@@ -36,9 +40,14 @@ import {
   encodeAccess,
   encodeDeviceInfo,
   encodeDmaUnmap,
+  encodeFeature,
   encodeIrqInfo,
+  encodeLogReport,
+  encodeLogStart,
   encodeRegionInfo,
   encodeWriteCount,
+  FEATURE_FLAGS,
+  FEATURES,
   IRQ_FLAGS,
   PCI,
   REGION_FLAGS,
@@ -53,6 +62,14 @@ import {
 
 const { errno } = osConstants;
 const NO_BYTES = new Uint8Array(0);
+/** As the kernel answers for a feature that a device has not. */
+const { ENOTTY } = errno;
+/** What this server can do with each that it has. */
+const METHODS_OF_FEATURES: ReadonlyMap<number, number> = new Map([
+  [FEATURES.logStart, FEATURE_FLAGS.set],
+  [FEATURES.logStop, FEATURE_FLAGS.set],
+  [FEATURES.logReport, FEATURE_FLAGS.get],
+]);
 
 /** What the clients of one server have in common. */
 interface Shared {
@@ -109,6 +126,8 @@ class DeviceSession implements Session {
         return this.#dmaMap(body, message.descriptors);
       case COMMANDS.dmaUnmap:
         return this.#dmaUnmap(body);
+      case COMMANDS.deviceFeature:
+        return this.#feature(body);
       default:
         throw new WireError(`command ${command}`, errno.ENOTSUP);
     }
@@ -232,6 +251,31 @@ class DeviceSession implements Session {
     const unmap = decodeDmaUnmap(body);
     await this.#dma.unmap(unmap);
     return { body: encodeDmaUnmap(unmap) };
+  }
+
+  // --- features ---
+
+  #feature(body: Uint8Array): Answer {
+    const request = decodeFeature(body);
+    const { feature, methods, argsz, data } = request;
+    const { get, set, probe } = FEATURE_FLAGS;
+    const has = METHODS_OF_FEATURES.get(feature);
+    if (has === undefined) throw new WireError(`feature ${feature}`, ENOTTY);
+    if ((methods & (get | set) & ~has) !== 0) throw new WireError(`feature ${feature} with methods ${methods}`);
+    if ((methods & probe) !== 0) return { body };
+    if (feature === FEATURES.logStart) {
+      const { ranges } = decodeLogStart(data);
+      this.#dma.startLog();
+      return { body: encodeFeature({ ...request, data: encodeLogStart({ pageSize: native.pageSize, ranges }) }) };
+    }
+    if (feature === FEATURES.logStop) {
+      this.#dma.stopLog();
+      return { body };
+    }
+    const report = decodeLogReport(data);
+    const room = body.byteLength + bitmapBytes(report);
+    if (argsz < room) throw new WireError(`a log for ${argsz} bytes instead of ${room}`);
+    return { body: encodeFeature({ ...request, argsz: room, data: encodeLogReport(report, this.#dma.takeLog(report)) }) };
   }
 
   // --- interrupts ---

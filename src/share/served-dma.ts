@@ -2,7 +2,7 @@
 import { readlinkSync, statfsSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { systemError } from '../errors.js';
-import type { DeviceDma, DmaPlace, DmaRange } from '../device/dma.js';
+import type { DeviceDma, DmaPlace, DmaRange, RemoteMemory } from '../device/dma.js';
 import { MemoryObject } from '../memory/memory-object.js';
 import { native } from '../native/load.js';
 import type { ClientCalls } from './client-calls.js';
@@ -16,7 +16,9 @@ import {
   type DmaMap,
   type DmaTransfer,
   type DmaUnmap,
+  type LogReport,
 } from './wire.js';
+import { WriteLog } from './write-log.js';
 
 const { errno } = osConstants;
 const NO_BYTES = new Uint8Array(0);
@@ -36,6 +38,8 @@ const SLOW_FILE_SYSTEMS: ReadonlySet<number> = new Set([
 
 export class ServedDma {
   readonly #ranges = new Set<DmaRange>();
+  /** Undefined while the client does not want to know. */
+  #log: WriteLog | undefined;
   /** One access at a time is on its way: neither side is sent more than it has taken. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -54,9 +58,11 @@ export class ServedDma {
       throw new WireError('a DMA range that is not whole pages');
     if (this.#ranges.size >= MOST_DMA_RANGES) throw new WireError(`more than ${MOST_DMA_RANGES} DMA ranges`, errno.ENOSPC);
     const access = map.readable ? (map.writable ? 'rw' : 'r') : 'w';
-    const memory = descriptors.length === 0 ? this.#remote() : { object: objectOf(descriptors[0], map), offset: map.offset };
+    const remote = this.#remote();
+    const memory = descriptors.length === 0 ? remote : { object: objectOf(descriptors[0], map), offset: map.offset, remote };
     const place: DmaPlace = { address: map.address, length: map.size, access, memory, gate: this.gate };
     const range = this.dma._add(place);
+    range._onWrite = (offset, size) => this.#log?.add({ offset: range.address + offset, size });
     this.#ranges.add(range); // before it waits: the client may end meanwhile
     try {
       await this.dma._elsewhere?.map(range);
@@ -71,7 +77,7 @@ export class ServedDma {
     const chosen = all ? mine : mine.filter((range) => range.address === address && range.length === size);
     if (chosen.length === 0 && !all) throw new WireError(`no DMA range of ${size} bytes at ${address}`, errno.ENOENT);
     const ends = chosen.map((range) => {
-      this.#ranges.delete(range);
+      this.#forget(range);
       return this.dma._unmap(range);
     });
     await Promise.all(ends);
@@ -88,12 +94,43 @@ export class ServedDma {
   }
 
   #mapped(): DmaRange[] {
-    for (const range of this.#ranges) if (!range.mapped) this.#ranges.delete(range);
+    for (const range of this.#ranges) if (!range.mapped) this.#forget(range);
     return [...this.#ranges];
   }
 
+  // --- what the device has written ---
+
+  /** @throws `EBUSY` where it has been started. */
+  startLog(): void {
+    if (this.#log !== undefined) throw new WireError('a log that has been started', errno.EBUSY);
+    this.#log = new WriteLog(native.pageSize);
+  }
+
+  stopLog(): void {
+    this.#log = undefined;
+  }
+
+  /** What has been written since the last report. What the client writes itself, at a message, is its own to note. */
+  takeLog(report: LogReport): Uint8Array {
+    if (this.#log === undefined) throw new WireError('a log that has not been started');
+    for (const range of this.#mapped()) this.#logUnseen(range);
+    return this.#log.take(report);
+  }
+
+  #forget(range: DmaRange): void {
+    this.#ranges.delete(range);
+    this.#logUnseen(range);
+  }
+
+  /** All of it, where writes are not seen: those by mappings that the model has made itself, or of a model in another thread. */
+  #logUnseen(range: DmaRange): void {
+    const unseen = range._isTaken || this.dma._elsewhere !== undefined;
+    if (unseen && range._object !== undefined && range.access !== 'r')
+      this.#log?.add({ offset: range.address, size: range.length });
+  }
+
   /** Each access is as many messages as the client's limit makes of it. */
-  #remote(): DmaPlace['memory'] {
+  #remote(): RemoteMemory {
     const most = Math.max(1, Math.min(this.calls.maxData, MOST_DATA));
     return {
       read: async (address, length) => this.#inTurn(() => this.#read(address, length, most)),

@@ -47,6 +47,13 @@ export const IRQ_SET = { none: 1, bool: 2, eventfd: 4, mask: 8, unmask: 16, trig
 export const DMA_FLAGS = { read: 1, write: 2, mmap: 4 } as const;
 export const DMA_UNMAP_FLAGS = { dirtyBitmap: 1, all: 2 } as const;
 export const DMA_ACCESS_BYTES = 16;
+/** Of a device: the lowest 16 bits of the flags say which; then what is asked of it. */
+export const FEATURES = { logStart: 6, logStop: 7, logReport: 8 } as const;
+export const FEATURE_FLAGS = { get: 0x1_0000, set: 0x2_0000, probe: 0x4_0000 } as const;
+const FEATURE_BYTES = 8;
+const LOG_START_BYTES = 16;
+const LOG_REPORT_BYTES = 24;
+const LOG_RANGE_BYTES = 16;
 /** Indexes of a PCI device's regions and interrupts. */
 export const PCI = { bars: 6, config: 7, regions: 9, intx: 0, msi: 1, msix: 2, request: 4, irqs: 5 } as const;
 
@@ -456,4 +463,99 @@ export function encodeDmaTransfer({ address, count, data }: DmaTransfer): Uint8A
   });
   body.set(data, DMA_ACCESS_BYTES);
   return body;
+}
+
+/** A request about one feature of the device. */
+export interface FeatureRequest {
+  /** Room for the reply. */
+  argsz: number;
+  feature: number;
+  /** Of {@link FEATURE_FLAGS}: get, set, or both with probe. */
+  methods: number;
+  data: Uint8Array;
+}
+
+export function decodeFeature(body: Uint8Array): FeatureRequest {
+  const view = need(body, FEATURE_BYTES, 'a feature');
+  const [argsz, flags] = [view.getUint32(0, true), view.getUint32(4, true)];
+  const { get, set, probe } = FEATURE_FLAGS;
+  const methods = flags & ~0xffff;
+  const known = (methods & ~(get | set | probe)) === 0 && methods !== 0;
+  if (!known || methods === (get | set)) throw new WireError(`a feature with flags ${flags}`);
+  if (argsz < body.byteLength) throw new WireError(`a feature with argsz ${argsz}`);
+  return { argsz, feature: flags & 0xffff, methods, data: body.subarray(FEATURE_BYTES) };
+}
+
+export function encodeFeature({ argsz, feature, methods, data }: FeatureRequest): Uint8Array {
+  const body = put(FEATURE_BYTES + data.byteLength, (view) => {
+    view.setUint32(0, argsz, true);
+    view.setUint32(4, feature | methods, true);
+  });
+  body.set(data, FEATURE_BYTES);
+  return body;
+}
+
+function isPowerOfTwo(n: number): boolean {
+  return n > 0 && Number.isInteger(Math.log2(n));
+}
+
+/** What is to be logged. No ranges: all. */
+export interface LogStart {
+  pageSize: number;
+  ranges: Area[];
+}
+
+export function decodeLogStart(data: Uint8Array): LogStart {
+  const view = need(data, LOG_START_BYTES, 'a log');
+  const [pageSize, count] = [getSize(view, 0, 'a log of pages of'), view.getUint32(8, true)];
+  if (!isPowerOfTwo(pageSize)) throw new WireError(`a log of pages of ${pageSize} bytes`);
+  needExactly(data, LOG_START_BYTES + count * LOG_RANGE_BYTES, 'a log');
+  const ranges = Array.from({ length: count }, (_, i) => {
+    const at = LOG_START_BYTES + i * LOG_RANGE_BYTES;
+    return logged(getSize(view, at, 'a log at'), getSize(view, at + 8, 'a log of'));
+  });
+  return { pageSize, ranges };
+}
+
+export function encodeLogStart({ pageSize, ranges }: LogStart): Uint8Array {
+  return put(LOG_START_BYTES + ranges.length * LOG_RANGE_BYTES, (view) => {
+    view.setBigUint64(0, BigInt(pageSize), true);
+    view.setUint32(8, ranges.length, true);
+    ranges.forEach(({ offset, size }, i) => {
+      view.setBigUint64(LOG_START_BYTES + i * LOG_RANGE_BYTES, BigInt(offset), true);
+      view.setBigUint64(LOG_START_BYTES + i * LOG_RANGE_BYTES + 8, BigInt(size), true);
+    });
+  });
+}
+
+function logged(offset: number, size: number): Area {
+  if (size === 0 || !Number.isSafeInteger(offset + size)) throw new WireError(`a log of ${size} bytes at ${offset}`);
+  return { offset, size };
+}
+
+/** What of a range of addresses is asked for: one bit for each `pageSize` bytes of it. */
+export interface LogReport extends Area {
+  pageSize: number;
+}
+
+export function decodeLogReport(data: Uint8Array): LogReport {
+  const view = need(data, LOG_REPORT_BYTES, 'a log');
+  const [offset, size, pageSize] = [0, 8, 16].map((at) => getSize(view, at, 'a log of'));
+  const report = { ...logged(offset, size), pageSize };
+  if (!isPowerOfTwo(pageSize)) throw new WireError(`a log of pages of ${pageSize} bytes`);
+  if (bitmapBytes(report) > MOST_DATA) throw new WireError(`a log of ${Math.ceil(size / pageSize)} pages`);
+  return report;
+}
+
+/** Whole 64-bit words. */
+export function bitmapBytes({ size, pageSize }: LogReport): number {
+  return Math.ceil(size / pageSize / 64) * 8;
+}
+
+export function encodeLogReport({ offset, size, pageSize }: LogReport, bitmap: Uint8Array = EMPTY): Uint8Array {
+  const data = put(LOG_REPORT_BYTES + bitmap.byteLength, (view) =>
+    [offset, size, pageSize].forEach((n, i) => view.setBigUint64(i * 8, BigInt(n), true)),
+  );
+  data.set(bitmap, LOG_REPORT_BYTES);
+  return data;
 }

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Device, MemoryObject, type DmaRange } from 'revocable-mmap';
+import { Device, MemoryObject, type DeviceOps, type DeviceOptions, type DmaRange } from 'revocable-mmap';
 import { connect, serve, type ConnectedDevice, type Server } from 'revocable-mmap/share';
 import * as wire from '../../src/share/wire.js';
 import { openDescriptors, openedSince } from '../support/descriptors.js';
@@ -240,6 +240,40 @@ describe('memory that a client gives to a served device', () => {
     await device.unplug();
     await server.closed;
   });
+
+  test.each(['here', 'in a worker'])(
+    'is reached by messages also with its descriptor, where the model %s asks so',
+    async (where) => {
+      const path = join(temporaryDirectory(), 'model.cjs');
+      writeFileSync(
+        path,
+        `const ops = { attach: (made) => void (ops.device = made), ioctl: async (_, write, byMessages) => {
+         const data = Uint8Array.of(1, 2, 3, 4);
+         await ops.device.dma[write ? 'write' : 'read'](0, data, { byMessages });
+       } };
+       module.exports = { name: 'model', regions: [{ size: 4096 }], ops };`,
+      );
+      const model = require(path) as DeviceOptions & { ops: DeviceOps & { device?: Device } };
+      const device = where === 'here' ? new Device(model) : await Device.spawn(path);
+      if (where === 'here') model.ops.device = device as Device;
+      const server = serve(device, { path: socket() });
+      const file = device.open();
+      const client = sharePeer();
+      await client.do('connect', { path: server.path });
+      await client.do('giveMemory', { size: PAGE, options: { address: 0 } });
+      await file.ioctl(1, true);
+      expect(await client.do('read32', { offset: 0 })).toBe(0x04030201);
+      process.kill(client.pid, 'SIGSTOP');
+      const asked = code(file.ioctl(0, true));
+      await file.ioctl(0, false); // needs no client
+      await client.kill();
+      expect(await within('what waited has ended', asked)).toBe('EFAULT');
+      expect(await code(device.dma.read(0, bytes(1), 1 as unknown as object))).toBe('ERR_INVALID_ARG_TYPE');
+      expect(await code(device.dma.read(0, bytes(1), { byMessages: 1 as unknown as boolean }))).toBe('ERR_INVALID_ARG_TYPE');
+      await device.unplug();
+      await server.closed;
+    },
+  );
 
   test('that is truncated by its giver is an error, not a crash', async () => {
     const { device, client, end } = await pair();

@@ -6,18 +6,20 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { MemoryObject } from 'revocable-mmap';
-import { connect } from 'revocable-mmap/share';
+import { Device, MemoryObject } from 'revocable-mmap';
+import { connect, serve } from 'revocable-mmap/share';
 import { temporaryDirectory } from '../support/temporary.js';
 import { until, within } from '../support/until.js';
 
 const PAGE = 4096;
 const samples = process.env['LIBVFIO_USER_SAMPLES'] ?? '';
-const there = samples !== '' && ['server', 'gpio-pci-idio-16'].every((name) => existsSync(join(samples, name)));
+const there = samples !== '' && ['server', 'client', 'gpio-pci-idio-16'].every((name) => existsSync(join(samples, name)));
 
 const running = new Set<ChildProcess>();
-afterEach(() => {
+const opened = new Set<Device>();
+afterEach(async () => {
   for (const child of running) child.kill('SIGKILL');
+  for (const device of opened) await device.unplug();
 });
 
 interface Sample {
@@ -37,6 +39,37 @@ async function sample(name: string): Promise<Sample> {
     running.delete(child);
   };
   return { path, kill };
+}
+
+/** A device like the sample `server`, without migration. Instead of after a second it goes on once the client has read the time. */
+function likeTheServer(seen: string[]): Device {
+  const rangeAt = (index: number): number => index * PAGE;
+  const io = async (): Promise<void> => {
+    device.raise(0);
+    const data = Buffer.from('ABCD'.split('').map((letter) => letter.repeat(1024)).join('')); // prettier-ignore
+    device.dma.writeSync(rangeAt(1), data);
+    const back = Buffer.alloc(PAGE);
+    await device.dma.write(rangeAt(0), data, { byMessages: true });
+    await device.dma.read(rangeAt(0), back, { byMessages: true });
+    seen.push(back.equals(data) ? 'what was written' : 'something else');
+  };
+  const device: Device = new Device({
+    name: 'server',
+    pci: { vendorId: 0xdead, deviceId: 0xbeef, subsystem: { vendorId: 0xcafe, deviceId: 0xbabe } },
+    regions: [
+      { name: 'time', kind: 'registers', size: 8, bar: 0 },
+      { name: 'memory', size: 3 * PAGE, bar: 1 },
+      { name: 'middle', kind: 'registers', size: PAGE, bar: 1, barOffset: PAGE },
+    ],
+    ops: {
+      readRegister: () => {
+        setImmediate(() => void io()); // the answer goes first
+        return 1n;
+      },
+      writeRegister: () => void seen.push(`time, with ${device.dma.ranges.length} ranges`),
+    },
+  });
+  return device;
 }
 
 const title = 'devices of libvfio-user';
@@ -104,5 +137,33 @@ const skipped = `${title} (skipped: LIBVFIO_USER_SAMPLES names no folder with it
     await until('it is removed', () => device.state === 'removed');
     for (const mapping of [first, last, time])
       expect(() => mapping.read64(0)).toThrow(expect.objectContaining({ code: 'ERR_MAPPING_REVOKED' }));
+  });
+
+  test('client: all that it does before a migration, with a device like the sample server', async () => {
+    const seen: string[] = [];
+    const device = likeTheServer(seen);
+    opened.add(device);
+    const server = serve(device, { path: join(temporaryDirectory(), 'device.sock') });
+    const client = spawn(join(samples, 'client'), [server.path], { stdio: ['ignore', 'pipe', 'pipe'] });
+    running.add(client);
+    let [output, errors] = ['', ''];
+    client.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
+    client.stderr.setEncoding('utf8').on('data', (text: string) => (errors += text));
+    const ended = new Promise<unknown[]>((resolve) => client.on('close', (...how) => resolve(how)));
+    const how = await within('the client has ended', ended);
+    running.delete(client);
+    // It begins with a region that there is not, and gives up where it wants to migrate: with the state, or in a thread that writes all of BAR 1 meanwhile, registers too.
+    expect({ how, errors }).toEqual({
+      how: [1, null],
+      errors: expect.stringMatching(
+        /^client: failed to read from region -559038737 .*\nclient: failed to (set state: |write to region 1 )/,
+      ),
+    });
+    expect(seen).toEqual(['time, with 128 ranges', 'what was written', 'time, with 64 ranges']);
+    expect(output).toContain('area 0 offset 0 size 4096');
+    expect(output).toContain('area 1 offset 0x2000 size 4096');
+    expect(output).toContain('INTx triggered!');
+    const logged = [...output.matchAll(/get_dirty_bitmap: .*\t(0x[01]|0)$/gm)].map(([, bit]) => Number(bit));
+    expect(logged).toEqual(Array.from({ length: 128 }, (_, i) => (i < 2 ? 1 : 0)));
   });
 });

@@ -9,6 +9,7 @@ const check = (runs: number, property: fc.IProperty<unknown[]>): void => {
   fc.assert(property as fc.IProperty<unknown>, { seed, numRuns: rounds(runs), verbose: 0 });
 };
 
+const zeros = (length: number): number[] => Array.from({ length }, () => 0);
 const u32 = fc.nat(0xffff_ffff);
 const offset = fc.oneof(fc.nat(0x1_0000), fc.maxSafeNat());
 const small = fc.nat(64);
@@ -24,6 +25,10 @@ const shortAccess = fc
 const transfer = fc
   .record({ address: offset, data: bytes(5000) })
   .map((each): wire.DmaTransfer => ({ ...each, count: each.data.byteLength }));
+
+const isCountable = ({ offset: at, size }: wire.Area): boolean => Number.isSafeInteger(at + size);
+const pageSize = fc.integer({ min: 12, max: 30 }).map((bits) => 2 ** bits);
+const logged = fc.record({ offset, size: fc.integer({ min: 1, max: 2 ** 40 }) }).filter(isCountable);
 
 const irqSet = fc
   .record({
@@ -113,6 +118,23 @@ const STRUCTS: Record<
     encode: wire.encodeDmaUnmap,
     decode: wire.decodeDmaUnmap,
   },
+  deviceFeature: {
+    value: fc
+      .record({ feature: fc.nat(0xffff), methods: fc.constantFrom(0x1_0000, 0x2_0000, 0x4_0000, 0x7_0000), data: bytes(100) })
+      .map((each): wire.FeatureRequest => ({ ...each, argsz: 8 + each.data.byteLength })),
+    encode: wire.encodeFeature,
+    decode: wire.decodeFeature,
+  },
+  'deviceFeature: start of a log': {
+    value: fc.record({ pageSize, ranges: fc.array(logged, { maxLength: 20 }) }),
+    encode: wire.encodeLogStart,
+    decode: wire.decodeLogStart,
+  },
+  'deviceFeature: report of a log': {
+    value: fc.record({ offset, size: fc.integer({ min: 1, max: 2 ** 30 }), pageSize }).filter(isCountable),
+    encode: (report: wire.LogReport) => wire.encodeLogReport(report),
+    decode: wire.decodeLogReport,
+  },
   dmaRead: {
     value: transfer.map((each) => ({ ...each, data: new Uint8Array(0) })),
     encode: wire.encodeDmaTransfer,
@@ -135,6 +157,8 @@ const STRUCTS: Record<
 const message = fc
   .constantFrom(...Object.keys(STRUCTS))
   .chain((name) => STRUCTS[name].value.map((value) => ({ name, value, body: STRUCTS[name].encode(value as never) })));
+
+const commandOf = (name: string): number => wire.COMMANDS[name.split(':')[0] as 'reset'];
 
 const header = fc.record({ id: fc.nat(0xffff), reply: fc.boolean(), noReply: fc.boolean(), errno: fc.nat(133) });
 
@@ -179,6 +203,21 @@ describe(`the vfio-user protocol on the wire (TEST_SEED=${seed})`, () => {
       [4, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 2, 0, 0, 0, 0xaa, 0xbb],
     ],
     [
+      'a feature',
+      wire.encodeFeature({ argsz: 9, feature: 7, methods: wire.FEATURE_FLAGS.set, data: new Uint8Array([0xaa]) }),
+      [9, 0, 0, 0, 7, 0, 2, 0, 0xaa],
+    ],
+    [
+      'the start of a log',
+      wire.encodeLogStart({ pageSize: 4096, ranges: [{ offset: 0x2000, size: 0x1000 }] }),
+      [0, 0x10, ...zeros(6), 1, ...zeros(7), 0, 0x20, ...zeros(6), 0, 0x10, ...zeros(6)],
+    ],
+    [
+      'the report of a log',
+      wire.encodeLogReport({ offset: 0x2000, size: 0x3000, pageSize: 4096 }, new Uint8Array([5])),
+      [0, 0x20, ...zeros(6), 0, 0x30, ...zeros(6), 0, 0x10, ...zeros(6), 5],
+    ],
+    [
       'an interrupt set',
       wire.encodeIrqSet({ index: 2, start: 1, count: 2, data: 'eventfd', action: 'trigger', chosen: new Uint8Array(0) }),
       [20, 0, 0, 0, 0x24, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0],
@@ -207,7 +246,7 @@ describe(`the vfio-user protocol on the wire (TEST_SEED=${seed})`, () => {
       fc.property(streams, ([messages, sizes]) => {
         const reader = new MessageReader(8192);
         const stream = Buffer.concat(
-          messages.map(([head, { name, body }]) => wire.encode({ ...head, command: wire.COMMANDS[name as 'reset'] }, body)),
+          messages.map(([head, { name, body }]) => wire.encode({ ...head, command: commandOf(name) }, body)),
         );
         const found = readIn(reader, stream, () => sizes.next().value as number);
         expect(found.map(({ id, body }) => [id, Buffer.from(body)])).toEqual(
@@ -251,7 +290,7 @@ describe(`the vfio-user protocol on the wire (TEST_SEED=${seed})`, () => {
         for (const [head, { name, body }, changes, longer] of messages) {
           const cut =
             longer < 0 ? body.subarray(0, Math.max(0, body.byteLength + longer)) : Buffer.concat([body, Buffer.alloc(longer)]);
-          const input = wire.encode({ ...head, command: wire.COMMANDS[name as 'reset'] }, cut);
+          const input = wire.encode({ ...head, command: commandOf(name) }, cut);
           for (const [at, byte] of changes) input[at % input.byteLength] = byte;
           const reader = new MessageReader(8192);
           try {
