@@ -50,8 +50,10 @@ export class PciConfig {
   /** The bits that can be written. */
   readonly #mask = new Uint8Array(CONFIG_BYTES);
   readonly #initial: Uint8Array;
-  /** The table of MSI-X, and its pending bits, in a BAR of its own. What is in it is the client's business. */
+  /** The table of MSI-X, in a BAR of its own. What is in it is the client's business. Zeros where its pending bits are. */
   readonly table: Uint8Array;
+  /** Where the pending bits begin in that BAR. */
+  readonly pending: number;
 
   constructor(bars: Iterable<Bar>, pci: CheckedPci | undefined) {
     const all = [...bars];
@@ -70,6 +72,7 @@ export class PciConfig {
     for (const bar of all) setBar(config, mask, bar);
     const table = all.find(({ parts }) => parts.some(({ region }) => region === undefined));
     this.table = new Uint8Array(table?.size ?? 0);
+    this.pending = this.table.byteLength / 2;
     if (pci !== undefined) setCapabilities(config, mask, pci, table?.index ?? 0);
     this.#initial = this.#bytes.slice();
   }
@@ -90,6 +93,11 @@ export class PciConfig {
     });
     if (offset <= OFFSETS.command && offset + data.byteLength > OFFSETS.command)
       this.busMaster[0] = this.#bytes[OFFSETS.command] & COMMAND.busMaster ? 1 : 0;
+  }
+
+  /** Pending bits are there to be read only. */
+  writeTable(offset: number, data: Uint8Array): void {
+    if (offset < this.pending) this.table.set(data.subarray(0, this.pending - offset), offset);
   }
 
   /** As it was at first; bus mastering is off if a driver has ever had a hand in it. */

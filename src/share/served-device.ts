@@ -194,12 +194,24 @@ class DeviceSession implements Session {
     if (index === PCI.config) return config.read(...inConfig(offset, count));
     const part = this.#partAt(access);
     if (part === undefined) return new Uint8Array(count).fill(0xff);
-    if (part.region === undefined) return config.table.slice(offset, offset + count);
+    if (part.region === undefined) return this.#tableBytes(offset, count);
     const mapping = this.#mappingOf(part.region.index);
     if (part.region.kind === 'registers') return registerBytes(mapping, offset - part.offset, count);
     const data = new Uint8Array(count);
     mapping.read(offset, data);
     return data;
+  }
+
+  /** Pending are the vectors that this client has masked, and that have been raised since. */
+  #tableBytes(offset: number, count: number): Uint8Array {
+    const { table, pending } = this.shared.config;
+    const bytes = table.slice(offset, offset + count);
+    for (let vector = 0; vector < this.#irqInfo(PCI.msix).count; vector++) {
+      const at = pending + (vector >> 3) - offset;
+      const raised = this.#masked.get(`${PCI.msix}/${vector}`) === true;
+      if (raised && at >= 0 && at < count) bytes[at] |= 1 << (vector & 7);
+    }
+    return bytes;
   }
 
   #write(access: RegionAccess): Answer {
@@ -217,7 +229,7 @@ class DeviceSession implements Session {
     }
     const part = this.#partAt(access);
     if (part === undefined) return;
-    if (part.region === undefined) return config.table.set(data, offset);
+    if (part.region === undefined) return config.writeTable(offset, data);
     const mapping = this.#mappingOf(part.region.index);
     if (part.region.kind === 'registers') putRegister(mapping, offset - part.offset, data);
     else mapping.write(offset, data);

@@ -280,6 +280,25 @@ describe('interrupts, in every form of DEVICE_SET_IRQS', () => {
     expect(counts()).toEqual([0, 0, 0, 0]);
   });
 
+  test('are pending in the bits of MSI-X while they are masked, which nothing can be written to', async () => {
+    const { device, peer } = await served({ pci: { msix: 12 } });
+    await peer.assign(PCI.msix, 0, 12);
+    const bits = async (offset = 0, count = 8): Promise<number[]> => {
+      const access = wire.encodeAccess({ region: 5, offset: 2048 + offset, count, data: new Uint8Array(0) });
+      return [...wire.decodeRegionData((await peer.ask(COMMANDS.regionRead, access)).body).data];
+    };
+    await peer.ask(COMMANDS.setIrqs, set({ action: 'mask', start: 2, count: 9 }));
+    for (const vector of [0, 2, 7, 7, 10, 11]) device.raise(vector);
+    expect(await bits()).toEqual([0x84, 0x04, 0, 0, 0, 0, 0, 0]);
+    expect(await bits(1, 1)).toEqual([0x04]);
+    expect(await put(peer, 5, 2044, [1, 2, 3, 4, 255, 255, 255, 255])).toBe(0);
+    expect(await bits(-4)).toEqual([1, 2, 3, 4, 0x84, 0x04, 0, 0]);
+    await peer.ask(COMMANDS.setIrqs, set({ action: 'unmask', start: 7, count: 4 }));
+    expect(await bits()).toEqual([0x04, 0, 0, 0, 0, 0, 0, 0]);
+    await peer.ask(COMMANDS.reset);
+    expect(await bits()).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
+  });
+
   test('by the pin stop when the driver turns it off in the command register', async () => {
     const { device, peer } = await served({ pci: {} });
     const [fd] = await peer.assign(PCI.intx, 0, 1);
