@@ -44,7 +44,8 @@ bool spin_until(uint32_t microseconds, Come come) {
 }
 
 // Whether it pays: where processors are busy, the thread that is waited for may be waiting for this one. After a failure it is
-// left out once, after the next twice, and so on. One thread's.
+// left out once, after the next twice, and so on. What came, but late, is a failure too: this thread has lost its processor
+// meanwhile. One thread's.
 class SpinHabit {
  public:
   template <typename Come>
@@ -53,9 +54,11 @@ class SpinHabit {
       ++left_out_;
       return false;
     }
+    const uint64_t limit = spin_clock_ns() + uint64_t{microseconds} * 1000;
     const bool came = spin_until(microseconds, come);
     left_out_ = 0;
-    penalty_ = came ? 0 : penalty_ == 0 ? 1 : penalty_ < kMost ? penalty_ * 2 : kMost;
+    if (came && spin_clock_ns() <= limit) penalty_ = 0;
+    else penalty_ = penalty_ == 0 ? 1 : penalty_ < kMost ? penalty_ * 2 : kMost;
     return came;
   }
 

@@ -3,6 +3,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "share/hangup.h"
 
 namespace revocable::binding {
@@ -40,14 +42,27 @@ SocketSet::Entry* SocketSet::find(uint32_t id) {
   return found == entries_.end() ? nullptr : &found->second;
 }
 
-// One that is watched for nothing reports its end all the same, once.
+// One that is watched for nothing reports its end all the same: once.
 Failure SocketSet::arm(uint32_t id, uint32_t events) {
   const Entry* entry = find(id);
   if (entry == nullptr) return {EBADF, "epoll_ctl"};
   epoll_event event{};
-  event.events = events | EPOLLONESHOT;
+  event.events = events != 0 ? events : static_cast<uint32_t>(EPOLLONESHOT);
   event.data.u64 = id;
   return epoll_ctl(epoll_, EPOLL_CTL_MOD, entry->fd, &event) == 0 ? Failure{} : Failure::from_errno("epoll_ctl");
+}
+
+size_t SocketSet::ready(double* ids, size_t most, bool soon) {
+  constexpr size_t kMost = 64;
+  epoll_event events[kMost];
+  int count = 0;
+  const auto come = [&] {
+    count = epoll_wait(epoll_, events, static_cast<int>(std::min(most, kMost)), 0);
+    return count > 0;
+  };
+  if (epoll_ < 0 || (soon ? !habit_.spin(kSpinUs, come) && !come() : !come())) return 0;
+  for (int i = 0; i < count; ++i) ids[i] = static_cast<double>(events[i].data.u64);
+  return static_cast<size_t>(count);
 }
 
 void SocketSet::close(uint32_t id) {

@@ -83,34 +83,34 @@ Napi::Value socket_peer(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// socketArm(id, events): null | Failure. One wake for EPOLL… events.
+// socketArm(id, events): null | Failure. From then on it is ready when one of EPOLL… events holds.
 Napi::Value socket_arm(const Napi::CallbackInfo& info) {
   return to_js(info.Env(), EnvState::of(info.Env()).sockets.arm(to_u32(info[0]), to_u32(info[1])));
 }
 
-// socketsReady(ids: Float64Array): how many are ready. Each has to be armed again.
+// socketsReady(ids: Float64Array, soon): how many are ready; `soon`: another may be in a moment
 Napi::Value sockets_ready(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
   auto ids = info[0].As<Napi::Float64Array>();
-  constexpr size_t kMost = 64;
-  epoll_event ready[kMost];
-  const int most = static_cast<int>(std::min(ids.ElementLength(), kMost));
-  const int count = state.sockets.epoll() < 0 ? 0 : epoll_wait(state.sockets.epoll(), ready, most, 0);
-  for (int i = 0; i < count; ++i) ids[static_cast<size_t>(i)] = static_cast<double>(ready[i].data.u64);
+  const size_t count = state.sockets.ready(ids.Data(), ids.ElementLength(), to_bool(info[1]));
   state.watches->sockets_taken();
-  return Napi::Number::New(info.Env(), count > 0 ? count : 0);
+  return Napi::Number::New(info.Env(), static_cast<double>(count));
 }
 
-// socketReceive(id, into: Uint8Array, descriptors: Int32Array): bytes | Failure. `descriptors` gets their number, whether there
-// were more, and the descriptors, which are held until closeDescriptor.
+// socketReceive(id, message: Uint8Array, have, descriptors: Int32Array, milliseconds): bytes | Failure | null. Reads on in a
+// message; null: nothing has come in that time. `descriptors` gets their number, whether there were more, and the descriptors,
+// which are held until closeDescriptor.
 Napi::Value socket_receive_js(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const SocketSet::Entry* entry = entry_of(info);
+  SocketSet::Entry* entry = entry_of(info);
   if (entry == nullptr) return is_closed(env);
-  auto into = info[1].As<Napi::Uint8Array>();
-  auto descriptors = info[2].As<Napi::Int32Array>();
+  auto message = info[1].As<Napi::Uint8Array>();
+  auto descriptors = info[3].As<Napi::Int32Array>();
+  const int milliseconds = info[4].As<Napi::Number>().Int32Value();
   Received received;
-  const Failure failure = socket_receive(entry->fd, into.Data(), into.ByteLength(), &received);
+  const Failure failure = socket_receive_message(entry->fd, reinterpret_cast<char*>(message.Data()), to_u32(info[2]),
+                                                 message.ByteLength(), milliseconds, &entry->habit, &received);
+  if (failure.errnum == EAGAIN) return env.Null();
   if (failure) return to_js(env, failure);
   descriptors[0] = static_cast<int32_t>(received.count);
   descriptors[1] = received.discarded ? 1 : 0;
@@ -134,12 +134,12 @@ Napi::Value socket_send_js(const Napi::CallbackInfo& info) {
   return failure ? to_js(env, failure) : Napi::Number::New(env, static_cast<double>(sent)).As<Napi::Value>();
 }
 
-// socketWait(id, writable, milliseconds): whether it is ready. Blocks.
-Napi::Value socket_wait(const Napi::CallbackInfo& info) {
+// socketWaitForRoom(id, milliseconds): whether there is room to send. Blocks.
+Napi::Value socket_wait_for_room(const Napi::CallbackInfo& info) {
   const SocketSet::Entry* entry = entry_of(info);
   if (entry == nullptr) return Napi::Boolean::New(info.Env(), true);
-  pollfd ready{entry->fd, static_cast<short>(to_bool(info[1]) ? POLLOUT : POLLIN), 0};
-  return Napi::Boolean::New(info.Env(), poll(&ready, 1, info[2].As<Napi::Number>().Int32Value()) != 0);
+  pollfd ready{entry->fd, POLLOUT, 0};
+  return Napi::Boolean::New(info.Env(), poll(&ready, 1, info[1].As<Napi::Number>().Int32Value()) != 0);
 }
 
 // socketEnd(id): this side sends no more
@@ -244,7 +244,7 @@ void export_sockets(Napi::Env env, Napi::Object exports) {
   exports["socketsReady"] = Napi::Function::New(env, sockets_ready, "socketsReady");
   exports["socketReceive"] = Napi::Function::New(env, socket_receive_js, "socketReceive");
   exports["socketSend"] = Napi::Function::New(env, socket_send_js, "socketSend");
-  exports["socketWait"] = Napi::Function::New(env, socket_wait, "socketWait");
+  exports["socketWaitForRoom"] = Napi::Function::New(env, socket_wait_for_room, "socketWaitForRoom");
   exports["socketEnd"] = Napi::Function::New(env, socket_end, "socketEnd");
   exports["socketClose"] = Napi::Function::New(env, socket_close, "socketClose");
   exports["socketHold"] = Napi::Function::New(env, socket_hold, "socketHold");

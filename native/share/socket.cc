@@ -1,6 +1,7 @@
 #include "share/socket.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -9,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdint>
@@ -112,6 +114,15 @@ cmsghdr* next_control(msghdr* message, cmsghdr* header) {
 #pragma GCC diagnostic pop
 }
 
+// How much of a message is to be read next, where `have` bytes of it are there.
+size_t wanted(const char* message, size_t have, size_t room) {
+  if (have < kHeaderBytes) return kHeaderBytes - have;
+  uint32_t length;
+  memcpy(&length, message + kLengthAt, sizeof length);
+  const size_t end = std::min<size_t>(length, room);
+  return end > have ? end - have : 0;
+}
+
 }  // namespace
 
 Failure socket_listen(const std::string& path, mode_t mode, Listener* listener) {
@@ -181,18 +192,41 @@ Failure socket_receive(int fd, void* into, size_t bytes, Received* received) {
   do result = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   while (result < 0 && errno == EINTR);
   if (result < 0) return Failure::from_errno("recvmsg");
-  received->bytes = static_cast<size_t>(result);
-  received->discarded = (message.msg_flags & MSG_CTRUNC) != 0;
+  received->bytes += static_cast<size_t>(result);
+  if ((message.msg_flags & MSG_CTRUNC) != 0) received->discarded = true;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = next_control(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; ++i) {
       int descriptor;
       memcpy(&descriptor, CMSG_DATA(header) + i * sizeof(int), sizeof descriptor);
-      if (received->count < kMostDescriptors) received->descriptors[received->count++] = descriptor;
-      else close(descriptor);
+      if (received->count < kMostDescriptors) {
+        received->descriptors[received->count++] = descriptor;
+        continue;
+      }
+      received->discarded = true;
+      close(descriptor);
     }
   }
+  return {};
+}
+
+Failure socket_receive_message(int fd, char* message, size_t have, size_t room, int milliseconds, SpinHabit* habit,
+                               Received* received) {
+  Failure failure;
+  const auto come = [&] {
+    failure = socket_receive(fd, message + have, wanted(message, have, room), received);
+    return failure.errnum != EAGAIN;
+  };
+  if (milliseconds == 0 || !habit->spin(kSpinUs, come)) {
+    pollfd ready{fd, POLLIN, 0};
+    if (milliseconds != 0) poll(&ready, 1, milliseconds);
+    come();
+  }
+  if (failure || have >= kHeaderBytes || have + received->bytes < kHeaderBytes) return failure;
+  const size_t rest = wanted(message, kHeaderBytes, room);
+  // Where the rest has not come, or never will, the next read says so.
+  if (rest > 0) socket_receive(fd, message + kHeaderBytes, rest, received);
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/failure.h"
+#include "base/spin.h"
 
 namespace revocable {
 
@@ -28,7 +29,7 @@ struct PeerCredentials {
   gid_t gid;
 };
 
-// What one read has brought. The descriptors came with the last of its bytes, and are the caller's.
+// What has been read. The descriptors came with these bytes, and are the caller's.
 struct Received {
   size_t bytes = 0;  // 0: the peer sends no more
   int descriptors[kMostDescriptors];
@@ -46,7 +47,20 @@ Failure socket_accept(int listener, int* fd);              // EAGAIN when no pee
 Failure socket_connect(const std::string& path, int* fd);  // EAGAIN while the server has no room
 Failure socket_credentials(int fd, PeerCredentials* peer);
 
+// Adds to `received`, which is new or another read's of the same message.
 Failure socket_receive(int fd, void* into, size_t bytes, Received* received);
+
+// A message begins with a header, which has the length of the whole in it, as 32 bits.
+inline constexpr size_t kHeaderBytes = 16;
+inline constexpr size_t kLengthAt = 4;
+// How long to look for what a peer sends at once before sleeping: waking up takes about as long.
+inline constexpr uint32_t kSpinUs = 50;
+
+// Reads on in the message of which `have` bytes are at `message` already, where there is room for `room`: its header and what
+// follows it, and nothing of the next one, so that the descriptors are this one's. Waits for it up to so many milliseconds.
+// EAGAIN when nothing has come.
+Failure socket_receive_message(int fd, char* message, size_t have, size_t room, int milliseconds, SpinHabit* habit,
+                               Received* received);
 // The descriptors go with the first byte.
 Failure socket_send(int fd, const void* from, size_t bytes, const int* descriptors, size_t count, size_t* sent);
 

@@ -9,19 +9,26 @@ export interface SocketFunctions {
   /** `EAGAIN` when no peer waits. */
   socketAccept(id: number): number | Failure;
   socketPeer(id: number): { pid: number; uid: number; gid: number } | Failure;
-  /** Rings once when one of {@link POLL_EVENTS} has happened. */
+  /** It is ready, from then on, whenever one of {@link POLL_EVENTS} holds; for 0, once, when the peer has gone. */
   socketArm(id: number, events: number): Failure | null;
-  /** Puts those that are ready into `ids`; how many. Each has to be armed again. */
-  socketsReady(ids: Float64Array): number;
+  /** Puts those that are ready into `ids`; how many. `soon`: looks for some microseconds, where that has found some before. */
+  socketsReady(ids: Float64Array, soon: boolean): number;
   /**
-   * How many bytes; 0 when the peer sends no more. `descriptors` gets a {@link RECEIVED}, and then the descriptors, which are to be given to
-   * {@link closeDescriptor}.
+   * Reads on in the message of which `message` has so many bytes, up to its end or that of `message`. How many bytes; 0 when the peer sends
+   * no more; null when nothing has come in so many milliseconds. `descriptors` gets a {@link RECEIVED}, and then the descriptors, which are
+   * to be given to {@link closeDescriptor}.
    */
-  socketReceive(id: number, into: Uint8Array, descriptors: Int32Array): number | Failure;
+  socketReceive(
+    id: number,
+    message: Uint8Array,
+    have: number,
+    descriptors: Int32Array,
+    milliseconds: number,
+  ): number | Failure | null;
   /** How many bytes. The descriptors go with the first. */
   socketSend(id: number, bytes: Uint8Array, descriptors: Int32Array): number | Failure;
-  /** True if it is ready to be read or written. Blocks. */
-  socketWait(id: number, writable: boolean, milliseconds: number): boolean;
+  /** True if there is room to send. Blocks. */
+  socketWaitForRoom(id: number, milliseconds: number): boolean;
   /** This side sends no more. */
   socketEnd(id: number): void;
   /** Of one that listens its name is removed too. */

@@ -26,12 +26,19 @@ interface Outgoing {
 
 const nothing = (): void => undefined;
 const NO_DESCRIPTORS = new Int32Array(0);
-/** How many messages of one peer are read before it is another's turn. */
-const MESSAGES_IN_A_TURN = 16;
 /** A peer that does not take what it asked for is not asked for more; one that lets so much wait is not waited for any longer. */
 const MOST_WAITING = 4 * MOST_DATA;
 
+/** Not awaited: what there is already. */
+const AT_ONCE = 0;
+
 const received = new Int32Array(RECEIVED.size + MOST_DESCRIPTORS);
+
+const NONE: readonly number[] = [];
+
+function descriptorsIn(numbers: Int32Array): number[] {
+  return Array.from(numbers.subarray(RECEIVED.size, RECEIVED.size + numbers[RECEIVED.count]));
+}
 
 export function closeAll(descriptors: number[]): void {
   for (const fd of descriptors.splice(0)) native.closeDescriptor(fd);
@@ -45,6 +52,10 @@ export class Channel {
   #ended = false;
   #closed = false;
   #timer: NodeJS.Timeout | undefined;
+  /** What the socket is watched for. */
+  #armed: number | undefined;
+  /** A message is being handled in this turn. */
+  #handling = false;
 
   /**
    * @param id the socket, which is the channel's from then on.
@@ -69,6 +80,7 @@ export class Channel {
     this.#out.push({ bytes, descriptors, sent });
     this.#waiting += bytes.byteLength;
     this.#write();
+    this.#arm();
     if (this.#waiting > MOST_WAITING)
       this.#end(new ShareError('ERR_SHARE_PROTOCOL', this.path, 'the peer does not read what it is sent'));
   }
@@ -78,7 +90,7 @@ export class Channel {
     const end = performance.now() + milliseconds;
     while (this.#out.length > 0 && !this.#closed) {
       const left = Math.ceil(end - performance.now());
-      if (left <= 0 || !native.socketWait(this.id, true, left)) return false;
+      if (left <= 0 || !native.socketWaitForRoom(this.id, left)) return false;
       this.#write();
     }
     return !this.#closed;
@@ -90,11 +102,10 @@ export class Channel {
   receiveNow(milliseconds: number): Message | undefined {
     const end = performance.now() + milliseconds;
     for (;;) {
-      const message = this.#receive();
+      const left = Math.max(AT_ONCE, Math.ceil(end - performance.now()));
+      const message = this.#receive(left);
       if (message !== undefined || this.#ended) return message;
-      const left = Math.ceil(end - performance.now());
-      if (left <= 0) return undefined;
-      if (this.#drained) native.socketWait(this.id, false, left);
+      if (left === AT_ONCE) return undefined;
     }
   }
 
@@ -118,38 +129,33 @@ export class Channel {
     native.socketClose(this.id);
   }
 
-  #ready(): void {
-    if (this.#closed) return;
+  /** True if the peer has its answer, and may ask again at once. */
+  #ready(): boolean {
+    if (this.#closed || this.#handling) return false;
     this.#write();
-    this.#read();
+    return this.#read();
   }
 
   get #mayRead(): boolean {
     return !this.#busy && !this.#ended && !(this.polite && this.#out.length > 0);
   }
 
-  #read(): void {
-    for (let count = 0; count < MESSAGES_IN_A_TURN && this.#mayRead; count++) {
-      const message = this.#receive();
-      if (message === undefined) {
-        if (this.#drained) break;
-      } else this.#handle(message);
-    }
+  #read(): boolean {
+    const message = this.#mayRead ? this.#receive(AT_ONCE) : undefined;
+    if (message !== undefined) this.#handle(message);
     this.#arm();
+    return message !== undefined && this.polite && this.#mayRead;
   }
 
-  /** True if the last read found nothing. */
-  #drained = false;
-
-  /** Reads what is there of one message. Ends the channel where there will be no more. */
-  #receive(): Message | undefined {
-    const result = native.socketReceive(this.id, this.#reader.target, received);
-    this.#drained = isFailure(result) && result.errno === -osConstants.errno.EAGAIN;
-    if (this.#drained) return undefined;
+  /** Reads on in a message, up to its end. Waits for so many milliseconds. Ends the channel where there will be no more. */
+  #receive(milliseconds: number): Message | undefined {
+    const reader = this.#reader;
+    const result = native.socketReceive(this.id, reader.buffer, reader.have, received, milliseconds);
+    if (result === null) return undefined;
     if (isFailure(result)) return this.#end(undefined);
-    const descriptors = Array.from(received.subarray(RECEIVED.size, RECEIVED.size + received[RECEIVED.count]));
+    const descriptors = received[RECEIVED.count] === 0 ? NONE : descriptorsIn(received);
     if (result === 0) {
-      closeAll(descriptors);
+      closeAll([...descriptors]);
       const cut = this.#reader.partial
         ? new ShareError('ERR_SHARE_PROTOCOL', this.path, 'the peer ended within a message')
         : undefined;
@@ -157,7 +163,7 @@ export class Channel {
     }
     const discarded = received[RECEIVED.discarded] !== 0;
     try {
-      const message = this.#reader.filled(result, descriptors);
+      const message = reader.filled(result, descriptors);
       if (discarded) {
         if (message !== undefined) closeAll(message.descriptors);
         throw new WireError(`more than ${MOST_DESCRIPTORS} descriptors`);
@@ -183,7 +189,13 @@ export class Channel {
   }
 
   #handle(message: Message): void {
-    const done = this.events.message(message);
+    this.#handling = true;
+    let done: void | Promise<void>;
+    try {
+      done = this.events.message(message);
+    } finally {
+      this.#handling = false;
+    }
     if (done === undefined) return closeAll(message.descriptors);
     this.#busy = true;
     void done.finally(() => {
@@ -198,13 +210,13 @@ export class Channel {
       const { bytes, descriptors, sent: done } = this.#out[0];
       const sent = native.socketSend(this.id, bytes, descriptors);
       if (isFailure(sent)) {
-        if (sent.errno === -osConstants.errno.EAGAIN) return this.#arm();
+        if (sent.errno === -osConstants.errno.EAGAIN) return;
         this.#dropOutgoing(); // the peer reads no more: its end comes by reading
         return;
       }
       this.#waiting -= sent;
       if (sent === bytes.byteLength) this.#out.shift();
-      else this.#out[0] = { bytes: bytes.subarray(sent), descriptors: NO_DESCRIPTORS, sent: nothing };
+      else this.#out[0] = { bytes: bytes.slice(sent), descriptors: NO_DESCRIPTORS, sent: nothing };
       done();
     }
   }
@@ -217,6 +229,8 @@ export class Channel {
   #arm(): void {
     if (this.#closed) return;
     const events = (this.#mayRead ? POLL_EVENTS.read : 0) | (this.#out.length > 0 ? POLL_EVENTS.write : 0);
+    if (events === this.#armed) return;
+    this.#armed = events;
     native.socketArm(this.id, events);
   }
 

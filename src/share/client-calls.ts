@@ -56,7 +56,7 @@ export class ClientCalls {
   answered({ id, errno, body, command }: Message): void {
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
-    if (errno === 0) return pending?.resolve(body);
+    if (errno === 0) return pending?.resolve(body.slice());
     const name = command === COMMANDS.dmaRead ? 'dmaRead' : 'dmaWrite';
     pending?.reject(systemError({ errno: errno > 0 ? -errno : -osConstants.errno.EIO, syscall: `vfio-user ${name}` }));
   }

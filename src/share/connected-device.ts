@@ -122,13 +122,12 @@ export class ConnectedDevice extends Device {
   }
 
   #listen(eventfd: number, vector: number): void {
-    const arm = (): void => void native.socketArm(eventfd, POLL_EVENTS.read);
     whenReady(eventfd, () => {
       const count = Math.min(native.eventfdTake(eventfd), MOST_RAISED);
       for (let i = 0; i < count; i++) this.raise(vector);
-      arm();
+      return false;
     });
-    arm();
+    native.socketArm(eventfd, POLL_EVENTS.read);
   }
 
   #end(): void {
@@ -207,17 +206,17 @@ function answerDma(dma: DeviceDma, { command, body }: Message): Uint8Array | Pro
   if (command === COMMANDS.dmaWrite) {
     const { address, count, data } = decodeDmaData(body);
     const done = (): Uint8Array => encodeDmaTransfer({ address, count, data: NO_BYTES });
-    return dma._isHere(address, count) ? (dma.writeSync(address, data), done()) : dma.write(address, data).then(done);
+    return dma._isHere(address, count) ? (dma.writeSync(address, data), done()) : dma.write(address, data.slice()).then(done);
   }
   return undefined;
 }
 
 function valueIn(data: Uint8Array, count: number): number | bigint {
   if (data.byteLength !== count) throw new WireError(`${data.byteLength} bytes of data instead of ${count}`);
-  const whole = new Uint8Array(8);
-  whole.set(data);
-  const value = viewOf(whole).getBigUint64(0, true);
-  return count === 8 ? value : Number(value);
+  if (count === 8) return viewOf(data).getBigUint64(0, true);
+  let value = 0;
+  for (let i = count - 1; i >= 0; i--) value = value * 256 + data[i];
+  return value;
 }
 
 /**

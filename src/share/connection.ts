@@ -24,6 +24,7 @@ export interface Reply {
 }
 
 interface Pending {
+  /** The body is lent. */
   resolve(reply: Reply): void;
   reject(error: unknown): void;
   command: CommandName;
@@ -102,7 +103,8 @@ export class Connection {
     let fail!: (reason: unknown) => void;
     const reply = new Promise<Reply>((resolve, reject) => {
       fail = reject;
-      this.#pending.set(id, { resolve, reject, command });
+      const copied = ({ body: lent, descriptors: fds }: Reply): void => resolve({ body: lent.slice(), descriptors: fds });
+      this.#pending.set(id, { resolve: copied, reject, command });
     });
     const late = setTimeout(() => fail(timeoutError(this.path, command, this.timeout)), this.timeout);
     const aborted = (): void => fail(signal!.reason);
@@ -117,7 +119,7 @@ export class Connection {
     }
   }
 
-  /** {@link call}, in this call: blocks until the reply has come. */
+  /** {@link call}, in this call: blocks until the reply has come. What it returns is good until the next message is read. */
   callNow(command: CommandName, body: Uint8Array): Uint8Array {
     if (this.#over !== undefined) throw this.#over;
     if (this.isServedHere)

@@ -166,7 +166,9 @@ export class ServedClient {
   #reply({ id, command, noReply }: Message, { body, descriptors = [] }: Answer): void {
     const sent = (): void => descriptors.splice(0).forEach((fd) => native.closeDescriptor(fd));
     if (noReply || this.#state !== 'ready') return sent();
-    this.#channel.send(encode({ id, command, reply: true }, body), Int32Array.from(descriptors), sent);
+    const bytes = encode({ id, command, reply: true }, body);
+    if (descriptors.length === 0) this.#channel.send(bytes);
+    else this.#channel.send(bytes, Int32Array.from(descriptors), sent);
   }
 
   #fail({ id, command, noReply }: Message, error: unknown): void {

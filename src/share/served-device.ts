@@ -54,6 +54,7 @@ import {
   regionInfoBytes,
   viewOf,
   WireError,
+  zeros,
   type IrqSet,
   type Message,
   type RegionAccess,
@@ -185,7 +186,8 @@ class DeviceSession implements Session {
   }
 
   #read(access: RegionAccess): Answer {
-    return { body: encodeAccess({ ...access, data: this.#dataOf(access) }) };
+    const { region, offset, count } = access;
+    return { body: encodeAccess({ region, offset, count, data: this.#dataOf(access) }) };
   }
 
   #dataOf(access: RegionAccess): Uint8Array {
@@ -389,7 +391,7 @@ function inConfig(offset: number, count: number): [offset: number, count: number
 
 /** One access of exactly that width: a register may have effects. */
 function registerBytes(mapping: Mapping, offset: number, width: number): Uint8Array {
-  const data = new Uint8Array(width);
+  const data = zeros(width);
   const view = viewOf(data);
   switch (width) {
     case 1:

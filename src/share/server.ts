@@ -35,8 +35,6 @@ export interface ServerEvents {
   close: [report: ShareReport];
 }
 
-/** How many connections are accepted before it is the turn of whatever else this thread has to do. */
-const ACCEPTS_IN_A_TURN = 16;
 /** How long after a failure to accept, as for want of descriptors, it is tried again. */
 const RETRY_MS = 100;
 
@@ -73,7 +71,7 @@ export class Server extends EventEmitter<ServerEvents> implements AsyncDisposabl
     prepare();
     this.#socket = unwrap(native.socketListen(Buffer.from(options.path), options.mode), { path: options.path });
     whenReady(this.#socket, () => this.#accept());
-    native.socketArm(this.#socket, POLL_EVENTS.read);
+    this.#listen();
     this.ref();
   }
 
@@ -151,20 +149,18 @@ export class Server extends EventEmitter<ServerEvents> implements AsyncDisposabl
     });
   }
 
-  #accept(): void {
-    for (let count = 0; count < ACCEPTS_IN_A_TURN; count++) {
-      const socket = native.socketAccept(this.#socket);
-      if (!isFailure(socket)) {
-        this.#begin(socket);
-        continue;
-      }
-      if (socket.errno === -osConstants.errno.EAGAIN) break;
-      if (socket.errno === -osConstants.errno.ECONNABORTED) continue;
-      this.#refused(systemError(socket, { path: this.path }), undefined);
-      setTimeout(() => this.#listen(), RETRY_MS).unref();
-      return;
+  #accept(): boolean {
+    const socket = native.socketAccept(this.#socket);
+    if (!isFailure(socket)) {
+      this.#begin(socket);
+      return false;
     }
-    this.#listen();
+    const { EAGAIN, ECONNABORTED } = osConstants.errno;
+    if (socket.errno === -EAGAIN || socket.errno === -ECONNABORTED) return false;
+    this.#refused(systemError(socket, { path: this.path }), undefined);
+    native.socketArm(this.#socket, 0);
+    setTimeout(() => this.#listen(), RETRY_MS).unref();
+    return false;
   }
 
   #listen(): void {

@@ -69,6 +69,7 @@ export interface Header {
 }
 
 export interface Message extends Header {
+  /** Lent: good until the next message of the same peer is read. */
   body: Uint8Array;
   /** The receiver's to close. */
   descriptors: number[];
@@ -88,8 +89,23 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-export function decodeHeader(bytes: Uint8Array): Header {
-  const view = viewOf(bytes);
+const SLAB_BYTES = 16_384;
+let slab = new ArrayBuffer(SLAB_BYTES);
+let slabUsed = 0;
+
+/** New memory for a message, of zeros. Short ones share an ArrayBuffer, which costs V8 more to make than they are to fill. */
+export function zeros(bytes: number): Uint8Array {
+  if (bytes > SLAB_BYTES / 16) return new Uint8Array(bytes);
+  if (slabUsed + bytes > SLAB_BYTES) {
+    slab = new ArrayBuffer(SLAB_BYTES);
+    slabUsed = 0;
+  }
+  const memory = new Uint8Array(slab, slabUsed, bytes);
+  slabUsed += (bytes + 7) & ~7;
+  return memory;
+}
+
+export function decodeHeader(bytes: Uint8Array, view = viewOf(bytes)): Header {
   const flags = view.getUint32(8, true);
   const type = flags & FLAGS.type;
   const size = view.getUint32(4, true);
@@ -109,7 +125,7 @@ export function decodeHeader(bytes: Uint8Array): Header {
 
 /** A whole message. */
 export function encode(header: Partial<Header> & Pick<Header, 'id' | 'command'>, body: Uint8Array = EMPTY): Uint8Array {
-  const bytes = new Uint8Array(HEADER_BYTES + body.byteLength);
+  const bytes = zeros(HEADER_BYTES + body.byteLength);
   const view = viewOf(bytes);
   const { id, command, reply = false, noReply = false, errno = 0 } = header;
   view.setUint16(0, id, true);
@@ -133,15 +149,17 @@ function needExactly(body: Uint8Array, bytes: number, what: string): DataView {
   return viewOf(body);
 }
 
+const MOST_HIGH = Math.floor(Number.MAX_SAFE_INTEGER / 2 ** 32);
+
 /** A size or an offset: what JavaScript cannot count exactly is in no region. */
 function getSize(view: DataView, at: number, what: string): number {
-  const value = view.getBigUint64(at, true);
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new WireError(`${what} ${value}`);
-  return Number(value);
+  const high = view.getUint32(at + 4, true);
+  if (high > MOST_HIGH) throw new WireError(`${what} ${view.getBigUint64(at, true)}`);
+  return high * 2 ** 32 + view.getUint32(at, true);
 }
 
 const put = (bytes: number, fill: (view: DataView) => void): Uint8Array => {
-  const body = new Uint8Array(bytes);
+  const body = zeros(bytes);
   fill(viewOf(body));
   return body;
 };
@@ -327,14 +345,16 @@ export function decodeRegionData(body: Uint8Array): RegionAccess {
 
 function decodeAccess(body: Uint8Array): RegionAccess {
   const view = viewOf(body);
-  const [region, count] = [view.getUint32(8, true), view.getUint32(12, true)];
+  const region = view.getUint32(8, true);
+  const count = view.getUint32(12, true);
   if (count === 0 || count > MOST_DATA) throw new WireError(`a region access of ${count} bytes`);
   return { offset: getSize(view, 0, 'an access at offset'), region, count, data: body.subarray(ACCESS_BYTES) };
 }
 
 export function encodeAccess({ region, offset, count, data }: RegionAccess): Uint8Array {
   const body = put(ACCESS_BYTES + data.byteLength, (view) => {
-    view.setBigUint64(0, BigInt(offset), true);
+    view.setUint32(0, offset % 2 ** 32, true);
+    view.setUint32(4, Math.floor(offset / 2 ** 32), true);
     view.setUint32(8, region, true);
     view.setUint32(12, count, true);
   });

@@ -6,10 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <thread>
 
 #include "fixture.h"
 
@@ -119,4 +121,127 @@ TEST("of more descriptors than fit none is leaked, and the reader is notified") 
   CHECK_EQ(received.count, kMostDescriptors);
   for (size_t i = 0; i < received.count; ++i) close(received.descriptors[i]);
   CHECK_EQ(open_descriptors(), before);
+}
+
+namespace {
+
+struct Pair {
+  Pair() { REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0); }
+  ~Pair() {
+    close(ends[0]);
+    close(ends[1]);
+  }
+  int ends[2];
+};
+
+// Two messages: 20 bytes, and 17.
+std::string two_messages() {
+  std::string bytes(20 + 17, 'x');
+  const uint32_t lengths[] = {20, 17};
+  memcpy(&bytes[kLengthAt], &lengths[0], sizeof lengths[0]);
+  memcpy(&bytes[20 + kLengthAt], &lengths[1], sizeof lengths[1]);
+  return bytes;
+}
+
+size_t receive_all_there_is(int fd, char* message, size_t have, Received* received) {
+  SpinHabit habit;
+  for (;;) {
+    received->bytes = 0;
+    const Failure failure = socket_receive_message(fd, message, have, 64, 0, &habit, received);
+    if (failure) {
+      CHECK_EQ(failure.errnum, EAGAIN);
+      return have;
+    }
+    have += received->bytes;
+    if (have >= kHeaderBytes) return have;
+  }
+}
+
+}  // namespace
+
+TEST("one read brings a message to its end, wherever the stream is cut, and nothing of the next one") {
+  const std::string stream = two_messages();
+  for (size_t cut = 1; cut < stream.size(); ++cut) {
+    const Pair pair;
+    size_t sent = 0;
+    REQUIRE(!socket_send(pair.ends[0], stream.data(), cut, nullptr, 0, &sent));
+    char message[64];
+    Received received;
+    size_t have = receive_all_there_is(pair.ends[1], message, 0, &received);
+    CHECK_EQ(have, std::min<size_t>(cut, 20));
+    // The descriptor goes with the rest: it is the second message's unless the first is still to be completed.
+    REQUIRE(!socket_send(pair.ends[0], stream.data() + cut, stream.size() - cut, &pair.ends[0], 1, &sent));
+    if (cut < 20) {
+      have = receive_all_there_is(pair.ends[1], message, have, &received);
+      CHECK_EQ(have, 20u);
+      CHECK_EQ(received.count, 1u);
+    } else {
+      CHECK_EQ(received.count, 0u);
+    }
+    Received next;
+    size_t second = receive_all_there_is(pair.ends[1], message, 0, &next);
+    if (second < 17) second = receive_all_there_is(pair.ends[1], message, second, &next);
+    CHECK_EQ(second, 17u);
+    CHECK_EQ(next.count, cut < 20 ? 0u : 1u);
+    for (const Received* each : {&received, &next}) {
+      for (size_t i = 0; i < each->count; ++i) close(each->descriptors[i]);
+    }
+  }
+}
+
+TEST("a read of a message ends with its room") {
+  const Pair pair;
+  const std::string stream = two_messages();
+  size_t sent = 0;
+  REQUIRE(!socket_send(pair.ends[0], stream.data(), stream.size(), nullptr, 0, &sent));
+  char message[18 + 1];
+  message[18] = '!';
+  SpinHabit habit;
+  Received received;
+  REQUIRE(!socket_receive_message(pair.ends[1], message, 0, 18, 0, &habit, &received));
+  CHECK_EQ(received.bytes, 18u);
+  CHECK_EQ(message[18], '!');
+}
+
+TEST("a read that waits ends when the message comes, when the peer ends, and when its time is up") {
+  Pair pair;
+  char message[64];
+  SpinHabit habit;
+  Received nothing;
+  CHECK_EQ(socket_receive_message(pair.ends[1], message, 0, sizeof message, 1, &habit, &nothing).errnum, EAGAIN);
+  constexpr int kLonger = 60'000;
+  std::thread sender([&] {
+    size_t sent = 0;
+    CHECK(!socket_send(pair.ends[0], two_messages().data(), 20, nullptr, 0, &sent));
+  });
+  Received received;
+  CHECK(!socket_receive_message(pair.ends[1], message, 0, sizeof message, kLonger, &habit, &received));
+  CHECK(received.bytes >= kHeaderBytes);
+  sender.join();
+  if (received.bytes < 20) CHECK(!socket_receive_message(pair.ends[1], message, received.bytes, 64, 0, &habit, &received));
+  CHECK_EQ(received.bytes, 20u);
+  std::thread ender([&] { shutdown(pair.ends[0], SHUT_RDWR); });
+  Received end;
+  CHECK(!socket_receive_message(pair.ends[1], message, 0, sizeof message, kLonger, &habit, &end));
+  CHECK_EQ(end.bytes, 0u);
+  ender.join();
+}
+
+TEST("spinning is left out after what came late, and goes on after what came in time") {
+  constexpr uint32_t kShort = 100, kLong = 60'000'000;
+  SpinHabit habit;
+  int asked = 0;
+  const auto late = [&] {
+    ++asked;
+    const timespec pause{0, 2'000'000};
+    nanosleep(&pause, nullptr);
+    return true;
+  };
+  const auto at_once = [&] { return ++asked > 0; };
+  CHECK(habit.spin(kShort, late));
+  CHECK(!habit.spin(kShort, late));
+  CHECK_EQ(asked, 1);
+  CHECK(habit.spin(kLong, at_once));
+  CHECK(habit.spin(kLong, at_once));
+  CHECK_EQ(asked, 3);
 }

@@ -31,12 +31,12 @@ export async function rawClient(path: string, maxData = 1 << 20): Promise<RawCli
 
   const read = (): wire.Message | undefined => {
     for (;;) {
-      const count = native.socketReceive(socket, reader.target, received);
+      const count = native.socketReceive(socket, reader.buffer, reader.have, received, 0);
       if (typeof count !== 'number') return undefined;
       if (count === 0) throw new Error('the server has ended the connection');
       const fds = Array.from(received.subarray(RECEIVED.size, RECEIVED.size + received[RECEIVED.count]));
       const message = reader.filled(count, fds);
-      if (message !== undefined) return message;
+      if (message !== undefined) return { ...message, body: message.body.slice() };
     }
   };
   const ask = async (command: number, body?: Uint8Array, descriptors = new Int32Array(0)): Promise<wire.Message> => {
