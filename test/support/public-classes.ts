@@ -40,6 +40,7 @@ export const INTERNAL = [
   'ServedClient',
   'ServedDma',
   'SharedWords',
+  'WriteLog',
 ];
 
 function isClass(value: unknown): value is Class {
