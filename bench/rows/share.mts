@@ -71,13 +71,14 @@ function removalFrom(clients: number): Case {
           const folder = mkdtempSync(join(tmpdir(), 'revocable-mmap-bench-'));
           const device = new Device({ name: 'bench', regions: [{ size: SHARED_PAGES * 4096 }] });
           const server = serve(device, { path: join(folder, 'card.sock') });
-          const child = spawn(build('hold_served'), [server.path, String(clients)], { stdio: ['ignore', 'pipe', 'inherit'] });
+          const child = spawn(build('hold_served'), [server.path, String(clients)], { stdio: ['pipe', 'pipe', 'inherit'] });
           const ended = once(child, 'exit');
           await once(child.stdout, 'data');
-          return { folder, device, ended };
+          return { folder, device, child, ended };
         },
         ({ device }) => device.unplug(),
-        async ({ folder, ended }) => {
+        async ({ folder, child, ended }) => {
+          child.stdin.end();
           const [status] = (await ended) as [number | null];
           if (status !== 0) throw new Error(`the clients ended with ${status}`);
           rmSync(folder, { recursive: true });
