@@ -10,6 +10,7 @@ root=$PWD
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp -r binding.gyp package.json tsconfig.json docs include native src test dist "$copy/"
+mkdir "$copy/scripts" && cp scripts/*.mjs "$copy/scripts/"
 rm -rf "$copy/test/matrix/node_modules"
 ln -s "$root/node_modules" "$copy/node_modules"
 cd "$copy" || exit 1

@@ -15,7 +15,8 @@ import { promisify } from 'node:util';
 import { addonTarget, MANIFEST, PREBUILDS, readManifest, ROOT, sourcesDigest } from './sources.mjs';
 import { problemsOf, TARGETS } from './targets.mjs';
 import { installToolchain, TOOLCHAIN_ENV, ZIG, ZIG_LIBRARIES } from './toolchain.mjs';
-import { libraryUnits, writeUnits } from './units.mjs';
+import { nativeSources, writeUnits } from '../units.mjs';
+import { libraryUnits } from './units.mjs';
 
 const run = promisify(execFile);
 // Those of the oldest Node that is supported: what they declare is in every newer one.
@@ -47,7 +48,7 @@ function folderOf(target) {
 
 /** Tasks, each of which writes one object file. */
 function compilations(target) {
-  const ours = writeUnits(addon.sources, folderOf(target)).map((unit) => ({ ...unit, flags: ourFlags() }));
+  const ours = writeUnits(nativeSources(), folderOf(target)).map((unit) => ({ ...unit, flags: ourFlags() }));
   const units = [...ours, ...libraryUnits(folderOf(target)).map((unit) => ({ ...unit, flags: libraryFlags(target) }))];
   return units.map(({ source, object, flags }) => async () => {
     mkdirSync(dirname(join(ROOT, object)), { recursive: true });
@@ -73,7 +74,7 @@ function libraryFlags(target) {
 
 async function link(target) {
   const folder = folderOf(target);
-  const objects = [...writeUnits(addon.sources, folder), ...libraryUnits(folder)].map(({ object }) => object);
+  const objects = [...writeUnits(nativeSources(), folder), ...libraryUnits(folder)].map(({ object }) => object);
   // What handler code needs differs by compiler and C library: each has to keep the rules.
   execFileSync(process.execPath, ['test/structure/inside-symbols.mjs', `${folder}/native`], { cwd: ROOT, stdio: 'inherit' });
   const output = join(PREBUILDS, target.file);

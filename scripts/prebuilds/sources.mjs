@@ -1,4 +1,4 @@
-// What the binaries are built from: the list in binding.gyp, and a digest by which a binary that is older than its sources is known.
+// What the binaries are built from: the files of native/, and a digest by which a binary that is older than its sources is known.
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -30,7 +30,7 @@ function sourceFiles() {
       .filter((entry) => entry.isFile())
       .map((entry) => join(entry.parentPath ?? entry.path, entry.name).slice(ROOT.length));
   const ofBuild = ['build.mjs', 'units.mjs', 'targets.mjs', 'exports.map', 'new.cc', 'toolchain/package.json'];
-  const rest = ['binding.gyp', ...ofBuild.map((name) => `scripts/prebuilds/${name}`)];
+  const rest = ['binding.gyp', 'scripts/units.mjs', ...ofBuild.map((name) => `scripts/prebuilds/${name}`)];
   return [...below('native'), ...below('include'), ...rest].sort();
 }
 

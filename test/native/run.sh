@@ -20,13 +20,14 @@ lane_flags() {
 }
 
 build() {
-  LANE=$1 FLAGS=$(lane_flags "$1") make --no-print-directory -s -j"${JOBS:-2}" -f - <<'MAKE'
+  units=$(node scripts/units.mjs build/test-native/units native/base/*.cc native/instruction/*.cc native/core/*.cc native/fault/*.cc \
+    native/device/*.cc native/share/*.cc)
+  LANE=$1 UNITS=$units FLAGS=$(lane_flags "$1") make --no-print-directory -s -j"${JOBS:-2}" -f - <<'MAKE'
 CXX ?= g++
 DIR := build/test-native/$(LANE)
-FOLDERS := base instruction core fault device share
-SOURCES := $(wildcard $(FOLDERS:%=native/%/*.cc) test/native/*.cc)
+SOURCES := $(UNITS) $(wildcard test/native/*.cc)
 OBJECTS := $(SOURCES:%.cc=$(DIR)/%.o)
-CXXFLAGS := -std=c++20 -g1 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -I native -I include -I test/native $(FLAGS)
+CXXFLAGS := -std=c++20 -g1 -Wall -Wextra -Werror -fno-exceptions -fno-rtti -I . -I native -I include -I test/native $(FLAGS)
 
 $(DIR)/native_test: $(OBJECTS)
 	$(CXX) $(FLAGS) -o $@ $^ -lpthread -ldl

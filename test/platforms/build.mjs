@@ -6,10 +6,10 @@ import { mkdirSync, readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { addonTarget, ROOT } from '../../scripts/prebuilds/sources.mjs';
+import { ROOT } from '../../scripts/prebuilds/sources.mjs';
 import { TARGETS } from '../../scripts/prebuilds/targets.mjs';
 import { TOOLCHAIN_ENV, ZIG } from '../../scripts/prebuilds/toolchain.mjs';
-import { writeUnits } from '../../scripts/prebuilds/units.mjs';
+import { nativeSources, writeUnits } from '../../scripts/units.mjs';
 
 const [name, output] = process.argv.slice(2);
 const target = TARGETS.find((one) => one.name === name);
@@ -29,7 +29,7 @@ const worker = async () => {
 };
 await Promise.all(Array.from({ length: availableParallelism() }, worker));
 
-const ofAddon = writeUnits(addonTarget().sources, folder).map(({ object }) => object);
+const ofAddon = writeUnits(nativeSources(), folder).map(({ object }) => object);
 const withoutNode = ofAddon.filter(
   (object) => !['native', 'native/binding', 'native/bench'].some((unit) => object === `${folder}/${unit}/all.o`),
 );

@@ -2,7 +2,7 @@
 // any two instructions of any program. So it takes no lock, allocates nothing, has no thread-local variable and no static variable that
 // is initialised when it is first used. Each of these is a symbol that is not in the lists below.
 //
-//   node test/structure/inside-symbols.mjs [folder]    default: build/Release/obj.target/revocable_mmap/native
+//   node test/structure/inside-symbols.mjs [folder]    default: build/Release/obj.target/revocable_mmap/build/units/native
 //
 // An object may need what another _inside object defines, and what stands below. The last line is a count; the exit code is 1 when an
 // object needs something else, when an entry of the lists is no longer needed, or when there are no objects.
@@ -36,18 +36,14 @@ const SHARED = {
 const EXCEPTIONS = {};
 
 const whole = process.argv[2] === undefined;
-const root = process.argv[2] ?? fileURLToPath(new URL('../../build/Release/obj.target/revocable_mmap/native', import.meta.url));
+const root =
+  process.argv[2] ?? fileURLToPath(new URL('../../build/Release/obj.target/revocable_mmap/build/units/native', import.meta.url));
 
 function objectsOf(folder) {
   if (!existsSync(folder)) return [];
   return readdirSync(folder, { recursive: true })
-    .filter((name) => name.endsWith('_inside.o') && isBuilt(name))
+    .filter((name) => name.endsWith('_inside.o'))
     .sort();
-}
-
-/** An object of a source that is gone says nothing. */
-function isBuilt(object) {
-  return !whole || existsSync(new URL(`../../native/${object.replace(/o$/, 'cc')}`, import.meta.url));
 }
 
 function symbolsOf(object, which) {
