@@ -324,17 +324,17 @@ Napi::Value first_byte_past_end_js(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_access(Napi::Env env, Napi::Object exports) {
-  exports["readBytes"] = Napi::Function::New(env, read_bytes, "readBytes");
-  exports["writeBytes"] = Napi::Function::New(env, write_bytes, "writeBytes");
-  exports["overlaps"] = Napi::Function::New(env, overlaps, "overlaps");
-  exports["takeBytes"] = Napi::Function::New(env, take_bytes, "takeBytes");
-  exports["copyAsync"] = Napi::Function::New(env, copy_async, "copyAsync");
-  exports["copyEnd"] = Napi::Function::New(env, copy_end, "copyEnd");
-  exports["load"] = Napi::Function::New(env, load, "load");
-  exports["store"] = Napi::Function::New(env, store, "store");
-  exports["objectOffset"] = Napi::Function::New(env, object_offset, "objectOffset");
-  exports["firstBytePastEnd"] = Napi::Function::New(env, first_byte_past_end_js, "firstBytePastEnd");
-  exports["judge"] = Napi::Function::New(env, judge, "judge");
+  exports["readBytes"] = Napi::Function::New<read_bytes>(env, "readBytes");
+  exports["writeBytes"] = Napi::Function::New<write_bytes>(env, "writeBytes");
+  exports["overlaps"] = Napi::Function::New<overlaps>(env, "overlaps");
+  exports["takeBytes"] = Napi::Function::New<take_bytes>(env, "takeBytes");
+  exports["copyAsync"] = Napi::Function::New<copy_async>(env, "copyAsync");
+  exports["copyEnd"] = Napi::Function::New<copy_end>(env, "copyEnd");
+  exports["load"] = Napi::Function::New<load>(env, "load");
+  exports["store"] = Napi::Function::New<store>(env, "store");
+  exports["objectOffset"] = Napi::Function::New<object_offset>(env, "objectOffset");
+  exports["firstBytePastEnd"] = Napi::Function::New<first_byte_past_end_js>(env, "firstBytePastEnd");
+  exports["judge"] = Napi::Function::New<judge>(env, "judge");
 }
 
 }  // namespace revocable::binding

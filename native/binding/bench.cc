@@ -74,14 +74,14 @@ Napi::Value thread_processors_js(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_bench(Napi::Env env, Napi::Object exports) {
-  exports["touch"] = Napi::Function::New(env, touch_js, "touch");
-  exports["clockNs"] = Napi::Function::New(env, clock_ns, "clockNs");
-  exports["threadUsage"] = Napi::Function::New(env, thread_usage_js, "threadUsage");
-  exports["perfOpen"] = Napi::Function::New(env, perf_open_js, "perfOpen");
-  exports["perfRead"] = Napi::Function::New(env, perf_read_js, "perfRead");
-  exports["perfClose"] = Napi::Function::New(env, perf_close_js, "perfClose");
-  exports["threadPin"] = Napi::Function::New(env, thread_pin_js, "threadPin");
-  exports["threadProcessors"] = Napi::Function::New(env, thread_processors_js, "threadProcessors");
+  exports["touch"] = Napi::Function::New<touch_js>(env, "touch");
+  exports["clockNs"] = Napi::Function::New<clock_ns>(env, "clockNs");
+  exports["threadUsage"] = Napi::Function::New<thread_usage_js>(env, "threadUsage");
+  exports["perfOpen"] = Napi::Function::New<perf_open_js>(env, "perfOpen");
+  exports["perfRead"] = Napi::Function::New<perf_read_js>(env, "perfRead");
+  exports["perfClose"] = Napi::Function::New<perf_close_js>(env, "perfClose");
+  exports["threadPin"] = Napi::Function::New<thread_pin_js>(env, "threadPin");
+  exports["threadProcessors"] = Napi::Function::New<thread_processors_js>(env, "threadProcessors");
 }
 
 }  // namespace revocable::binding

@@ -441,38 +441,38 @@ void abandon_device(const DeviceRef& device) {
 }
 
 void export_devices(Napi::Env env, Napi::Object exports) {
-  exports["deviceCreate"] = Napi::Function::New(env, device_create_js, "deviceCreate");
-  exports["pagerStart"] = Napi::Function::New(env, pager_start_js, "pagerStart");
-  exports["deviceRegion"] = Napi::Function::New(env, device_region, "deviceRegion");
-  exports["deviceLimit"] = Napi::Function::New(env, device_limit, "deviceLimit");
-  exports["deviceName"] = Napi::Function::New(env, device_name, "deviceName");
-  exports["deviceState"] = Napi::Function::New(env, device_state, "deviceState");
-  exports["deviceShut"] = Napi::Function::New(env, device_shut_js, "deviceShut");
-  exports["deviceAbandon"] = Napi::Function::New(env, device_abandon_js, "deviceAbandon");
-  exports["deviceForget"] = Napi::Function::New(env, device_forget_js, "deviceForget");
-  exports["deviceMappings"] = Napi::Function::New(env, device_mappings, "deviceMappings");
-  exports["takeDeviceWork"] = Napi::Function::New(env, take_device_work, "takeDeviceWork");
-  exports["accessIsAsked"] = Napi::Function::New(env, access_is_asked, "accessIsAsked");
-  exports["faultIsAsked"] = Napi::Function::New(env, fault_is_asked, "faultIsAsked");
-  exports["answerFault"] = Napi::Function::New(env, answer_fault, "answerFault");
-  exports["selfFaults"] = Napi::Function::New(env, self_faults, "selfFaults");
-  exports["deviceCall"] = Napi::Function::New(env, device_call_js, "deviceCall");
-  exports["deviceCallWait"] = Napi::Function::New(env, device_call_wait_js, "deviceCallWait");
-  exports["deviceCallEnd"] = Napi::Function::New(env, device_call_end_js, "deviceCallEnd");
-  exports["answerCall"] = Napi::Function::New(env, answer_call, "answerCall");
-  exports["token"] = Napi::Function::New(env, token, "token");
-  exports["threadId"] = Napi::Function::New(env, thread_id, "threadId");
-  exports["objectDevice"] = Napi::Function::New(env, object_device, "objectDevice");
-  exports["isRegisterModel"] = Napi::Function::New(env, is_register_model, "isRegisterModel");
-  exports["registerFile"] = Napi::Function::New(env, register_file, "registerFile");
-  exports["registerValue"] = Napi::Function::New(env, register_value, "registerValue");
-  exports["combineAccess"] = Napi::Function::New(env, combine_access, "combineAccess");
-  exports["answerAccess"] = Napi::Function::New(env, answer_access, "answerAccess");
-  exports["registerAccess"] = Napi::Function::New(env, register_access, "registerAccess");
-  exports["registerAccessAsked"] = Napi::Function::New(env, register_access_asked, "registerAccessAsked");
-  exports["rawFailures"] = Napi::Function::New(env, raw_failures, "rawFailures");
-  exports["eventfdOpen"] = Napi::Function::New(env, eventfd_open, "eventfdOpen");
-  exports["eventfdSignal"] = Napi::Function::New(env, eventfd_signal, "eventfdSignal");
+  exports["deviceCreate"] = Napi::Function::New<device_create_js>(env, "deviceCreate");
+  exports["pagerStart"] = Napi::Function::New<pager_start_js>(env, "pagerStart");
+  exports["deviceRegion"] = Napi::Function::New<device_region>(env, "deviceRegion");
+  exports["deviceLimit"] = Napi::Function::New<device_limit>(env, "deviceLimit");
+  exports["deviceName"] = Napi::Function::New<device_name>(env, "deviceName");
+  exports["deviceState"] = Napi::Function::New<device_state>(env, "deviceState");
+  exports["deviceShut"] = Napi::Function::New<device_shut_js>(env, "deviceShut");
+  exports["deviceAbandon"] = Napi::Function::New<device_abandon_js>(env, "deviceAbandon");
+  exports["deviceForget"] = Napi::Function::New<device_forget_js>(env, "deviceForget");
+  exports["deviceMappings"] = Napi::Function::New<device_mappings>(env, "deviceMappings");
+  exports["takeDeviceWork"] = Napi::Function::New<take_device_work>(env, "takeDeviceWork");
+  exports["accessIsAsked"] = Napi::Function::New<access_is_asked>(env, "accessIsAsked");
+  exports["faultIsAsked"] = Napi::Function::New<fault_is_asked>(env, "faultIsAsked");
+  exports["answerFault"] = Napi::Function::New<answer_fault>(env, "answerFault");
+  exports["selfFaults"] = Napi::Function::New<self_faults>(env, "selfFaults");
+  exports["deviceCall"] = Napi::Function::New<device_call_js>(env, "deviceCall");
+  exports["deviceCallWait"] = Napi::Function::New<device_call_wait_js>(env, "deviceCallWait");
+  exports["deviceCallEnd"] = Napi::Function::New<device_call_end_js>(env, "deviceCallEnd");
+  exports["answerCall"] = Napi::Function::New<answer_call>(env, "answerCall");
+  exports["token"] = Napi::Function::New<token>(env, "token");
+  exports["threadId"] = Napi::Function::New<thread_id>(env, "threadId");
+  exports["objectDevice"] = Napi::Function::New<object_device>(env, "objectDevice");
+  exports["isRegisterModel"] = Napi::Function::New<is_register_model>(env, "isRegisterModel");
+  exports["registerFile"] = Napi::Function::New<register_file>(env, "registerFile");
+  exports["registerValue"] = Napi::Function::New<register_value>(env, "registerValue");
+  exports["combineAccess"] = Napi::Function::New<combine_access>(env, "combineAccess");
+  exports["answerAccess"] = Napi::Function::New<answer_access>(env, "answerAccess");
+  exports["registerAccess"] = Napi::Function::New<register_access>(env, "registerAccess");
+  exports["registerAccessAsked"] = Napi::Function::New<register_access_asked>(env, "registerAccessAsked");
+  exports["rawFailures"] = Napi::Function::New<raw_failures>(env, "rawFailures");
+  exports["eventfdOpen"] = Napi::Function::New<eventfd_open>(env, "eventfdOpen");
+  exports["eventfdSignal"] = Napi::Function::New<eventfd_signal>(env, "eventfdSignal");
 }
 
 }  // namespace revocable::binding

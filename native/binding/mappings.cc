@@ -222,14 +222,14 @@ Napi::Value remap_pages_js(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_mappings(Napi::Env env, Napi::Object exports) {
-  exports["map"] = Napi::Function::New(env, map, "map");
-  exports["mapExternal"] = Napi::Function::New(env, map_external, "mapExternal");
-  exports["attach"] = Napi::Function::New(env, attach, "attach");
-  exports["attached"] = Napi::Function::New(env, attached, "attached");
-  exports["release"] = Napi::Function::New(env, release, "release");
-  exports["faults"] = Napi::Function::New(env, faults, "faults");
-  exports["protect"] = Napi::Function::New(env, protect, "protect");
-  exports["remapPages"] = Napi::Function::New(env, remap_pages_js, "remapPages");
+  exports["map"] = Napi::Function::New<map>(env, "map");
+  exports["mapExternal"] = Napi::Function::New<map_external>(env, "mapExternal");
+  exports["attach"] = Napi::Function::New<attach>(env, "attach");
+  exports["attached"] = Napi::Function::New<attached>(env, "attached");
+  exports["release"] = Napi::Function::New<release>(env, "release");
+  exports["faults"] = Napi::Function::New<faults>(env, "faults");
+  exports["protect"] = Napi::Function::New<protect>(env, "protect");
+  exports["remapPages"] = Napi::Function::New<remap_pages_js>(env, "remapPages");
 }
 
 }  // namespace revocable::binding

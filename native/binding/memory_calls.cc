@@ -123,13 +123,13 @@ Napi::Value first_unbacked(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_memory_calls(Napi::Env env, Napi::Object exports) {
-  exports["advise"] = Napi::Function::New(env, advise, "advise");
-  exports["sync"] = Napi::Function::New(env, sync, "sync");
-  exports["lock"] = Napi::Function::New(env, lock, "lock");
-  exports["unlock"] = Napi::Function::New(env, unlock, "unlock");
-  exports["residency"] = Napi::Function::New(env, residency, "residency");
-  exports["firstUnbacked"] = Napi::Function::New(env, first_unbacked, "firstUnbacked");
-  exports["prefetch"] = Napi::Function::New(env, prefetch, "prefetch");
+  exports["advise"] = Napi::Function::New<advise>(env, "advise");
+  exports["sync"] = Napi::Function::New<sync>(env, "sync");
+  exports["lock"] = Napi::Function::New<lock>(env, "lock");
+  exports["unlock"] = Napi::Function::New<unlock>(env, "unlock");
+  exports["residency"] = Napi::Function::New<residency>(env, "residency");
+  exports["firstUnbacked"] = Napi::Function::New<first_unbacked>(env, "firstUnbacked");
+  exports["prefetch"] = Napi::Function::New<prefetch>(env, "prefetch");
   Napi::Object advice = Napi::Object::New(env);
   const struct {
     const char* name;

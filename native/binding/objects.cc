@@ -172,20 +172,20 @@ void export_objects(Napi::Env env, Napi::Object exports) {
   exports["pageSize"] = Napi::Number::New(env, static_cast<double>(kPageSize));
   exports["statusBytes"] = Napi::Number::New(env, static_cast<double>(kStatusBytes));
   exports["sink"] = Napi::Number::New(env, take_sink());
-  exports["start"] = Napi::Function::New(env, start, "start");
-  exports["features"] = Napi::Function::New(env, features_js, "features");
-  exports["objectCreate"] = Napi::Function::New(env, object_create_js, "objectCreate");
-  exports["objectOpen"] = Napi::Function::New(env, object_open_js, "objectOpen");
-  exports["objectFromFd"] = Napi::Function::New(env, object_from_fd_js, "objectFromFd");
-  exports["objectAcquire"] = Napi::Function::New(env, object_acquire_js, "objectAcquire");
-  exports["objectRelease"] = Napi::Function::New(env, object_release_js, "objectRelease");
-  exports["objectInfo"] = Napi::Function::New(env, object_info, "objectInfo");
-  exports["objectState"] = Napi::Function::New(env, object_state_js, "objectState");
-  exports["objectSize"] = Napi::Function::New(env, object_size_js, "objectSize");
-  exports["objectRevokedByOwner"] = Napi::Function::New(env, object_revoked_by_owner_js, "objectRevokedByOwner");
-  exports["objectDiscard"] = Napi::Function::New(env, object_discard, "objectDiscard");
-  exports["objectSeals"] = Napi::Function::New(env, object_seals_js, "objectSeals");
-  exports["objectClose"] = Napi::Function::New(env, object_close_js, "objectClose");
+  exports["start"] = Napi::Function::New<start>(env, "start");
+  exports["features"] = Napi::Function::New<features_js>(env, "features");
+  exports["objectCreate"] = Napi::Function::New<object_create_js>(env, "objectCreate");
+  exports["objectOpen"] = Napi::Function::New<object_open_js>(env, "objectOpen");
+  exports["objectFromFd"] = Napi::Function::New<object_from_fd_js>(env, "objectFromFd");
+  exports["objectAcquire"] = Napi::Function::New<object_acquire_js>(env, "objectAcquire");
+  exports["objectRelease"] = Napi::Function::New<object_release_js>(env, "objectRelease");
+  exports["objectInfo"] = Napi::Function::New<object_info>(env, "objectInfo");
+  exports["objectState"] = Napi::Function::New<object_state_js>(env, "objectState");
+  exports["objectSize"] = Napi::Function::New<object_size_js>(env, "objectSize");
+  exports["objectRevokedByOwner"] = Napi::Function::New<object_revoked_by_owner_js>(env, "objectRevokedByOwner");
+  exports["objectDiscard"] = Napi::Function::New<object_discard>(env, "objectDiscard");
+  exports["objectSeals"] = Napi::Function::New<object_seals_js>(env, "objectSeals");
+  exports["objectClose"] = Napi::Function::New<object_close_js>(env, "objectClose");
 }
 
 }  // namespace revocable::binding

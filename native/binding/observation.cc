@@ -95,12 +95,12 @@ Napi::Value stats(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_observation(Napi::Env env, Napi::Object exports) {
-  exports["setNotify"] = Napi::Function::New(env, set_notify, "setNotify");
-  exports["takeEvents"] = Napi::Function::New(env, take_events, "takeEvents");
-  exports["barrier"] = Napi::Function::New(env, barrier, "barrier");
-  exports["checkHandlers"] = Napi::Function::New(env, check_handlers, "checkHandlers");
-  exports["claimWarning"] = Napi::Function::New(env, claim_warning, "claimWarning");
-  exports["stats"] = Napi::Function::New(env, stats, "stats");
+  exports["setNotify"] = Napi::Function::New<set_notify>(env, "setNotify");
+  exports["takeEvents"] = Napi::Function::New<take_events>(env, "takeEvents");
+  exports["barrier"] = Napi::Function::New<barrier>(env, "barrier");
+  exports["checkHandlers"] = Napi::Function::New<check_handlers>(env, "checkHandlers");
+  exports["claimWarning"] = Napi::Function::New<claim_warning>(env, "claimWarning");
+  exports["stats"] = Napi::Function::New<stats>(env, "stats");
 }
 
 }  // namespace revocable::binding

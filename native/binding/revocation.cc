@@ -118,12 +118,12 @@ Napi::Value take_completions(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_revocation(Napi::Env env, Napi::Object exports) {
-  exports["revokeSync"] = Napi::Function::New(env, revoke_sync, "revokeSync");
-  exports["revokeAsync"] = Napi::Function::New(env, revoke_async, "revokeAsync");
-  exports["suspendAsync"] = Napi::Function::New(env, suspend_async, "suspendAsync");
-  exports["resumeAsync"] = Napi::Function::New(env, resume_async, "resumeAsync");
-  exports["zap"] = Napi::Function::New(env, zap_js, "zap");
-  exports["takeCompletions"] = Napi::Function::New(env, take_completions, "takeCompletions");
+  exports["revokeSync"] = Napi::Function::New<revoke_sync>(env, "revokeSync");
+  exports["revokeAsync"] = Napi::Function::New<revoke_async>(env, "revokeAsync");
+  exports["suspendAsync"] = Napi::Function::New<suspend_async>(env, "suspendAsync");
+  exports["resumeAsync"] = Napi::Function::New<resume_async>(env, "resumeAsync");
+  exports["zap"] = Napi::Function::New<zap_js>(env, "zap");
+  exports["takeCompletions"] = Napi::Function::New<take_completions>(env, "takeCompletions");
 }
 
 }  // namespace revocable::binding

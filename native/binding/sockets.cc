@@ -236,29 +236,29 @@ Napi::Value owner_lives_js(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_sockets(Napi::Env env, Napi::Object exports) {
-  exports["socketListen"] = Napi::Function::New(env, socket_listen_js, "socketListen");
-  exports["socketConnect"] = Napi::Function::New(env, socket_connect_js, "socketConnect");
-  exports["socketAccept"] = Napi::Function::New(env, socket_accept_js, "socketAccept");
-  exports["socketPeer"] = Napi::Function::New(env, socket_peer, "socketPeer");
-  exports["socketArm"] = Napi::Function::New(env, socket_arm, "socketArm");
-  exports["socketsReady"] = Napi::Function::New(env, sockets_ready, "socketsReady");
-  exports["socketReceive"] = Napi::Function::New(env, socket_receive_js, "socketReceive");
-  exports["socketSend"] = Napi::Function::New(env, socket_send_js, "socketSend");
-  exports["socketWaitForRoom"] = Napi::Function::New(env, socket_wait_for_room, "socketWaitForRoom");
-  exports["socketEnd"] = Napi::Function::New(env, socket_end, "socketEnd");
-  exports["socketClose"] = Napi::Function::New(env, socket_close, "socketClose");
-  exports["socketHold"] = Napi::Function::New(env, socket_hold, "socketHold");
-  exports["socketRevokes"] = Napi::Function::New(env, socket_revokes, "socketRevokes");
-  exports["socketRevokeNow"] = Napi::Function::New(env, socket_revoke_now, "socketRevokeNow");
-  exports["eventfdWatched"] = Napi::Function::New(env, eventfd_watched, "eventfdWatched");
-  exports["eventfdTake"] = Napi::Function::New(env, eventfd_take, "eventfdTake");
-  exports["eventfdSignalShared"] = Napi::Function::New(env, eventfd_signal_shared, "eventfdSignalShared");
-  exports["socketDescriptor"] = Napi::Function::New(env, socket_descriptor, "socketDescriptor");
-  exports["closeDescriptor"] = Napi::Function::New(env, close_descriptor, "closeDescriptor");
-  exports["objectDescriptor"] = Napi::Function::New(env, object_descriptor_js, "objectDescriptor");
-  exports["ownerOpen"] = Napi::Function::New(env, owner_open_js, "ownerOpen");
-  exports["ownerLives"] = Napi::Function::New(env, owner_lives_js, "ownerLives");
-  exports["objectSpareHolders"] = Napi::Function::New(env, object_spare_holders, "objectSpareHolders");
+  exports["socketListen"] = Napi::Function::New<socket_listen_js>(env, "socketListen");
+  exports["socketConnect"] = Napi::Function::New<socket_connect_js>(env, "socketConnect");
+  exports["socketAccept"] = Napi::Function::New<socket_accept_js>(env, "socketAccept");
+  exports["socketPeer"] = Napi::Function::New<socket_peer>(env, "socketPeer");
+  exports["socketArm"] = Napi::Function::New<socket_arm>(env, "socketArm");
+  exports["socketsReady"] = Napi::Function::New<sockets_ready>(env, "socketsReady");
+  exports["socketReceive"] = Napi::Function::New<socket_receive_js>(env, "socketReceive");
+  exports["socketSend"] = Napi::Function::New<socket_send_js>(env, "socketSend");
+  exports["socketWaitForRoom"] = Napi::Function::New<socket_wait_for_room>(env, "socketWaitForRoom");
+  exports["socketEnd"] = Napi::Function::New<socket_end>(env, "socketEnd");
+  exports["socketClose"] = Napi::Function::New<socket_close>(env, "socketClose");
+  exports["socketHold"] = Napi::Function::New<socket_hold>(env, "socketHold");
+  exports["socketRevokes"] = Napi::Function::New<socket_revokes>(env, "socketRevokes");
+  exports["socketRevokeNow"] = Napi::Function::New<socket_revoke_now>(env, "socketRevokeNow");
+  exports["eventfdWatched"] = Napi::Function::New<eventfd_watched>(env, "eventfdWatched");
+  exports["eventfdTake"] = Napi::Function::New<eventfd_take>(env, "eventfdTake");
+  exports["eventfdSignalShared"] = Napi::Function::New<eventfd_signal_shared>(env, "eventfdSignalShared");
+  exports["socketDescriptor"] = Napi::Function::New<socket_descriptor>(env, "socketDescriptor");
+  exports["closeDescriptor"] = Napi::Function::New<close_descriptor>(env, "closeDescriptor");
+  exports["objectDescriptor"] = Napi::Function::New<object_descriptor_js>(env, "objectDescriptor");
+  exports["ownerOpen"] = Napi::Function::New<owner_open_js>(env, "ownerOpen");
+  exports["ownerLives"] = Napi::Function::New<owner_lives_js>(env, "ownerLives");
+  exports["objectSpareHolders"] = Napi::Function::New<object_spare_holders>(env, "objectSpareHolders");
 }
 
 }  // namespace revocable::binding

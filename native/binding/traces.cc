@@ -98,13 +98,13 @@ void trace_access_js(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_traces(Napi::Env env, Napi::Object exports) {
-  exports["traceOpen"] = Napi::Function::New(env, trace_open_js, "traceOpen");
-  exports["traceTake"] = Napi::Function::New(env, trace_take_js, "traceTake");
-  exports["traceLost"] = Napi::Function::New(env, trace_lost_js, "traceLost");
-  exports["traceStop"] = Napi::Function::New(env, trace_stop_js, "traceStop");
-  exports["traceClose"] = Napi::Function::New(env, trace_close_js, "traceClose");
-  exports["traceWord"] = Napi::Function::New(env, trace_word_js, "traceWord");
-  exports["traceAccess"] = Napi::Function::New(env, trace_access_js, "traceAccess");
+  exports["traceOpen"] = Napi::Function::New<trace_open_js>(env, "traceOpen");
+  exports["traceTake"] = Napi::Function::New<trace_take_js>(env, "traceTake");
+  exports["traceLost"] = Napi::Function::New<trace_lost_js>(env, "traceLost");
+  exports["traceStop"] = Napi::Function::New<trace_stop_js>(env, "traceStop");
+  exports["traceClose"] = Napi::Function::New<trace_close_js>(env, "traceClose");
+  exports["traceWord"] = Napi::Function::New<trace_word_js>(env, "traceWord");
+  exports["traceAccess"] = Napi::Function::New<trace_access_js>(env, "traceAccess");
 }
 
 }  // namespace revocable::binding

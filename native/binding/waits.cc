@@ -81,12 +81,12 @@ Napi::Value wake(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_waits(Napi::Env env, Napi::Object exports) {
-  exports["waitBegin"] = Napi::Function::New(env, wait_begin_js, "waitBegin");
-  exports["waitSlice"] = Napi::Function::New(env, wait_slice_js, "waitSlice");
-  exports["waitEnd"] = Napi::Function::New(env, wait_end_js, "waitEnd");
-  exports["waitAsync"] = Napi::Function::New(env, wait_async, "waitAsync");
-  exports["waitCancel"] = Napi::Function::New(env, wait_cancel_js, "waitCancel");
-  exports["wake"] = Napi::Function::New(env, wake, "wake");
+  exports["waitBegin"] = Napi::Function::New<wait_begin_js>(env, "waitBegin");
+  exports["waitSlice"] = Napi::Function::New<wait_slice_js>(env, "waitSlice");
+  exports["waitEnd"] = Napi::Function::New<wait_end_js>(env, "waitEnd");
+  exports["waitAsync"] = Napi::Function::New<wait_async>(env, "waitAsync");
+  exports["waitCancel"] = Napi::Function::New<wait_cancel_js>(env, "waitCancel");
+  exports["wake"] = Napi::Function::New<wake>(env, "wake");
 }
 
 }  // namespace revocable::binding
