@@ -77,7 +77,15 @@ const TABLES: [table: readonly string[], cpp: string, differ?: Record<string, st
   [
     enums.SUPPLIES,
     '',
-    { ask: 'kAsk', zeros: 'kZeros', constant: 'kConstant', image: 'kImage', offsets: 'kOffsets', random: 'kRandom' },
+    {
+      ask: 'kAsk',
+      zeros: 'kZeros',
+      constant: 'kConstant',
+      image: 'kImage',
+      offsets: 'kOffsets',
+      random: 'kRandom',
+      elsewhere: 'kElsewhere',
+    },
   ],
   [enums.FAULT_ANSWERS, 'Kind'],
   [enums.WORK_KINDS, 'WorkKind'],

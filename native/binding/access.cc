@@ -205,29 +205,40 @@ Allowance allowed(const Copy& copy) {
   return {0, 0};
 }
 
+// A first write of one byte, where the copy is only that.
+CopyResult touch_while_live(Mapping* mapping, char* at) {
+  const Copier copier(mapping);
+  if (!copier.live()) return {0, {.any = true, .address = mapping->start, .write = true}};
+  CopyResult result{1, {}};
+  if (!guarded_touch(at, &result.fault)) result.done = 0;
+  return result;
+}
+
 // On a copy thread, where the looks at the status word lie as close to the copy as in a copy that waits.
 void perform(Copy& copy) {
   const Allowance allowance = allowed(copy);
   auto* at = reinterpret_cast<char*>(copy.mapping->start + copy.offset);
   char* own = copy.memory.get();
-  copy.result = copy_while_live(copy.mapping, copy.write ? at : own, copy.write ? own : at, allowance.bytes, copy.write);
+  if (copy.touch) copy.result = allowance.bytes == 0 ? CopyResult{} : touch_while_live(copy.mapping, at);
+  else copy.result = copy_while_live(copy.mapping, copy.write ? at : own, copy.write ? own : at, allowance.bytes, copy.write);
   if (copy.result.fault.any) report(copy.mapping, allowance.word, copy.result.fault, copy.failures);
   copy.real = is_unmoved(copy.mapping, allowance.word);
 }
 
-// copyAsync(id, offset, bytes, source or undefined, failures): token | Failure. One attempt of a copy, on another thread, from
-// `source`, a buffer of JavaScript's own, or to memory of its own.
+// copyAsync(id, offset, bytes, source, null or undefined, failures): token | Failure. One attempt of a copy, on another thread,
+// from `source`, a buffer of JavaScript's own, or to memory of its own; null: of one byte to itself.
 Napi::Value copy_async(const Napi::CallbackInfo& info) {
   EnvState& state = EnvState::of(info.Env());
   const Mapping* held = state.mapping(info[0]);
   auto copy = std::make_shared<Copy>();
   copy->offset = to_u64(info[1]);
+  copy->touch = info[3].IsNull();
   copy->write = !info[3].IsUndefined();
   copy->bytes = to_u64(info[2]);
   copy->failures = to_u32(info[4]);
   copy->memory.reset(new (std::nothrow) char[copy->bytes]);
   if (copy->memory == nullptr) return to_js(info.Env(), {ENOMEM, "copy"});
-  if (copy->write) memcpy(copy->memory.get(), view_of(info[3]).at, copy->bytes);
+  if (copy->write && !copy->touch) memcpy(copy->memory.get(), view_of(info[3]).at, copy->bytes);
   if (!acquire_mapping(held->slot, held->generation, &copy->mapping)) return to_js(info.Env(), {EBADF, "copy"});
   const double token = state.next_token++;
   state.pending(+1);

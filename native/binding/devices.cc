@@ -1,5 +1,6 @@
 // Simulated devices: their regions, what their owner is to do, and calls of their ops from other threads. Numbers that describe
 // work or calls travel in Float64Arrays: see src/native/enums.ts.
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 #include "core/mapping_pages.h"
 #include "core/mapping_table.h"
 #include "device/device.h"
+#include "device/page_source.h"
 #include "device/pager.h"
 #include "device/register_file.h"
 #include "device/register_port.h"
@@ -53,11 +55,12 @@ Failure take_bytes(const Napi::Uint8Array& view, size_t most, Bytes* bytes) {
 
 // Where the pages of a region come from. `region` is a RegionOrder of src/native/device-functions.ts.
 Supply supply_of(const Napi::Object& region) {
-  enum { kAsk, kZeros, kConstant, kImage, kOffsets, kRandom };
+  enum { kAsk, kZeros, kConstant, kImage, kOffsets, kRandom, kElsewhere };
   Supply supply;
   supply.around = to_u32(region["around"]);
   supply.ask_before_write = to_bool(region["askBeforeWrite"]);
   supply.seed = to_u64(region["seed"]);
+  supply.owner_serves = to_bool(region["ownerServes"]);
   switch (to_u32(region["supply"])) {
     case kAsk: supply.kind = Supply::Kind::ask; break;
     case kZeros: supply.kind = Supply::Kind::zeros; break;
@@ -65,9 +68,18 @@ Supply supply_of(const Napi::Object& region) {
     case kImage: supply.kind = Supply::Kind::image; break;
     case kOffsets: supply.kind = Supply::Kind::model, supply.model = model_offsets; break;
     case kRandom: supply.kind = Supply::Kind::model, supply.model = model_random; break;
+    case kElsewhere: supply.kind = Supply::Kind::elsewhere; break;
     default: abort();  // not what TypeScript gives
   }
   return supply;
+}
+
+// Duplicates the socket.
+Failure open_source(int socket, std::shared_ptr<PageSource>* source) {
+  const int copy = fcntl(socket, F_DUPFD_CLOEXEC, 3);
+  if (copy < 0) return Failure::from_errno("fcntl");
+  *source = std::make_shared<PageSource>(copy);
+  return page_source_add(*source);
 }
 
 // The model that an addon, or registerFile below, has made.
@@ -116,6 +128,8 @@ Napi::Value device_region(const Napi::CallbackInfo& info) {
     Supply supply = supply_of(region);
     const Napi::Value content = region["content"];
     if (content.IsTypedArray()) failure = take_bytes(content.As<Napi::Uint8Array>(), round_up(size, kPageSize), &supply.content);
+    if (!failure && supply.kind == Supply::Kind::elsewhere)
+      failure = open_source(region.Get("source").As<Napi::Number>().Int32Value(), &supply.source);
     options.supply = std::make_shared<Supply>(std::move(supply));
   }
   Object* object = nullptr;
@@ -405,7 +419,13 @@ Napi::Value token(const Napi::CallbackInfo& info) { return Napi::Number::New(inf
 
 Napi::Value thread_id(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), abi::tid()); }
 
-// objectDevice(objectId): { device, region, registers, native, asking, raw, supplied, asks } | null
+bool asks_owner(const Supply& supply) {
+  if (supply.kind == Supply::Kind::elsewhere) return supply.owner_serves;
+  return supply.kind == Supply::Kind::ask || supply.ask_before_write;
+}
+
+// objectDevice(objectId): { device, region, registers, native, asking, raw, supplied, asksBeforeWrite,
+// asks } | null
 Napi::Value object_device(const Napi::CallbackInfo& info) {
   const Object* object = EnvState::of(info.Env()).object(info[0]);
   if (object == nullptr || object->backing == nullptr) return info.Env().Null();
@@ -418,8 +438,8 @@ Napi::Value object_device(const Napi::CallbackInfo& info) {
   result["asking"] = Napi::Boolean::New(info.Env(), port != nullptr && port->asking.load() != nullptr);
   result["raw"] = Napi::Boolean::New(info.Env(), object->trapped);
   result["supplied"] = Napi::Boolean::New(info.Env(), object->supply != nullptr);
-  result["asks"] = Napi::Boolean::New(
-      info.Env(), object->supply != nullptr && (object->supply->kind == Supply::Kind::ask || object->supply->ask_before_write));
+  result["asksBeforeWrite"] = Napi::Boolean::New(info.Env(), object->supply != nullptr && object->supply->ask_before_write);
+  result["asks"] = Napi::Boolean::New(info.Env(), object->supply != nullptr && asks_owner(*object->supply));
   return result;
 }
 

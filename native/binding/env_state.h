@@ -44,6 +44,7 @@ struct Copy {
   Mapping* mapping;
   size_t offset;
   bool write;
+  bool touch;  // for writing, of one byte: see guarded_touch
   std::unique_ptr<char[]> memory;
   size_t bytes;
   uint32_t failures;  // how often it was made before, in vain

@@ -69,6 +69,27 @@ Napi::Value socket_accept_js(const Napi::CallbackInfo& info) {
   return failure ? to_js(info.Env(), failure) : added(info.Env(), {.fd = fd});
 }
 
+// socketPair(): { id, descriptor } | Failure. Two ends of a connection: one of this thread's sockets, and a descriptor to be sent,
+// which is held until closeDescriptor.
+Napi::Value socket_pair(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Failure failure = watch_sockets(EnvState::of(env));
+  if (failure) return to_js(env, failure);
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0)
+    return to_js(env, Failure::from_errno("socketpair"));
+  const Napi::Value id = added(env, {.fd = ends[0]});
+  if (!id.IsNumber()) {
+    close(ends[1]);
+    return id;
+  }
+  EnvState::of(env).sockets.hold(ends[1]);
+  Napi::Object result = Napi::Object::New(env);
+  result["id"] = id;
+  result["descriptor"] = Napi::Number::New(env, ends[1]);
+  return result;
+}
+
 // socketPeer(id): { pid, uid, gid } | Failure
 Napi::Value socket_peer(const Napi::CallbackInfo& info) {
   const SocketSet::Entry* entry = entry_of(info);
@@ -239,6 +260,7 @@ void export_sockets(Napi::Env env, Napi::Object exports) {
   exports["socketListen"] = Napi::Function::New<socket_listen_js>(env, "socketListen");
   exports["socketConnect"] = Napi::Function::New<socket_connect_js>(env, "socketConnect");
   exports["socketAccept"] = Napi::Function::New<socket_accept_js>(env, "socketAccept");
+  exports["socketPair"] = Napi::Function::New<socket_pair>(env, "socketPair");
   exports["socketPeer"] = Napi::Function::New<socket_peer>(env, "socketPeer");
   exports["socketArm"] = Napi::Function::New<socket_arm>(env, "socketArm");
   exports["socketsReady"] = Napi::Function::New<sockets_ready>(env, "socketsReady");

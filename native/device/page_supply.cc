@@ -24,6 +24,7 @@ const void* content_of(const Supply& supply, uint64_t offset, size_t pages, char
       }
       return scratch;
     case Supply::Kind::zeros:
+    case Supply::Kind::elsewhere:
     case Supply::Kind::ask: break;
   }
   memset(scratch, 0, pages << kPageShift);

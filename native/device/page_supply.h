@@ -6,6 +6,8 @@
 #include <memory>
 #include <new>
 
+#include "device/page_source.h"
+
 namespace revocable {
 
 // A model in C++: writes the page of the object that begins at `offset`. Called on the pager's thread only.
@@ -28,13 +30,16 @@ class Bytes {
 inline constexpr uint32_t kMostAround = 512;
 
 struct Supply {
-  enum class Kind : uint8_t { ask, zeros, constant, image, model };
+  enum class Kind : uint8_t { ask, zeros, constant, image, model, elsewhere };
   Kind kind = Kind::ask;
   Bytes content = {};  // the image; of a constant, `around` pages of it
   PageModel model = nullptr;
   uint64_t seed = 0;    // the model's context
   uint32_t around = 1;  // how many pages one fault may bring, when they are untouched
   bool ask_before_write = false;
+  std::shared_ptr<PageSource> source = nullptr;  // of pages that come from elsewhere
+  // The thread that has made the region would have to bring its pages itself, and must not wait for one.
+  bool owner_serves = false;
 };
 
 void model_offsets(const void* context, uint64_t offset, void* page);  // each 64-bit word holds its own offset

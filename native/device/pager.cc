@@ -153,6 +153,8 @@ void ask(Mapping* mapping, size_t page, uint64_t flags, uint32_t tid) {
   if (overslept) eventfd_write(pager().bell, 1);
   progress(mapping, page) = write_fault ? PageProgress::write_asked : PageProgress::asked;
   bump(g_counters.pages_asked);
+  if (const PageSource* source = mapping->object->supply->source.get())
+    return source->ask({token, mapping->object_offset_of(page), write || write_fault, write_fault});
   const uint64_t mapping_id = uint64_t{mapping->generation} * kStatusSlots + mapping->slot;
   const bool present = (flags & abi::kUffdPagefaultFlagMinor) != 0;
   device_post(*device, {write_fault ? WorkKind::write_fault : WorkKind::fault,
@@ -161,7 +163,12 @@ void ask(Mapping* mapping, size_t page, uint64_t flags, uint32_t tid) {
                          (write ? 1u : 0u) | (present ? 2u : 0u)}});
 }
 
-bool is_owner(const Mapping* mapping, uint32_t tid) { return static_cast<int>(tid) == device_of(mapping->object).owner_tid; }
+// Whether the thread would have to supply the page itself.
+bool is_owner(const Mapping* mapping, uint32_t tid) {
+  const Supply& supply = *mapping->object->supply;
+  if (supply.kind == Supply::Kind::elsewhere && !supply.owner_serves) return false;
+  return static_cast<int>(tid) == device_of(mapping->object).owner_tid;
+}
 
 bool is_waited_for(PageProgress now) { return now == PageProgress::asked || now == PageProgress::write_asked; }
 
@@ -178,7 +185,7 @@ void refuse_self(Mapping* mapping, size_t page, bool write) {
 
 void first_touch(Mapping* mapping, size_t page, uint64_t flags, uint32_t tid) {
   const Supply& supply = *mapping->object->supply;
-  if (supply.kind == Supply::Kind::ask) {
+  if (supply.kind == Supply::Kind::ask || supply.kind == Supply::Kind::elsewhere) {
     if (is_owner(mapping, tid)) refuse_self(mapping, page, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0);
     else ask(mapping, page, flags, tid);
   } else if ((flags & abi::kUffdPagefaultFlagMinor) != 0) {
@@ -295,10 +302,13 @@ bool with_waiting_page(const Request& request, Settle settle) {
 }
 
 void settle_answer(Mapping* mapping, const Request& request, const Answer& answer) {
-  const bool good = answer.kind == Answer::Kind::content || answer.kind == Answer::Kind::as_it_is;
+  const bool good = answer.kind == Answer::Kind::content || answer.kind == Answer::Kind::as_it_is ||
+                    answer.kind == Answer::Kind::present;
   if (request.write_fault) return settle_write(mapping, request, good);
   if (answer.kind == Answer::Kind::refused) return settle_refusal(mapping, request, Cause::refused);
   if (answer.kind == Answer::Kind::failed) return settle_refusal(mapping, request, Cause::failed);
+  if (answer.kind == Answer::Kind::no_answer) return settle_refusal(mapping, request, Cause::no_answer);
+  if (answer.kind == Answer::Kind::present) return map_present(mapping, request.page);
   settle_content(mapping, request.page, answer);
 }
 
@@ -337,6 +347,19 @@ int expire() {
   return next == INT64_MAX ? -1 : static_cast<int>(std::clamp<int64_t>(next - now_ms(), 0, INT_MAX - 1)) + 1;
 }
 
+// --- answers of other processes ---------------------------------------------------------------------------------------------
+
+Answer answer_of(int error) {
+  switch (error) {
+    case 0: return {.kind = Answer::Kind::present};
+    case EFAULT: return {.kind = Answer::Kind::refused};
+    case ETIMEDOUT: return {.kind = Answer::Kind::no_answer};
+    default: return {.kind = Answer::Kind::failed};
+  }
+}
+
+void on_answer(uint64_t token, int error) { pager_answer(token, answer_of(error)); }
+
 // How long to look for the next fault before sleeping.
 constexpr uint32_t kSpinUs = 20;
 
@@ -353,9 +376,10 @@ ssize_t next_faults(uffd_msg* messages, size_t bytes, bool supplied_one, bool* c
   ssize_t got = -1;
   const auto come = [&] { return (got = read(userfault_fd(), messages, bytes)) > 0; };
   if (supplied_one && limit < 0 && habit.spin(kSpinUs, come)) return got;
-  pollfd ready[] = {{userfault_fd(), POLLIN, 0}, {pager().bell, POLLIN, 0}};
-  poll(ready, 2, limit);
+  pollfd ready[] = {{userfault_fd(), POLLIN, 0}, {pager().bell, POLLIN, 0}, {page_sources_fd(), POLLIN, 0}};
+  poll(ready, 3, limit);
   eventfd_t rung;
+  if (ready[2].revents != 0) page_sources_take(on_answer);
   *called = ready[1].revents != 0;
   if (*called) eventfd_read(pager().bell, &rung);
   else if (g_attentive.load(std::memory_order_relaxed) > 0) nanosleep(&kCourtesy, nullptr);
@@ -419,7 +443,8 @@ bool has_pages(const Mapping* mapping) { return mapping->device_mapping != nullp
 bool owner_lacks(const Mapping* mapping, size_t page, uint32_t tid) {
   if (is_diverted(mapping, page)) return true;
   const PageProgress now = progress(mapping, page);
-  return mapping->object->supply->kind == Supply::Kind::ask && is_owner(mapping, tid) &&
+  const Supply::Kind kind = mapping->object->supply->kind;
+  return (kind == Supply::Kind::ask || kind == Supply::Kind::elsewhere) && is_owner(mapping, tid) &&
          (now == PageProgress::untouched || now == PageProgress::asked);
 }
 
@@ -428,6 +453,8 @@ bool owner_lacks(const Mapping* mapping, size_t page, uint32_t tid) {
 static Failure take_what_the_thread_needs(Pager& p) {
   p.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (p.bell < 0) return Failure::from_errno("eventfd");
+  const Failure failure = page_sources_open();
+  if (failure) return failure;
   void* pages =
       mmap(nullptr, kMostAround << kPageShift, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (pages == MAP_FAILED) return Failure::from_errno("mmap");

@@ -52,7 +52,7 @@ void pager_let_go(Mapping* mapping);
 void pager_forget(Mapping* mapping, size_t first_page, size_t pages);
 
 struct Answer {
-  enum class Kind : uint32_t { content, as_it_is, refused, failed };
+  enum class Kind : uint32_t { content, as_it_is, refused, failed, no_answer, present };
   Kind kind = Kind::as_it_is;
   const void* content = nullptr;  // `bytes` of it; the rest of its last page is zeros
   size_t bytes = 0;

@@ -42,6 +42,9 @@ CopyResult guarded_copy(void* to, const void* from, size_t bytes);
 bool guarded_load(const void* from, unsigned width, uint64_t* value, AccessFault* fault = nullptr);
 bool guarded_store(void* to, unsigned width, uint64_t value, AccessFault* fault = nullptr);
 
+// Writes the byte that is there, in one step: a first write that changes nothing, whatever other threads write there.
+bool guarded_touch(void* at, AccessFault* fault = nullptr);
+
 // Where execution goes on when the instruction at `pc` faults, or 0 when it is not one of these routines. Async-signal-safe.
 uintptr_t landing_pad(uintptr_t pc);
 

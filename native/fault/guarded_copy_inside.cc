@@ -218,6 +218,9 @@ GUARDED_STORE(8, "movb", "%sil");
 GUARDED_STORE(16, "movw", "%si");
 GUARDED_STORE(32, "movl", "%esi");
 GUARDED_STORE(64, "movq", "%rsi");
+asm(".text\n.hidden revocable_touch\n.globl revocable_touch\n.hidden revocable_touch_end\n.globl revocable_touch_end\n"
+    "revocable_touch:\n  .cfi_startproc\n  lock orb $0, (%rdi)\nrevocable_touch_end:\n"
+    "  xorl %eax, %eax\n  ret\n  .cfi_endproc\n");
 asm(".text\n.hidden revocable_access_pad\n.globl revocable_access_pad\n"
     "revocable_access_pad:\n  .cfi_startproc\n  movq %rdx, %rax\n  ret\n  .cfi_endproc\n");
 
@@ -310,6 +313,9 @@ GUARDED_STORE(8, "strb w1");
 GUARDED_STORE(16, "strh w1");
 GUARDED_STORE(32, "str w1");
 GUARDED_STORE(64, "str x1");
+asm(".text\n.hidden revocable_touch\n.globl revocable_touch\n.hidden revocable_touch_end\n.globl revocable_touch_end\n"
+    "revocable_touch:\n  .cfi_startproc\n1:\n  ldxrb w1, [x0]\n  stxrb w2, w1, [x0]\n  cbnz w2, 1b\nrevocable_touch_end:\n"
+    "  mov x0, #0\n  ret\n  .cfi_endproc\n");
 asm(".text\n.hidden revocable_access_pad\n.globl revocable_access_pad\n"
     "revocable_access_pad:\n  .cfi_startproc\n  mov x0, x4\n  ret\n  .cfi_endproc\n");
 
@@ -340,6 +346,8 @@ DECLARE_WIDTH(16)
 DECLARE_WIDTH(32)
 DECLARE_WIDTH(64)
 #undef DECLARE_WIDTH
+uintptr_t revocable_touch(void* at);
+extern const char revocable_touch_end[];
 extern const char revocable_access_pad[];
 }
 
@@ -424,6 +432,8 @@ bool guarded_store(void* to, unsigned width, uint64_t value, AccessFault* fault)
   }
 }
 
+bool guarded_touch(void* at, AccessFault* fault) { return was_made(revocable_touch(at), fault, at, true); }
+
 uintptr_t load_landing_pad(uintptr_t pc) {
   const bool load = (pc >= entry(revocable_load8) && pc < at(revocable_load8_end)) ||
                     (pc >= entry(revocable_load16) && pc < at(revocable_load16_end)) ||
@@ -445,7 +455,8 @@ uintptr_t landing_pad(uintptr_t pc) {
   const bool access = load_landing_pad(pc) != 0 || (pc >= entry(revocable_store8) && pc < at(revocable_store8_end)) ||
                       (pc >= entry(revocable_store16) && pc < at(revocable_store16_end)) ||
                       (pc >= entry(revocable_store32) && pc < at(revocable_store32_end)) ||
-                      (pc >= entry(revocable_store64) && pc < at(revocable_store64_end));
+                      (pc >= entry(revocable_store64) && pc < at(revocable_store64_end)) ||
+                      (pc >= entry(revocable_touch) && pc < at(revocable_touch_end));
   return access ? at(revocable_access_pad) : 0;
 }
 

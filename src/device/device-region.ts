@@ -125,4 +125,6 @@ export interface DescribedRegion {
 export interface ReceivedMemory {
   descriptor: number;
   writable: boolean;
+  /** Where its pages are asked for at their first touch. */
+  pages?: { source: number; askBeforeWrite: boolean; ownerServes: boolean };
 }

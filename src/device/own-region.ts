@@ -47,6 +47,13 @@ function checkRegion(fallback: string, index: number, region: RegionOptions, ops
     return { name, size, kind, place, ...model, supply: -1, content: undefined, seed: 0, around, askBeforeWrite: false };
   }
   if (region.model !== undefined) throw invalidValue(`${at}.model`, "must be left out but for kind: 'registers'", region.model);
+  const received = region._received;
+  if (received?.pages !== undefined) {
+    const { askBeforeWrite } = received.pages;
+    const supply = SUPPLIES.indexOf('elsewhere');
+    const none = { model: undefined, file: undefined, content: undefined, seed: 0 };
+    return { name, size, kind, place, around, received, askBeforeWrite, supply, ...none };
+  }
   const byOps = ops.fault !== undefined ? 'ask' : ops.pageMkwrite !== undefined ? 'zeros' : undefined;
   const pages = region.pages === undefined ? byOps : region.pages;
   if (pages === 'ask' && ops.fault === undefined) throw invalidValue(`${at}.pages`, "needs a fault op for 'ask'", pages);
@@ -58,7 +65,7 @@ function checkRegion(fallback: string, index: number, region: RegionOptions, ops
     model: undefined,
     file: undefined,
     around,
-    received: region._received,
+    received,
     askBeforeWrite: ops.pageMkwrite !== undefined,
     ...checkSupply(`${at}.pages`, pages, around),
   };
@@ -115,8 +122,10 @@ export function makeRegions(device: number, regions: CheckedRegion[]): DeviceReg
 function makeRegion(device: number, index: number, region: CheckedRegion): DeviceRegion {
   const { name, size, kind, model, supply, content, seed, around, askBeforeWrite } = region;
   const registers = kind === 'registers';
-  const { descriptor, writable } = region.received ?? { descriptor: -1, writable: true };
-  const order = { index, size, name, registers, supply, content, seed, around, askBeforeWrite, model, descriptor, writable };
+  const { descriptor, writable, pages } = region.received ?? { descriptor: -1, writable: true };
+  const { source, ownerServes } = pages ?? { source: -1, ownerServes: false };
+  const memory = { size, content, seed, around, askBeforeWrite, descriptor, writable, source, ownerServes };
+  const order = { index, name, registers, supply, model, ...memory };
   const id = unwrap(native.deviceRegion(device, order));
   return new DeviceRegion(CONSTRUCT, index, region, MemoryObject._ofDevice(id));
 }

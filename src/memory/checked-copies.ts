@@ -32,6 +32,8 @@ function movedOn(error: unknown, done: number): unknown {
 const WHOLE_ATTEMPTS = 3;
 const PIECE = 64 << 10;
 const PAGE = native.pageSize;
+/** What is copied by a first write that changes nothing. */
+const TOUCH = new Uint8Array(1);
 
 function pieceOf(bytes: number): number {
   return bytes > PIECE ? PIECE : PAGE;
@@ -151,6 +153,14 @@ export abstract class CheckedCopies extends CheckedAccess {
     return bytes;
   }
 
+  /**
+   * @internal A first write to the page, on another thread, which changes nothing: resolves once the page is there and may be written to.
+   */
+  async _touchAsync(offset: number): Promise<void> {
+    this.#checkCopy(offset, 1, true);
+    await this.#copyAsync(offset, TOUCH, true);
+  }
+
   /** What `source` holds, up to where it cannot be read; and why it cannot. */
   #take(source: Uint8Array, offset: number): { taken: Uint8Array; error?: Error } {
     if (native.overlaps(this._id, offset, source)) {
@@ -234,7 +244,8 @@ export abstract class CheckedCopies extends CheckedAccess {
 
   async #transferAsync(offset: number, part: Uint8Array, write: boolean, failures: number): Promise<Copied> {
     const bytes = part.byteLength;
-    const token = unwrap(native.copyAsync(this._id, offset, bytes, write ? part : undefined, failures));
+    const source = part === TOUCH ? null : write ? part : undefined;
+    const token = unwrap(native.copyAsync(this._id, offset, bytes, source, failures));
     await completionOf(token);
     const isHere = part.byteLength === bytes;
     const copied = native.copyEnd(token, write || !isHere ? undefined : part) ?? bytes;

@@ -14,6 +14,10 @@ export interface RegionOrder {
   around: number;
   askBeforeWrite: boolean;
   model: object | undefined;
+  /** Of the supply `elsewhere`: the socket on which pages are asked for, which is duplicated; else -1. */
+  source: number;
+  /** Such pages this thread would have to bring itself. */
+  ownerServes: boolean;
   /** Memory that another process made, which is duplicated; -1: memory of the library's own. */
   descriptor: number;
   /** Of a descriptor: it is open for writing. */
@@ -84,7 +88,8 @@ export interface DeviceFunctions {
   /**
    * Which device's region an object is. `native`: its registers have a model in native code; `asking`: for some of them JavaScript answers
    * all the same; `raw`: raw accesses reach them.
-   * `supplied`: its pages come at their first touch; `asks`: its ops may be asked then.
+   * `supplied`: its pages come at their first touch; `asksBeforeWrite`: and the first write to each is asked about; `asks`: its ops may be
+   * asked then.
    */
   objectDevice(objectId: number): {
     device: number;
@@ -94,6 +99,7 @@ export interface DeviceFunctions {
     asking: boolean;
     raw: boolean;
     supplied: boolean;
+    asksBeforeWrite: boolean;
     asks: boolean;
   } | null;
   /**

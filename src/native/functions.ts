@@ -194,8 +194,8 @@ export interface Native extends DeviceFunctions, SocketFunctions {
   overlaps(id: number, offset: number, view: NodeJS.ArrayBufferView): boolean;
   /** Copies from one buffer to another, either of which may be a view of a mapping. */
   takeBytes(source: Uint8Array, target: Uint8Array, failures: number): PartialCopy | undefined;
-  /** One attempt on another thread, out of the mapping or, with `source`, into it; the completion carries the token. */
-  copyAsync(id: number, offset: number, bytes: number, source: Uint8Array | undefined, failures: number): number | Failure;
+  /** One attempt on another thread, out of the mapping or, with `source`, into it; null: one byte, to itself. The completion carries the token. */
+  copyAsync(id: number, offset: number, bytes: number, source: Uint8Array | null | undefined, failures: number): number | Failure;
   /** Undefined when all has been copied and was valid; what was read goes to `target`. */
   copyEnd(token: number, target?: Uint8Array): PartialCopy | undefined;
   /** One guarded load of 1, 2, 4 or 8 bytes; undefined when it faulted. `failures`: how often it has before. */

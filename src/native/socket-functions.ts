@@ -8,6 +8,8 @@ export interface SocketFunctions {
   socketConnect(path: Uint8Array): number | Failure;
   /** `EAGAIN` when no peer waits. */
   socketAccept(id: number): number | Failure;
+  /** Both ends of a connection: one of this thread's sockets, and one to send, for {@link closeDescriptor}. */
+  socketPair(): { id: number; descriptor: number } | Failure;
   socketPeer(id: number): { pid: number; uid: number; gid: number } | Failure;
   /** It is ready, from then on, whenever one of {@link POLL_EVENTS} holds; for 0, once, when the peer has gone. */
   socketArm(id: number, events: number): Failure | null;

@@ -60,6 +60,8 @@ interface RemoteRegion {
   areas: readonly Area[];
   /** What can be mapped; undefined where each access is a message. */
   descriptor: number | undefined;
+  /** How to ask for pages that come at their first touch. */
+  pages?: { source: number; askBeforeWrite: boolean } | undefined;
 }
 
 /**
@@ -81,7 +83,7 @@ export class ConnectedDevice extends Device {
   /** @internal */
   constructor(key: symbol, connection: Connection, name: string, regions: readonly RemoteRegion[], vectors: readonly number[]) {
     requireConstruct(key);
-    const options = { name, regions: regions.map(regionOptions), ops: opsOf(connection, regions), opTimeout: connection.timeout };
+    const options = { name, regions: regions.map((region) => regionOptions(region, connection.isServedHere)), ops: opsOf(connection, regions), opTimeout: connection.timeout };
     super(options);
     this.#connection = connection;
     this.#vectors = vectors;
@@ -147,9 +149,10 @@ function closeEventfds(eventfds: readonly number[]): void {
   }
 }
 
-function regionOptions({ name, size, flags, descriptor }: RemoteRegion): RegionOptions {
+function regionOptions({ name, size, flags, descriptor, pages }: RemoteRegion, ownerServes: boolean): RegionOptions {
   if (descriptor === undefined) return { name, size, kind: 'registers' };
-  return { name, size, _received: { descriptor, writable: (flags & REGION_FLAGS.write) !== 0 } };
+  const writable = (flags & REGION_FLAGS.write) !== 0;
+  return { name, size, _received: { descriptor, writable, ...(pages === undefined ? {} : { pages: { ...pages, ownerServes } }) } };
 }
 
 /** Accesses to registers, as messages. */
@@ -281,6 +284,8 @@ async function askRegions(connection: Connection, ask: Ask): Promise<RemoteRegio
 /** A region of the protocol: a BAR, or the configuration space. */
 interface RemoteBar extends RegionInfo {
   descriptor: number | undefined;
+  /** Where to ask for its pages. */
+  source: number | undefined;
 }
 
 /** Room for so many areas; where there are more the server is asked again. */
@@ -294,8 +299,8 @@ async function askRegion(path: string, ask: Ask, index: number): Promise<RemoteB
     if (info.index !== index) throw new ShareError('ERR_SHARE_PROTOCOL', path, `the peer sent region ${info.index} for ${index}`);
     if (info.argsz <= argsz) {
       // One that is mapped from elsewhere than the beginning of a descriptor is accessed by messages.
-      const mappable = (info.flags & REGION_FLAGS.mmap) !== 0 && info.offset === 0 && fds.length === 1;
-      return { ...info, descriptor: mappable ? fds[0] : undefined };
+      const mappable = (info.flags & REGION_FLAGS.mmap) !== 0 && info.offset === 0 && (fds.length === 1 || fds.length === 2);
+      return { ...info, descriptor: mappable ? fds[0] : undefined, source: mappable ? fds[1] : undefined };
     }
     argsz = Math.min(info.argsz, regionInfoBytes(new Array<Area>(MOST_AREAS)));
   }
@@ -304,17 +309,26 @@ async function askRegion(path: string, ask: Ask, index: number): Promise<RemoteB
 
 /** Those of a server of this library, as its device has them; undefined where it does not say, or says what is not so. */
 function placedRegions(own: OwnCapability | undefined, bars: ReadonlyMap<number, RemoteBar>): RemoteRegion[] | undefined {
-  const { regions: names, places } = own ?? {};
+  const { regions: names, places, supplied = [] } = own ?? {};
   if (names === undefined || places?.length !== names.length) return undefined;
   const found: RemoteRegion[] = [];
   for (const [i, [index, begin, size, isMemory]] of places.entries()) {
     const bar = bars.get(index);
     if (bar === undefined || size === 0 || begin + size > bar.size || index >= PCI.bars) return undefined;
-    const descriptor = isMemory === 1 && begin === 0 ? bar.descriptor : undefined;
-    found.push({ name: names[i], bar: index, begin, size, flags: bar.flags, areas: [], descriptor });
+    const pages = pagesOf(bar.source, supplied[i] ?? 0);
+    const mappable = isMemory === 1 && begin === 0 && (pages === undefined) === ((supplied[i] ?? 0) === 0);
+    const descriptor = mappable ? bar.descriptor : undefined;
+    found.push({ name: names[i], bar: index, begin, size, flags: bar.flags, areas: [], descriptor, pages });
   }
   const config = bars.get(PCI.config);
   return config === undefined ? found : [...found, ...plainRegions([config])];
+}
+
+/** Undefined where no pages are asked for, also because this process has no userfaultfd(2) for that. */
+function pagesOf(source: number | undefined, supplied: number): RemoteRegion['pages'] {
+  if (source === undefined || supplied === 0) return undefined;
+  const askBeforeWrite = supplied === 2;
+  return native.pagerStart(askBeforeWrite, false) === null ? { source, askBeforeWrite } : undefined;
 }
 
 /** Those of other servers. What can be mapped only in parts is there twice: as registers, and what can be mapped as memory. */

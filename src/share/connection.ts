@@ -179,7 +179,7 @@ export class Connection {
   }
 
   async #shakeHands(signal: AbortSignal | undefined): Promise<void> {
-    const own = { thread: HERE, survives: true };
+    const own = { thread: HERE, survives: true, asksForPages: true };
     let reply: Reply;
     try {
       reply = await this.call('version', encodeVersion({ ...OURS, own }), undefined, signal);

@@ -12,7 +12,7 @@ import { COMMANDS, encode, MOST_DATA, MOST_VERSION_DATA, HEADER_BYTES, WireError
 /** What is served, to all clients. */
 export interface Served {
   /** What the server says of it. */
-  describe(): Omit<OwnCapability, 'thread' | 'survives'>;
+  describe(): Omit<OwnCapability, 'thread' | 'survives' | 'asksForPages'>;
   /** A client begins to use it. Throws what it is answered with, by its `errno`. */
   open(client: ClientRights, calls: ClientCalls): Session;
   end(): void;
@@ -22,6 +22,8 @@ export interface ClientRights {
   access: 'r' | 'rw';
   /** It has said that it survives that memory is truncated. */
   survives: boolean;
+  /** It asks for pages on a socket of its own. */
+  asksForPages: boolean;
 }
 
 /** What one client has of it. */
@@ -120,7 +122,7 @@ export class ServedClient {
       if (this.#state !== 'authorizing') return;
       this.#state = 'ready';
       clearTimeout(this.#introduction);
-      this.#rights = { access, survives: own?.survives === true };
+      this.#rights = { access, survives: own?.survives === true, asksForPages: own?.asksForPages === true };
       const { path, timeout } = this.options;
       this.#calls = new ClientCalls(path, timeout, maxData, (bytes) => this.#channel.send(bytes));
       // Only what the client has proposed may be answered.

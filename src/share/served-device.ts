@@ -3,11 +3,13 @@ import { readlinkSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { DeviceBase } from '../device/device-base.js';
 import type { DeviceFile } from '../device/device-file.js';
+import type { DeviceRegion } from '../device/device-region.js';
 import type { CheckedPci } from '../device/pci-options.js';
 import { invalidType, invalidValue, systemError } from '../errors.js';
 import type { Mapping } from '../memory/mapping.js';
 import { native } from '../native/load.js';
 import { barsOf, type Bar, type Part } from './bars.js';
+import { PageServer } from './page-server.js';
 import { CONFIG_BYTES, PciConfig } from './pci-config.js';
 import { Server } from './server.js';
 import type { ClientCalls } from './client-calls.js';
@@ -87,6 +89,8 @@ class DeviceSession implements Session {
   readonly #dma: ServedDma;
   /** The server's own mappings, one a region: to the device they stand for the client's. */
   readonly #mappings = new Map<number, Mapping>();
+  /** Of each region whose pages come at their first touch, by its index. */
+  readonly #pages = new Map<number, PageServer>();
   /** What signals each vector, by index of the interrupt and vector. */
   readonly #eventfds = new Map<string, number>();
   /** Interrupts that wait until they are unmasked: by index of the interrupt and vector, whether one has been raised. */
@@ -137,6 +141,7 @@ class DeviceSession implements Session {
   close(): void {
     this.#dma.end();
     this.#file._onRaise = undefined;
+    for (const pages of this.#pages.values()) pages.close();
     for (const mapping of this.#mappings.values()) mapping.close();
     this.#file.close();
     for (const fd of this.#eventfds.values()) native.closeDescriptor(fd);
@@ -154,7 +159,10 @@ class DeviceSession implements Session {
     if (bar === undefined) return { body: encodeRegionInfo({ index, flags: 0, size: 0, offset: 0 }) };
     const { size, sparse } = bar;
     const memory = bar.areas.length === 0 ? undefined : bar.parts.find(({ region }) => region?.kind === 'memory')?.region;
-    if (memory === undefined) return { body: encodeRegionInfo({ index, flags: both, size, offset: 0 }) };
+    // Of pages that come at their first touch a mapping is for who can ask for them, and may write: userfaultfd(2) takes no other.
+    const supplied = memory !== undefined && suppliedBy(memory) > 0;
+    const unmapped = supplied && !(this.rights.asksForPages && this.rights.access === 'rw');
+    if (memory === undefined || unmapped) return { body: encodeRegionInfo({ index, flags: both, size, offset: 0 }) };
     const areas = sparse ? bar.areas : [];
     const { access } = this.#mappingOf(memory.index); // the `mmap` op may refuse, or allow less
     const written = sparse ? this.rights.access === 'rw' : access === 'rw';
@@ -163,7 +171,18 @@ class DeviceSession implements Session {
     // The client asks again, with room for the areas; the descriptor comes then.
     if (argsz < regionInfoBytes(areas)) return { body };
     const spare = mustSpare(this.shared.options.onRemoval, this.rights);
-    return { body, descriptors: [descriptorFor(memory.object, access, spare)] };
+    const descriptors = [descriptorFor(memory.object, access, spare)];
+    if (supplied) descriptors.push(this.#servePages(memory.index));
+    return { body, descriptors };
+  }
+
+  /** The client's end of a connection for pages, instead of the one that it may have. */
+  #servePages(index: number): number {
+    this.#pages.get(index)?.close();
+    const { path, timeout } = this.shared.options;
+    const { server, descriptor } = PageServer.open(this.#mappingOf(index), path, timeout);
+    this.#pages.set(index, server);
+    return descriptor;
   }
 
   /** Where an access lands; undefined where the BAR has nothing. */
@@ -185,12 +204,14 @@ class DeviceSession implements Session {
     return mapping;
   }
 
-  #read(access: RegionAccess): Answer {
+  #read(access: RegionAccess): Answer | Promise<Answer> {
     const { region, offset, count } = access;
-    return { body: encodeAccess({ region, offset, count, data: this.#dataOf(access) }) };
+    const answer = (data: Uint8Array): Answer => ({ body: encodeAccess({ region, offset, count, data }) });
+    const data = this.#dataOf(access);
+    return data instanceof Promise ? data.then(answer) : answer(data);
   }
 
-  #dataOf(access: RegionAccess): Uint8Array {
+  #dataOf(access: RegionAccess): Uint8Array | Promise<Uint8Array> {
     const { region: index, offset, count } = access;
     const { config } = this.shared;
     if (index === PCI.config) return config.read(...inConfig(offset, count));
@@ -200,6 +221,7 @@ class DeviceSession implements Session {
     const mapping = this.#mappingOf(part.region.index);
     if (part.region.kind === 'registers') return registerBytes(mapping, offset - part.offset, count);
     const data = new Uint8Array(count);
+    if (suppliedBy(part.region) > 0) return mapping.readAsync(offset, data).then(() => data);
     mapping.read(offset, data);
     return data;
   }
@@ -216,30 +238,38 @@ class DeviceSession implements Session {
     return bytes;
   }
 
-  #write(access: RegionAccess): Answer {
-    this.#put(access);
-    return { body: encodeAccess({ ...access, data: NO_BYTES }) };
+  #write(access: RegionAccess): Answer | Promise<Answer> {
+    const written = this.#put(access);
+    const answer = (): Answer => ({ body: encodeAccess({ ...access, data: NO_BYTES }) });
+    return written === undefined ? answer() : written.then(answer);
   }
 
-  #put(access: RegionAccess): void {
+  /** A promise where pages may have to come. */
+  #put(access: RegionAccess): Promise<unknown> | undefined {
     const { region: index, offset, count, data } = access;
     const { config } = this.shared;
     if (this.rights.access === 'r') throw systemError({ errno: -errno.EACCES, syscall: 'write' });
     if (index === PCI.config) {
       inConfig(offset, count);
-      return config.write(offset, data);
+      config.write(offset, data);
+      return undefined;
     }
     const part = this.#partAt(access);
-    if (part === undefined) return;
-    if (part.region === undefined) return config.writeTable(offset, data);
+    if (part === undefined) return undefined;
+    if (part.region === undefined) {
+      config.writeTable(offset, data);
+      return undefined;
+    }
     const mapping = this.#mappingOf(part.region.index);
+    if (suppliedBy(part.region) > 0) return mapping.writeAsync(offset, data);
     if (part.region.kind === 'registers') putRegister(mapping, offset - part.offset, data);
     else mapping.write(offset, data);
+    return undefined;
   }
 
   /** In order; the first that fails is the answer, and the rest is not done. */
-  #writeAll(writes: readonly RegionAccess[]): Answer {
-    for (const write of writes) this.#put(write);
+  async #writeAll(writes: readonly RegionAccess[]): Promise<Answer> {
+    for (const write of writes) await this.#put(write);
     return { body: encodeWriteCount(writes.length) };
   }
 
@@ -429,22 +459,21 @@ function putRegister(mapping: Mapping, offset: number, data: Uint8Array): void {
 
 function checkDevice(device: unknown): asserts device is DeviceBase {
   if (!DeviceBase._is(device)) throw invalidType('device', 'an instance of Device', device);
-  const supplied = device.regions.find(({ object }) => object._backing?.supplied === true);
-  if (supplied === undefined) return;
-  throw invalidValue(
-    'device',
-    'must have no region whose pages come at their first touch: that of another process does not reach it',
-    supplied.name,
-  );
+}
+
+/** How its pages come, as the server says it: see `OwnCapability.supplied`. */
+function suppliedBy({ object }: DeviceRegion): number {
+  if (object._backing?.supplied !== true) return 0;
+  return native.objectDevice(object._id)!.asksBeforeWrite ? 2 : 1;
 }
 
 /**
  * Serves a device to other processes at a socket: to {@link connect}, and to any program that speaks the vfio-user protocol. Each client is a
  * file of the device: `open` is called with its first command, `mmap` for each region that it maps, `close` and `release` when it has gone.
- * Regions of memory are mapped, registers are accessed by messages. Removing the device ends the server. Blocks for some system calls.
+ * Regions of memory are mapped, registers are accessed by messages. First touches of other processes reach the ops where the client is this
+ * library and may write; others access such a region by messages, too. Removing the device ends the server. Blocks for some system calls.
  *
- * @throws TypeError, RangeError on bad arguments, also for a device that needs more than six BARs, or with pages that come at their first touch;
- *   `ENODEV` once the device is being removed; `EADDRINUSE` where another server listens at the path, or it is no socket; the system errors
+ * @throws TypeError, RangeError on bad arguments, also for a device that needs more than six BARs; `ENODEV` once the device is being removed; `EADDRINUSE` where another server listens at the path, or it is no socket; the system errors
  *   of bind(2), open(2) (`ENOENT`, `EACCES`, …), with `path`.
  *
  * @example
@@ -473,6 +502,7 @@ export function serve(device: DeviceBase, options: ServeOptions): Server {
         size,
         kind === 'memory' ? 1 : 0,
       ]),
+      supplied: device.regions.map(suppliedBy),
     }),
     open: (rights, calls) => new DeviceSession(shared, rights, calls),
     end: () => device.signal.removeEventListener('abort', end),

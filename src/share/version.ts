@@ -10,6 +10,8 @@ export interface OwnCapability {
   thread: string;
   /** Of a client: true if it survives that memory is truncated. */
   survives?: boolean;
+  /** Of a client: true if it asks for pages on a socket that comes with the memory, where they come at their first touch. */
+  asksForPages?: boolean;
   /** Of a server. */
   serves?: 'memory' | 'device';
   name?: string;
@@ -17,6 +19,8 @@ export interface OwnCapability {
   regions?: string[];
   /** Where each of them is: BAR, offset, size, 1 for memory. */
   places?: number[][];
+  /** Of each region: 0 for memory as any other, and registers; 1 where pages come at their first touch; 2 where first writes are asked about, too. */
+  supplied?: number[];
 }
 
 export interface Version {
@@ -98,9 +102,10 @@ function numberIn(members: Members, name: string, fallback: number): number {
 }
 
 function ownOf(members: Members): OwnCapability {
-  const { thread, survives, serves, name, regions, places } = members;
+  const { thread, survives, asksForPages, serves, name, regions, places, supplied } = members;
   const own: OwnCapability = { thread: shortText(thread) ?? '' };
   if (typeof survives === 'boolean') own.survives = survives;
+  if (typeof asksForPages === 'boolean') own.asksForPages = asksForPages;
   if (serves === 'memory' || serves === 'device') own.serves = serves;
   const named = shortText(name);
   if (named !== undefined) own.name = named;
@@ -109,6 +114,8 @@ function ownOf(members: Members): OwnCapability {
     if (names.every((region) => region !== undefined)) own.regions = names;
   }
   if (Array.isArray(places) && places.length <= MOST_REGIONS && places.every(isPlace)) own.places = places;
+  if (Array.isArray(supplied) && supplied.length <= MOST_REGIONS && supplied.every((n) => n === 0 || n === 1 || n === 2))
+    own.supplied = supplied;
   return own;
 }
 

@@ -20,6 +20,8 @@ export const COMMANDS = {
   reset: 13,
   regionWriteMulti: 15,
   deviceFeature: 16,
+  /** This library's own, on a connection of its own: see `page-server.ts`. */
+  pageFault: 0x5046,
 } as const;
 
 export const HEADER_BYTES = 16;
