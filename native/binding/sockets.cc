@@ -69,8 +69,8 @@ Napi::Value socket_accept_js(const Napi::CallbackInfo& info) {
   return failure ? to_js(info.Env(), failure) : added(info.Env(), {.fd = fd});
 }
 
-// socketPair(): { id, descriptor } | Failure. Two ends of a connection: one of this thread's sockets, and a descriptor to be sent,
-// which is held until closeDescriptor.
+// socketPair(): { id, descriptor } | Failure. Two ends of a connection: one of this thread's sockets, and a descriptor to be
+// sent, which is held until closeDescriptor.
 Napi::Value socket_pair(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Failure failure = watch_sockets(EnvState::of(env));

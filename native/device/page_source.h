@@ -30,7 +30,8 @@ class PageSource {
 
   int fd() const { return fd_; }
 
-  // A request that finds no room is lost, as is one after the other process has gone: its time runs out, or the region is revoked.
+  // A request that finds no room is lost, as is one after the other process has gone: its time runs out, or the region is
+  // revoked.
   void ask(const PageRequest& request) const;
   // Calls `answered(token, errno)` for each answer that has come. False when there will be none any more.
   bool take_answers(const std::function<void(uint64_t, int)>& answered);

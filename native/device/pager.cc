@@ -302,8 +302,8 @@ bool with_waiting_page(const Request& request, Settle settle) {
 }
 
 void settle_answer(Mapping* mapping, const Request& request, const Answer& answer) {
-  const bool good = answer.kind == Answer::Kind::content || answer.kind == Answer::Kind::as_it_is ||
-                    answer.kind == Answer::Kind::present;
+  const bool good =
+      answer.kind == Answer::Kind::content || answer.kind == Answer::Kind::as_it_is || answer.kind == Answer::Kind::present;
   if (request.write_fault) return settle_write(mapping, request, good);
   if (answer.kind == Answer::Kind::refused) return settle_refusal(mapping, request, Cause::refused);
   if (answer.kind == Answer::Kind::failed) return settle_refusal(mapping, request, Cause::failed);

@@ -92,7 +92,10 @@ export class Device extends DeviceBase {
     const regions = checkRegions(name, given.regions, ops);
     prepare();
     if (regions.some((region) => region.supply >= 0))
-      startPager(regions.some(({ askBeforeWrite }) => askBeforeWrite), ops.fault !== undefined);
+      startPager(
+        regions.some(({ askBeforeWrite }) => askBeforeWrite),
+        ops.fault !== undefined,
+      );
     super(CONSTRUCT, native.deviceCreate(name, opTimeout), name, pci);
     this.opTimeout = opTimeout;
     this.#calls = new OpCalls(this, ops);

@@ -83,7 +83,12 @@ export class ConnectedDevice extends Device {
   /** @internal */
   constructor(key: symbol, connection: Connection, name: string, regions: readonly RemoteRegion[], vectors: readonly number[]) {
     requireConstruct(key);
-    const options = { name, regions: regions.map((region) => regionOptions(region, connection.isServedHere)), ops: opsOf(connection, regions), opTimeout: connection.timeout };
+    const options = {
+      name,
+      regions: regions.map((region) => regionOptions(region, connection.isServedHere)),
+      ops: opsOf(connection, regions),
+      opTimeout: connection.timeout,
+    };
     super(options);
     this.#connection = connection;
     this.#vectors = vectors;
@@ -152,7 +157,11 @@ function closeEventfds(eventfds: readonly number[]): void {
 function regionOptions({ name, size, flags, descriptor, pages }: RemoteRegion, ownerServes: boolean): RegionOptions {
   if (descriptor === undefined) return { name, size, kind: 'registers' };
   const writable = (flags & REGION_FLAGS.write) !== 0;
-  return { name, size, _received: { descriptor, writable, ...(pages === undefined ? {} : { pages: { ...pages, ownerServes } }) } };
+  return {
+    name,
+    size,
+    _received: { descriptor, writable, ...(pages === undefined ? {} : { pages: { ...pages, ownerServes } }) },
+  };
 }
 
 /** Accesses to registers, as messages. */

@@ -20,7 +20,7 @@ export const COMMANDS = {
   reset: 13,
   regionWriteMulti: 15,
   deviceFeature: 16,
-  /** This library's own, on a connection of its own: see `page-server.ts`. */
+  /** This library's own, on a connection of its own: see `page-fault.ts`. */
   pageFault: 0x5046,
 } as const;
 

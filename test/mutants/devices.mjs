@@ -109,8 +109,8 @@ export const DEVICES = [
     changes: [
       [
         PAGER,
-        'bool is_owner(const Mapping* mapping, uint32_t tid) { return static_cast<int>(tid) == device_of(mapping->object).owner_tid; }',
-        'bool is_owner(const Mapping* mapping, uint32_t tid) { return static_cast<int>(tid) == -device_of(mapping->object).owner_tid; }',
+        '  return static_cast<int>(tid) == device_of(mapping->object).owner_tid;',
+        '  return static_cast<int>(tid) == -device_of(mapping->object).owner_tid;',
       ],
     ],
     tests: [{ native: 'an owner that touches its own page' }],

@@ -54,6 +54,30 @@ export const SHARE = [
     tests: [{ jest: 'test/share/mutex.test.ts', named: 'kill -9 of a holder' }],
   },
   {
+    title: 'share: the thread that has connected is refused the pages of another process',
+    harm: 'the main thread of a client reads the fill',
+    changes: [['native/device/pager.cc', '!supply.owner_serves) return false', 'supply.owner_serves) return false']],
+    tests: [{ native: "in the owner's thread too" }, { jest: 'test/share/pages.test.ts', named: 'own main thread' }],
+  },
+  {
+    title: 'share: an answer that a page is there makes a page of zeros where there is none',
+    harm: 'a page that was discarded meanwhile reads zeros, and its op is not asked',
+    changes: [
+      [
+        'native/device/pager.cc',
+        'if (answer.kind == Answer::Kind::present) return map_present(mapping, request.page);',
+        'if (answer.kind == Answer::Kind::present) return place(mapping, request.page, 1, pager().scratch);',
+      ],
+    ],
+    tests: [{ native: 'is asked for again' }],
+  },
+  {
+    title: 'share: a first write of another process writes what it has read',
+    harm: 'what is written meanwhile is lost',
+    changes: [['native/fault/guarded_copy_inside.cc', 'lock orb $0, (%rdi)', 'movb (%rdi), %al\\n  movb %al, (%rdi)']],
+    tests: [{ native: 'a touch for writing' }],
+  },
+  {
     title: 'share: a ring wakes its consumer for the last slots only',
     harm: 'a consumer that wants less than the ring holds sleeps for ever',
     changes: [[RING, 'wanted !== 0 && filled >= wanted', 'wanted !== 0 && filled >= this.slots']],

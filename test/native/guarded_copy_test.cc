@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include <atomic>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "base/processor.h"
@@ -187,6 +189,31 @@ TEST("A4 single loads and stores of every width happen or do not") {
     CHECK_EQ(loaded, uint64_t{77});
     CHECK(!guarded_store(edge.at, width, value));
   }
+}
+
+TEST("A4 a touch for writing changes nothing, whatever others write there, and fails where a store would") {
+  start_library();
+  const Edge edge;
+  char* last = edge.at - 1;
+  *last = 7;
+  CHECK(guarded_touch(last));
+  CHECK_EQ(*last, char{7});
+  AccessFault fault;
+  CHECK(!guarded_touch(edge.at, &fault));
+  CHECK(fault.any && fault.write && fault.bus);
+  CHECK_EQ(fault.address, reinterpret_cast<uintptr_t>(edge.at));
+  // Each increment of the other thread is there at the end: the touch writes what is there in the same step.
+  auto* counter = reinterpret_cast<std::atomic<uint8_t>*>(last);
+  counter->store(0);
+  std::atomic<bool> over{false};
+  std::thread toucher([&] {
+    while (!over) CHECK(guarded_touch(last));
+  });
+  uint32_t lost = 0;
+  for (int i = 0; i < 1'000'000; ++i) lost += counter->fetch_add(1) != static_cast<uint8_t>(i);
+  over = true;
+  toucher.join();
+  CHECK_EQ(lost, 0u);
 }
 
 TEST("A4 copies end exactly once while a revocation lands in the middle of them") {

@@ -249,19 +249,21 @@ TEST("R7 RLIMIT_DATA reached half way through a fill of ones: what was written t
     Object* object = owned_object(4 * kOnesWindow);
     const View view = map(object, {.fill = Fill::ones});
     revoke(object);
-    std::barrier start(5);
+    std::barrier start(5), stored(5);
     Threads threads;
     for (uint32_t i = 0; i < 4; ++i) {
       threads.add([&, i] {
         start.arrive_and_wait();
         view.store(i * kOnesWindow, i + 1);
+        stored.arrive_and_wait();  // a stack that is given back would be room for a window
       });
     }
     // Room for one private window and a half: the others come from the zero file.
     const rlimit unlimited = leave_data(3 * kOnesWindow / 2);
     start.arrive_and_wait();
-    threads.join();
+    stored.arrive_and_wait();
     setrlimit(RLIMIT_DATA, &unlimited);
+    threads.join();
     int refused = 0;
     for (uint32_t i = 0; i < 4; ++i) {
       refused += maps_of(view.at + i * kOnesWindow, 1).at(0).path == "/memfd:revoked-fill (deleted)";

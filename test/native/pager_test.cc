@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #include "base/memfd.h"
 #include "core/mapping_table.h"
 #include "device/device.h"
+#include "device/page_source.h"
 #include "device/pager.h"
 #include "device/userfault.h"
 #include "fault/guarded_copy.h"
@@ -858,4 +860,161 @@ TEST("first touches, zaps and suspensions in a storm: no page is ever read with 
     EVENTUALLY(good.load() > 1000);
   }
   CHECK_EQ(wrong.load(), uint64_t{0});
+}
+
+namespace {
+
+// The other end of a source of pages: answers as the test says.
+struct FarEnd {
+  struct Message {
+    uint16_t id, command;
+    uint32_t size, flags, errnum;
+    uint64_t token, offset;
+    uint32_t access, unused;
+  };
+  int ends[2];
+  std::shared_ptr<PageSource> source;
+
+  FarEnd() {
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    CHECK_OK(pager_start(false));
+    source = std::make_shared<PageSource>(ends[0]);
+    CHECK_OK(page_source_add(source));
+  }
+  ~FarEnd() {
+    if (ends[1] >= 0) close(ends[1]);
+  }
+  Message next() const {
+    Message message{};
+    CHECK_EQ(recv(ends[1], &message, sizeof message, MSG_WAITALL), ssize_t{sizeof message});
+    CHECK_EQ(message.size, uint32_t{sizeof message});
+    return message;
+  }
+  void answer(Message message, int error = 0) const {
+    message.flags = 1 | (error == 0 ? 0 : 0x20);
+    message.errnum = static_cast<uint32_t>(error);
+    const char* at = reinterpret_cast<const char*>(&message);
+    for (size_t i = 0; i < sizeof message; ++i) CHECK_EQ(send(ends[1], at + i, 1, MSG_NOSIGNAL), ssize_t{1});  // in pieces
+  }
+  Supply supply(bool ask_before_write = false) const {
+    Supply made;
+    made.kind = Supply::Kind::elsewhere;
+    made.ask_before_write = ask_before_write;
+    made.source = source;
+    return made;
+  }
+};
+
+}  // namespace
+
+TEST("pages from elsewhere: the object's page is mapped once it is said to be there, in the owner's thread too") {
+  start_library();
+  have_userfault();
+  const FarEnd far;
+  const DeviceRef device = device_create("far", 5000, [] {});
+  Object* object = region_of(device, 4, far.supply());
+  std::thread server([&] {
+    for (size_t i = 0; i < 3; ++i) {
+      const auto request = far.next();
+      const uint32_t content = static_cast<uint32_t>(request.offset / kPageSize) + 1;
+      CHECK_EQ(pwrite(object->fd, &content, 4, static_cast<off_t>(request.offset)), ssize_t{4});
+      far.answer(request);
+    }
+  });
+  const View view = map(object);
+  for (size_t page = 0; page < 3; ++page) CHECK_EQ(view.load(page * kPageSize), static_cast<uint32_t>(page + 1));
+  for (size_t page = 0; page < 3; ++page) CHECK_EQ(view.load(page * kPageSize), static_cast<uint32_t>(page + 1));
+  server.join();
+  device_abandon(*device);
+  device_forget(*device);
+}
+
+TEST("pages from elsewhere: errors are causes, and a page that is said to be there and is not is asked for again") {
+  start_library();
+  have_userfault();
+  const FarEnd far;
+  const DeviceRef device = device_create("far", 5000, [] {});
+  Object* object = region_of(device, 8, far.supply());
+  std::thread server([&] {
+    for (const int error : {EFAULT, ETIMEDOUT, EIO, ENODEV}) far.answer(far.next(), error);
+    const auto request = far.next();
+    far.answer(request);  // nothing has been written
+    const auto again = far.next();
+    CHECK_EQ(again.offset, request.offset);
+    const uint32_t content = 9;
+    CHECK_EQ(pwrite(object->fd, &content, 4, static_cast<off_t>(again.offset)), ssize_t{4});
+    far.answer(again);
+  });
+  const View view = map(object);
+  constexpr Cause kCauses[] = {Cause::refused, Cause::no_answer, Cause::failed, Cause::failed};
+  for (size_t page = 0; page < 4; ++page) {
+    view.load(page * kPageSize);
+    const PageVerdict verdict = judge_access(view.mapping, page * kPageSize, 4, false);
+    CHECK_EQ(verdict.verdict, Verdict::lost);
+    CHECK_EQ(verdict.cause, kCauses[page]);
+  }
+  CHECK_EQ(view.load(4 * kPageSize), 9u);
+  server.join();
+  device_abandon(*device);
+  device_forget(*device);
+}
+
+TEST("pages from elsewhere: what is no answer ends the source, and who waits gets the limit or the revocation") {
+  start_library();
+  have_userfault();
+  for (const bool garbage : {true, false}) {
+    FarEnd far;
+    const DeviceRef device = device_create("far", 200, [] {});
+    Object* object = region_of(device, 4, far.supply());
+    const View view = map(object);
+    std::thread server([&] {
+      auto request = far.next();
+      if (garbage) {
+        request.command = 13;
+        far.answer(request);
+      } else {
+        close(far.ends[1]);
+        far.ends[1] = -1;
+      }
+    });
+    view.load(0);
+    CHECK_EQ(judge_access(view.mapping, 0, 4, false).cause, Cause::no_answer);
+    server.join();
+    std::thread toucher([&] { view.load(kPageSize); });
+    EVENTUALLY(count(g_counters.pages_asked) > 0);
+    CHECK(device_shut(*device));
+    revoke(object);
+    toucher.join();
+    device_abandon(*device);
+    device_forget(*device);
+  }
+}
+
+TEST("pages from elsewhere: first writes are asked about, and only then") {
+  start_library();
+  have_userfault();
+  if (!userfault_write_protects()) check::skip("no write protection of shared memory");
+  const FarEnd far;
+  const DeviceRef device = device_create("far", 5000, [] {});
+  Object* object = region_of(device, 2, far.supply(true));
+  const uint32_t content[2048] = {1};
+  CHECK_EQ(pwrite(object->fd, content, sizeof content, 0), ssize_t{sizeof content});
+  std::vector<uint32_t> asked;
+  std::thread server([&] {
+    for (int i = 0; i < 4; ++i) {
+      const auto request = far.next();
+      asked.push_back(request.access);
+      far.answer(request, i == 3 ? EACCES : 0);
+    }
+  });
+  const View view = map(object);
+  CHECK_EQ(view.load(0), 1u);  // 0
+  view.store(0, 5);            // 3: a write, and the first to a page that is there
+  view.store(kPageSize, 6);    // 1, then 3, which is refused
+  server.join();
+  CHECK(asked == (std::vector<uint32_t>{0, 3, 1, 3}));
+  CHECK_EQ(view.load(0), 5u);
+  CHECK_EQ(judge_access(view.mapping, kPageSize, 4, true).verdict, Verdict::read_only);
+  device_abandon(*device);
+  device_forget(*device);
 }

@@ -225,11 +225,6 @@ describe('serve and connect', () => {
   test.each<[string, () => unknown, object]>([
     ['a device that is none', () => serve({} as Device, { path: 'x' }), { code: 'ERR_INVALID_ARG_TYPE' }],
     [
-      'a device whose pages come at their first touch',
-      () => serve(new Device({ name: 'p', regions: [{ size: 4096, pages: { constant: 1 } }] }), { path: 'x' }),
-      { code: 'ERR_INVALID_ARG_VALUE', message: expect.stringContaining('first touch') },
-    ],
-    [
       'a device with seven regions',
       () => serve(new Device({ name: 'p', regions: Array.from({ length: 7 }, () => ({ size: 1 })) }), { path: 'x' }),
       { code: 'ERR_INVALID_ARG_VALUE' },

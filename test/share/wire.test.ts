@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { MessageReader } from '../../src/share/message-reader.js';
 import { decodeVersion, encodeVersion, type Version } from '../../src/share/version.js';
+import { decodePageFault, encodePageFault } from '../../src/share/page-fault.js';
 import * as wire from '../../src/share/wire.js';
 import { rounds } from '../support/rounds.js';
 
@@ -46,6 +47,8 @@ const own = fc.record(
   {
     thread: fc.string({ maxLength: 20 }).filter((text) => !text.includes('\0')),
     survives: fc.boolean(),
+    asksForPages: fc.boolean(),
+    supplied: fc.array(fc.constantFrom(0, 1, 2), { maxLength: 6 }),
     serves: fc.constantFrom('memory' as const, 'device' as const),
     name: fc.string({ maxLength: 50 }).filter((text) => !text.includes('\0')),
     regions: fc.array(
@@ -134,6 +137,16 @@ const STRUCTS: Record<
     value: fc.record({ offset, size: fc.integer({ min: 1, max: 2 ** 30 }), pageSize }).filter(isCountable),
     encode: (report: wire.LogReport) => wire.encodeLogReport(report),
     decode: wire.decodeLogReport,
+  },
+  pageFault: {
+    value: fc.record({
+      token: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+      offset,
+      write: fc.boolean(),
+      firstWrite: fc.boolean(),
+    }),
+    encode: encodePageFault,
+    decode: decodePageFault,
   },
   dmaRead: {
     value: transfer.map((each) => ({ ...each, data: new Uint8Array(0) })),

@@ -1,5 +1,5 @@
 /** A client of the protocol that sends what a test says, through the addon: Node's own sockets carry no descriptors. */
-import { encodeVersion } from '../../src/share/version.js';
+import { encodeVersion, type OwnCapability } from '../../src/share/version.js';
 import * as wire from '../../src/share/wire.js';
 import { MessageReader } from '../../src/share/message-reader.js';
 import { MOST_DESCRIPTORS, RECEIVED } from '../../src/native/socket-functions.js';
@@ -7,11 +7,16 @@ import { until } from './until.js';
 
 const { native } = require('../../dist/native/load.js') as typeof import('../../src/native/load.js');
 
+const { prepare } = require('../../dist/thread/wakeups.js') as typeof import('../../src/thread/wakeups.js');
+
 export interface RawClient {
   /** The reply, of whichever error. */
   ask(command: number, body?: Uint8Array, descriptors?: Int32Array): Promise<wire.Message>;
   /** How many descriptors came with the last reply. */
   descriptors(): number;
+  /** Takes over the descriptors of the next reply, which are closed else. */
+  keep(): void;
+  kept: number[];
   /** Assigns an eventfd to each of so many vectors. */
   assign(index: number, start: number, count: number): Promise<number[]>;
   /** How often an eventfd was signalled since the last time. */
@@ -19,7 +24,8 @@ export interface RawClient {
   end(): void;
 }
 
-export async function rawClient(path: string, maxData = 1 << 20): Promise<RawClient> {
+export async function rawClient(path: string, maxData = 1 << 20, own?: OwnCapability): Promise<RawClient> {
+  prepare();
   const socket = native.socketConnect(Buffer.from(path));
   if (typeof socket !== 'number') throw new Error(`errno ${socket.errno}`);
   const reader = new MessageReader(2 << 20);
@@ -28,6 +34,8 @@ export async function rawClient(path: string, maxData = 1 << 20): Promise<RawCli
   let id = 0;
   let last = 0;
   let over = false;
+  let keeping = false;
+  const kept: number[] = [];
 
   const read = (): wire.Message | undefined => {
     for (;;) {
@@ -46,15 +54,19 @@ export async function rawClient(path: string, maxData = 1 << 20): Promise<RawCli
     await until(`command ${command} is answered`, () => (reply = read()) !== undefined);
     if (reply!.id !== id || reply!.command !== command || !reply!.reply) throw new Error('that is no reply to it');
     last = reply!.descriptors.length;
-    for (const fd of reply!.descriptors) native.closeDescriptor(fd);
+    if (keeping) kept.push(...reply!.descriptors);
+    else for (const fd of reply!.descriptors) native.closeDescriptor(fd);
+    keeping = false;
     return reply!;
   };
 
-  const version = { major: 0, minor: 0, maxDescriptors: 64, maxData, writeMultiple: true, own: undefined };
+  const version = { major: 0, minor: 0, maxDescriptors: 64, maxData, writeMultiple: true, own };
   await ask(wire.COMMANDS.version, encodeVersion(version));
   return {
     ask,
     descriptors: () => last,
+    keep: () => void (keeping = true),
+    kept,
     async assign(index, start, count) {
       const made = Array.from({ length: count }, () => native.eventfdWatched() as number);
       eventfds.push(...made);
@@ -68,6 +80,7 @@ export async function rawClient(path: string, maxData = 1 << 20): Promise<RawCli
     end() {
       if (over) return;
       over = true;
+      for (const fd of kept) native.closeDescriptor(fd);
       for (const eventfd of [...eventfds, socket]) native.socketClose(eventfd);
     },
   };

@@ -4,7 +4,7 @@ const { Device, MemoryObject } = require('revocable-mmap');
 const share = require('revocable-mmap/share');
 const { say, hear } = require('../conversation.cjs');
 
-let object, mapping, device, file, server, pending, ring, mutex, hold;
+let object, mapping, device, file, server, pending, ring, mutex, hold, letGo;
 const events = [];
 const registers = new Uint32Array(64);
 
@@ -68,6 +68,44 @@ const ACTIONS = {
     });
     server = watched(share.serve(device, options));
   },
+  /** Pages come at their first touch; `of`: what the op answers for which page, else its number plus one. */
+  servePages({ options, of = {}, opTimeout, asksBeforeWrite = true }) {
+    const held = new Promise((resolve) => (letGo = resolve));
+    const answers = {
+      refused: () => 'sigbus',
+      failed: () => Promise.reject(new Error('no')),
+      held: () => held,
+      never: () => new Promise(() => undefined),
+    };
+    device = new Device({
+      name: 'card0',
+      opTimeout,
+      regions: [
+        { name: 'frames', size: 256 * 4096 },
+        { name: 'control', size: 4096, kind: 'registers' },
+      ],
+      ops: {
+        open: () => events.push('open'),
+        close: ({ region }) => events.push(`close ${region}`),
+        release: () => events.push('release'),
+        fault({ index, write, present }) {
+          events.push(`fault ${index}${write ? ' write' : ''}${present ? ' present' : ''}`);
+          return answers[of[index]]?.() ?? new Uint8Array(4096).fill(index + 1);
+        },
+        ...(asksBeforeWrite && {
+          pageMkwrite({ index }) {
+            events.push(`write ${index}`);
+            return of[index] === 'read-only' ? 'sigbus' : undefined;
+          },
+        }),
+        readRegister: () => 7,
+      },
+    });
+    device.on('fault', ({ cause }) => events.push(cause));
+    server = watched(share.serve(device, options));
+  },
+  letGo: () => letGo(),
+  discard: ({ offset, length }) => device.regions[0].discard({ offset, length }),
   revoke: async () => ({ report: await object.revoke('pulled'), served: await server.closed }),
   unplug: async () => ({ report: await device.unplug(), served: await server.closed }),
   closeServer: async () => server.close(),
@@ -119,6 +157,12 @@ const ACTIONS = {
     pending = mapping.wait(offset, expected).then((value) => ({ value }), said);
   },
   waitEnd: () => pending,
+  /** A read that may wait for its page. */
+  touch({ offset }) {
+    say('touching');
+    return mapping.read32(offset);
+  },
+  raw32: ({ offset }) => new Uint32Array(mapping.buffer)[offset / 4],
   /** Reads without letting the event loop turn, until it fails. */
   spin({ offset, limit }) {
     const end = Date.now() + limit;
