@@ -59,13 +59,15 @@ Napi::Value revoke_sync(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), mine);
 }
 
-// revokeAsync(objectId): { token, mine }. The gate is shut when it returns.
+// revokeAsync(objectId): { token, mine }. The gate is shut when it returns; what would be done by the time that the service
+// thread is awake has been done.
 Napi::Value revoke_async(const Napi::CallbackInfo& info) {
   handlers_ensure();
   const Pending pending = begin(info);
   const bool mine = revoke_begin(pending.object);
   const auto deliver = [pending](const RevokeCounts& counts) { pending.deliver({.counts = counts}); };
-  if (mine) service_post([pending, deliver] { deliver(revoke_finish(pending.object, true)); });
+  if (mine && revoke_is_brief(pending.object)) deliver(revoke_finish(pending.object, true));
+  else if (mine) service_post([pending, deliver] { deliver(revoke_finish(pending.object, true)); });
   else revoke_when_done(pending.object, deliver);
   Napi::Object result = Napi::Object::New(info.Env());
   result["token"] = Napi::Number::New(info.Env(), pending.token);

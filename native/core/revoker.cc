@@ -322,6 +322,22 @@ RevokeCounts take_all_mappings(Object* object, Pace pace) {
 
 }  // namespace
 
+bool revoke_is_brief(const Object* object) {
+  constexpr size_t kMostMappings = 4, kMostBytes = size_t{256} << 10;
+  if (object->registers) return false;
+  struct stat file;
+  if (object->owned && (fstat(object->fd, &file) != 0 || static_cast<size_t>(file.st_blocks) * 512 > kMostBytes)) return false;
+  RegistryLock lock;
+  size_t mappings = 0, bytes = 0;
+  for (const MappingList* list : {&object->live, &object->suspended}) {
+    for (const Mapping* mapping = list->first; mapping != nullptr; mapping = mapping->next) {
+      bytes += mapping->end - mapping->start;
+      if (++mappings > kMostMappings || bytes > kMostBytes) return false;
+    }
+  }
+  return true;
+}
+
 RevokeCounts revoke_finish(Object* object, bool mine, int caller) {
   if (!mine) return await_revocation(object);
   shut_backing(object);

@@ -26,6 +26,10 @@ bool revoke_begin(Object* object);
 // All environments are notified but the `caller`'s (a subscription of service.h), which learns it from the counts.
 RevokeCounts revoke_finish(Object* object, bool mine, int caller = kNoSubscription);
 
+// Whether revoke_finish takes no longer than to wake another thread that would do it: few mappings, few pages, no registers,
+// whose models would be waited for. After revoke_begin.
+bool revoke_is_brief(const Object* object);
+
 // Calls `done` with the counts when the revoking thread has finished: at once, or on that thread. For the service thread, which
 // must not wait for a revocation that may be queued behind it.
 void revoke_when_done(Object* object, std::function<void(const RevokeCounts&)> done);

@@ -1,4 +1,5 @@
 /** The removal of a device whose ops run in this thread. */
+import type { RevokeReport } from '../memory/revoke-report.js';
 import { native } from '../native/load.js';
 import { goneError } from './device-errors.js';
 import type { DeviceRegion } from './device-region.js';
@@ -21,6 +22,18 @@ interface Removable {
   _forget(): void;
   /** Emits the last event. */
   _removed(report: RemovalReport, then: () => void): void;
+}
+
+/** How many mappings there were, and the revocation of each region, under way. */
+interface Begun {
+  mappings: number;
+  revocations: readonly ((reason: unknown) => Promise<RevokeReport>)[];
+}
+
+/** The gate of the device has been shut. */
+function beginRevoking({ _id: id, regions }: Removable): Begun {
+  const mappings = native.deviceMappings(id);
+  return { mappings, revocations: regions.map(({ object }) => object._beginRevoking()) };
 }
 
 /** A removal under way, or done. */
@@ -49,8 +62,10 @@ export class Removal {
   /** `callers`: the ops that call for it, and that it therefore does not wait for. */
   async unplug(reason: unknown, callers: Callers): Promise<RemovalReport> {
     const mine = native.deviceShut(this.device._id);
+    // First of all: threads that wait for a page go on, whatever the listeners of all that follows do.
+    const begun = this.hasBegun ? undefined : beginRevoking(this.device);
     this.running.remove(callers);
-    const { whole, butCallers } = this.#reports ?? this.#begin(reason);
+    const { whole, butCallers } = this.#reports ?? this.#begin(reason, begun!);
     return (callers.size === 0 ? whole : butCallers).then((report) => ({ ...report, removedByThisCall: mine }));
   }
 
@@ -61,30 +76,34 @@ export class Removal {
   }
 
   /** Known before listeners hear of it: they may call for it too. */
-  #begin(reason: unknown): Reports {
+  #begin(reason: unknown, begun: Begun): Reports {
     let doneButCallers!: (report: RemovalReport) => void;
     let done!: (report: Promise<RemovalReport>) => void;
     this.#reports = {
       whole: new Promise((resolve) => (done = resolve)),
       butCallers: new Promise((resolve) => (doneButCallers = resolve)),
     };
-    done(this.#remove(reason, doneButCallers));
+    done(this.#remove(reason, begun, doneButCallers));
     return this.#reports;
   }
 
   /** The gate has been shut. */
-  async #remove(reason: unknown, doneButCallers: (report: RemovalReport) => void): Promise<RemovalReport> {
+  async #remove(
+    reason: unknown,
+    { mappings, revocations }: Begun,
+    doneButCallers: (report: RemovalReport) => void,
+  ): Promise<RemovalReport> {
     const { device, files, running } = this;
-    const mappings = native.deviceMappings(device._id);
     const opened = files.count;
     this.#endedMeanwhile = [];
     const gone = goneError('unplug');
+    const revoked = Promise.all(revocations.map((go) => go(reason ?? gone)));
     for (const client of device._clients) client.gone();
     for (const region of device.regions) region._end();
     files.endWait();
     device._endHere();
     running.abortAll(gone);
-    const regions = await Promise.all(device.regions.map((region) => region.object._revokeOnly(reason ?? gone)));
+    const regions = await revoked;
     const end = performance.now() + device.opTimeout;
     await running.drainOthers(end);
     device._workOff();

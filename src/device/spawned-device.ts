@@ -304,12 +304,14 @@ export class SpawnedDevice extends DeviceBase {
   }
 
   async #remove(reason: unknown, mine: boolean): Promise<RemovalReport> {
+    // Not left to the worker, which may be in an op that never ends; and first of all, for the threads that wait for a page.
     const mappings = native.deviceMappings(this._id);
+    const revocations = this.regions.map((region) => region.object._beginRevoking());
     const files = this._files.size;
+    const revoked = Promise.all(revocations.map((go) => go(reason ?? goneError('unplug'))));
     this._waiting(1);
     this._endHere();
-    // Not left to the worker, which may be in an op that never ends.
-    const regions = await Promise.all(this.regions.map((region) => region.object._revokeOnly(reason ?? goneError('unplug'))));
+    const regions = await revoked;
     this.#say({ type: 'unplug' });
     const theirs = await within(this.opTimeout + GRACE_MS, this.#reported);
     const abandonedOps = this.#workerEnded ? 0 : 1; // if it has not reported: it hangs

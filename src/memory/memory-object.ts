@@ -305,17 +305,22 @@ export class MemoryObject extends EventEmitter<ObjectEvents> implements Disposab
    */
   async revoke(reason?: unknown): Promise<RevokeReport> {
     const drained = this._backing?.drain();
-    const report = await this._revokeOnly(reason);
+    const report = await this._beginRevoking()(reason);
     await drained?.();
     return report;
   }
 
-  /** @internal {@link revoke}, without waiting for the ops of a device. */
-  async _revokeOnly(reason?: unknown): Promise<RevokeReport> {
+  /**
+   * @internal {@link revoke}, without waiting for the ops of a device. Its gate is shut, and the work begun, when the call returns; what it
+   * returns is to be called in the same turn.
+   */
+  _beginRevoking(): (reason: unknown) => Promise<RevokeReport> {
     const { token, mine } = native.revokeAsync(this.#id);
-    if (mine) this.#reason = reason;
-    const { report } = await completionOf(token);
-    return this.#revoked(mine, toReport(this.name, mine, reportIn(report!)));
+    return async (reason) => {
+      if (mine) this.#reason = reason;
+      const { report } = await completionOf(token);
+      return this.#revoked(mine, toReport(this.name, mine, reportIn(report!)));
+    };
   }
 
   /** {@link revoke}, in this call. Blocks while the kernel takes the pages away: some microseconds a mapping, up to one a present page. */

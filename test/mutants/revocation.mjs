@@ -142,7 +142,7 @@ export const REVOCATION = [
       ],
       [
         REVOKER,
-        '}  // namespace\n\nRevokeCounts revoke_finish(',
+        '}  // namespace\n\nbool revoke_is_brief(',
         `RevokeCounts take_all_mappings_late(Object* object, Pace pace) {
   truncate_owned(object);
   {
@@ -154,7 +154,7 @@ export const REVOCATION = [
 
 }  // namespace
 
-RevokeCounts revoke_finish(`,
+bool revoke_is_brief(`,
       ],
     ],
     tests: [{ jest: 'test/rules/r5-gate.test.ts', named: 'first instant' }],
