@@ -12,7 +12,7 @@
 namespace revocable {
 namespace {
 
-constexpr size_t kMostThreads = 64;
+constexpr size_t kMostThreads = 256;
 constexpr auto kLinger = std::chrono::seconds(1);
 
 struct Pool {

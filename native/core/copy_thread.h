@@ -9,7 +9,7 @@
 
 namespace revocable {
 
-// Runs `job` on one of up to 64 threads; jobs beyond that wait their turn. The thread dies of no fault: SIGBUS and SIGSEGV are
+// Runs `job` on one of up to 256 threads; jobs beyond that wait their turn. The thread dies of no fault: SIGBUS and SIGSEGV are
 // open in it. EAGAIN when there can be no thread at all.
 Failure run_on_copy_thread(std::function<void()> job);
 

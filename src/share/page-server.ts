@@ -11,8 +11,11 @@ import { Channel, errnoOf } from './channel.js';
 import { decodePageFault, encodePageFault, type PageFault } from './page-fault.js';
 import { COMMANDS, encode, WireError, type Message } from './wire.js';
 
-/** So many are brought at once for one region of a client; what it asks for beyond that is read when one has come. */
-const MOST_AT_ONCE = 64;
+/**
+ * So many are brought at once for one region of a client, as each has a thread, of which there are not many, until its op has answered; what
+ * it asks for beyond that is read when one has come.
+ */
+const MOST_AT_ONCE = 16;
 
 export class PageServer {
   readonly #channel: Channel;
