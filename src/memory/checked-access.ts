@@ -8,6 +8,7 @@ import { native } from '../native/load.js';
 import { status as sharedStatus, status64 as sharedStatus64 } from '../native/shared-state.js';
 import { AccessState, requireMapping } from './access-state.js';
 import type { RegisterPort } from './backing-provider.js';
+import { GATE, WORDS } from './fast-reads.js';
 import type { MemoryObject } from './memory-object.js';
 
 // Where the typed views do not exist (yet, or never for this mapping), every access takes the slow path.
@@ -32,34 +33,26 @@ const status64 = sharedStatus64;
  * The word a checked read stores to between its load and its look at the status word: see `read32`.
  * SINK64 is another one of the same thread, by 64 bits.
  */
-const SINK = native.sink;
+export const SINK = native.sink;
 const SINK64 = native.sink / 2 + 1;
 
-/** Has an element for the status word of a mapping that is live and never was anything else, and none for other words. */
-const ALWAYS_LIVE = new Uint8Array(new ArrayBuffer(1));
-
-/**
- * True if all 32-bit reads of this thread have found such mappings, and words within them. V8 compiles the value in, and begins anew when
- * it changes: what the first failure teaches V8 about the accesses above stays out of the code that runs from then on.
- */
-const onlyLive = { yes: true };
-
 /** True if a processor makes a thread's loads visible in program order, as x86 does and ARM does not. */
-const LOADS_IN_ORDER = process.arch === 'x64';
+export const LOADS_IN_ORDER = process.arch === 'x64';
 
 /** The part of {@link Mapping} that reads and writes words. */
 export abstract class CheckedAccess extends AccessState {
-  /** The slot where there are typed views, for the fast path; where there are none, CLOSED_SLOT. */
-  #gate = CLOSED_SLOT;
+  /** @internal The slot where there are typed views, for the fast path; where there are none, CLOSED_SLOT. */
+  [GATE] = CLOSED_SLOT;
   #u8 = NO_VIEWS.u8;
   #u16 = NO_VIEWS.u16;
-  #u32 = NO_VIEWS.u32;
+  /** @internal */
+  [WORDS] = NO_VIEWS.u32;
   #u64 = NO_VIEWS.u64;
   /** What AccessState has too: its getter would be felt. */
   readonly #writable: boolean;
 
   static {
-    branded('Mapping', this.prototype, (value) => #gate in value, {
+    branded('Mapping', this.prototype, (value) => #writable in value, {
       inline: [8, 16, 32, 64].flatMap((bits) => [`read${bits}`, `write${bits}`]),
     });
   }
@@ -71,8 +64,8 @@ export abstract class CheckedAccess extends AccessState {
     // Registers are no memory, and no checked access may touch what a deadly fill may take the place of: native code does.
     if (this._registers !== undefined || this._deadly) return;
     // At once: a first read that had to make them would cost all others their speed (docs/decisions/005-checked-accessors.md).
-    this.#u32 = new Uint32Array(buffer, this._start, Math.floor(this.length / 4));
-    this.#gate = this._slot;
+    this[WORDS] = new Uint32Array(buffer, this._start, Math.floor(this.length / 4));
+    this[GATE] = this._slot;
   }
 
   /**
@@ -86,11 +79,11 @@ export abstract class CheckedAccess extends AccessState {
    */
   read8(offset: number): number {
     try {
-      if (!(#gate in this)) throw invalidThis('Mapping');
+      if (!(#writable in this)) throw invalidThis('Mapping');
     } catch {
       throw invalidThis('Mapping');
     }
-    const gate = this.#gate;
+    const gate = this[GATE];
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 0 : -1;
     if (index === offset && (before & STATUS_SPECIAL) === 0) {
@@ -109,11 +102,11 @@ export abstract class CheckedAccess extends AccessState {
   /** {@link read8} of 16 bits. */
   read16(offset: number): number {
     try {
-      if (!(#gate in this)) throw invalidThis('Mapping');
+      if (!(#writable in this)) throw invalidThis('Mapping');
     } catch {
       throw invalidThis('Mapping');
     }
-    const gate = this.#gate;
+    const gate = this[GATE];
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 1 : -1;
     if (((index << 1 === offset && offset >= 0) || index * 2 === offset) && (before & STATUS_SPECIAL) === 0) {
@@ -129,50 +122,25 @@ export abstract class CheckedAccess extends AccessState {
     return this.#readSlow(offset, 2) as number;
   }
 
-  /** {@link read8} of 32 bits: the fastest of them. */
+  /** {@link read8} of 32 bits: the fastest of them. (This one is for after a failure: see `fast-reads.ts`.) */
   read32(offset: number): number {
-    try {
-      if (!(#gate in this)) throw invalidThis('Mapping');
-    } catch {
-      throw invalidThis('Mapping');
-    }
-    // Nothing but array accesses, whose bounds are the checks: V8 then leaves the compiled code where one fails, and a loop around it
-    // has no branch and no call that would keep it from doing once what is the same each time. Comparisons would (the next method
-    // has them) at three times the price. An offset that is no multiple of 4, or no number, has no element either.
-    if (onlyLive.yes) {
-      const gate = this.#gate;
-      if (ALWAYS_LIVE[status[gate]] !== undefined) {
-        // The order of the next lines is the product: the handler sets the status word before it lets a faulting load complete,
-        // so a word that is the same after the load says that the load was real. The store to SINK keeps compilers from answering
-        // with the word they loaded above (Maglev in Node 26 does): it depends on the value and may, for all they know, be to that
-        // very word. Atomics.add orders the two loads on processors that do not (docs/decisions/005-checked-accessors.md).
-        const value = this.#u32[typeof offset === 'number' ? offset / 4 : -1];
-        // (Of numbers that are not whole, those that a quarter of is 0 have one.)
-        if (value !== undefined && ALWAYS_LIVE[offset % 1] !== undefined) {
-          status[SINK] = value;
-          if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
-          if (ALWAYS_LIVE[status[gate]] !== undefined) return value;
-          onlyLive.yes = false;
-          return this.#read32AfterLoad(offset);
-        }
-      }
-      onlyLive.yes = false; // the other way says why, or reads it after all
-    }
+    requireMapping(this);
     return this._read32Compared(offset);
   }
 
-  /** The load of a {@link read32} was not of a mapping that is live and never was anything else: its error, or the value after all. */
-  #read32AfterLoad(offset: number): number {
+  /** @internal The load of a {@link read32} was not of a mapping that is live and never was anything else: its error, or the value after all. */
+  _read32AfterLoad(offset: number): number {
+    requireMapping(this);
     const refusal = this.#refusalAfterLoad(offset, 4);
     if (refusal !== undefined) throw refusal;
     return this.#readSlow(offset, 4) as number;
   }
 
-  /** @internal {@link read32} after a failure, and of mappings that stay out of `onlyLive` (SlowPathMapping). */
+  /** @internal {@link read32} after a failure, and of mappings that fail for good reasons (SlowPathMapping). */
   protected _read32Compared(offset: number): number {
-    const gate = this.#gate;
+    const gate = this[GATE];
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
-    const words = this.#u32;
+    const words = this[WORDS];
     const index = typeof offset === 'number' ? offset >>> 2 : words.length;
     // (The first comparison is of integers, at half the price; the second is for offsets from 2 GiB on.)
     const aligned = (index << 2 === offset && offset >= 0) || index * 4 === offset;
@@ -190,11 +158,11 @@ export abstract class CheckedAccess extends AccessState {
   /** {@link read8} of 64 bits, as a bigint. */
   read64(offset: number): bigint {
     try {
-      if (!(#gate in this)) throw invalidThis('Mapping');
+      if (!(#writable in this)) throw invalidThis('Mapping');
     } catch {
       throw invalidThis('Mapping');
     }
-    const gate = this.#gate;
+    const gate = this[GATE];
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 3 : -1;
     if (((index << 3 === offset && offset >= 0) || index * 8 === offset) && (before & STATUS_SPECIAL) === 0) {
@@ -220,11 +188,11 @@ export abstract class CheckedAccess extends AccessState {
    */
   write8(offset: number, value: number): void {
     try {
-      if (!(#gate in this)) throw invalidThis('Mapping');
+      if (!(#writable in this)) throw invalidThis('Mapping');
     } catch {
       throw invalidThis('Mapping');
     }
-    const gate = this.#gate;
+    const gate = this[GATE];
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 0 : -1;
     if (
@@ -246,11 +214,11 @@ export abstract class CheckedAccess extends AccessState {
   /** {@link write8} of 16 bits. */
   write16(offset: number, value: number): void {
     try {
-      if (!(#gate in this)) throw invalidThis('Mapping');
+      if (!(#writable in this)) throw invalidThis('Mapping');
     } catch {
       throw invalidThis('Mapping');
     }
-    const gate = this.#gate;
+    const gate = this[GATE];
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 1 : -1;
     if (
@@ -272,11 +240,11 @@ export abstract class CheckedAccess extends AccessState {
   /** {@link write8} of 32 bits. */
   write32(offset: number, value: number): void {
     try {
-      if (!(#gate in this)) throw invalidThis('Mapping');
+      if (!(#writable in this)) throw invalidThis('Mapping');
     } catch {
       throw invalidThis('Mapping');
     }
-    const gate = this.#gate;
+    const gate = this[GATE];
     const before = LOADS_IN_ORDER ? status[gate] : Atomics.load(status, gate);
     const index = typeof offset === 'number' ? offset >>> 2 : -1;
     if (
@@ -284,10 +252,10 @@ export abstract class CheckedAccess extends AccessState {
       typeof value === 'number' &&
       value === value >>> 0 &&
       this.#writable &&
-      index < this.#u32.length &&
+      index < this[WORDS].length &&
       (before & STATUS_SPECIAL) === 0
     ) {
-      this.#u32[index] = value;
+      this[WORDS][index] = value;
       if (!LOADS_IN_ORDER) Atomics.add(status, SINK, 0);
       if (status[gate] === before) return;
       return this.#afterWrite(offset, 4, value, before);
@@ -304,10 +272,10 @@ export abstract class CheckedAccess extends AccessState {
   /** @internal No access reaches the memory through it any more. */
   protected override _endAccess(): void {
     super._endAccess();
-    this.#gate = CLOSED_SLOT;
+    this[GATE] = CLOSED_SLOT;
     this.#u8 = NO_VIEWS.u8;
     this.#u16 = NO_VIEWS.u16;
-    this.#u32 = NO_VIEWS.u32;
+    this[WORDS] = NO_VIEWS.u32;
     this.#u64 = NO_VIEWS.u64;
   }
 
@@ -396,7 +364,7 @@ export abstract class CheckedAccess extends AccessState {
 
   /** Accesses go through native code; also where the user has transferred the ArrayBuffer away. */
   get #isUnviewed(): boolean {
-    return this.#gate === CLOSED_SLOT || this._buffer.byteLength === 0;
+    return this[GATE] === CLOSED_SLOT || this._buffer.byteLength === 0;
   }
 
   #load(offset: number, width: number, failures: number): number | bigint | undefined {
@@ -407,7 +375,7 @@ export abstract class CheckedAccess extends AccessState {
       case 2:
         return this.#u16[offset / 2];
       case 4:
-        return this.#u32[offset / 4];
+        return this[WORDS][offset / 4];
       default:
         return this.#u64[offset / 8];
     }
@@ -417,7 +385,7 @@ export abstract class CheckedAccess extends AccessState {
     if (this.#isUnviewed) return native.store(this._id, offset, width, value, failures);
     if (width === 1) this.#u8[offset] = value as number;
     else if (width === 2) this.#u16[offset / 2] = value as number;
-    else if (width === 4) this.#u32[offset / 4] = value as number;
+    else if (width === 4) this[WORDS][offset / 4] = value as number;
     else this.#u64[offset / 8] = value as bigint;
     return true;
   }

@@ -26,7 +26,9 @@ import { status, takeDescription } from '../native/shared-state.js';
 import { later } from '../thread/emit-later.js';
 import { holdBuffer, letGo, markShared, type Hold } from './keep-alive.js';
 import { AccessState, requireMapping } from './access-state.js';
+import { CheckedAccess, LOADS_IN_ORDER, SINK } from './checked-access.js';
 import { CheckedCopies } from './checked-copies.js';
+import { FastReads } from './fast-reads.js';
 import type { FaultInfo } from './mapping-events.js';
 import { MemoryObject } from './memory-object.js';
 import { bufferOfMemory, type WasmMemory } from './wasm-memory.js';
@@ -64,6 +66,8 @@ export type Advice =
   | 'dodump'
   | 'populate-read'
   | 'populate-write';
+
+const fastReads = new FastReads(CheckedCopies.prototype, SINK, LOADS_IN_ORDER, CheckedAccess.prototype);
 
 /**
  * Memory of a {@link MemoryObject}, mapped into this process.
@@ -140,6 +144,7 @@ export class Mapping extends CheckedCopies implements Disposable {
   ): Mapping {
     const backing = object._backing;
     const slow = backing?.registers !== undefined || backing?.servedHere === true || FILLS[description.fill] === 'signal';
+    fastReads.restore();
     const Made = slow ? Mapping.#SlowPathMapping : Mapping;
     return new Made(CONSTRUCT, object, description, buffer, creator, memory);
   }

@@ -1,6 +1,7 @@
-// The first failure of a thread's 32-bit reads, while a compiled loop makes them: node --allow-natives-syntax a1-first-failure.cjs REVOKER ROUNDS COMPILER
+// A failure of a thread's 32-bit reads, while a compiled loop makes them: node --allow-natives-syntax a1-first-failure.cjs REVOKER ROUNDS COMPILER EARLIER
 //
-// Each round is a new thread, to whose compiler nothing has ever failed. The word at OFFSET holds an ever larger generation, written by
+// Each round is a new thread, in which so many reads have failed before (EARLIER), each followed by a new mapping: where none has, to its
+// compiler nothing has ever failed. The word at OFFSET holds an ever larger generation, written by
 // the main thread until it revokes. REVOKER is `revoke`, `suspend` (and resumes at once) or `truncate`.
 // COMPILER is `turbofan` or `maglev`, which then has to be the only one there is. Prints JSON: what the loops returned that they should not have, how many loops were compiled, and how they ended.
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads');
@@ -34,12 +35,13 @@ function loopOf(round) {
 }
 
 function reader() {
-  const { shared, handle, round, compiler } = workerData;
+  const { shared, handle, round, compiler, earlier } = workerData;
   const sync = new Int32Array(shared);
   const isOptimised = new Function('f', `return %ActiveTierIs${compiler === 'maglev' ? 'Maglev' : 'Turbofan'}(f)`);
   const request = compiler === 'maglev' ? 'OptimizeMaglevOnNextCall' : 'OptimizeFunctionOnNextCall';
   const optimise = new Function('f', `%PrepareFunctionForOptimization(f); return () => %${request}(f);`);
   const loop = loopOf(round);
+  for (let i = 0; i < earlier; i++) failOnce(loop);
   const mapping = Mapping.attach(handle);
   const compile = optimise(loop);
   for (let i = 0; i < 3; i++) loop(mapping, OFFSET, undefined, 3000);
@@ -63,8 +65,22 @@ function reader() {
   parentPort.postMessage({ wrong, optimised, code: error?.code, offset: error?.offset });
 }
 
+function failOnce(loop) {
+  const memory = MemoryObject.create({ size: SIZE });
+  const mapping = memory.map();
+  mapping.bytes.fill(1);
+  loop(mapping, OFFSET, undefined, 300);
+  memory.revokeSync();
+  if (loop(mapping, OFFSET, undefined, 300).error?.code !== 'ERR_MAPPING_REVOKED') throw new Error('it did not fail');
+}
+
 async function main() {
-  const [revoker, rounds, compiler] = [process.argv[2], Number(process.argv[3]), process.argv[4]];
+  const [revoker, rounds, compiler, earlier] = [
+    process.argv[2],
+    Number(process.argv[3]),
+    process.argv[4],
+    Number(process.argv[5]),
+  ];
   const path = `${process.env.SCRATCH}/file`;
   const result = { wrong: [], optimised: 0, ends: {} };
   for (let round = 0; round < rounds; round++) {
@@ -76,7 +92,9 @@ async function main() {
         : MemoryObject.create({ size: SIZE, name: `round ${round}` });
     const mapping = memory.map();
     mapping.bytes.fill(1);
-    const worker = new Worker(__filename, { workerData: { shared: sync.buffer, handle: mapping.share(), round, compiler } });
+    const worker = new Worker(__filename, {
+      workerData: { shared: sync.buffer, handle: mapping.share(), round, compiler, earlier },
+    });
     const outcome = once(worker, 'message');
     const ended = once(worker, 'exit');
     while (Atomics.load(sync, STARTED) === 0) await new Promise(setImmediate);

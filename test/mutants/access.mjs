@@ -16,7 +16,13 @@ export const ACCESS = [
   {
     title: 'A1 read32 does not look at the status word again after its load',
     harm: 'a checked read returns the fill as data',
-    changes: [[CHECKED, 'if (ALWAYS_LIVE[status[gate]] !== undefined) return value;', 'if (value !== undefined) return value;']],
+    changes: [
+      [
+        'src/memory/fast-reads.ts',
+        'if (alwaysLive[words[gate]] !== undefined) return value;',
+        'if (value !== undefined) return value;',
+      ],
+    ],
     tests: [{ jest: 'test/rules/a1-checked-accessors-throw.test.ts' }],
   },
   {

@@ -172,14 +172,14 @@ describe('A1 checked accessors throw at the access that failed', () => {
   // Until something fails, V8 compiles 32-bit reads for success only: each round is a thread in which nothing has.
   const hasMaglev = Boolean((process.config.variables as { v8_enable_maglev?: number }).v8_enable_maglev); // Node 24 and later
   const firsts = (hasMaglev ? ['turbofan', 'maglev'] : ['turbofan']).flatMap((compiler) =>
-    (['revoke', 'suspend', 'truncate'] as const).map((revoker) => ({ compiler, revoker })),
+    (['revoke', 'suspend', 'truncate'] as const).flatMap((revoker) => [0, 3].map((earlier) => ({ compiler, revoker, earlier }))),
   );
   test.each(firsts)(
-    'A1 the first failure of a thread, within a loop compiled by $compiler, is the error, when $revoker takes the memory',
-    async ({ compiler, revoker }) => {
+    'A1 a failure within a loop compiled by $compiler, after $earlier others, is the error, when $revoker takes the memory',
+    async ({ compiler, revoker, earlier }) => {
       const { status, signal, stdout, stderr } = await runChild('a1-first-failure.cjs', {
         nodeArgs: ['--allow-natives-syntax', ...(compiler === 'maglev' ? ['--maglev', '--no-turbofan'] : [])],
-        args: [revoker, 12, compiler],
+        args: [revoker, 12, compiler, earlier],
         env: { SCRATCH: temporaryDirectory() },
       });
       expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
