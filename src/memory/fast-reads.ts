@@ -131,15 +131,15 @@ export class FastReads {
     Object.defineProperty(method, 'read32', { enumerable: false });
     Object.setPrototypeOf(method, below as object);
     if (this.#generation++ > 0) makeFast(method, this.#generation);
-    Object.setPrototypeOf(this.prototype, method);
+    // Not where a program has frozen it: reads then stay with the method that they have.
+    this.#in = Reflect.setPrototypeOf(this.prototype, method);
     this.#since = performance.now();
-    this.#in = true;
   }
 
   #takeOut(): void {
     if (!this.#in) return;
     this.#in = false;
-    Object.setPrototypeOf(this.prototype, Object.getPrototypeOf(Object.getPrototypeOf(this.prototype)) as object);
+    Reflect.setPrototypeOf(this.prototype, Reflect.getPrototypeOf(Reflect.getPrototypeOf(this.prototype)!));
     const now = performance.now();
     const delay = this.#delayAfter(now - this.#since);
     this.#mayReturnAt = now + delay;

@@ -61,6 +61,26 @@ describe('32-bit reads of a thread in which one has failed', () => {
     expect(methods.size).toBeLessThan(10);
   });
 
+  test('are right where a program has frozen the prototypes', async () => {
+    const program = `
+      const { EventEmitter } = require('node:events');
+      const { MemoryObject, Mapping } = require('revocable-mmap');
+      for (let each = Mapping.prototype; each !== EventEmitter.prototype; each = Object.getPrototypeOf(each)) Object.freeze(each);
+      const make = () => { const memory = MemoryObject.create({ size: 4096 }); return { memory, mapping: memory.map() }; };
+      const { mapping } = make();
+      mapping.write32(0, 7);
+      const codes = [];
+      for (let i = 0; i < 3; i++) {
+        const { memory, mapping: lost } = make();
+        memory.revokeSync();
+        try { lost.read32(0); } catch (error) { codes.push(error.code); }
+      }
+      console.log(JSON.stringify([codes, mapping.read32(0), make().mapping.read32(0)]));`;
+    const { status, stdout, stderr } = await runNode(['-e', program]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(JSON.parse(stdout)).toEqual([Array(3).fill('ERR_MAPPING_REVOKED'), 7, 0]);
+  });
+
   test('are slow for ever where no text may be evaluated', async () => {
     const program = `
       const { MemoryObject } = require('revocable-mmap');
